@@ -1,0 +1,98 @@
+"""Size and speed of the networks: parameters, and time of a training step and of inference.
+
+One line a network: parameters, forward and backward of a training batch (ms), batches a second, and
+real-time factor (forward of one utterance over its length), on this machine and with the given threads.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+
+import torch
+
+from frontend.errors import run
+from frontend.separators.mask_net import MaskNet
+from frontend.separators.mc_conv_tasnet import MCConvTasNet
+from frontend.separators.safe_tfgridnet import SafeTFGridNet
+from frontend.spatial import stft
+
+N_FFT, HOP = 256, 128
+# Small TF-GridNet: the published size takes minutes a batch on a CPU.
+_SMALL = {"n_layers": 3, "lstm_hidden_units": 64, "emb_dim": 24, "emb_hs": 4}
+NETWORKS = {
+    "mask_net float32": (MaskNet, {}),
+    "mask_net bfloat16": (MaskNet, {"precision": "bfloat16"}),
+    "mc_conv_tasnet": (MCConvTasNet, {}),
+    "safe_tfgridnet small": (SafeTFGridNet, _SMALL),
+}
+
+
+def best_time(call: Callable[[], object], repeats: int, device: str) -> float:
+    """Return the shortest of ``repeats`` wall times of ``call`` in seconds, after one to warm up."""
+    times = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        call()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return min(times[1:])
+
+
+def measure(name: str, args: argparse.Namespace) -> str:
+    """Return the line of one network."""
+    kind, settings = NETWORKS[name]
+    torch.manual_seed(0)
+    network = kind(N_FFT // 2 + 1, args.num_spk, args.n_mics, **settings).to(args.device)
+
+    def input_of(batch: int, seconds: float) -> tuple[torch.Tensor, torch.Tensor]:
+        waveform = torch.randn(batch, args.n_mics, int(seconds * args.fs), device=args.device)
+        # As ESPnet's encoders give it: (B, T, C) or (B, L, C, F).
+        if kind is MCConvTasNet:
+            x = waveform.transpose(1, 2).contiguous()
+        else:
+            x = stft(waveform, N_FFT, HOP).permute(0, 3, 1, 2).contiguous()
+        return x, torch.full((batch,), x.shape[1])
+
+    def step() -> None:
+        outputs = torch.stack(network(*batch)[0])
+        (torch.view_as_real(outputs) if outputs.is_complex() else outputs).square().mean().backward()
+
+    @torch.no_grad()
+    def infer() -> None:
+        network(*single)
+
+    batch, single = input_of(args.batch, args.crop), input_of(1, args.seconds)
+    size = sum(p.numel() for p in network.parameters())
+    train, inference = (best_time(f, args.repeats, args.device) for f in (step, infer))
+    return (
+        f"{name:22s} {size / 1e3:8.0f} k {train * 1e3:10.0f} ms {1 / train:8.2f} /s "
+        f"{inference / args.seconds:8.4f}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--num_threads", type=int, default=1)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--n_mics", type=int, default=4)
+    parser.add_argument("--num_spk", type=int, default=4)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--crop", type=float, default=2.5, help="seconds of a training crop")
+    parser.add_argument("--seconds", type=float, default=4.0, help="length of the utterance for inference")
+    parser.add_argument("--fs", type=int, default=8000)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--only", choices=NETWORKS, nargs="+", default=list(NETWORKS))
+    args = parser.parse_args()
+    torch.set_num_threads(args.num_threads)
+    print(
+        f"torch {torch.__version__}, {args.device}, {args.num_threads} thread(s), {args.n_mics} microphones,"
+    )
+    print(f"{args.num_spk} outputs, batch {args.batch} x {args.crop} s at {args.fs} Hz")
+    print(f"{'network':22s} {'parameters':>10s} {'step':>13s} {'steps':>11s} {'RTF':>8s}")
+    for name in args.only:
+        print(measure(name, args), flush=True)
+
+
+if __name__ == "__main__":
+    run(main)

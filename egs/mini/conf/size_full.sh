@@ -1,0 +1,17 @@
+# The committed numbers: 25 minutes at most on 2 cores.
+# shellcheck shell=bash disable=SC2034
+# Dry utterances of each part (for recorded digits: strings made of the recordings).
+speech_utts="--train_utts 1200 --dev_utts 150 --test_utts 200"
+# Mixtures: all of train is unlabelled; single_mixtures is a test set of one talker.
+train_mixtures=1500
+dev_mixtures=100
+test_mixtures=100
+single_mixtures=40
+# Share of train and dev whose labels the semi-supervised systems and supervised_small see.
+small_share=0.04
+# Steps of training where they differ from the YAML: teacher; student, distilled and supervised_full;
+# fine-tuning; supervised_small.
+teacher_options=""
+student_options=""
+finetune_options=""
+small_options=""

@@ -1,0 +1,17 @@
+# The same stages on less, in at most 8 minutes: shows that everything works, its numbers mean nothing.
+# shellcheck shell=bash disable=SC2034
+# Dry utterances of each part (for recorded digits: strings made of the recordings).
+speech_utts="--train_utts 200 --dev_utts 60 --test_utts 60"
+# Mixtures: all of train is unlabelled; single_mixtures is a test set of one talker.
+train_mixtures=200
+dev_mixtures=20
+test_mixtures=20
+single_mixtures=10
+# Share of train and dev whose labels the semi-supervised systems and supervised_small see.
+small_share=0.1
+# Steps of training where they differ from the YAML: teacher; student, distilled and supervised_full;
+# fine-tuning; supervised_small.
+teacher_options="--max_epoch 2 --num_iters_per_epoch 60"
+student_options="--max_epoch 2 --num_iters_per_epoch 60"
+finetune_options="--max_epoch 2 --num_iters_per_epoch 20"
+small_options="--max_epoch 2 --num_iters_per_epoch 30"

@@ -1,0 +1,17 @@
+# For the tests: seconds a stage.
+# shellcheck shell=bash disable=SC2034
+# Dry utterances of each part (for recorded digits: strings made of the recordings).
+speech_utts="--train_utts 24 --dev_utts 10 --test_utts 10"
+# Mixtures: all of train is unlabelled; single_mixtures is a test set of one talker.
+train_mixtures=12
+dev_mixtures=4
+test_mixtures=4
+single_mixtures=2
+# Share of train and dev whose labels the semi-supervised systems and supervised_small see.
+small_share=0.5
+# Steps of training where they differ from the YAML: teacher; student, distilled and supervised_full;
+# fine-tuning; supervised_small.
+teacher_options="--max_epoch 2 --num_iters_per_epoch 4"
+student_options="--max_epoch 2 --num_iters_per_epoch 4"
+finetune_options="--max_epoch 2 --num_iters_per_epoch 2"
+small_options="--max_epoch 2 --num_iters_per_epoch 2"

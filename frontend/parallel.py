@@ -1,0 +1,63 @@
+"""The same function over many items: in order, in processes, with progress."""
+
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from tqdm import tqdm
+
+# Set before a worker imports numpy or torch: one thread a process, so that
+# --nj processes use nj cores, and so that sums are made in one order.
+_ONE_THREAD = {k: "1" for k in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+_LOG_EVERY_S = 15.0
+
+
+def progress(items: Iterable, total: int, what: str) -> Iterator:
+    """Yield ``items``; show a bar on a terminal, else a plain line every 15 s."""
+    if sys.stderr.isatty():
+        yield from tqdm(items, total=total, desc=what, unit="utt", dynamic_ncols=True)
+        return
+    start = last = time.monotonic()
+    for done, item in enumerate(items, 1):
+        yield item
+        now = time.monotonic()
+        if now - last > _LOG_EVERY_S and done < total:
+            left = (now - start) / done * (total - done)
+            print(f"{what}: {done}/{total}, about {left:.0f} s left", file=sys.stderr, flush=True)
+            last = now
+
+
+def _single_threaded() -> None:
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)
+
+
+def parallel_map(function: Callable, items: Sequence, nj: int, what: str) -> Iterator:
+    """Yield ``function(item)`` for each item, in the order of ``items``.
+
+    Args:
+        function: picklable; it must not depend on the order of its calls.
+        items: what to do.
+        nj: number of processes; 1 works in this process.
+        what: name for the progress bar.
+
+    Raises:
+        Whatever ``function`` raised first, in the order of ``items``.
+    """
+    if nj <= 1 or len(items) <= 1:
+        yield from progress(map(function, items), len(items), what)
+        return
+    before = {k: os.environ.get(k) for k in _ONE_THREAD}
+    os.environ.update(_ONE_THREAD)
+    # fork where torch's threads have not run yet would be faster to start, but
+    # spawn is safe whatever the caller did before.
+    context = multiprocessing.get_context("spawn")
+    try:
+        with context.Pool(min(nj, len(items)), initializer=_single_threaded) as pool:
+            yield from progress(pool.imap(function, items, chunksize=1), len(items), what)
+    finally:
+        for key, value in before.items():
+            os.environ.pop(key, None) if value is None else os.environ.__setitem__(key, value)

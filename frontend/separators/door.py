@@ -1,0 +1,68 @@
+"""What every network checks at its door, said once."""
+
+from __future__ import annotations
+
+import torch
+
+from frontend.errors import UserError
+
+
+def check_sizes(num_spk: int, n_mics: int, ref_channel: int) -> None:
+    """Raise a UserError unless the three sizes that every network has make sense."""
+    if num_spk < 1:
+        raise UserError(f"separator_conf: num_spk must be at least 1, found {num_spk}")
+    if n_mics < 1:
+        raise UserError(f"separator_conf: n_mics must be at least 1, found {n_mics}")
+    if not 0 <= ref_channel < n_mics:
+        raise UserError(
+            f"separator_conf: ref_channel must be one of 0..{n_mics - 1} (n_mics is {n_mics}), "
+            f"found {ref_channel}"
+        )
+
+
+def all_channels(signal: torch.Tensor, n_mics: int, single_ndim: int) -> torch.Tensor:
+    """Return ``signal`` with a channel axis at position 2, of exactly ``n_mics`` channels.
+
+    Args:
+        signal: ``(B, time, ...)`` or ``(B, time, C, ...)``.
+        n_mics: the number of channels that the network was built for.
+        single_ndim: number of axes of a signal without channel axis.
+
+    Raises:
+        UserError: ``signal`` has another number of channels.
+    """
+    if signal.dim() == single_ndim:
+        signal = signal.unsqueeze(2)
+    if signal.shape[2] != n_mics:
+        raise UserError(
+            f"expected {n_mics} channel(s), as the model was built for (n_mics), found {signal.shape[2]}: "
+            "give it recordings of that array, or train a model for this one"
+        )
+    return signal
+
+
+def frame_mask(ilens: torch.Tensor, length: int, device: torch.device) -> torch.Tensor | None:
+    """Return ``(B, length)``, True within each item, or None where nothing is padded.
+
+    None is the common case (training crops are all equally long), and spares the
+    networks every multiplication by a mask.
+    """
+    if int(ilens.min()) >= length:
+        return None
+    return torch.arange(length, device=device) < ilens.to(device)[:, None]
+
+
+def level_of(power: torch.Tensor, ilens: torch.Tensor) -> torch.Tensor:
+    """Return the mean power ``(B,)`` of each item, 1 for a silent one.
+
+    Dividing by it, or by its root, makes a network scale-equivariant at any level; silence
+    stays silence, with finite gradients, and no epsilon shows at low levels.
+
+    Args:
+        power: ``(B, L, ...)``, zero behind ``ilens``.
+        ilens: ``(B,)`` length of each item along L.
+    """
+    dims = tuple(range(1, power.dim()))
+    count = ilens.to(power) * (power[0].numel() // power.shape[1])
+    level = power.sum(dim=dims) / count
+    return torch.where(level > 0, level, 1.0)

@@ -1,0 +1,183 @@
+"""What can be wrong with a training's configuration, found before anything heavy starts."""
+
+import argparse
+import inspect
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from espnet2.enh.espnet_model import ESPnetEnhancementModel
+from espnet2.tasks import abs_task, enh
+
+from frontend.audio import audio_info
+from frontend.errors import UserError, did_you_mean
+from frontend.tables import read_scp
+from frontend.task import PREPROCESSORS, FrontendTask, check_state, read_state
+
+# Settings that the task fills in itself; a user who gives them would be ignored.
+_GIVEN = {"self", "train", "lengths", "entries", "seed", "input_dim", "optimizer", "params", "criterion"}
+_GIVEN |= {"encoder", "separator", "decoder", "mask_module", "loss_wrappers"}
+
+
+def expand_data(args: argparse.Namespace) -> None:
+    """Turn ``--train_set`` and ``--valid_set`` into ESPnet's data options, in place.
+
+    Raises:
+        UserError: a directory or a table in it is missing.
+    """
+    for which in ("train", "valid"):
+        directory = getattr(args, f"{which}_set")
+        if directory is None:
+            if not getattr(args, f"{which}_data_path_and_name_and_type"):
+                raise UserError(f"no {which} data: give --{which}_set DIR")
+            continue
+        directory = Path(directory)
+        if not directory.is_dir():
+            raise UserError(f"--{which}_set {directory}: no such directory (make it first, or check the path)")
+        names = {"wav.scp": "speech_mix"}
+        if args.preprocessor != "mom":
+            numbers = sorted(int(p.stem[3:]) for p in directory.glob("spk*.scp") if p.stem[3:].isdigit())
+            names.update({f"spk{k}.scp": f"speech_ref{k}" for k in numbers})
+        triples = [(str(directory / file), name, "text") for file, name in names.items()]
+        setattr(args, f"{which}_data_path_and_name_and_type", triples)
+        setattr(args, f"{which}_shape_file", [str(directory / "utt2num_samples")])
+
+
+def check(args: argparse.Namespace) -> None:
+    """Check everything that ESPnet would only find out with a traceback, or not at all.
+
+    Raises:
+        UserError: the first thing that is wrong.
+    """
+    where = args.config or "command line"
+    if args.preprocessor not in PREPROCESSORS:
+        raise UserError(f"{where}: preprocessor must be one of {', '.join(PREPROCESSORS)}, found {args.preprocessor}")
+    for key, wanted in (("iterator_type", "sequence"), ("batch_type", "unsorted")):
+        if getattr(args, key) != wanted:
+            raise UserError(
+                f"{where}: {key} must be {wanted} (all crops are equally long), found {getattr(args, key)}"
+            )
+    _check_names(args, where)
+    _check_data(args, where)
+    _check_weights(args)
+
+
+def fill_schedule(args: argparse.Namespace) -> None:
+    """Derive the length of the learning-rate schedule from that of the training, in place."""
+    if args.scheduler == "warmupcosine" and "total_steps" not in args.scheduler_conf:
+        steps = args.num_iters_per_epoch
+        if steps is None:
+            steps = -(-len(read_scp(args.train_shape_file[0])) // args.batch_size)
+        args.scheduler_conf["total_steps"] = args.max_epoch * (steps // args.accum_grad)
+
+
+def _settings(cls: type) -> dict[str, bool]:
+    """Return the settings a class takes, and whether each must be given."""
+    found: dict[str, bool] = {}
+    for base in cls.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        parameters = inspect.signature(base.__init__).parameters.values()
+        named = [p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+        found = {p.name: p.default is p.empty for p in named} | found
+        if len(named) == len(parameters):
+            break  # else **others are the settings of the class above
+    given = _GIVEN | {"n_mics"} if cls in PREPROCESSORS.values() else _GIVEN
+    return {k: v for k, v in found.items() if k not in given}
+
+
+def _check_conf(conf: object, cls: type, name: str, where: str) -> None:
+    if not isinstance(conf, dict):
+        raise UserError(f"{where}: {name}: settings (key: value) expected, found {conf!r}")
+    known = _settings(cls)
+    for key, value in conf.items():
+        if key not in known:
+            raise UserError(f"{where}: {name}: unknown key '{key}'{did_you_mean(key, known)}")
+        if isinstance(value, str) and re.fullmatch(r"[+-]?[\d.]+([eE][+-]?\d+)?", value):
+            raise UserError(
+                f"{where}: {name}: {key}: a number expected, found the text '{value}' "
+                "(YAML wants a point in 2.0e-3, and no quotes)"
+            )
+    missing = [k for k, needed in known.items() if needed and k not in conf]
+    if missing:
+        raise UserError(f"{where}: {name}: key '{missing[0]}' is missing")
+
+
+def _lookup(name: str | None, classes: dict[str, type], what: str, where: str) -> type:
+    if name not in classes:
+        raise UserError(f"{where}: unknown {what} '{name}'{did_you_mean(str(name), classes)}")
+    return classes[name]
+
+
+def _check_names(args: argparse.Namespace, where: str) -> None:
+    choices = {c.name: c.classes for c in FrontendTask.class_choices_list}
+    choices |= {"optim": abs_task.optim_classes, "scheduler": abs_task.scheduler_classes}
+    for what in ("encoder", "separator", "decoder", "preprocessor", "optim", "scheduler"):
+        name, conf = getattr(args, what), getattr(args, f"{what}_conf")
+        if what != "scheduler" or name is not None:
+            _check_conf(conf, _lookup(name, choices[what], what, where), f"{what}_conf", where)
+    _check_conf(args.model_conf, ESPnetEnhancementModel, "model_conf", where)
+    for criterion in args.criterions:
+        extra = set(criterion) - {"name", "conf", "wrapper", "wrapper_conf"}
+        if extra or not {"name", "wrapper"} <= set(criterion):
+            raise UserError(f"{where}: criterions: name, conf, wrapper, wrapper_conf expected, found {list(criterion)}")
+        loss = _lookup(criterion["name"], enh.criterion_choices.classes, "criterion", where)
+        solver = _lookup(criterion["wrapper"], enh.loss_wrapper_choices.classes, "wrapper", where)
+        # ESPnet asks for wrapper_conf by key.
+        _check_conf(criterion.setdefault("conf", {}), loss, f"criterions: {criterion['name']}: conf", where)
+        _check_conf(criterion.setdefault("wrapper_conf", {}), solver, "criterions: wrapper_conf", where)
+
+
+def _check_data(args: argparse.Namespace, where: str) -> None:
+    n_mics, fs = args.separator_conf.get("n_mics", 1), args.preprocessor_conf["fs"]
+    outputs = args.separator_conf.get("num_spk", 2)
+    for which in ("train", "valid"):
+        data = getattr(args, f"{which}_data_path_and_name_and_type")
+        shapes = read_scp(getattr(args, f"{which}_shape_file")[0])
+        for path, name, _ in data:
+            entries = read_scp(path)
+            _same_ids(entries, shapes, path)
+            utterance, entry = next(iter(entries.items()))
+            wanted = n_mics if name == "speech_mix" else 1
+            channels, _, found = audio_info(entry)
+            if channels != wanted:
+                raise UserError(
+                    f"{path}: {utterance}: {wanted} channel(s) expected ({where}: separator_conf: n_mics), "
+                    f"found {channels} (use data of that array, or set n_mics)"
+                )
+            if found != fs:
+                raise UserError(
+                    f"{path}: {utterance}: {fs} Hz expected ({where}: preprocessor_conf: fs), found {found}"
+                )
+        references = sum(name.startswith("speech_ref") for _, name, _ in data)
+        if args.preprocessor != "mom" and references != outputs:
+            raise UserError(
+                f"{Path(data[0][0]).parent}: one reference (spkN.scp) per output expected: {outputs} "
+                f"({where}: separator_conf: num_spk), found {references}"
+            )
+    mixtures = args.preprocessor_conf.get("n_mixtures", 2)
+    if args.preprocessor == "mom" and mixtures > outputs:
+        raise UserError(
+            f"{where}: separator_conf: num_spk must be at least n_mixtures ({mixtures}), found {outputs}: "
+            "every mixture needs an output"
+        )
+
+
+def _same_ids(entries: Iterable[str], shapes: Iterable[str], path: str) -> None:
+    different = sorted(set(entries) ^ set(shapes))
+    if different:
+        raise UserError(
+            f"{path}: the same utterances as in utt2num_samples expected, found a difference at {different[0]} "
+            "(python -m frontend.bin.validate_data names all)"
+        )
+
+
+def _check_weights(args: argparse.Namespace) -> None:
+    """Build the network, and compare the weights it shall start from with it."""
+    expected = FrontendTask.build_model(args).state_dict()
+    for spec in args.init_param:
+        path, *rest = spec.split(":")
+        state = read_state(path)
+        # Parts of a network (path:from:to:without) and --ignore_init_mismatch are up to the user.
+        if not any(rest) and not args.ignore_init_mismatch:
+            check_state(state, expected, path, f"the network of {args.config or 'the command line'}")

@@ -1,0 +1,90 @@
+# Shared by the drivers: strict mode, log, option parsing, stages. Sourced, never run.
+# shellcheck shell=bash
+set -euo pipefail
+
+log() { echo "$(date '+%H:%M:%S') $*"; }
+die() { echo "${0##*/}: error: $*" >&2; exit 2; }
+
+# The driver declares its options once, as `name=default  # what it means` between
+# the lines "# options" and "# end of options"; help and parsing read them there.
+declared_options() { sed -n '/^# options/,/^# end of options/s/^\([a-z_]*\)=.*/\1/p' "$driver"; }
+# The stages are the driver's lines `if stage NAME "sentence" ...`; their numbers are their order.
+declared_stages() { sed -n 's/^if stage \([a-z_]*\) .*/\1/p' "$driver"; }
+
+closest() { # WORD, candidates on standard input
+  python3 -c 'import difflib, sys
+close = difflib.get_close_matches(sys.argv[1], sys.stdin.read().split(), n=1)
+print(f" (did you mean {close[0]}?)" if close else "", end="")' "$1"
+}
+
+print_help() {
+  sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$driver"
+  echo "options:"
+  sed -n '/^# options/,/^# end of options/s/^\([a-z_]*\)=\([^ ]*\) *# \(.*\)/  --\1 [\2]\t\3/p' "$driver" | expand -t 34
+  echo "  --quick, --list, --help           less of everything; the stages; this text"
+}
+
+print_stages() {
+  local number=0
+  sed -n 's/^if stage \([a-z_]*\) "\([^"]*\)".*/\1\t\2/p' "$driver" | while IFS=$'\t' read -r name sentence; do
+    number=$((number + 1)); printf '%3d  %-10s %s\n' "$number" "$name" "$sentence"
+  done
+}
+
+parse_options() {
+  local name
+  while [ $# -gt 0 ]; do
+    case $1 in
+      --help|-h) print_help; exit 0 ;;
+      --list) print_stages; exit 0 ;;
+      --quick) size=quick; shift ;;
+      --*)
+        name=${1#--}
+        declared_options | grep -qx -- "$name" ||
+          die "unknown option $1$( (declared_options; echo quick list help) | closest "$name"); --help lists them"
+        [ $# -ge 2 ] || die "option $1 needs a value; --help lists them"
+        printf -v "$name" %s "$2"; shift 2 ;;
+      *) die "unexpected argument '$1': options start with --; --help lists them" ;;
+    esac
+  done
+}
+
+stage_number() { # NAME or N -> N
+  local number
+  case $1 in
+    *[!0-9]*) number=$(declared_stages | grep -nx -- "$1" | cut -d: -f1 || true) ;;
+    *) number=$(declared_stages | awk -v n="$1" 'NR == n { print n }') ;;
+  esac
+  [ -n "$number" ] || die "unknown stage '$1'$(declared_stages | closest "$1"); --list shows them"
+  echo "$number"
+}
+
+# stage NAME SENTENCE [--in PATH...] [--out PATH...] [--param KEY=VALUE...]
+# is true if the stage is asked for and has something to do. It ends the stage before it.
+stage_at=0 stage_open=
+stage() {
+  local name=$1 sentence=$2 status=0
+  shift 2
+  end_stage
+  stage_at=$((stage_at + 1))
+  [ "$stage_at" -ge "$first_stage" ] && [ "$stage_at" -le "$last_stage" ] || return 1
+  python3 "$root/local/stage.py" begin "$name" --exp "$exp" "$@" || status=$?
+  case $status in
+    0) log "stage $stage_at $name: $sentence"; stage_open=$name ;;
+    10) log "stage $stage_at $name: complete, nothing to do"; return 1 ;;
+    *) exit "$status" ;;
+  esac
+}
+
+end_stage() {
+  [ -z "$stage_open" ] || python3 "$root/local/stage.py" end "$stage_open" --exp "$exp"
+  stage_open=
+}
+
+# Two runs in one directory would overwrite each other. What a killed run left
+# working still holds the lock.
+lock() { # DIRECTORY
+  command -v flock >/dev/null || return 0
+  exec 9>"$1/.lock"
+  flock -n 9 || die "$1 is in use by another run (or by what a killed run left working); wait for it or stop it first"
+}

@@ -1,0 +1,165 @@
+#!/usr/bin/env bash
+# From nothing to the table: speech, rooms, mixtures, MixIT teacher, pseudo-targets,
+# PIT student, fine-tuning, distillation, baselines, separation, scores, report.
+#
+#   ./run.sh                                   the embedded default, egs/mini
+#   ./run.sh --quick                           the same stages on less; its numbers mean nothing
+#   ./run.sh --corpus fsdd --corpus_dir DIR    real recorded digits instead of synthetic speech
+#   ./run.sh --stage student --stop_stage score
+#
+# Every stage skips what is complete, goes on where it was cut off, and says so
+# when its inputs have changed. Stages are named or numbered; --list shows them.
+driver=${BASH_SOURCE[0]}
+root=$(cd "$(dirname "$driver")" && pwd)
+driver=$root/run.sh
+
+# options
+recipe=egs/mini       # the recipe to run
+corpus=espeak         # espeak (made here), fsdd or audiomnist (the latter two with --corpus_dir)
+corpus_dir=           # where the corpus lies
+channels=4            # microphones; 1 adds the single-channel rows to the table
+size=full             # full, quick or tiny: how much of everything, conf/size_*.sh
+seed=0                # of every random draw
+stage=1               # first stage, name or number
+stop_stage=99         # last stage, name or number
+nj=$(nproc)           # processes (data, separation, scores) or threads (training) at once
+ngpu=0                # GPUs for training
+audio_format=wav      # of the simulated audio: wav, flac or flac.ark
+recipe_dir=           # set by the recipes' own run.sh
+# end of options
+
+# shellcheck source=local/common.sh
+. "$root/local/common.sh"
+parse_options "$@"
+if [ -z "$recipe_dir" ]; then # called by a person: the recipe sets its variables and calls back
+  [ -x "$root/$recipe/run.sh" ] || die "no recipe '$recipe': expected $root/$recipe/run.sh"
+  [ -z "$corpus_dir" ] || cd "$corpus_dir" 2>/dev/null || die "--corpus_dir $corpus_dir: no such directory"
+  export FRONTEND_COMMAND="./run.sh${*:+ $*}"
+  exec "$root/$recipe/run.sh" "$@" --corpus_dir "${corpus_dir:+$PWD}"
+fi
+cd "$recipe_dir"
+first_stage=$(stage_number "$stage")
+last_stage=$([ "$stop_stage" = 99 ] && echo 99 || stage_number "$stop_stage")
+[ -f "conf/size_$size.sh" ] || die "unknown size '$size': expected $recipe_dir/conf/size_$size.sh"
+case $channels in *[!0-9]* | "" | 0) die "--channels $channels: expected a number of microphones" ;; esac
+
+# Where everything lies: speech is shared by all microphone counts.
+speech=data/$corpus$([ "$size" = full ] || echo "_$size")
+[ "$seed" = 0 ] || speech=${speech}_seed$seed
+name=${speech#data/}$([ "$channels" = 4 ] || echo "_${channels}ch")
+base=${speech#data/} speech=$speech/speech data=data/$name exp=exp/$name
+systems=conf/systems$([ "$channels" -gt 1 ] || echo _1ch).yaml
+# Only full runs of seed 0 write the page that is kept; the real corpora have one each.
+results=exp/$base
+[ "$size$seed" != full0 ] || results=$([ "$corpus" = espeak ] && echo . || echo "$corpus")
+# shellcheck source=egs/mini/conf/size_full.sh
+. "conf/size_$size.sh"
+mkdir -p "$exp"
+lock "$exp"
+began=$SECONDS
+bin=$("$root/local/install.sh")
+export PATH="$bin:$PATH" PYTHONUNBUFFERED=1
+python3 "$root/local/stage.py" note --exp "$exp" --param "command=${FRONTEND_COMMAND:-./run.sh $*}" "seed=$seed" \
+  "size=$size" "label_share=$small_share" "setup=$((SECONDS - began))"
+
+train() { # NAME CONFIG TRAINING-SET VALIDATION-SET [ESPnet options]
+  local output=$exp/$1 config=conf/$2.yaml train_set=$data/$3 valid_set=$data/$4
+  shift 4
+  python3 -m frontend.bin.enh_train --config "$config" --train_set "$train_set" --valid_set "$valid_set" \
+    --output_dir "$output" --separator_conf n_mics="$channels" --seed "$seed" --ngpu "$ngpu" --num_threads "$nj" "$@"
+}
+label() { # MODEL NAME: the model's streams of the unlabelled sets become the targets in {train,dev}_NAME
+  for set in train dev; do
+    # --reference only scores the targets for the reader; nothing is chosen by it
+    python3 -m frontend.bin.pseudo_targets --config "conf/$2.yaml" --model "$exp/$1" --data "$data/${set}_unlabelled" \
+      --reference "$data/$set" --out "$data/${set}_$2" --nj "$nj"
+  done
+}
+model=valid.loss.ave.pth
+
+if stage data "speech of single talkers, talker-disjoint, with texts" --in local --out "$speech" \
+    --param "corpus=$corpus" "seed=$seed" "utterances=$speech_utts"; then
+  local/data.sh --corpus "$corpus" --corpus_dir "$corpus_dir" --out "$speech" --seed "$seed" --nj "$nj" \
+    $speech_utts
+fi
+
+if stage scenes "who stands where, in which room: text only" --in "$speech" conf/scenes.yaml --out "$data/scenes" \
+    --param "seed=$seed" "channels=$channels" "mixtures=$train_mixtures $dev_mixtures $test_mixtures $single_mixtures"; then
+  scenes() { # SET NUMBER SPEECH [options]
+    local set=$1 number=$2 from=$3; shift 3
+    python3 -m frontend.bin.scenes --config conf/scenes.yaml --speech "$speech/$from" --num "$number" --prefix "$set" \
+      --seed "$seed" --channels "$channels" --out "$data/scenes/$set.jsonl" "$@"
+  }
+  scenes train "$train_mixtures" train
+  scenes dev "$dev_mixtures" dev --one_talker_share 0
+  scenes test "$test_mixtures" test --one_talker_share 0
+  scenes test_1spk "$single_mixtures" test --n_talkers 1
+fi
+
+if stage simulate "images, noise and mixtures of every scene" --in "$data/scenes" --out "$data"/{train,dev,test,test_1spk} \
+    "$data"/{train,dev}_{unlabelled,small} --param "audio_format=$audio_format" "small_share=$small_share"; then
+  for set in train dev test test_1spk; do
+    python3 -m frontend.bin.simulate --scenes "$data/scenes/$set.jsonl" --speech "$speech/${set%_1spk}" \
+      --out "$data/$set" --rir_cache "$data/rirs" --nj "$nj" --audio_format "$audio_format"
+    python3 -m frontend.bin.validate_data "$data/$set"
+  done
+  for set in train dev; do
+    python3 -m frontend.bin.subset --data "$data/$set" --out "$data/${set}_unlabelled" --share 1 --unlabelled --seed "$seed"
+    python3 -m frontend.bin.subset --data "$data/$set" --out "$data/${set}_small" --share "$small_share" --seed "$seed"
+  done
+fi
+
+if stage teacher "MixIT on mixtures of unlabelled mixtures" --in conf/teacher.yaml "$data"/{train,dev} \
+    --out "$exp/teacher" --param "options=$teacher_options"; then
+  train teacher teacher train_unlabelled dev_unlabelled $teacher_options
+fi
+
+if stage pseudo "the teacher labels the unlabelled mixtures" --in conf/pseudo.yaml "$data"/{train,dev} "$exp/teacher/$model" \
+    --out "$data"/{train,dev}_pseudo; then
+  label teacher pseudo
+fi
+
+if stage student "PIT on the teacher's labels" --in conf/student.yaml "$data"/{train,dev}_pseudo "$exp/teacher/$model" \
+    --out "$exp/student" --param "options=$student_options"; then
+  train student student train_pseudo dev_pseudo $student_options
+fi
+
+if stage finetune "the student on the few true labels" --in conf/finetune.yaml "$data"/{train,dev}_small "$exp/student/$model" \
+    --out "$exp/student_ft" --param "options=$finetune_options"; then
+  train student_ft finetune train_small dev_small --init_param "$exp/student/$model" $finetune_options
+fi
+
+if stage distill "the fine-tuned student labels the mixtures for a fresh one" --in conf/{distill,student,finetune}.yaml \
+    "$data"/{train,dev,train_small} "$exp/student_ft/$model" --out "$data"/{train,dev}_distill "$exp"/{distilled,distilled_ft} \
+    --param "options=$student_options $finetune_options"; then
+  label student_ft distill
+  train distilled student train_distill dev_distill $student_options
+  train distilled_ft finetune train_small dev_small --init_param "$exp/distilled/$model" $finetune_options
+fi
+
+if stage baselines "supervised training on the few labels and on all" --in conf/{student,supervised_small}.yaml \
+    "$data"/{train,dev,train_small} --out "$exp"/supervised_{small,full} \
+    --param "options=$student_options $small_options"; then
+  train supervised_small supervised_small train_small dev_small $small_options
+  train supervised_full student train dev $student_options
+fi
+
+if stage separate "the test sets by every system, trained or blind" --in "$systems" "$data"/{test,test_1spk} \
+    "$exp"/{teacher,student,student_ft,distilled,distilled_ft,supervised_small,supervised_full}/"$model" --out "$exp/separated"; then
+  for set in test test_1spk; do
+    python3 -m frontend.bin.separate_systems --systems "$systems" --exp "$exp" --data "$data/$set" \
+      --out "$exp/separated/$set" --nj "$nj" $([ $set = test ] || echo "--n_talkers 1 --models")
+  done
+fi
+
+if stage score "SI-SNR, SDR, STOI, PESQ, over-separation" --in "$exp/separated" "$data"/{test,test_1spk} --out "$exp/scores"; then
+  python3 -m frontend.bin.score --data "$data/test" --separated "$exp/separated/test" --single_data "$data/test_1spk" \
+    --single_separated "$exp/separated/test_1spk" --out "$exp/scores" --nj "$nj"
+fi
+
+if stage report "tables and learning curves" --in "$exp/scores" "$systems" --out "$results"/{RESULTS.md,results.json}; then
+  # All microphone counts that were run stand in one table.
+  python3 -m frontend.bin.report --systems "$systems" --out "$results" $([ "$size" = full ] || echo --quick) \
+    $(for one in "exp/$base" exp/"$base"_*ch; do [ ! -d "$one/scores" ] || echo --exp "$one"; done)
+fi
+end_stage

@@ -1,0 +1,241 @@
+"""The command `score` on a small set whose scores are known."""
+
+import json
+import os
+import re
+import sys
+
+import numpy as np
+import pytest
+
+from frontend.bin import score as command
+from frontend.datadir import AudioWriter, write_scp
+from frontend.errors import UserError, run
+
+FS, LENGTH = 8000, 8000
+IDS = [f"u{k}" for k in range(3)]
+
+
+def voices(seed):
+    """Two orthogonal zero-mean noises of equal energy: SI-SNR of a mixture of them is known."""
+    rng = np.random.default_rng(seed)
+    basis = np.linalg.qr(np.column_stack([np.ones(LENGTH), rng.standard_normal((LENGTH, 2))]))[0]
+    return 0.05 * np.sqrt(LENGTH) * basis[:, 1:].T
+
+
+def write_set(directory, tables, encoding="float32"):
+    """Write ``{scp name: {id: array}}``."""
+    for name, signals in tables.items():
+        with AudioWriter(directory / name, "wav", FS, encoding=encoding) as writer:
+            write_scp(directory / f"{name}.scp", {k: writer.write(k, v) for k, v in signals.items()})
+
+
+def write_data(directory, mixture, *speakers):
+    write_set(directory, {"wav": mixture, **{f"spk{k}": s for k, s in enumerate(speakers, 1)}})
+    for name in ("utt2spk", "spk2utt"):
+        write_scp(directory / name, {k: k for k in mixture})
+    write_scp(directory / "utt2num_samples", {k: v.shape[-1] for k, v in mixture.items()})
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch):
+    """A two-talker set of 2-channel mixtures, a one-talker set, and four systems."""
+    monkeypatch.chdir(tmp_path)
+    s = {k: voices(i) for i, k in enumerate(IDS)}
+    first, second = ({k: v[i] for k, v in s.items()} for i in (0, 1))
+    two = {k: np.stack([v[0] + v[1], v[1] - v[0]]) for k, v in s.items()}
+    one = {k: np.stack([v[0], v[0]]) for k, v in s.items()}
+    silence = {k: 0 * v[0] for k, v in s.items()}
+    write_data(tmp_path / "test", two, first, second)
+    write_data(tmp_path / "test_1spk", one, first, silence)
+    separated = tmp_path / "separated"
+    for name, table in (("test", two), ("test_1spk", one)):
+        for number in (1, 2):
+            entries = {k: f"{name}/wav/{k}.wav" for k in table}
+            write_scp(separated / name / "mixture" / f"spk{number}.scp", entries)
+    # 20 dB of leakage, streams in the wrong order
+    leaky = {k: (v[1] + 0.1 * v[0], v[0] + 0.1 * v[1]) for k, v in s.items()}
+    streams = {f"spk{i + 1}": {k: v[i] for k, v in leaky.items()} for i in (0, 1)}
+    write_set(separated / "test" / "student", streams)
+    (separated / "test" / "student" / "info.json").write_text('{"rtf": 0.05, "n_outputs": 2}')
+    write_set(separated / "test_1spk" / "student", {"spk1": first, "spk2": silence})
+    raw = {f"raw{i + 1}": {k: x for k, (x, _) in leaky.items()} for i in range(4)}
+    write_set(separated / "test" / "teacher_energy", streams | raw)
+    thirds = {f"raw{i + 1}": {k: 0.5 * x for k, x in first.items()} for i in range(4)}
+    write_set(separated / "test_1spk" / "teacher_energy", {"spk1": first, "spk2": first} | thirds)
+    for number, table in ((1, first), (2, second)):
+        entries = {k: f"test/spk{number}/{k}.wav" for k in table}
+        write_scp(separated / "test" / "oracle" / f"spk{number}.scp", entries)
+    return tmp_path
+
+
+BOTH = ["--single_data", "test_1spk", "--single_separated", "separated/test_1spk"]
+
+
+def score(monkeypatch, *options, expect=0, capsys=None):
+    """Run the real command; return the line it wrote on an error."""
+    base = ["--data", "test", "--separated", "separated/test", "--out", "scores"]
+    monkeypatch.setattr(sys, "argv", ["score", *base, *options])
+    with pytest.raises(SystemExit) as ended:
+        run(command.main)
+    assert (ended.value.code or 0) == expect
+    return capsys.readouterr().err if capsys else ""
+
+
+def rows(path):
+    return [json.loads(line) for line in open(path)]
+
+
+def test_known_scores(recipe, monkeypatch):
+    score(monkeypatch, *BOTH)
+    assert [r["id"] for r in rows("scores/student.jsonl")] == IDS
+    for row in rows("scores/student.jsonl"):
+        assert row["permutation"] == [1, 0]
+        assert row["si_snr"] == pytest.approx([20, 20], abs=1e-3) == row["si_snri"]
+        assert min(row["sdr"]) >= 20 and min(row["stoi"]) > 0.9 and len(row["pesq"]) == 2
+        assert (row["active_outputs"], row["surplus_outputs"], row["silent"]) == (2, 0, [])
+    about = json.loads(open("scores/student.json").read())
+    assert (about["channels"], about["fs"], about["talkers"]) == (2, FS, 2)
+    assert about["info"] == {"rtf": 0.05, "n_outputs": 2}
+    for row in rows("scores/mixture.jsonl"):
+        assert row["si_snr"] == pytest.approx([0, 0], abs=1e-3) and row["si_snri"] == [0, 0]
+        assert row["energy_outside_best"] == pytest.approx([0.5, 0.5])
+    for row in rows("scores/oracle.jsonl"):
+        assert row["si_snr"] == row["si_snri"] == row["sdr"] == [None, None]
+        assert row["stoi"] == pytest.approx([1, 1])
+
+
+def test_over_separation_is_seen_in_the_raw_outputs(recipe, monkeypatch):
+    score(monkeypatch, *BOTH, "--measures", "")
+    teacher, student = (rows(f"scores/one_talker/{name}.jsonl") for name in ("teacher_energy", "student"))
+    assert [(r["talkers"], r["active_outputs"], r["surplus_outputs"]) for r in teacher] == [(1, 4, 0.75)] * 3
+    assert [r["energy_outside_best"] for r in teacher] == [[0.75]] * 3
+    assert [(r["active_outputs"], r["surplus_outputs"]) for r in student] == [(1, 0)] * 3
+    assert [r["energy_outside_best"] for r in student] == [[0]] * 3
+    # four equal raw outputs on the two-talker set, though the two streams are well separated
+    assert rows("scores/teacher_energy.jsonl")[0]["surplus_outputs"] == 0.5
+    assert "pesq" not in rows("scores/student.jsonl")[0]
+
+
+def test_same_bytes_for_any_nj(recipe, monkeypatch):
+    score(monkeypatch, "--measures", "")
+    alone = {p.name: p.read_bytes() for p in (recipe / "scores").iterdir()}
+    os.rename("scores", "alone")
+    score(monkeypatch, "--measures", "", "--nj", "2")
+    assert {p.name: p.read_bytes() for p in (recipe / "scores").iterdir()} == alone
+
+
+def test_only_what_changed_is_scored_again(recipe, monkeypatch, capsys):
+    def scored(*options):
+        capsys.readouterr()
+        score(monkeypatch, "--measures", "", *options)
+        return [line.split(":")[0] for line in capsys.readouterr().out.splitlines()[1:]]
+
+    everything = ["mixture", "oracle", "student", "teacher_energy"]
+    assert scored() == everything
+    assert scored() == []
+    assert scored("--active_db", "-30") == everything
+    assert scored("--active_db", "-30") == []
+    stream = recipe / "separated/test/student/spk2/u1.wav"
+    with AudioWriter(stream.parent, "wav", FS, encoding="float32") as writer:
+        writer.write("u1", np.ones(LENGTH))
+    os.utime(stream, ns=(1, 1))  # a clock too coarse must not hide the change in this test
+    assert scored("--active_db", "-30") == ["student"]
+    (recipe / "scores/oracle.jsonl").unlink()
+    assert scored("--active_db", "-30") == ["oracle"]
+
+
+def test_a_silent_stream_is_named_not_scored_as_a_number(recipe, monkeypatch):
+    with AudioWriter("separated/test/student/spk2", "wav", FS, encoding="float32") as writer:
+        writer.write("u1", np.zeros(LENGTH))
+    score(monkeypatch)
+    row = rows("scores/student.jsonl")[1]
+    assert (row["silent"], row["si_snr"][0], row["pesq"][0]) == ([0], None, None)
+    assert row["si_snr"][1] == pytest.approx(20, abs=1e-3)
+
+
+def damage_missing(root):
+    (root / "separated/test/student/spk2/u1.wav").unlink()
+    return "spk2/u1.wav: no such stream file"
+
+
+def damage_short(root):
+    with AudioWriter("separated/test/student/spk2", "wav", FS, encoding="float32") as writer:
+        writer.write("u1", np.ones(LENGTH - 1))
+    return f"u1.wav: expected {LENGTH} samples at {FS} Hz.*found {LENGTH - 1}"
+
+
+def damage_rate(root):
+    with AudioWriter("separated/test/student/spk2", "wav", 16000, encoding="float32") as writer:
+        writer.write("u1", np.ones(LENGTH))
+    return "at 8000 Hz.*at 16000 Hz"
+
+
+def damage_scp(root):
+    scp = root / "separated/test/student/spk2.scp"
+    scp.write_text("".join(line for line in open(scp) if not line.startswith("u1")))
+    return "spk2.scp: has no stream of utterance u1"
+
+
+def damage_unknown(root):
+    with open(root / "separated/test/student/spk2.scp", "a") as scp:
+        scp.write("v9 nowhere.wav\n")
+    return "spk2.scp: has a stream of unknown utterance v9"
+
+
+def damage_one_stream(root):
+    (root / "separated/test/student/spk2.scp").unlink()
+    return r"student: expected at least 2 streams.*found 1"
+
+
+def damage_stereo(root):
+    with AudioWriter("separated/test/student/spk2", "wav", FS, encoding="float32") as writer:
+        writer.write("u1", np.ones((2, LENGTH)))
+    return "u1.wav: expected a mono stream, found 2 channels"
+
+
+def damage_empty(root):
+    (root / "separated/test/empty").mkdir()
+    return r"empty: expected at least 2 streams.*found 0"
+
+
+@pytest.mark.parametrize("damage", [v for k, v in globals().items() if k.startswith("damage_")])
+def test_bad_streams_are_one_line_before_anything_is_scored(recipe, monkeypatch, capsys, damage):
+    expected = damage(recipe)
+    error = score(monkeypatch, expect=2, capsys=capsys)
+    assert error.count("\n") == 1 and error.startswith("score: error: ")
+    assert re.search(expected, error), error
+    assert not (recipe / "scores").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--data", "nowhere"], "nowhere"),
+        (["--separated", "nowhere"], "nowhere: expected a directory"),
+        (["--separated", "test/wav"], "no system in it"),
+        (["--measures", "peqs"], "did you mean 'pesq'"),
+        (["--single_data", "test_1spk"], "belong together"),
+    ],
+)
+def test_bad_options(recipe, monkeypatch, capsys, options, expected):
+    error = score(monkeypatch, *options, expect=2, capsys=capsys)
+    assert expected in error and error.count("\n") == 1
+
+
+def test_an_unlabelled_set_cannot_be_scored(recipe, monkeypatch, capsys):
+    for scp in (recipe / "test").glob("spk?.scp"):
+        scp.unlink()
+    assert "unlabelled" in score(monkeypatch, expect=2, capsys=capsys)
+
+
+def test_nan_in_a_stream_stops_the_run(recipe, monkeypatch):
+    import soundfile
+
+    soundfile.write("separated/test/student/spk2/u1.wav", np.full(LENGTH, np.nan), FS, subtype="FLOAT")
+    monkeypatch.setattr(
+        sys, "argv", ["score", "--data", "test", "--separated", "separated/test", "--out", "o"]
+    )
+    with pytest.raises(UserError, match="u1.wav: NaN"):
+        command.main()
+    assert not (recipe / "o/student.jsonl").exists()
