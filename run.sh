@@ -79,7 +79,7 @@ model=valid.loss.ave.pth
 
 if stage data "speech of single talkers, talker-disjoint, with texts" --in local --out "$speech" \
     --param "corpus=$corpus" "seed=$seed" "utterances=$speech_utts"; then
-  local/data.sh --corpus "$corpus" --corpus_dir "$corpus_dir" --out "$speech" --seed "$seed" --nj "$nj" \
+  local/data.sh --corpus "$corpus" ${corpus_dir:+--corpus_dir "$corpus_dir"} --out "$speech" --seed "$seed" --nj "$nj" \
     $speech_utts
 fi
 
@@ -91,8 +91,8 @@ if stage scenes "who stands where, in which room: text only" --in "$speech" conf
       --seed "$seed" --channels "$channels" --out "$data/scenes/$set.jsonl" "$@"
   }
   scenes train "$train_mixtures" train
-  scenes dev "$dev_mixtures" dev --one_talker_share 0
-  scenes test "$test_mixtures" test --one_talker_share 0
+  scenes dev "$dev_mixtures" dev
+  scenes test "$test_mixtures" test --n_talkers 2
   scenes test_1spk "$single_mixtures" test --n_talkers 1
 fi
 

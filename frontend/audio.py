@@ -209,7 +209,10 @@ class AudioWriter:
                 # libsndfile would put the time of day into a float wav: no two runs alike.
                 wavfile.write(part, self.fs, data)
             else:
-                soundfile.write(part, data, self.fs, format="FLAC", subtype="PCM_16")
+                # Encoded in memory, so that a full disk is an OSError and not one of libsndfile's.
+                encoded = io.BytesIO()
+                soundfile.write(encoded, data, self.fs, format="FLAC", subtype="PCM_16")
+                part.write_bytes(encoded.getvalue())
         return str(path)
 
     def _append(self, utterance_id: str, data: np.ndarray) -> str:

@@ -5,6 +5,7 @@ from espnet2.enh.loss.criterions.time_domain import TimeDomainLoss
 from espnet2.enh.loss.wrappers.abs_wrapper import AbsLossWrapper
 from espnet2.enh.loss.wrappers.pit_solver import PITSolver
 
+from frontend.errors import UserError
 from frontend.mixit import MAX_ASSIGNMENTS, mixit_loss, thresholded_snr
 
 
@@ -62,7 +63,7 @@ class MixIT(AbsLossWrapper):
     ):
         super().__init__()
         if not isinstance(criterion, ThresholdedSNR):
-            raise ValueError(f"mixit works with the criterion thresholded_snr, found {criterion.name}")
+            raise UserError(f"criterions: mixit needs the criterion thresholded_snr, found {criterion.name}")
         self.criterion = criterion
         self.weight = weight
         self.allow_empty = allow_empty
@@ -93,7 +94,9 @@ class ThresholdedPIT(PITSolver):
     def __init__(self, criterion: ThresholdedSNR, weight: float = 1.0, independent_perm: bool = True):
         super().__init__(criterion, weight, independent_perm)
         if not isinstance(criterion, ThresholdedSNR):
-            raise ValueError(f"thresholded_pit works with the criterion thresholded_snr, found {criterion.name}")
+            raise UserError(
+                f"criterions: thresholded_pit needs the criterion thresholded_snr, found {criterion.name}"
+            )
 
     def forward(self, ref, inf, others=None):
         """[(B, T)] x S, [(B, T)] x S -> loss, stats, {"perm": (B, S)}."""

@@ -10,10 +10,10 @@ left out of the key, so that an utterance is the same example in every epoch.
 """
 
 import numpy as np
-from espnet2.train.preprocessor import AbsPreprocessor
 
 from frontend.audio import read_audio
 from frontend.errors import UserError
+from frontend.espnet import AbsPreprocessor
 from frontend.rng import generator
 from frontend.spatial import array_symmetries
 
@@ -49,20 +49,31 @@ class _Crops(AbsPreprocessor):
         ref_channel: int = 0,
     ):
         super().__init__(train)
-        self.lengths, self.seed, self.fs, self.n_mics, self.ref_channel = lengths, seed, fs, n_mics, ref_channel
+        self.lengths, self.seed, self.fs, self.n_mics, self.ref_channel = (
+            lengths,
+            seed,
+            fs,
+            n_mics,
+            ref_channel,
+        )
         self.samples = round(crop * fs)
         if self.samples < 1:
             raise UserError(f"preprocessor_conf: crop must be a positive number of seconds, found {crop}")
         self.epoch = 0
-        permutations = array_symmetries(array_symmetry, n_mics) if train and n_mics > 1 else [range(n_mics)]
-        self.symmetries = [np.array([int(c) for c in p]) for p in permutations]
+        try:
+            symmetries = array_symmetries(array_symmetry, n_mics)
+        except ValueError as error:
+            raise UserError(f"preprocessor_conf: {error}") from None
+        self.symmetries = [list(s) for s in (symmetries if train else symmetries[:1])]
 
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch the next examples are for (the iterator factory does)."""
         self.epoch = epoch
 
     def _draws(self, utterance: str, *purpose: str | int) -> np.random.Generator:
-        return generator(self.seed, utterance, "train" if self.train else "valid", self._key_epoch(), *purpose)
+        return generator(
+            self.seed, utterance, "train" if self.train else "valid", self._key_epoch(), *purpose
+        )
 
     def _key_epoch(self) -> int:
         return self.epoch if self.train else 0
@@ -80,13 +91,14 @@ class _Crops(AbsPreprocessor):
             )
         audio, fs = read_audio(entry, start, min(self.samples, self.lengths[utterance] - start))
         if fs != self.fs:
-            raise UserError(f"{entry} ({utterance}): {self.fs} Hz expected (preprocessor_conf: fs), found {fs} Hz")
+            raise UserError(f"{entry}: {self.fs} Hz expected (preprocessor_conf: fs), found {fs} Hz")
         if audio.shape[0] != channels:
-            raise UserError(f"{entry} ({utterance}): {channels} channel(s) expected, found {audio.shape[0]}")
+            raise UserError(f"{entry}: {channels} channel(s) expected, found {audio.shape[0]}")
         return np.pad(audio, ((0, 0), (0, self.samples - audio.shape[1])))
 
-    def _symmetry(self, choices: list[np.ndarray], draws: np.random.Generator) -> np.ndarray:
-        return choices[int(draws.integers(len(choices)))]
+    def _turn(self, audio: np.ndarray, draws: np.random.Generator) -> np.ndarray:
+        """Reorder the channels by a random symmetry of the array."""
+        return audio[self.symmetries[int(draws.integers(len(self.symmetries)))]]
 
 
 class MixtureOfMixtures(_Crops):
@@ -104,7 +116,12 @@ class MixtureOfMixtures(_Crops):
     """
 
     def __init__(
-        self, train: bool, entries: dict[str, str], n_mixtures: int = 2, gain_db: float = 2.5, **others: object
+        self,
+        train: bool,
+        entries: dict[str, str],
+        n_mixtures: int = 2,
+        gain_db: float = 2.5,
+        **others: object,
     ):
         super().__init__(train, **others)
         if len(entries) < n_mixtures:
@@ -126,7 +143,7 @@ class MixtureOfMixtures(_Crops):
         """Return (C, T) of ``mixture``, number ``which`` in the mixture of mixtures of ``utterance``."""
         start = self._start(mixture, self._draws(utterance, "crop", which))
         audio = self._read(mixture, self.entries[mixture], start, self.n_mics)
-        audio = audio[self._symmetry(self.symmetries, self._draws(utterance, "symmetry", which))]
+        audio = self._turn(audio, self._draws(utterance, "symmetry", which))
         gain = self._draws(utterance, "gain", which).uniform(-self.gain_db, self.gain_db) if which else 0.0
         return audio * (10 ** (gain / 20) * _unit_deviation(audio[self.ref_channel]))
 
@@ -154,7 +171,6 @@ class CroppedSources(_Crops):
     def __init__(self, train: bool, gain_db: float = 0.0, **others: object):
         super().__init__(train, **others)
         self.gain_db = gain_db
-        # The references are mono, so the reference microphone must stay where it is.
         self.symmetries = [p for p in self.symmetries if p[self.ref_channel] == self.ref_channel]
 
     def __call__(self, uid: str, data: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -163,7 +179,7 @@ class CroppedSources(_Crops):
         mixture = self._read(uid, data["speech_mix"], start, self.n_mics)
         gain = self._draws(uid, "gain").uniform(-self.gain_db, self.gain_db) if self.train else 0.0
         scale = 10 ** (gain / 20) * _unit_deviation(mixture[self.ref_channel])
-        mixture = mixture[self._symmetry(self.symmetries, self._draws(uid, "symmetry"))]
+        mixture = self._turn(mixture, self._draws(uid, "symmetry"))
         example = {"speech_mix": _to_espnet(mixture * scale)}
         for name, entry in data.items():
             if name.startswith("speech_ref"):

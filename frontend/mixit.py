@@ -134,7 +134,8 @@ def _search(
     cross = x @ e.mT  # (B, N, M)
     # |x - sum|^2 for every mixture and every subset of the outputs: (B, N, 2^M).
     power = torch.einsum("sk,bkl,sl->bs", subsets, gram, subsets)
-    error = x.square().sum(-1, keepdim=True) - 2 * torch.einsum("bnm,sm->bns", cross, subsets) + power[:, None]
+    match = torch.einsum("bnm,sm->bns", cross, subsets)
+    error = x.square().sum(-1, keepdim=True) - 2 * match + power[:, None]
     energy = energies.double().clamp_min(_SILENCE)[..., None]
     table = torch.log10(error.clamp_min(0) / energy + 10 ** (-snr_max / 10))
     loss = sum(table[:, i].index_select(-1, index[:, i]) for i in range(n))  # (B, A)

@@ -53,7 +53,9 @@ class Trained:
                 "(give the channels it was trained for, or another model)"
             )
         if fs != self.fs and not resample:
-            raise UserError(f"{where}: {self.path} expects {self.fs} Hz, found {fs} Hz (allow resampling: --resample)")
+            raise UserError(
+                f"{where}: {self.path} expects {self.fs} Hz, found {fs} Hz (allow resampling: --resample)"
+            )
 
 
 @contextlib.contextmanager
@@ -115,10 +117,14 @@ def pack(path: str | Path, out: str | Path) -> Trained:
 def _describe(name: str, folder: Path) -> Trained:
     config = folder / "config.yaml"
     if not folder.is_dir() or not config.is_file():
-        raise UserError(f"{name}: expected a training directory with config.yaml, found none (train it first?)")
+        raise UserError(
+            f"{name}: expected a training directory with config.yaml, found none (train it first?)"
+        )
     found = [folder / c for c in CHECKPOINTS if (folder / c).exists()]
     if not found:
-        raise UserError(f"{name}: expected weights ({' or '.join(CHECKPOINTS)}), found none (is its training done?)")
+        raise UserError(
+            f"{name}: expected weights ({' or '.join(CHECKPOINTS)}), found none (is its training done?)"
+        )
     try:
         values = yaml.safe_load(config.read_text(encoding="utf-8"))
         fs = int(values["preprocessor_conf"]["fs"])

@@ -1,12 +1,16 @@
 """The same function over many items: in order, in processes, with progress."""
 
 import multiprocessing
+import multiprocessing.connection
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from tqdm import tqdm
+
+from frontend.errors import UserError
 
 # Set before a worker imports numpy or torch: one thread a process, so that
 # --nj processes use nj cores, and so that sums are made in one order.
@@ -61,3 +65,70 @@ def parallel_map(function: Callable, items: Sequence, nj: int, what: str) -> Ite
     finally:
         for key, value in before.items():
             os.environ.pop(key, None) if value is None else os.environ.__setitem__(key, value)
+
+
+def forked(function: Callable, items: Sequence, nj: int, what: str, total: int) -> list:
+    """Return ``[function(item, tick), ...]``, each call in a new process forked from this one.
+
+    For work that needs what this process has imported or loaded, since that takes
+    longer than the work. Every process has one thread, and memory that can be
+    measured apart from the others'.
+
+    Args:
+        function: calls ``tick()`` after each of its steps; its result is sent back.
+        items: what to do.
+        nj: number of processes at a time.
+        what: name for the progress bar.
+        total: number of steps of all calls together.
+
+    Raises:
+        UserError: a process was killed.
+        Exception: what ``function`` raised first.
+    """
+    context = multiprocessing.get_context("fork")
+    waiting, running, results = list(enumerate(items)), {}, [None] * len(items)
+
+    def steps() -> Iterator[None]:
+        while waiting or running:
+            while waiting and len(running) < max(1, nj):
+                index, item = waiting.pop(0)
+                receive, send = context.Pipe(duplex=False)
+                process = context.Process(target=_forked_child, args=(function, item, send), daemon=True)
+                process.start()
+                send.close()  # so that the end of the child is the end of the pipe
+                running[receive] = index, process
+            for pipe in multiprocessing.connection.wait(running):
+                index, process = running[pipe]
+                try:
+                    done, results[index] = pipe.recv()
+                except EOFError:
+                    process.join()
+                    code = process.exitcode
+                    raise UserError(
+                        f"{what}: a process was killed (exit code {code}); out of memory?"
+                    ) from None
+                if not done:
+                    yield
+                elif isinstance(results[index], BaseException):
+                    raise results[index]
+                else:
+                    process.join()
+                    del running[pipe]
+
+    try:
+        for _ in progress(steps(), total, what):
+            pass
+    finally:
+        for _, process in running.values():
+            process.terminate()
+    return results
+
+
+def _forked_child(function: Callable, item: object, pipe: multiprocessing.connection.Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says it, once, and ends us
+    _single_threaded()
+    try:
+        result = function(item, lambda: pipe.send((False, None)))
+    except Exception as error:  # raised again in the parent
+        result = error
+    pipe.send((True, result))

@@ -13,6 +13,7 @@ import torch
 
 from frontend.errors import UserError, did_you_mean
 from frontend.partitions import best_assignment, cheapest_partition, spatial_costs, subset_si_snr, subsets
+from frontend.spatial import mvdr_souden
 
 
 def select(
@@ -173,3 +174,17 @@ RULES: dict[str, Callable[..., torch.Tensor]] = {
     "spatial_merge": spatial_merge,
     "oracle": oracle,
 }
+
+
+def refine(streams: torch.Tensor, mixture: torch.Tensor) -> torch.Tensor:
+    """Refine streams (S, T) with a beamformer each, by :func:`frontend.spatial.mvdr_souden`.
+
+    Raises:
+        UserError: fewer than two microphones in ``mixture`` (C, T), or fewer than two streams.
+    """
+    if len(mixture) < 2 or len(streams) < 2:
+        raise UserError(
+            "an MVDR needs two or more microphones, and two or more streams to tell apart; "
+            f"found {len(mixture)} and {len(streams)}"
+        )
+    return mvdr_souden(mixture, streams)

@@ -72,9 +72,9 @@ def _restore_models(directory: Path, states: dict) -> None:
         with atomic.file(model) as part:
             torch.save(states["model"], part)
     _link(directory / "latest.pth", model.name)
-    values = {e: s["valid"]["loss"] for e, s in states["reporter"]["stats"].items() if "loss" in s.get("valid", {})}
-    if values:
-        _link(directory / "valid.loss.best.pth", f"{min(values, key=lambda e: (values[e], e))}epoch.pth")
+    losses = {e: s["valid"]["loss"] for e, s in states["reporter"]["stats"].items()}
+    best = min(losses, key=lambda e: (losses[e], e))
+    _link(directory / "valid.loss.best.pth", f"{best}epoch.pth")
 
 
 def _link(link: Path, target: str) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,7 +71,7 @@ def rirs_of(scene: dict, cache: str | Path | None = None) -> Rirs:
     try:
         with np.load(path) as kept:
             return Rirs(kept["filters"], float(kept["t60"]), kept["drr_db"])
-    except (ValueError, KeyError, OSError, EOFError) as error:
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: damaged file in the RIR cache ({error}); delete it") from None
 
 

@@ -187,8 +187,8 @@ def _impossible_geometry(config: SceneConfig) -> list[str]:
         ),
         (
             not 0 < config.t60[0] < shortest,
-            f"t60: no walls absorb enough for {config.t60[0]} s in the largest room; make rooms smaller or take "
-            f"at least {shortest:.3f} s",
+            f"t60: no walls absorb enough for {config.t60[0]} s in the largest room; "
+            f"make rooms smaller or take at least {shortest:.3f} s",
         ),
     ]
     return [text for met, text in requirements if not met]

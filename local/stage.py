@@ -35,7 +35,9 @@ def fingerprint(path: Path, by_size: bool = False) -> str:
     if not path.exists():
         return ""
     digest = hashlib.sha256()
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    files = [path] if path.is_file() else sorted(
+        p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts
+    )
     for file in files:
         digest.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode())
         alone = path.is_file() and file.stat().st_size <= _HASH_AT_MOST

@@ -55,7 +55,9 @@ def test_float32_is_exact_near_perfect_reconstruction():
     """Where differences of inner products in float32 would be off by several dB."""
     mixtures, estimates = signals(2, 2, 4, t=16000, seed=1)
     mixtures = torch.stack([estimates[:, 0::2].sum(1), estimates[:, 1::2].sum(1)], dim=1)
-    mixtures = mixtures + 1e-4 * torch.randn(mixtures.shape, generator=torch.Generator().manual_seed(3)).double()
+    mixtures = (
+        mixtures + 1e-4 * torch.randn(mixtures.shape, generator=torch.Generator().manual_seed(3)).double()
+    )
     exact, _ = brute_force(mixtures, estimates, snr_max=90)
     loss, _ = mixit_loss(mixtures.float(), estimates.float(), snr_max=90)
     torch.testing.assert_close(loss.double(), exact, rtol=0, atol=1e-2)

@@ -77,7 +77,8 @@ def test_phase_difference_of_a_plane_wave_is_its_delay():
 
 def test_phase_difference_ignores_level_and_survives_silence():
     spectrum = torch.randn(4, 9, dtype=torch.complex64)
-    for a, b in zip(phase_difference_features(spectrum), phase_difference_features(spectrum * 1e-8), strict=True):
+    quiet = phase_difference_features(spectrum * 1e-8)
+    for a, b in zip(phase_difference_features(spectrum), quiet, strict=True):
         torch.testing.assert_close(a, b)
     spectrum[2] = 0
     cosine, sine = phase_difference_features(spectrum)

@@ -35,7 +35,7 @@ _DEFAULTS = {
 
 
 def _settle(argv: list[str]) -> tuple[Path | None, str]:
-    """Check that the configuration can be read; return output directory and a digest of command and configuration."""
+    """Return the output directory, and a digest of command and configuration, which must be readable."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--output_dir")
     parser.add_argument("--config")
@@ -123,7 +123,9 @@ def _train(task: type, args: argparse.Namespace) -> None:
     except RuntimeError as error:
         # What torch.save raises on a full disk.
         if "PytorchStreamWriter" in str(error) or "inline_container" in str(error):
-            raise UserError(f"{args.output_dir}: a checkpoint could not be written: disk full? ({error})") from None
+            raise UserError(
+                f"{args.output_dir}: a checkpoint could not be written: disk full? ({error})"
+            ) from None
         raise
 
 

@@ -28,16 +28,28 @@ def _render(job: tuple) -> tuple[str, int]:
     return utterance.id, len(signal)
 
 
-def write_set(destination: Path, utterances: list, nj: int) -> float:
-    """Render a speech set, complete or not at all, and return its seconds."""
-    with atomic.directory(destination) as part:
-        jobs = [(u, str(part / "wav")) for u in utterances]
-        samples = dict(parallel_map(_render, jobs, nj, f"speech {destination.name}"))
-        write_scp(part / "wav.scp", {u.id: destination / "wav" / f"{u.id}.wav" for u in utterances})
-        write_scp(part / "text", {u.id: u.text for u in utterances})
-        write_scp(part / "utt2num_samples", samples)
-        write_spk2utt(part, {u.id: u.speaker for u in utterances})
-    return sum(samples.values()) / FS
+def write_sets(out: Path, sets: dict[str, list], nj: int) -> dict[str, float]:
+    """Render all speech sets, complete or not at all, and return the seconds of each."""
+    with atomic.directory(out) as part:
+        # one pool of processes for all sets: each start costs a second of imports
+        jobs = [(u, str(part / name / "wav")) for name, utterances in sets.items() for u in utterances]
+        samples = dict(parallel_map(_render, jobs, nj, "speech"))
+        for name, utterances in sets.items():
+            entries = {u.id: out / name / "wav" / f"{u.id}.wav" for u in utterances}
+            write_scp(part / name / "wav.scp", entries)
+            write_scp(part / name / "text", {u.id: u.text for u in utterances})
+            write_scp(part / name / "utt2num_samples", {u.id: samples[u.id] for u in utterances})
+            write_spk2utt(part / name, {u.id: u.speaker for u in utterances})
+    return {name: sum(samples[u.id] for u in utterances) / FS for name, utterances in sets.items()}
+
+
+def _check_out(out: Path) -> None:
+    """Refuse to replace anything but speech sets."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out}: expected a directory to make, found a file (choose another)")
+    others = {p.name for p in out.iterdir()} - set(digits_corpora.SETS) if out.exists() else set()
+    if others:
+        raise UserError(f"--out {out}: holds {min(others)}, which would be lost (choose another directory)")
 
 
 def _parse() -> argparse.Namespace:
@@ -57,6 +69,7 @@ def _parse() -> argparse.Namespace:
 def main() -> None:
     """Check, plan, render."""
     options = _parse()
+    _check_out(options.out)
     sizes = {name: getattr(options, f"{name}_utts") for name in digits_corpora.SETS}
     for name, number in sizes.items():
         if number < 1:
@@ -73,11 +86,10 @@ def main() -> None:
         )
     else:
         sets = CORPORA[options.corpus](options.corpus_dir, options.seed, sizes)
-    for name, utterances in sets.items():
-        seconds = write_set(options.out / name, utterances, options.nj)
-        talkers = len({u.speaker for u in utterances})
+    for name, seconds in write_sets(options.out, sets, options.nj).items():
+        talkers = len({u.speaker for u in sets[name]})
         print(
-            f"{options.out / name}: {len(utterances)} utterances, {talkers} talkers, {seconds / 60:.1f} min"
+            f"{options.out / name}: {len(sets[name])} utterances, {talkers} talkers, {seconds / 60:.1f} min"
         )
 
 

@@ -53,7 +53,7 @@ def synthesise(
 
 
 def _speak(path: str, data: str, text: str, voice: str, settings: tuple) -> tuple[np.ndarray, int]:
-    # The phase of flutter and noise lives on in the library from one utterance to the next, and neither
+    # The phase of flutter lives on in the library from one utterance to the next, and neither
     # setting every parameter nor espeak_Initialize resets it: a fresh library for every utterance (0.3 ms).
     library = ctypes.CDLL(path)
     try:
@@ -84,6 +84,8 @@ def _collect(library: ctypes.CDLL, text: str, voice: str, settings: tuple) -> np
         raise UserError(f"espeak-ng has no voice '{voice}' (see voices.py for those that it has)")
     for parameter, value in zip((_RATE, _PITCH, _RANGE, _VOLUME), (*settings, _QUIET), strict=True):
         library.espeak_SetParameter(parameter, int(value), 0)
+    # espeak_Initialize seeds the noise of breath with the time of day.
+    library.espeak_ng_SetRandSeed(ctypes.c_long(1))
     raw = text.encode()
     size = ctypes.c_size_t(len(raw) + 1)
     if library.espeak_Synth(raw, size, 0, _CHARACTERS, 0, _UTF8, None, None) != 0 or not pieces:

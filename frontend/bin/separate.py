@@ -1,0 +1,34 @@
+"""Separate recordings with a trained system: one file per talker, same rate, length and level.
+
+INPUT.wav becomes DIR/INPUT_spk1.wav, DIR/INPUT_spk2.wav ...; with --scp, ID becomes DIR/ID_spk1.wav.
+Samples are written as 16-bit integers where the input is 16-bit and no stream would clip, else as
+32-bit floats.
+"""
+
+import argparse
+
+from frontend.errors import UserError, run
+
+
+def main() -> int | None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("inputs", nargs="*", metavar="INPUT.wav", help="multi-channel wav or flac files")
+    parser.add_argument("--scp", help="table 'ID FILE' of recordings, instead of files")
+    parser.add_argument("--model", required=True, help="trained system: exp/..., a packed directory or zip")
+    parser.add_argument("-o", "--out", required=True, metavar="DIR", help="where the streams go")
+    parser.add_argument("--resample", action="store_true", help="allow other sample rates than the model's")
+    parser.add_argument("--mvdr", action="store_true", help="refine the streams by a beamformer")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: %(default)s)")
+    args = parser.parse_args()
+    if bool(args.inputs) == (args.scp is not None):
+        raise UserError("expected recordings either as files or as --scp wav.scp (see --help)")
+    from frontend.separate_files import plan, separate_files  # late, so that --help is quick
+
+    jobs = plan(args.inputs, args.scp, args.model, args.out, args.resample, args.mvdr)
+    separate_files(jobs, args.model, args.resample, args.mvdr, args.device)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,34 @@
+"""ESPnet, imported without downloads and chatter.
+
+The import of ESPnet's tasks tries to download pronunciation data for g2p_en, which no task
+here needs (seconds without a network, in every process), prints to standard output, and
+warns of what its own future versions will change. Everything else that is ours and
+needs the tasks imports them from here.
+"""
+
+import contextlib
+import io
+import warnings
+from collections.abc import Iterator
+
+import nltk
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    download, nltk.download = nltk.download, lambda *args, **kwargs: False
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        nltk.download = download
+
+
+with _quietly():
+    from espnet2.enh.espnet_model import ESPnetEnhancementModel
+    from espnet2.tasks import abs_task, enh
+    from espnet2.train.preprocessor import AbsPreprocessor
+    from espnet2.train.trainer import Trainer
+
+__all__ = ["AbsPreprocessor", "ESPnetEnhancementModel", "Trainer", "abs_task", "enh"]

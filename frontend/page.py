@@ -1,0 +1,193 @@
+"""The page of results as Markdown, made from what ``results.json`` holds and nothing else."""
+
+from collections.abc import Mapping
+
+from frontend.markdown import NOTHING, duration, number, table, with_interval
+
+
+def render(results: Mapping, configs: Mapping[str, str], curves: str | None) -> str:
+    """Return the page.
+
+    Args:
+        results: as :func:`frontend.report.collect` returns it.
+        configs: name and text of each file to embed.
+        curves: name of the picture of the learning curves, if there is one.
+    """
+    sections = [
+        _title(results),
+        _provenance(results),
+        _systems(results),
+        _notes(results),
+        _comparisons(results),
+        _over_separation(results),
+        _pseudo_targets(results),
+        _cost(results),
+        _stages(results),
+        f"## Learning curves\n\n![loss of every network]({curves})\n" if curves else "",
+        _configs(configs),
+    ]
+    return "\n".join(section for section in sections if section)
+
+
+def _title(results: Mapping) -> str:
+    title = f"# Results: {', '.join(results['experiments'])}\n\n"
+    title += "Made by `python -m frontend.bin.report`; not edited.\n"
+    if results["quick"]:
+        title += "\n> **Quick run: too little data and training, its numbers mean nothing.**\n"
+    return title
+
+
+def _provenance(results: Mapping) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    facts = {
+        "command": f"`{results['command']}`",
+        "date": results["date"],
+        "commit": results["commit"] or NOTHING,
+        "versions": versions,
+        "machine": results["machine"],
+        "seed": str(results["seed"]),
+        "wall time": duration(sum(results["stages"].values())),
+    }
+    return table(["", ""], [[key, value.replace("|", "\\|")] for key, value in facts.items()], left=2)
+
+
+def _systems(results: Mapping) -> str:
+    header = (
+        "system,channels,labels,SI-SNR dB,SI-SNRi dB [95 %],SDR dB,STOI,PESQ,over-separation %,cpWER % [95 %]"
+    )
+    rows = [
+        [
+            row["system"],
+            str(row["channels"]),
+            f"{number(100 * row['label_share'])} %" if "label_share" in row else NOTHING,
+            number(row["si_snr"]),
+            with_interval(row["si_snri"], row["si_snri_ci"]),
+            number(row["sdr"]),
+            number(row["stoi"], 3),
+            number(row["pesq"], 2),
+            number(row["over_separation"]),
+            with_interval(row["cpwer"], row["cpwer_ci"]),
+            number(row["rtf"], 3),
+            str(row["n"]),
+        ]
+        for row in results["rows"]
+    ]
+    sets = "".join(
+        f"- {one['experiment']}: `{one['data']}`, {one['n']} mixtures of {one['talkers']} talkers, "
+        f"{one['channels']} channels, {one['fs']} Hz\n"
+        for one in results["test_sets"]
+    )
+    reading = (
+        "Means over the utterances, streams in the order of best SI-SNR, references reverberant images at\n"
+        "the reference channel; intervals are bootstrapped over utterances. Labels: share of the training\n"
+        "set whose true sources were used. Over-separation: share of a talker's energy outside the output\n"
+        "that holds most of it. RTF on one core.\n"
+    )
+    return f"## Systems\n\n{sets}\n{table([*header.split(','), 'RTF', 'n'], rows)}\n{reading}"
+
+
+def _notes(results: Mapping) -> str:
+    lines = []
+    if results["not_scored"]:
+        missing = (f"{one['system']} ({one['experiment']})" for one in results["not_scored"])
+        lines.append(f"Not scored: {', '.join(missing)}.")
+    for one in results["refused"]:
+        lines.append(f"{one['measure'].upper()} gave no score of {_who(one)}: {_named(one['utterances'])}.")
+    for one in results["silent"]:
+        names = _named(one["utterances"])
+        lines.append(f"A stream is silent in {_who(one)}: {names}; its mean in dB would be minus infinity.")
+    return "".join(f"- {line}\n" for line in lines)
+
+
+def _comparisons(results: Mapping) -> str:
+    rows = []
+    for one in results["comparisons"]:
+        measure, kind = one["what"].rsplit("_", 1)
+        what = {
+            "si_snri": "SI-SNRi, dB",
+            "surplus_outputs": "one talker: surplus outputs, points",
+            "energy_outside_best": "one talker: energy outside the best output, points",
+        }[measure]
+        if kind == "percent":
+            compared, what = f"{one['system']} / {one['against']}", "SI-SNRi, %"
+        else:
+            compared = f"{one['system']} − {one['against']}"
+        value = with_interval(one["value"], one["ci"], 2 if measure == "si_snri" and kind != "percent" else 1)
+        rows.append([compared, str(one["channels"]), what, value, str(one["n"])])
+    if not rows:
+        return ""
+    header = ["systems", "channels", "what", "value [95 %]", "n"]
+    return f"## Comparisons\n\nPaired over the same utterances.\n\n{table(header, rows)}"
+
+
+def _over_separation(results: Mapping) -> str:
+    rows = [
+        [
+            one["system"],
+            str(one["channels"]),
+            one["set"],
+            number(one["outputs"], 0),
+            number(one["active_outputs"], 2),
+            with_interval(one["surplus_outputs"], one["surplus_outputs_ci"]),
+            with_interval(one["energy_outside_best"], one["energy_outside_best_ci"]),
+            str(one["n"]),
+        ]
+        for one in results["over_separation"]
+    ]
+    thresholds = sorted({one["active_db"] for one in results["test_sets"]})
+    threshold = " or ".join(number(value, 0) for value in thresholds)
+    reading = (
+        f"Active: an output above {threshold} dB relative to the mixture. Surplus: share of the active\n"
+        "outputs beyond the number of talkers. Outside: share of a talker's energy outside the output that\n"
+        "holds most of it; `oracle` shows the floor that talkers who share a time and frequency leave.\n"
+    )
+    header = ["system", "channels", "set", "outputs", "active", "surplus % [95 %]", "outside % [95 %]", "n"]
+    return f"## Over-separation\n\n{table(header, rows)}\n{reading}"
+
+
+def _pseudo_targets(results: Mapping) -> str:
+    if not results["pseudo_targets"]:
+        return ""
+    keys = sorted({key for one in results["pseudo_targets"] for key in one} - {"file"})
+    rows = [[one["file"], *(_cell(one.get(key)) for key in keys)] for one in results["pseudo_targets"]]
+    reading = "Scored against the truth for the reader; nothing was chosen by it.\n"
+    return f"## Pseudo-targets\n\n{table(['set', *keys], rows)}\n{reading}"
+
+
+def _cost(results: Mapping) -> str:
+    rows = [
+        [one["system"], str(one["channels"]), number(one["rtf"], 3), number(one["peak_memory_mib"], 0)]
+        for one in results["cost"]
+    ]
+    header = ["system", "channels", "RTF", "peak memory, MiB"]
+    return f"## Cost of separation on one core\n\n{table(header, rows)}" if rows else ""
+
+
+def _stages(results: Mapping) -> str:
+    rows = [[name, duration(seconds)] for name, seconds in results["stages"].items()]
+    return f"## Wall time\n\n{table(['stage', 'time'], rows)}" if rows else ""
+
+
+def _configs(configs: Mapping[str, str]) -> str:
+    parts = (
+        f"<details><summary>{name}</summary>\n\n```yaml\n{text.rstrip()}\n```\n\n</details>\n"
+        for name, text in configs.items()
+    )
+    return "## Configurations\n\n" + "\n".join(parts) if configs else ""
+
+
+def _who(one: Mapping) -> str:
+    ids = one["utterances"]
+    return f"{one['system']} ({one['channels']} channels) in {len(ids)} utterance{'s' * (len(ids) > 1)}"
+
+
+def _named(ids: list[str], most: int = 10) -> str:
+    return ", ".join(ids[:most]) + (f" and {len(ids) - most} more" if len(ids) > most else "")
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return NOTHING
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_cell, value)) + "]"
+    return number(value, 2) if isinstance(value, float) else str(value)

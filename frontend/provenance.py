@@ -1,0 +1,59 @@
+"""Where numbers come from: date, commit, versions and machine."""
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import time
+from pathlib import Path
+
+_PACKAGES = ("espnet", "torch", "numpy", "pyroomacoustics", "fast_bss_eval", "pystoi", "pesq")
+
+
+def provenance() -> dict:
+    """Return ``date`` (UTC), ``commit`` (None outside a git checkout), ``versions`` and ``machine``."""
+    return {
+        "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        "commit": _commit(),
+        "versions": {"python": platform.python_version(), **_versions()},
+        "machine": _machine(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # a table can be made where nothing was trained or scored
+    return found
+
+
+def _commit() -> str | None:
+    """Return the commit of the checkout this package lies in, marked if files were changed since."""
+    here = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        commit = subprocess.run([*here, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        # Results are written while they are made; they do not make the code another one.
+        status = [*here, "status", "--porcelain", "--untracked-files=no", "--", "*.py", "*.sh", "*.yaml"]
+        changed = subprocess.run(status, capture_output=True, text=True, check=True).stdout.strip()
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return None
+    return commit.stdout.strip() + ("+changes" if changed else "")
+
+
+def _machine() -> str:
+    cpu = _field("/proc/cpuinfo", "model name") or platform.processor() or platform.machine()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    memory = _field("/proc/meminfo", "MemTotal")
+    gib = f", {int(memory.split()[0]) / 2**20:.0f} GiB" if memory else ""
+    return f"{cpu}, {cores} cores{gib}"
+
+
+def _field(path: str, name: str) -> str | None:
+    """Return the value of the first ``name : value`` line of a file of the kernel's, if there is one."""
+    if not os.path.exists(path):
+        return None
+    with open(path, encoding="utf-8", errors="replace") as lines:
+        return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(name)), None)

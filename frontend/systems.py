@@ -1,0 +1,120 @@
+"""The systems that are compared: one entry of ``conf/systems.yaml`` per row of the results.
+
+An entry says where its streams come from::
+
+    mixture: {}                                       # the unprocessed reference channel
+    ilrma: {blind: ilrma, iterations: 30}             # a blind method and its settings
+    teacher_energy: {model: teacher, rule: energy}    # outputs of exp/NAME/teacher, selected
+    student: {model: student}                         # outputs as they are
+    student+mvdr: {model: student, mvdr: true}        # the same, refined by a beamformer
+    supervised_full: {model: supervised_full, labels: full}
+    oracle: {}                                        # the true images
+
+``labels`` says which labelled set a system was trained on (``small`` or ``full``).
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from frontend.blind import check_blind
+from frontend.errors import UserError, did_you_mean
+from frontend.pseudo_targets import check_rule
+
+UNPROCESSED = ("mixture", "oracle")
+LABELS = ("small", "full")
+_OWN_KEYS = ("model", "blind", "rule", "mvdr", "labels")
+
+
+@dataclass(frozen=True)
+class System:
+    """One row of the results table.
+
+    Attributes:
+        name: of the row.
+        model: directory of the trained network below the experiment, or None.
+        blind: name of the blind method, or None.
+        rule: how outputs become streams; None takes them as they are.
+        mvdr: whether the streams are refined by a beamformer.
+        labels: ``small``, ``full`` or None.
+        settings: of the rule or the blind method.
+    """
+
+    name: str
+    model: str | None = None
+    blind: str | None = None
+    rule: str | None = None
+    mvdr: bool = False
+    labels: str | None = None
+    settings: dict = field(default_factory=dict)
+
+    @property
+    def source(self) -> str:
+        """What makes the outputs: rows of the same source share one pass over the data."""
+        return f"model {self.model}" if self.model else f"blind {self.blind} {sorted(self.settings.items())}"
+
+
+def load_systems(path: str | Path) -> list[System]:
+    """Read a systems file.
+
+    Raises:
+        UserError: no such file, not YAML, an unknown key, method, rule or setting, or
+            a name that does not fit its entry.
+    """
+    try:
+        entries = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError):
+        raise UserError(f"{path}: expected a file of systems, found none (check the path)") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not YAML: {error}") from None
+    if not isinstance(entries, dict) or not entries:
+        raise UserError(f"{path}: expected 'NAME: {{...}}' per system, found none")
+    return [_system(str(name), entry, f"{path}: {name}: ") for name, entry in entries.items()]
+
+
+def choose(systems: list[System], names: list[str], path: str | Path) -> list[System]:
+    """Return the systems called ``names``, in the order of the file ``path`` they came from.
+
+    Raises:
+        UserError: a name that is not there.
+    """
+    known = [s.name for s in systems]
+    for name in names:
+        if name not in known:
+            raise UserError(f"{path}: no system '{name}'{did_you_mean(name, known)}")
+    return [s for s in systems if s.name in names]
+
+
+def _system(name: str, entry: object, where: str) -> System:
+    if not isinstance(entry, dict):
+        raise UserError(f"{where}expected a mapping such as {{model: student}}, found {entry!r}")
+    own = {k: v for k, v in entry.items() if k in _OWN_KEYS}
+    system = System(name, **own, settings={k: v for k, v in entry.items() if k not in _OWN_KEYS})
+    _check(system, where)
+    return system
+
+
+def _check(system: System, where: str) -> None:
+    made = [key for key in ("model", "blind") if getattr(system, key)]
+    if system.name in UNPROCESSED:
+        if made or system.rule or system.mvdr or system.settings:
+            raise UserError(f"{where}expected {{}}, this row is not processed")
+        return
+    if len(made) != 1:
+        raise UserError(f"{where}expected one of 'model' and 'blind', found {' and '.join(made) or 'none'}")
+    if not isinstance(getattr(system, made[0]), str):
+        raise UserError(f"{where}expected a name for '{made[0]}', found {getattr(system, made[0])!r}")
+    if system.blind:
+        check_blind(system.blind, system.settings, where)
+        if system.rule:
+            raise UserError(f"{where}'rule' selects outputs of a model, '{system.blind}' has none to select")
+    elif system.rule:
+        check_rule(system.rule, system.settings, where)
+    elif system.settings:
+        key = next(iter(system.settings))
+        raise UserError(f"{where}unknown key '{key}'{did_you_mean(key, _OWN_KEYS)}")
+    if not isinstance(system.mvdr, bool) or system.mvdr != system.name.endswith("+mvdr"):
+        raise UserError(f"{where}'mvdr: true' and a name that ends in '+mvdr' belong together")
+    if system.labels not in (None, *LABELS):
+        raise UserError(f"{where}expected labels: {' or '.join(LABELS)}, found {system.labels!r}")

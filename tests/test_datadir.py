@@ -1,0 +1,370 @@
+"""Data directories: what is written is read back exactly, and every defect is named with file and line."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import kaldiio
+import numpy as np
+import pytest
+import soundfile
+from scipy.io import wavfile
+
+from frontend.bin import subset as subset_command
+from frontend.bin import validate_data
+from frontend.datadir import (
+    AudioWriter,
+    MixtureSet,
+    audio_info,
+    read_audio,
+    read_scp,
+    subset,
+    validate,
+    write_scp,
+    write_spk2utt,
+)
+from frontend.errors import UserError
+
+FS = 8000
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def grid(channels: int, frames: int, seed: int = 0) -> np.ndarray:
+    """Return noise on the 16-bit grid."""
+    return np.random.default_rng(seed).integers(-9000, 9000, (channels, frames)) / 32768
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def mixtures(here) -> Path:
+    """Make a valid set of six two-talker mixtures of 3 channels; the last has one talker."""
+    path = Path("data/mix")
+    ids = [f"utt{i}" for i in range(6)]
+    tables = {"wav.scp": {}, "spk1.scp": {}, "spk2.scp": {}, "utt2num_samples": {}}
+    with AudioWriter(path / "wav", "wav", FS) as writer:
+        for i, key in enumerate(ids):
+            frames = 400 + i
+            tables["wav.scp"][key] = writer.write(key, grid(3, frames, i))
+            tables["spk1.scp"][key] = writer.write(f"{key}_1", grid(1, frames, i + 10))
+            tables["spk2.scp"][key] = writer.write(
+                f"{key}_2", np.zeros(frames) if i == 5 else grid(1, frames)
+            )
+            tables["utt2num_samples"][key] = frames
+    for name, table in tables.items():
+        write_scp(path / name, table)
+    write_scp(path / "text_spk1", dict.fromkeys(ids, "ONE TWO"))
+    write_scp(path / "text_spk2", dict.fromkeys(ids[:5], "THREE") | {ids[5]: ""})
+    write_spk2utt(path, {k: k for k in ids})
+    (path / "scenes.jsonl").write_text("".join(json.dumps({"id": k, "t60": 0.3}) + "\n" for k in ids))
+    return path
+
+
+def test_tables_survive_and_are_sorted(here):
+    mapping = {"b": "two words", "a": "x", "B": "café\u00a0crème\u3000x"}
+    write_scp("t", mapping)
+    assert Path("t").read_text(encoding="utf-8").splitlines()[0].startswith("B ")
+    assert read_scp("t") == mapping and list(read_scp("t")) == ["B", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a 1\nb 2\na 3\n", r"t:3: id a occurs twice"),
+        (b"b 1\na 2\n", r"t:2: id a comes after b"),
+        (b"a 1\nb\n", r"t:2: expected 'id value', found 'b' alone"),
+        (b"a 1\n\nb 2\n", r"t:2: empty line"),
+        (b"", r"t: no entries"),
+        (b"a \xff\n", r"t: not UTF-8 text at byte 2"),
+    ],
+)
+def test_a_broken_table_is_named_with_its_line(here, content, message):
+    Path("t").write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        read_scp("t")
+
+
+@pytest.mark.parametrize("audio_format", ["wav", "flac", "flac.ark"])
+def test_audio_is_read_back_bit_for_bit(here, audio_format):
+    signals = {"a": grid(4, 1000), "b": grid(4, 50, 1), "c": np.full((4, 3), -1.0)}
+    with AudioWriter("x/y", audio_format, FS, name="part") as writer:
+        entries = {key: writer.write(key, signal) for key, signal in signals.items()}
+    for key, entry in entries.items():
+        data, fs = read_audio(entry, finite=True)
+        assert fs == FS and data.dtype == np.float32 and entry.startswith("x/y/")
+        np.testing.assert_array_equal(data, signals[key])
+        assert audio_info(entry) == (4, signals[key].shape[1], FS)
+    piece, _ = read_audio(entries["a"], start=900, frames=500)
+    np.testing.assert_array_equal(piece, signals["a"][:, 900:])
+    piece, _ = read_audio(entries["a"], start=10, frames=20)
+    np.testing.assert_array_equal(piece, signals["a"][:, 10:30])
+
+
+def test_archives_are_kaldiios_and_go_on_after_a_restart(here):
+    entries = {}
+    for key in ("a", "longer-id"):  # two writers, one archive: as after a kill
+        with AudioWriter("x", "flac.ark", FS) as writer:
+            entries[key] = writer.write(key, grid(2, 70, len(key)))
+    for key, entry in entries.items():
+        fs, data = kaldiio.load_mat(entry)
+        assert fs == FS
+        np.testing.assert_array_equal(data.T, grid(2, 70, len(key)))
+
+
+def test_bare_wav_in_an_archive(here):
+    signal = (grid(1, 90) * 32768).astype(np.int16)[0]
+    kaldiio.save_ark("w.ark", {"a": (FS, signal), "b": (FS, signal[:40])}, scp="w.scp")
+    for key, length in (("a", 90), ("b", 40)):
+        data, fs = read_audio(read_scp("w.scp")[key])
+        np.testing.assert_array_equal(data[0] * 32768, signal[:length])
+        assert fs == FS
+
+
+def test_float_wav_keeps_level_and_two_runs_are_alike(here):
+    loud = np.random.default_rng(0).normal(0, 3, (2, 100)).astype(np.float32)
+    with AudioWriter("x", "wav", FS, encoding="float32") as writer:
+        entry = writer.write("a", loud)
+        first = Path(entry).read_bytes()
+        assert writer.write("a", loud) == entry and Path(entry).read_bytes() == first
+    np.testing.assert_array_equal(read_audio(entry)[0], loud)
+    assert b"PEAK" not in first  # libsndfile's chunk with the time of day
+
+
+@pytest.mark.parametrize(
+    ("key", "data", "message"),
+    [
+        ("a", np.array([0.0, 1.2]), "a: peak 1.2 exceeds full scale"),
+        ("a", np.array([0.0, np.nan]), "a: NaN or infinity at sample 1"),
+        ("a", np.zeros((2, 0)), "a: 0 samples"),
+        ("a/b", np.zeros(4), "id 'a/b'"),
+        ("a b", np.zeros(4), "id 'a b'"),
+    ],
+)
+def test_the_writer_refuses(here, key, data, message):
+    with AudioWriter("x", "wav", FS) as writer, pytest.raises(UserError, match=message):
+        writer.write(key, data)
+    assert list(Path("x").iterdir()) == []
+
+
+def test_the_writer_wants_a_format_it_has(here):
+    for settings in ({"audio_format": "mp3"}, {"audio_format": "flac", "encoding": "float32"}):
+        with pytest.raises(UserError, match="expected"):
+            AudioWriter("x", fs=FS, **settings)
+
+
+def damage(path: Path, how: str) -> str:
+    """Make one bad recording and return its entry."""
+    entry = str(path.with_suffix(".flac" if how.endswith("flac") else ".wav"))
+    good = (grid(1, 4000)[0] * 32768).astype(np.int16)
+    if how in ("truncated wav", "truncated flac"):
+        soundfile.write(entry, good, FS)
+        Path(entry).write_bytes(Path(entry).read_bytes()[:3001])
+    elif how == "nan":
+        wavfile.write(entry, FS, np.array([0, np.nan, 0], np.float32))
+    elif how == "0 samples":
+        wavfile.write(entry, FS, good[:0])
+    elif how == "text":
+        Path(entry).write_text("this is no audio")
+    elif how == "directory":
+        Path(entry).mkdir()
+    elif how == "archive":
+        Path("z.ark").write_bytes(b"a AUDIO\x02\xff\xffshort")
+        return "z.ark:2"
+    return "sox x.wav -t wav - |" if how == "pipe" else entry
+
+
+DAMAGES = {
+    "missing": "no such audio file",
+    "truncated wav": "truncated",
+    "truncated flac": "truncated or damaged",
+    "nan": "NaN or infinity at sample 1",
+    "0 samples": "0 samples",
+    "text": "expected wav or flac audio",
+    "directory": "found a directory",
+    "archive": "no complete audio",
+    "pipe": "piped commands",
+}
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_bad_audio_is_named(here, how):
+    entry = damage(Path("bad"), how)
+    with pytest.raises(UserError, match=DAMAGES[how]) as error:
+        read_audio(entry, finite=True)
+    assert entry.split(":")[0] in str(error.value)
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_the_validator_finds_bad_audio(mixtures, how):
+    for name, line in (("wav.scp", 3), ("spk2.scp", 3)):
+        table = read_scp(mixtures / name)
+        write_scp(mixtures / name, table | {"utt2": damage(Path(f"bad-{name}"), how)})
+        problems = validate(mixtures)
+        assert len(problems) == 1 and problems[0].startswith(f"{mixtures / name}:{line}: ")
+        assert DAMAGES[how] in problems[0]
+        write_scp(mixtures / name, table)
+    assert validate(mixtures) == []
+
+
+def test_a_wav_written_to_a_pipe_is_no_truncated_one(here):
+    wavfile.write("a.wav", FS, (grid(1, 100)[0] * 32768).astype(np.int16))
+    raw = bytearray(Path("a.wav").read_bytes())
+    raw[4:8] = raw[40:44] = b"\xff" * 4
+    Path("a.wav").write_bytes(raw)
+    np.testing.assert_array_equal(read_audio("a.wav")[0], grid(1, 100))
+
+
+def test_mixture_set_reads_what_was_written(mixtures):
+    data = MixtureSet(mixtures)
+    assert data.ids == [f"utt{i}" for i in range(6)] and data.n_talkers == 2
+    mixture, fs = data.mixture("utt3")
+    np.testing.assert_array_equal(mixture, grid(3, 403, 3))
+    assert fs == FS and data.references("utt3").shape == (2, 403)
+    np.testing.assert_array_equal(data.references("utt3")[0], grid(1, 403, 13)[0])
+    assert data.texts("utt3") == ["ONE TWO", "THREE"] and data.texts("utt5") == ["ONE TWO", ""]
+    assert data.scene("utt3") == {"id": "utt3", "t60": 0.3}
+    with pytest.raises(UserError, match="no utterance 'nobody'"):
+        data.mixture("nobody")
+
+
+def test_mixture_set_refuses_images_of_another_length(mixtures):
+    write_scp(
+        mixtures / "spk1.scp", read_scp(mixtures / "spk1.scp") | {"utt0": str(mixtures / "wav/utt1_1.wav")}
+    )
+    with pytest.raises(UserError, match=r"utt1_1.wav: expected 1 channel of 400 samples"):
+        MixtureSet(mixtures).references("utt0")
+
+
+def test_subset_names_the_same_audio(mixtures):
+    subset(mixtures, "data/part", ["utt4", "utt1"])
+    subset(mixtures, "data/bare", ["utt4", "utt1"], labelled=False)
+    part, bare = MixtureSet("data/part"), MixtureSet("data/bare")
+    assert validate("data/part") == [] == validate("data/bare")
+    assert part.ids == bare.ids == ["utt1", "utt4"] and part.n_talkers == 2 and bare.n_talkers == 0
+    assert part.scene("utt4") and part.texts("utt4") == ["ONE TWO", "THREE"] and bare.texts("utt4") == []
+    assert sorted(p.name for p in Path("data/bare").iterdir()) == [
+        "spk2utt",
+        "utt2num_samples",
+        "utt2spk",
+        "wav.scp",
+    ]
+    np.testing.assert_array_equal(part.mixture("utt4")[0], MixtureSet(mixtures).mixture("utt4")[0])
+
+
+@pytest.mark.parametrize(
+    ("destination", "ids"), [("data/mix", ["utt1"]), ("data", ["utt1"]), ("data/x", ["nope"])]
+)
+def test_subset_deletes_nothing_and_invents_nothing(mixtures, destination, ids):
+    before = sorted(Path("data").rglob("*"))
+    with pytest.raises(UserError):
+        subset(mixtures, destination, ids)
+    assert sorted(Path("data").rglob("*")) == before
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+BREAKS = {
+    "missing id": (
+        "spk1.scp",
+        "utt1 data/mix/wav/utt1_1.wav\n",
+        "",
+        "spk1.scp: id utt1 of wav.scp:2 is missing",
+    ),
+    "extra id": ("text_spk2", "utt5", "utt6 X\nutt7", "text_spk2:6: id utt6 is not in wav.scp"),
+    "unsorted": ("wav.scp", "utt0 ", "utt9 ", "wav.scp:2: id utt1 comes after utt9"),
+    "duplicate": ("utt2spk", "utt3 utt3\n", "utt3 utt3\nutt3 utt3\n", "utt2spk:5: id utt3 occurs twice"),
+    "speaker": ("spk2utt", "utt2 utt2", "utt2 utt3", "spk2utt:3: utt3 is not utt2's in utt2spk"),
+    "length": (
+        "utt2num_samples",
+        "utt2 402",
+        "utt2 4",
+        "wav.scp:3: 402 samples in data/mix/wav/utt2.wav, but '4'",
+    ),
+    "image length": ("spk2.scp", "utt3_2.wav", "utt2_2.wav", "spk2.scp:4: expected 1 channel of 403 samples"),
+    "image channels": ("spk2.scp", "utt3_2.wav", "utt3.wav", "spk2.scp:4: expected 1 channel of 403 samples"),
+    "channels": (
+        "wav.scp",
+        "utt3.wav",
+        "utt3_1.wav",
+        "wav.scp:4: number of channels 1 in data/mix/wav/utt3_1.wav",
+    ),
+    "scene id": ("scenes.jsonl", '"utt5"', '"utt4"', "scenes.jsonl:6: id utt4 occurs twice"),
+    "scene": ("scenes.jsonl", '{"id": "utt4"', '{"id" "utt4"', "scenes.jsonl:5: not JSON"),
+}
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_the_validator_names_file_and_line(mixtures, name):
+    file, old, new, message = BREAKS[name]
+    edit(mixtures / file, old, new)
+    assert any(f"{mixtures}/{message}" in problem for problem in validate(mixtures)), validate(mixtures)
+
+
+def test_the_validator_compares_sample_rates(mixtures):
+    path = mixtures / "wav" / "utt4.wav"
+    wavfile.write(path, 16000, wavfile.read(path)[1])
+    first, *images = validate(mixtures)
+    assert first.startswith(f"{mixtures}/wav.scp:5: sample rate 16000") and "but 8000 in" in first
+    assert [p.split(":")[0] for p in images] == [f"{mixtures}/spk1.scp", f"{mixtures}/spk2.scp"]
+
+
+def test_a_gap_in_the_talkers_is_an_error(mixtures):
+    (mixtures / "spk1.scp").unlink()
+    assert validate(mixtures) == [f"{mixtures}: spk2.scp without spk1.scp (number the talkers 1, 2, ...)"]
+    with pytest.raises(UserError, match="spk2.scp without spk1.scp"):
+        MixtureSet(mixtures)
+
+
+def command(monkeypatch, main, *arguments) -> int | None:
+    monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
+    return main()
+
+
+def test_validate_command(mixtures, monkeypatch, capsys):
+    assert not command(monkeypatch, validate_data.main, mixtures)
+    assert capsys.readouterr().out == f"{mixtures}: valid, 6 utterances\n"
+    Path("empty").mkdir()
+    assert command(monkeypatch, validate_data.main, mixtures, "empty", "nothing") == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 2 and errors[0].startswith("empty: empty directory")
+    write_scp(mixtures / "wav.scp", {f"utt{i:02d}": "nowhere.wav" for i in range(30)})
+    assert command(monkeypatch, validate_data.main, mixtures) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 21 and errors[-1].endswith("more problems")
+
+
+def test_subset_command_larger_shares_contain_smaller_ones(mixtures, monkeypatch):
+    chosen = {}
+    for seed in (0, 1, 2, 3):
+        for number in (2, 4, 6):
+            out = f"out{number}"
+            settings = ("--data", mixtures, "--out", out, "--num", number, "--seed", seed, "--unlabelled")
+            assert not command(monkeypatch, subset_command.main, *settings)
+            chosen[seed, number] = set(read_scp(f"{out}/wav.scp"))
+            assert len(chosen[seed, number]) == number
+        assert chosen[seed, 2] < chosen[seed, 4] < chosen[seed, 6]
+    assert len({frozenset(chosen[seed, 2]) for seed in range(4)}) > 1
+    assert not command(monkeypatch, subset_command.main, "--data", mixtures, "--out", "s", "--share", "0.5")
+    assert len(MixtureSet("s").ids) == 3 and MixtureSet("s").n_talkers == 2
+
+
+@pytest.mark.parametrize("size", [("--num", "7"), ("--num", "0"), ("--share", "1.5")])
+def test_subset_command_one_line_for_a_mistake(mixtures, size):
+    arguments = ["--data", str(mixtures), "--out", "out", *size]
+    done = subprocess.run(
+        [sys.executable, "-m", "frontend.bin.subset", *arguments],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+    )
+    assert done.returncode == 2 and done.stderr.startswith("subset: error: ") and done.stderr.count("\n") == 1
+    assert size[1] in done.stderr and not Path("out").exists()

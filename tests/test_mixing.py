@@ -1,0 +1,173 @@
+"""Training examples: sums, levels, symmetries, and draws that depend on their key alone."""
+
+import numpy as np
+import pytest
+import soundfile
+
+from frontend.errors import UserError
+from frontend.mixing import CroppedSources, MixtureOfMixtures
+
+FS, MICS, CROP = 8000, 4, 0.5
+SAMPLES = int(CROP * FS)
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory):
+    """Six 4-channel recordings whose channels are told apart by their level: 1, 2, 4, 8."""
+    directory = tmp_path_factory.mktemp("pool")
+    rng = np.random.default_rng(0)
+    entries, lengths = {}, {}
+    for i in range(6):
+        length = SAMPLES // 2 if i == 5 else 3 * SAMPLES + 100 * i  # the last is shorter than a crop
+        audio = 0.02 * rng.standard_normal(length)[:, None] * 2.0 ** np.arange(MICS)
+        soundfile.write(directory / f"u{i}.wav", audio, FS, subtype="FLOAT")
+        for k in (1, 2):
+            soundfile.write(directory / f"u{i}-{k}.wav", audio[:, 0] * k / 3, FS, subtype="FLOAT")
+        entries[f"u{i}"], lengths[f"u{i}"] = str(directory / f"u{i}.wav"), length
+    return entries, lengths
+
+
+def mom(pool, train=True, **settings):
+    entries, lengths = pool
+    given = {"fs": FS, "crop": CROP, "n_mics": MICS, "array_symmetry": "circular"} | settings
+    return MixtureOfMixtures(train, entries, lengths=lengths, **given)
+
+
+def crop(pool, train=True, **settings):
+    given = {"fs": FS, "crop": CROP, "n_mics": MICS, "array_symmetry": "circular"} | settings
+    return CroppedSources(train, lengths=pool[1], **given)
+
+
+def sources(pool, utterance):
+    entry = pool[0][utterance]
+    return {"speech_mix": entry} | {f"speech_ref{k}": entry.replace(".wav", f"-{k}.wav") for k in (1, 2)}
+
+
+def at(preprocessor, epoch, utterance="u0", data=None):
+    preprocessor.set_epoch(epoch)
+    return preprocessor(utterance, data or {})
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(np.array_equal(a[k], b[k]) for k in a)
+
+
+class TestMixtureOfMixtures:
+    @pytest.mark.parametrize("n", [2, 3])
+    def test_references_sum_to_the_reference_channel(self, pool, n):
+        example = at(mom(pool, n_mixtures=n), 1)
+        assert example["speech_mix"].shape == (SAMPLES, MICS)
+        references = [example[f"speech_ref{i}"] for i in range(1, n + 1)]
+        assert len(example) == n + 1
+        np.testing.assert_allclose(sum(references), example["speech_mix"][:, 0], atol=1e-5)
+
+    def test_levels(self, pool):
+        """The first mixture has unit deviation, the second one within +-gain_db of it."""
+        preprocessor = mom(pool, gain_db=6.0)
+        levels = []
+        for epoch in range(40):
+            example = at(preprocessor, epoch)
+            np.testing.assert_allclose(np.sqrt(np.mean(example["speech_ref1"] ** 2)), 1, rtol=1e-5)
+            levels.append(10 * np.log10(np.mean(example["speech_ref2"] ** 2)))
+        assert -6.001 <= min(levels) < -3 and 3 < max(levels) <= 6.001
+
+    def test_partner_is_never_the_same_mixture(self, pool):
+        preprocessor = mom(pool, n_mixtures=3)
+        seen = set()
+        for epoch in range(60):
+            preprocessor.set_epoch(epoch)
+            partners = preprocessor.partners("u2")
+            assert len({"u2", *partners}) == 3
+            seen.update(partners)
+        assert seen == {"u0", "u1", "u3", "u4", "u5"}
+
+    def test_channels_turn_together(self, pool):
+        """Every channel order of a mixture is a rotation or reflection, and all eight occur."""
+        preprocessor, orders = mom(pool), set()
+        for epoch in range(100):
+            preprocessor.set_epoch(epoch)
+            audio = preprocessor._one("u0", 0, "u0")
+            level = np.log2(np.sqrt((audio**2).mean(-1)))
+            orders.add(tuple(np.round(level - level.min()).astype(int).tolist()))
+        rotations = {tuple(np.roll(range(4), k).tolist()) for k in range(4)}
+        assert orders == rotations | {o[::-1] for o in rotations}
+
+    def test_crops_move_and_short_recordings_are_padded(self, pool):
+        preprocessor = mom(pool)
+        first = [at(preprocessor, epoch)["speech_ref1"][:3] for epoch in range(8)]
+        assert len({x.tobytes() for x in first}) > 4
+        short = at(preprocessor, 1, "u5")["speech_ref1"]
+        assert short.shape == (SAMPLES,)
+        assert short[: SAMPLES // 2].all() and not short[SAMPLES // 2 :].any()
+
+    def test_one_microphone_and_silence(self, pool, tmp_path):
+        entries, lengths = {}, {}
+        for name, level in (("a", 0.0), ("b", 0.1)):
+            soundfile.write(tmp_path / f"{name}.wav", np.full(2 * SAMPLES, level), FS)
+            entries[name], lengths[name] = str(tmp_path / f"{name}.wav"), 2 * SAMPLES
+        example = at(mom((entries, lengths), n_mics=1), 1, "a")
+        assert example["speech_mix"].shape == (SAMPLES,)
+        assert not example["speech_ref1"].any()
+        assert np.isfinite(example["speech_mix"]).all() and example["speech_ref2"].all()
+
+
+class TestCroppedSources:
+    def test_mixture_and_references_stay_in_step(self, pool):
+        preprocessor = crop(pool, gain_db=3.0)
+        for epoch in range(5):
+            example = at(preprocessor, epoch, "u1", sources(pool, "u1"))
+            total = example["speech_ref1"] + example["speech_ref2"]
+            np.testing.assert_allclose(total, example["speech_mix"][:, 0], rtol=1e-4, atol=1e-6)
+            assert abs(10 * np.log10(np.mean(total**2))) < 3.001
+
+    def test_reference_microphone_stays_in_place(self, pool):
+        preprocessor, orders = crop(pool), set()
+        for epoch in range(30):
+            audio = at(preprocessor, epoch, "u1", sources(pool, "u1"))["speech_mix"]
+            level = np.log2(np.sqrt((audio**2).mean(0)))
+            orders.add(tuple(np.round(level - level[0]).astype(int).tolist()))
+        assert orders == {(0, 1, 2, 3), (0, 3, 2, 1)}
+
+
+@pytest.mark.parametrize("make", [mom, crop])
+class TestDraws:
+    def test_an_example_depends_on_its_key_alone(self, pool, make):
+        one, other = make(pool), make(pool)
+        for epoch in (1, 2):  # the one has made other examples before
+            at(one, epoch, "u3", sources(pool, "u3"))
+        data = sources(pool, "u0")
+        assert same(at(one, 3, "u0", data), at(other, 3, "u0", data))
+
+    def test_epoch_seed_and_utterance_matter(self, pool, make):
+        data = sources(pool, "u0")
+        base = at(make(pool), 1, "u0", data)
+        assert not same(base, at(make(pool), 2, "u0", data))
+        assert not same(base, at(make(pool, seed=1), 1, "u0", data))
+
+    def test_validation_is_the_same_in_every_epoch(self, pool, make):
+        data = sources(pool, "u0")
+        preprocessor = make(pool, train=False)
+        assert same(at(preprocessor, 1, "u0", data), at(preprocessor, 9, "u0", data))
+        level = np.sqrt((at(preprocessor, 1, "u0", data)["speech_mix"] ** 2).mean(0))
+        assert (np.diff(level) > 0).all()  # channels in their own order
+
+
+class TestErrors:
+    def test_wrong_rate_and_channels_name_the_file(self, pool, tmp_path):
+        path = str(tmp_path / "x.wav")
+        soundfile.write(path, np.ones((2 * SAMPLES, 3)) * 0.1, 16000)
+        entries, lengths = pool[0] | {"x": path}, pool[1] | {"x": 2 * SAMPLES}
+        with pytest.raises(UserError, match=r"x\.wav: 8000 Hz expected .* found 16000"):
+            at(mom((entries, lengths)), 1, "x")
+        with pytest.raises(UserError, match=r"x\.wav: 4 channel\(s\) expected, found 3"):
+            at(mom((entries, lengths), fs=16000, crop=0.1), 1, "x")
+
+    def test_settings(self, pool):
+        with pytest.raises(UserError, match="needs as many different utterances"):
+            mom(pool, n_mixtures=7)
+        with pytest.raises(UserError, match="array symmetry must be none, circular or linear"):
+            mom(pool, array_symmetry="circle")
+        with pytest.raises(UserError, match="crop"):
+            mom(pool, crop=0)
+        with pytest.raises(UserError, match="data type 'text'"):
+            crop(pool)("u0", {"speech_mix": np.zeros(10)})

@@ -1,0 +1,317 @@
+"""The report made from scores written by hand, through the real command."""
+
+import json
+import re
+import sys
+
+import numpy as np
+import pytest
+
+from frontend.bin import report as command
+from frontend.errors import run
+from frontend.markdown import number
+from frontend.page import render
+
+KEYS = "system channels si_snr si_snri si_snri_ci sdr stoi pesq over_separation cpwer cpwer_ci rtf n".split()
+GAINS = {
+    "mixture": 0.0,
+    "teacher_energy": 2.0,
+    "student": 4.0,
+    "student+mvdr": 4.5,
+    "student_ft": 5.0,
+    "supervised_small": 3.0,
+    "supervised_full": 5.5,
+}
+N = 20
+SYSTEMS = """\
+mixture: {}
+ilrma: {blind: ilrma}
+teacher_energy: {model: teacher, rule: energy}
+student: {model: student}
+student+mvdr: {model: student, mvdr: true}
+student_ft: {model: student_ft, labels: small}
+supervised_small: {model: supervised_small, labels: small}
+supervised_full: {model: supervised_full, labels: full}
+oracle: {}
+"""
+DIFFICULTY = np.random.default_rng(0).normal(0, 3, N)
+
+
+def utterances(gain, outside=0.25, talkers=2, **changes):
+    """Scores whose mean SI-SNRi is ``gain`` and whose utterances differ alike for all systems."""
+    spread = DIFFICULTY - DIFFICULTY.mean()
+    rows = []
+    for k in range(N):
+        both = (
+            [None] * talkers if gain is None else [gain + spread[k] - 0.5, gain + spread[k] + 0.5][:talkers]
+        )
+        row = {"id": f"u{k:02d}", "talkers": talkers, "permutation": [0, 1], "silent": []}
+        row |= {"si_snr": both, "si_snri": both, "sdr": both, "stoi": [0.8, 0.9], "pesq": [2.0, 2.5]}
+        row |= {"active_outputs": 2, "surplus_outputs": 0.0, "energy_outside_best": [outside] * talkers}
+        rows.append(row | changes)
+    return rows
+
+
+def write_scores(directory, name, rows, channels=4, **info):
+    directory.mkdir(parents=True, exist_ok=True)
+    about = {"system": name, "data": "data/x/test", "channels": channels, "fs": 8000, "talkers": 2}
+    about |= {"measures": ["sdr", "stoi", "pesq"], "active_db": -20.0, "info": info, "fingerprint": ""}
+    (directory / f"{name}.json").write_text(json.dumps(about))
+    (directory / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def write_experiment(path, channels=4, names=tuple(GAINS)):
+    for name in names:
+        info = {} if name == "mixture" else {"rtf": 0.04, "peak_memory_mib": 700.4, "n_outputs": 2}
+        write_scores(path / "scores", name, utterances(GAINS[name]), channels, **info)
+    write_scores(
+        path / "scores", "oracle", utterances(None, 0.05, stoi=[1.0, 1.0], pesq=[4.5, 4.5]), channels
+    )
+    for name, outside, surplus in (("teacher_energy", 0.6, 0.75), ("student", 0.1, 0.0)):
+        rows = utterances(1.0, outside, talkers=1, surplus_outputs=surplus)
+        write_scores(path / "scores" / "one_talker", name, rows, channels)
+    facts = {"command": "./run.sh --seed 3", "seed": "3", "label_share": "0.04"}
+    (path / "stages.json").write_text(json.dumps({**facts, "stages": {"data": 12.5, "teacher": 200.0}}))
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf/systems.yaml").write_text(SYSTEMS)
+    (tmp_path / "conf/teacher.yaml").write_text("max_epoch: 7  # a comment\n")
+    write_experiment(tmp_path / "exp/mini")
+    return tmp_path
+
+
+def report(monkeypatch, *options, expect=0):
+    """Run the real command; return results and page."""
+    base = ["report", "--exp", "exp/mini", "--systems", "conf/systems.yaml", "--out", "out"]
+    monkeypatch.setattr(sys, "argv", [*base, *options])
+    with pytest.raises(SystemExit) as ended:
+        run(command.main)
+    assert (ended.value.code or 0) == expect
+    return None if expect else (json.loads(open("out/results.json").read()), open("out/RESULTS.md").read())
+
+
+def by_name(results):
+    return {row["system"]: row for row in results["rows"]}
+
+
+def test_results_keep_the_contract(recipe, monkeypatch):
+    results, _ = report(monkeypatch)
+    for key in ("command", "date", "commit", "versions", "machine", "seed", "stages", "rows"):
+        assert key in results
+    assert (results["command"], results["seed"]) == ("./run.sh --seed 3", 3)
+    assert results["stages"] == {"data": 12.5, "teacher": 200.0}
+    assert {"python", "numpy"} <= results["versions"].keys() and results["machine"]
+    labelled = {"student_ft": 0.04, "supervised_small": 0.04, "supervised_full": 1.0}
+    for row in results["rows"]:
+        share = labelled.get(row["system"])
+        assert list(row) == [*KEYS, *(["label_share"] if share else [])]
+        assert row.get("label_share") == share
+        assert row["n"] == N and row["channels"] == 4 and row["cpwer"] is None is row["cpwer_ci"]
+
+
+def test_rows_stand_as_in_the_systems_file(recipe, monkeypatch):
+    order = [line.split(":")[0] for line in SYSTEMS.splitlines()]
+    write_experiment(recipe / "exp/mini_1ch", channels=1, names=["student", "mixture"])
+    results, page = report(monkeypatch, "--exp", "exp/mini_1ch")
+    found = [(row["system"], row["channels"]) for row in results["rows"]]
+    expected = [(name, channels) for name in order for channels in (4, 1)]
+    assert found == [pair for pair in expected if pair in found] and ("student", 1) in found
+    assert "mini_1ch/teacher" in results["stages"]
+    in_page = re.findall(r"^\| (\S+) \| (\d) \| (?:—|[\d.]+ %) \|", page, re.M)
+    assert [(name, int(channels)) for name, channels in in_page] == found
+    assert {"experiment": "mini", "system": "ilrma"} in results[
+        "not_scored"
+    ] and "Not scored: ilrma (mini)" in page
+
+
+def test_means_and_intervals(recipe, monkeypatch):
+    results, _ = report(monkeypatch)
+    rows = by_name(results)
+    for name, gain in GAINS.items():
+        assert rows[name]["si_snri"] == rows[name]["sdr"] == pytest.approx(gain, abs=1e-4)
+        low, high = rows[name]["si_snri_ci"]
+        assert high - low == pytest.approx(2 * 1.96 * DIFFICULTY.std() / N**0.5, rel=0.1)
+        assert (rows[name]["stoi"], rows[name]["pesq"]) == (0.85, 2.25)
+        assert rows[name]["over_separation"] == 25
+    assert rows["student"]["rtf"] == 0.04 and rows["mixture"]["rtf"] is None
+    oracle = rows["oracle"]
+    assert oracle["si_snr"] is oracle["si_snri"] is oracle["si_snri_ci"] is oracle["sdr"] is None
+    assert oracle["stoi"] == 1.0
+
+
+def test_comparisons_are_paired(recipe, monkeypatch):
+    results, page = report(monkeypatch)
+    found = {(c["system"], c["against"], c["what"]): c for c in results["comparisons"]}
+    for a, b in (
+        ("student", "teacher_energy"),
+        ("student_ft", "student"),
+        ("student_ft", "supervised_small"),
+    ):
+        entry = found[a, b, "si_snri_difference"]
+        # the difficulty is common to both: no spread is left
+        assert entry["value"] == pytest.approx(GAINS[a] - GAINS[b], abs=1e-4)
+        assert entry["ci"] == pytest.approx([entry["value"]] * 2, abs=1e-4)
+    assert found["student+mvdr", "student", "si_snri_difference"]["value"] == pytest.approx(0.5)
+    percent = found["student_ft", "supervised_full", "si_snri_percent"]
+    assert percent["value"] == pytest.approx(100 * 5 / 5.5, abs=1e-3)
+    assert percent["ci"][0] < percent["value"] < percent["ci"][1]
+    outside = found["teacher_energy", "student", "energy_outside_best_difference"]
+    surplus = found["teacher_energy", "student", "surplus_outputs_difference"]
+    assert (outside["value"], surplus["value"]) == pytest.approx((50, 75))
+    assert "| student − teacher_energy | 4 | SI-SNRi, dB | 2.00 [2.00, 2.00] | 20 |" in page
+    assert ("ilrma" not in str(results["comparisons"])) and ("distilled" not in str(results["comparisons"]))
+
+
+def test_over_separation_of_both_sets(recipe, monkeypatch):
+    results, _ = report(monkeypatch)
+    found = {(o["system"], o["set"]): o for o in results["over_separation"]}
+    assert found["student", "test"]["energy_outside_best"] == 25
+    assert found["teacher_energy", "one talker"]["surplus_outputs"] == 75
+    assert found["student", "one talker"]["energy_outside_best_ci"] == [10, 10]
+    assert ("mixture", "test") in found and ("mixture", "one talker") not in found
+
+
+def test_what_does_not_exist_is_a_dash(recipe, monkeypatch):
+    _, page = report(monkeypatch)
+    line = next(line for line in page.splitlines() if line.startswith("| oracle | 4 | —"))
+    assert line == "| oracle | 4 | — | — | — | — | 1.000 | 4.50 | 5.0 | — | — | 20 |"
+    for word in ("None", "nan", "inf"):
+        assert not re.search(rf"\b{word}\b", page, re.I), word
+
+
+def test_refusals_and_silence_are_counted_and_named(recipe, monkeypatch):
+    rows = utterances(4.0)
+    rows[3]["pesq"], rows[5]["pesq"] = [None, 3.0], [None, None]
+    write_scores(recipe / "exp/mini/scores", "student", rows)
+    rows = utterances(2.0)
+    rows[7] |= {"silent": [0], "si_snr": [None, 2.0], "si_snri": [None, 2.0], "sdr": [None, 2.0]}
+    write_scores(recipe / "exp/mini/scores", "teacher_energy", rows)
+    results, page = report(monkeypatch)
+    assert "PESQ gave no score of student (4 channels) in 2 utterances: u03, u05." in page
+    assert "A stream is silent in teacher_energy (4 channels) in 1 utterance: u07" in page
+    found = by_name(results)
+    # the mean of what there is: the other talker of u03, nothing of u05
+    assert found["student"]["pesq"] == pytest.approx((18 * 2.25 + 3) / 19, abs=1e-4)
+    # minus infinity is no number to print, and no other stands for it
+    assert found["teacher_energy"]["si_snri"] is None is found["teacher_energy"]["si_snri_ci"]
+    assert not any(c["against"] == "teacher_energy" for c in results["comparisons"])
+
+
+def test_every_number_of_the_page_comes_from_the_results(recipe, monkeypatch):
+    """With 7777 for every number of the results, no table holds another one (7777 s = 129 min 37 s)."""
+    results, page = report(monkeypatch, "--config", "conf/teacher.yaml")
+    assert page.startswith(render(results, {}, None))
+    replaced = json.loads(json.dumps(results), parse_float=lambda _: 7777.0, parse_int=lambda _: 7777)
+    tables = render(replaced, {}, None).split("## Systems")[1]
+    rows = [line for line in tables.splitlines() if line.startswith("|") and "95 %" not in line]
+    found = set(re.findall(r"(?<![\w.])\d[\d.]*", " ".join(rows)))
+    assert found == {"7777", "7777.0", "7777.00", "7777.000", "777700.0", "129", "37"}
+
+
+def test_quick_runs_are_marked(recipe, monkeypatch):
+    assert "mean nothing" not in report(monkeypatch)[1]
+    results, page = report(monkeypatch, "--quick")
+    assert results["quick"] is True and "its numbers mean nothing" in page.split("##")[0]
+
+
+def test_configs_are_embedded(recipe, monkeypatch):
+    page = report(monkeypatch)[1]
+    assert "<summary>systems.yaml</summary>" in page and "max_epoch: 7  # a comment" in page
+    page = report(monkeypatch, "--config", "conf/teacher.yaml")[1]
+    assert "<summary>systems.yaml</summary>" not in page and "max_epoch: 7" in page
+
+
+def test_quality_of_pseudo_targets(recipe, monkeypatch):
+    (recipe / "train_pseudo").mkdir()
+    (recipe / "train_pseudo/quality.json").write_text('{"rule": "energy", "si_snri": 4.125, "n": 300}')
+    results, page = report(monkeypatch, "--quality", "train_pseudo/quality.json")
+    assert results["pseudo_targets"] == [
+        {"file": "train_pseudo", "rule": "energy", "si_snri": 4.125, "n": 300}
+    ]
+    assert "| train_pseudo | 300 | energy | 4.12 |" in page
+
+
+def test_learning_curves(recipe, monkeypatch):
+    tensorboard = pytest.importorskip("torch.utils.tensorboard")
+    from frontend.curves import learning_curves
+
+    for part, offset in (("train", 0.0), ("valid", 1.0)):
+        with tensorboard.SummaryWriter(str(recipe / "exp/mini/teacher/tensorboard" / part)) as writer:
+            for step in (10, 20, 30):
+                writer.add_scalar("loss", offset - step, step)
+    curves = learning_curves(recipe / "exp/mini")
+    assert curves == {
+        "teacher": {"train": [(10, -10), (20, -20), (30, -30)], "valid": [(10, -9), (20, -19), (30, -29)]}
+    }
+    page = report(monkeypatch)[1]
+    first = (recipe / "out/curves.png").read_bytes()
+    assert first.startswith(b"\x89PNG") and "](curves.png)" in page
+    report(monkeypatch)
+    assert (recipe / "out/curves.png").read_bytes() == first
+
+
+def test_no_curves_no_picture(recipe, monkeypatch):
+    assert "curves.png" not in report(monkeypatch)[1] and not (recipe / "out/curves.png").exists()
+
+
+def remove_stages(root):
+    (root / "exp/mini/stages.json").unlink()
+    return "exp/mini/stages.json: expected a file"
+
+
+def remove_seed(root):
+    (root / "exp/mini/stages.json").write_text('{"command": "x", "stages": {}}')
+    return "expected 'seed', found command, stages"
+
+
+def break_json(root):
+    (root / "exp/mini/stages.json").write_text("{")
+    return "stages.json:1: not JSON"
+
+
+def remove_share(root):
+    (root / "exp/mini/stages.json").write_text('{"command": "x", "seed": 1, "stages": {}}')
+    return "expected 'label_share'"
+
+
+def remove_scores(root):
+    for path in (root / "exp/mini/scores").glob("*.json*"):
+        path.unlink()
+    return "exp/mini/scores: no score"
+
+
+def cut_score(root):
+    path = root / "exp/mini/scores/student.jsonl"
+    path.write_text(path.read_text()[:-20])
+    return "student.jsonl: not a complete score"
+
+
+def other_utterances(root):
+    path = root / "exp/mini/scores/student.jsonl"
+    path.write_text(path.read_text().replace("u19", "v19"))
+    return "scored on different utterances"
+
+
+def unknown_system(root):
+    (root / "conf/systems.yaml").write_text("student: {model: student, ruel: energy}\n")
+    return "unknown key 'ruel'"
+
+
+BREAK = [remove_stages, remove_seed, break_json, remove_share, remove_scores, cut_score, other_utterances]
+
+
+@pytest.mark.parametrize("damage", [*BREAK, unknown_system])
+def test_bad_input_is_one_line_and_writes_nothing(recipe, monkeypatch, capsys, damage):
+    expected = damage(recipe)
+    report(monkeypatch, expect=2)
+    error = capsys.readouterr().err
+    assert error.startswith("report: error: ") and error.count("\n") == 1 and expected in error
+    assert not (recipe / "out").exists()
+
+
+def test_numbers_are_written_one_way():
+    assert [number(v) for v in (-0.04, 0.05, None, 12.34)] == ["0.0", "0.1", "—", "12.3"]

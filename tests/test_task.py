@@ -1,0 +1,391 @@
+"""Training through the real command: configuration checks, kills, resuming, strict loading."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from frontend import errors, resume
+from frontend.bin import enh_train
+from frontend.datadir import AudioWriter, write_scp
+from frontend.errors import UserError
+from frontend.iterators import KeyedIterFactory
+from frontend.schedule import WarmupCosine
+
+FS, MICS = 8000, 3
+STFT = {"n_fft": 64, "hop_length": 32}
+TEACHER = {
+    "encoder": "stft",
+    "encoder_conf": STFT,
+    "decoder": "stft",
+    "decoder_conf": STFT,
+    "separator": "mask_net",
+    "separator_conf": {"n_mics": MICS, "num_spk": 3, "channels": 4, "blocks": 1},
+    "criterions": [{"name": "thresholded_snr", "conf": {"snr_max": 30}, "wrapper": "mixit"}],
+    "model_conf": {"flexible_numspk": True},
+    "preprocessor": "mom",
+    "preprocessor_conf": {"fs": FS, "crop": 0.25, "array_symmetry": "circular"},
+    "batch_size": 2,
+    "num_iters_per_epoch": 3,
+    "max_epoch": 2,
+    "optim": "adam",
+    "optim_conf": {"lr": 2.0e-3},
+    "scheduler": "warmupcosine",
+    "scheduler_conf": {"warmup_steps": 2},
+    "keep_nbest_models": 2,
+    "num_threads": 1,
+}
+STUDENT = TEACHER | {
+    "separator_conf": TEACHER["separator_conf"] | {"num_spk": 2},
+    "criterions": [{"name": "thresholded_snr", "wrapper": "thresholded_pit"}],
+    "model_conf": {},
+    "preprocessor": "crop",
+}
+
+
+def make_set(directory, n, seed, audio_format="wav", fs=FS, mics=MICS):
+    """A mixture set of noise bursts; in every third mixture the second talker is silent."""
+    rng = np.random.default_rng(seed)
+    tables = {name: {} for name in ("wav.scp", "spk1.scp", "spk2.scp", "utt2num_samples")}
+    writers = {name: AudioWriter(directory / name[:-4], audio_format, fs) for name in list(tables)[:3]}
+    with contextlib.ExitStack() as stack:
+        writers = {name: stack.enter_context(writer) for name, writer in writers.items()}
+        for i in range(n):
+            images = 0.05 * rng.standard_normal((2, mics, 3000 + 10 * i))
+            images[1] *= i % 3 != 0
+            signals = {"wav.scp": images.sum(0), "spk1.scp": images[0, 0], "spk2.scp": images[1, 0]}
+            for name, audio in signals.items():
+                tables[name][f"u{i}"] = writers[name].write(f"u{i}", audio)
+            tables["utt2num_samples"][f"u{i}"] = images.shape[-1]
+    for name, table in tables.items():
+        write_scp(directory / name, table)
+    return str(directory)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    return {
+        "train": make_set(root / "train", 7, 1),
+        "valid": make_set(root / "valid", 3, 2, "flac.ark"),
+        "other": make_set(root / "other", 3, 3, mics=2),
+        "fast": make_set(root / "fast", 3, 4, fs=16000),
+    }
+
+
+@pytest.fixture
+def command(tmp_path, data):
+    """Return a function that makes the arguments of a training."""
+
+    def make(settings, output, *more, **changed):
+        path = tmp_path / f"{output}.yaml"
+        path.write_text(yaml.safe_dump(settings | changed))
+        sets = ["--train_set", data["train"], "--valid_set", data["valid"]]
+        return ["--config", str(path), "--output_dir", str(tmp_path / output), *sets, *more]
+
+    return make
+
+
+def in_child(argv, sabotage=None):
+    """Train in a forked child (ESPnet is imported already) and return its exit code."""
+
+    def target():
+        if sabotage:
+            sabotage()
+        enh_train.main(argv)
+
+    child = multiprocessing.get_context("fork").Process(target=target)
+    child.start()
+    child.join()
+    return child.exitcode
+
+
+def weights(directory):
+    """All weights that a training leaves, and the state of its optimiser."""
+    files = {p.name: torch.load(p, weights_only=True) for p in Path(directory).glob("*epoch.pth")}
+    files["ave"] = torch.load(Path(directory) / "valid.loss.ave.pth", weights_only=True)
+    checkpoint = torch.load(Path(directory) / "checkpoint.pth", weights_only=False)
+    moments = checkpoint["optimizers"][0]["state"]
+    files["optimiser"] = {f"{i}.{k}": v for i, s in moments.items() for k, v in s.items()}
+    return files
+
+
+def assert_same(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        assert a[name].keys() == b[name].keys()
+        for key in a[name]:
+            assert torch.equal(a[name][key], b[name][key]), (name, key)
+
+
+def kill_at_save(n):
+    """Die by SIGKILL in the middle of writing the n-th file."""
+    save, calls = torch.save, []
+
+    def half(obj, path, *args, **kwargs):
+        calls.append(path)
+        save(obj, path, *args, **kwargs)
+        if len(calls) == n:
+            os.truncate(path, os.path.getsize(path) // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    torch.save = half
+
+
+def kill_at_link(n):
+    link, calls = Path.symlink_to, []
+
+    def symlink_to(self, *args):
+        calls.append(self)
+        if len(calls) == n:
+            os.kill(os.getpid(), signal.SIGKILL)
+        link(self, *args)
+
+    Path.symlink_to = symlink_to
+
+
+def kill_at_step(n):
+    step, calls = torch.optim.Adam.step, []
+
+    def count(self, *args, **kwargs):
+        calls.append(self)
+        if len(calls) == n:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(self, *args, **kwargs)
+
+    torch.optim.Adam.step = count
+
+
+class TestResume:
+    @pytest.fixture(scope="class")
+    def undisturbed(self, tmp_path_factory, data):
+        directory = tmp_path_factory.mktemp("undisturbed")
+        (directory / "c.yaml").write_text(yaml.safe_dump(TEACHER))
+        sets = ["--train_set", data["train"], "--valid_set", data["valid"]]
+        argv = ["--config", str(directory / "c.yaml"), "--output_dir", str(directory / "x"), *sets]
+        assert in_child(argv) == 0
+        return weights(directory / "x")
+
+    # Saves: checkpoint and model of two epochs, their average. Links: latest, best, ...
+    @pytest.mark.parametrize(
+        ("kill", "n"),
+        [(kill_at_save, n) for n in range(1, 6)] + [(kill_at_link, 3), (kill_at_link, 5), (kill_at_step, 5)],
+    )
+    def test_killed_training_ends_in_the_same_weights(self, command, tmp_path, undisturbed, kill, n):
+        argv = command(TEACHER, "x")
+        assert in_child(argv, lambda: kill(n)) == -signal.SIGKILL
+        assert in_child(argv) == 0
+        assert_same(weights(tmp_path / "x"), undisturbed)
+        for link in ("latest.pth", "valid.loss.best.pth", "valid.loss.ave.pth"):
+            assert (tmp_path / "x" / link).exists()
+
+    def test_workers_do_not_change_the_result(self, command, tmp_path, undisturbed):
+        assert in_child(command(TEACHER, "x", "--num_workers", "2")) == 0
+        assert_same(weights(tmp_path / "x"), undisturbed)
+
+    def test_another_seed_does(self, command, tmp_path, undisturbed):
+        assert in_child(command(TEACHER, "x", "--seed", "1")) == 0
+        with pytest.raises(AssertionError):
+            assert_same(weights(tmp_path / "x"), undisturbed)
+
+    def test_complete_training_returns_at_once(self, command, tmp_path, capsys):
+        argv = command(TEACHER, "x", max_epoch=1)
+        assert in_child(argv) == 0
+        before = (tmp_path / "x" / "checkpoint.pth").stat().st_mtime_ns
+        assert enh_train.main(argv) == 0
+        assert "complete" in capsys.readouterr().err
+        assert (tmp_path / "x" / "checkpoint.pth").stat().st_mtime_ns == before
+        # A longer training goes on from there.
+        assert in_child([*argv, "--max_epoch", "2"]) == 0
+        assert (tmp_path / "x" / "2epoch.pth").exists()
+
+    def test_repair_of_nothing(self, tmp_path):
+        assert resume.repair(tmp_path) is None
+        (tmp_path / "checkpoint.pth").write_bytes(b"half")
+        assert resume.repair(tmp_path) is None
+        assert not (tmp_path / "checkpoint.pth").exists()
+
+
+class TestStudent:
+    def test_trains_with_silent_references_and_is_fine_tuned(self, command, tmp_path):
+        assert in_child(command(STUDENT, "student")) == 0
+        model = tmp_path / "student" / "valid.loss.ave.pth"
+        state = torch.load(model, weights_only=True)
+        assert all(torch.isfinite(v).all() for v in state.values())
+        still = {"lr": 0.0}
+        argv = command(STUDENT, "tuned", "--init_param", str(model), optim_conf=still, max_epoch=1)
+        assert in_child(argv) == 0
+        tuned = torch.load(tmp_path / "tuned" / "valid.loss.ave.pth", weights_only=True)
+        assert all(torch.equal(tuned[k], state[k]) for k in state)
+
+    def test_load_model_is_strict(self, command, tmp_path):
+        from frontend.task import load_model
+
+        assert in_child(command(STUDENT, "x", max_epoch=1)) == 0
+        config, weights = tmp_path / "x" / "config.yaml", tmp_path / "x" / "1epoch.pth"
+        model = load_model(config, weights)
+        assert not model.training
+        state = torch.load(weights, weights_only=True)
+        assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
+        name = next(iter(state))
+        junk = tmp_path / "junk.pth"
+        for found, message in [
+            ({"a": torch.zeros(1)}, f"missing {name}"),
+            (state | {"extra": torch.zeros(1)}, "unexpected extra"),
+            (state | {name: torch.zeros(1, 2)}, rf"{name} is \(1, 2\) instead of"),
+            ({"model": [1, 2]}, "weights by name expected"),
+        ]:
+            torch.save(found, junk)
+            with pytest.raises(UserError, match=message):
+                load_model(config, junk)
+        junk.write_bytes(b"junk")
+        with pytest.raises(UserError, match="damaged"):
+            load_model(config, junk)
+        with pytest.raises(UserError, match="no such file"):
+            load_model(config, tmp_path / "none.pth")
+        with pytest.raises(UserError, match=r"not the config\.yaml of a training: no encoder"):
+            (tmp_path / "c.yaml").write_text("a: 1")
+            load_model(tmp_path / "c.yaml", weights)
+
+
+def conf(settings, key, **changed):
+    return {key: settings[key] | changed}
+
+
+WRONG = [
+    (TEACHER, {"max_epochs": 3}, r"max_epochs .*did you mean 'max_epoch'"),
+    (TEACHER, conf(TEACHER, "separator_conf", n_mic=4), r"separator_conf: unknown key 'n_mic' .*'n_mics'"),
+    (TEACHER, conf(TEACHER, "preprocessor_conf", crops=2), r"unknown key 'crops' .*'crop'"),
+    (TEACHER, {"optim_conf": {"lr": "2e-3"}}, r"optim_conf: lr: a number expected, found the text '2e-3'"),
+    (TEACHER, {"preprocessor_conf": {"crop": 1.0}}, r"preprocessor_conf: key 'fs' is missing"),
+    (TEACHER, {"separator": "mask_nett"}, r"mask_nett.*did you mean 'mask_net'"),
+    (TEACHER, {"scheduler_conf": {"warmup": 2}}, r"scheduler_conf: unknown key 'warmup'"),
+    (TEACHER, {"criterions": [{"name": "snr"}]}, r"criterions: name, conf, wrapper"),
+    (TEACHER, {"criterions": [{"name": "thresholded_snr", "wrapper": "mixxit"}]}, r"'mixxit' .*'mixit'"),
+    (TEACHER, {"criterions": [{"name": "snr", "wrapper": "mixit"}]}, r"mixit needs the criterion thresholded_snr"),
+    (TEACHER, {"batch_type": "numel"}, r"batch_type must be unsorted"),
+    (TEACHER, conf(TEACHER, "separator_conf", n_mics=4), r"wav\.scp: u0: 4 channel\(s\) expected.*found 3"),
+    (TEACHER, conf(TEACHER, "separator_conf", num_spk=1), r"num_spk must be at least n_mixtures \(2\), found 1"),
+    (TEACHER, conf(TEACHER, "separator_conf", ref_channel=1), r"same ref_channel expected"),
+    (TEACHER, conf(TEACHER, "preprocessor_conf", fs=16000), r"16000 Hz expected .* found 8000"),
+    (TEACHER, conf(TEACHER, "preprocessor_conf", array_symmetry="round"), r"array symmetry must be"),
+    (TEACHER, {"init_param": ["/nowhere.pth"]}, r"/nowhere\.pth: no such file"),
+    (STUDENT, conf(STUDENT, "separator_conf", num_spk=3), r"one reference .* per output expected: 3 .* found 2"),
+]
+
+
+class TestErrors:
+    @pytest.mark.parametrize(("settings", "changed", "message"), WRONG, ids=lambda x: x if isinstance(x, str) else "")
+    def test_wrong_configuration(self, command, tmp_path, settings, changed, message):
+        with pytest.raises(UserError, match=message):
+            enh_train.main(command(settings, "x", **changed))
+        assert not (tmp_path / "x").exists()
+
+    @pytest.mark.parametrize(
+        ("which", "message"),
+        [
+            ("other", r"other/wav\.scp: u0: 3 channel\(s\) expected .* found 2"),
+            ("fast", r"fast/wav\.scp: u0: 8000 Hz expected .* found 16000"),
+            ("none", r"--valid_set none: no such directory"),
+        ],
+    )
+    def test_wrong_data(self, command, data, which, message):
+        argv = command(TEACHER, "x", "--valid_set", data.get(which, which))
+        with pytest.raises(UserError, match=message):
+            enh_train.main(argv)
+
+    def test_weights_of_another_network(self, command, tmp_path):
+        assert in_child(command(STUDENT, "student", max_epoch=1)) == 0
+        weights = str(tmp_path / "student" / "1epoch.pth")
+        with pytest.raises(UserError, match=r"1epoch\.pth: weights do not fit .*separator\.head"):
+            enh_train.main(command(TEACHER, "x", "--init_param", weights))
+        wider = conf(STUDENT, "separator_conf", channels=8)
+        with pytest.raises(UserError, match=r"checkpoint\.pth: weights do not fit this configuration"):
+            enh_train.main(command(STUDENT, "student", **wider))
+
+    @pytest.mark.parametrize(
+        ("more", "message"),
+        [
+            (["--max_epochs", "3"], "did you mean 'max_epoch'"),
+            (["--max_ep", "3"], "unrecognized arguments: --max_ep"),
+            (["--config", "none.yaml"], "none.yaml: no such file"),
+        ],
+    )
+    def test_one_line_and_exit_code_2(self, command, capsys, more, message):
+        argv = command(TEACHER, "x", *more)
+        with pytest.raises(SystemExit) as exit_:
+            errors.run(lambda: enh_train.main(argv))
+        assert exit_.value.code == 2
+        line = capsys.readouterr().err.strip().splitlines()
+        assert len(line) == 1 and message in line[0]
+
+    def test_diverged_training_is_an_error(self, command, tmp_path):
+        argv = command(STUDENT, "x", optim_conf={"lr": 1.0e30})
+        with pytest.raises(UserError, match=r"no gradient was finite in epoch 2.*diverged"):
+            enh_train.main(argv)
+        assert not (tmp_path / "x" / "train.done").exists()
+
+
+class TestSchedule:
+    @staticmethod
+    def rates(scheduler, optimizer, steps):
+        found = []
+        for _ in range(steps):
+            found.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            scheduler.step()
+        return found
+
+    def make(self, **settings):
+        optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
+        return WarmupCosine(optimizer, **settings), optimizer
+
+    def test_closed_form(self):
+        rates = self.rates(*self.make(total_steps=101, warmup_steps=20, floor=0.1), 120)
+        np.testing.assert_allclose(rates[:21], 2 * np.arange(1, 22) / 21)
+        assert max(rates) == rates[20] == 2.0
+        np.testing.assert_allclose(rates[60], 2 * (0.1 + 0.9 / 2))  # half-way down
+        np.testing.assert_allclose(rates[100:], 0.2)
+        assert (np.diff(rates[20:101]) < 0).all()
+
+    def test_resumes_exactly(self):
+        rates = self.rates(*self.make(total_steps=30, warmup_steps=5), 30)
+        scheduler, optimizer = self.make(total_steps=30, warmup_steps=5)
+        self.rates(scheduler, optimizer, 12)
+        states = scheduler.state_dict(), optimizer.state_dict()
+        scheduler, optimizer = self.make(total_steps=30, warmup_steps=5)
+        scheduler.load_state_dict(states[0])
+        optimizer.load_state_dict(states[1])
+        assert self.rates(scheduler, optimizer, 18) == rates[12:]
+
+
+class TestBatches:
+    @staticmethod
+    def factory(n=7, batch_size=2, steps=3, **settings):
+        given = {"seed": 0, "train": True} | settings
+        return KeyedIterFactory(None, [f"u{i}" for i in range(n)], batch_size, steps, **given)
+
+    def test_every_utterance_equally_often(self):
+        factory = self.factory()
+        used = [u for epoch in range(1, 8) for batch in factory.batches(epoch) for u in batch]
+        assert len(used) == 7 * 6
+        for i in range(0, len(used), 7):
+            assert len(set(used[i : i + 7])) == 7
+        assert used[:7] != used[7:14]
+
+    def test_sizes(self):
+        assert [len(b) for b in self.factory().batches(3)] == [2, 2, 2]
+        assert [len(b) for b in self.factory(steps=None).batches(3)] == [2, 2, 2, 1]
+        assert [len(b) for b in self.factory(n=2, batch_size=3).batches(1)] == [3, 3, 3]
+
+    def test_validation_in_order_and_shards_together_everything(self):
+        valid = self.factory(train=False, steps=None)
+        assert valid.batches(1) == valid.batches(5) == [["u0", "u1"], ["u2", "u3"], ["u4", "u5"], ["u6"]]
+        shards = [self.factory(shard=(r, 2)).batches(4) for r in (0, 1)]
+        assert [a + b for a, b in zip(*shards, strict=True)] == self.factory().batches(4)
