@@ -48,7 +48,8 @@ speech=data/$corpus$([ "$size" = full ] || echo "_$size")
 [ "$seed" = 0 ] || speech=${speech}_seed$seed
 name=${speech#data/}$([ "$channels" = 4 ] || echo "_${channels}ch")
 base=${speech#data/} speech=$speech/speech data=data/$name exp=exp/$name
-systems=conf/systems$([ "$channels" -gt 1 ] || echo _1ch).yaml
+few=$([ "$channels" -gt 1 ] || echo _1ch) # nothing spatial can be had from one microphone
+systems=conf/systems$few.yaml
 # Only full runs of seed 0 write the page that is kept; the real corpora have one each.
 results=exp/$base
 [ "$size$seed" != full0 ] || results=$([ "$corpus" = espeak ] && echo . || echo "$corpus")
@@ -68,10 +69,10 @@ train() { # NAME CONFIG TRAINING-SET VALIDATION-SET [ESPnet options]
   python3 -m frontend.bin.enh_train --config "$config" --train_set "$train_set" --valid_set "$valid_set" \
     --output_dir "$output" --separator_conf n_mics="$channels" --seed "$seed" --ngpu "$ngpu" --num_threads "$nj" "$@"
 }
-label() { # MODEL NAME: the model's streams of the unlabelled sets become the targets in {train,dev}_NAME
+label() { # MODEL NAME CONFIG: the model's streams of the unlabelled sets become the targets in {train,dev}_NAME
   for set in train dev; do
     # --reference only scores the targets for the reader; nothing is chosen by it
-    python3 -m frontend.bin.pseudo_targets --config "conf/$2.yaml" --model "$exp/$1" --data "$data/${set}_unlabelled" \
+    python3 -m frontend.bin.pseudo_targets --config "conf/$3.yaml" --model "$exp/$1" --data "$data/${set}_unlabelled" \
       --reference "$data/$set" --out "$data/${set}_$2" --nj "$nj"
   done
 }
@@ -114,9 +115,9 @@ if stage teacher "MixIT on mixtures of unlabelled mixtures" --in conf/teacher.ya
   train teacher teacher train_unlabelled dev_unlabelled $teacher_options
 fi
 
-if stage pseudo "the teacher labels the unlabelled mixtures" --in conf/pseudo.yaml "$data"/{train,dev} "$exp/teacher/$model" \
+if stage pseudo "the teacher labels the unlabelled mixtures" --in "conf/pseudo$few.yaml" "$data"/{train,dev} "$exp/teacher/$model" \
     --out "$data"/{train,dev}_pseudo; then
-  label teacher pseudo
+  label teacher pseudo "pseudo$few"
 fi
 
 if stage student "PIT on the teacher's labels" --in conf/student.yaml "$data"/{train,dev}_pseudo "$exp/teacher/$model" \
@@ -124,23 +125,23 @@ if stage student "PIT on the teacher's labels" --in conf/student.yaml "$data"/{t
   train student student train_pseudo dev_pseudo $student_options
 fi
 
-if stage finetune "the student on the few true labels" --in conf/finetune.yaml "$data"/{train,dev}_small "$exp/student/$model" \
+if stage finetune "the student on the few true labels" --in conf/student.yaml "$data"/{train,dev}_small "$exp/student/$model" \
     --out "$exp/student_ft" --param "options=$finetune_options"; then
-  train student_ft finetune train_small dev_small --init_param "$exp/student/$model" $finetune_options
+  train student_ft student train_small dev_small --init_param "$exp/student/$model" $finetune_options
 fi
 
-if stage distill "the fine-tuned student labels the mixtures for a fresh one" --in conf/{distill,student,finetune}.yaml \
+if stage distill "the fine-tuned student labels the mixtures for a fresh one" --in conf/{distill,student}.yaml \
     "$data"/{train,dev,train_small} "$exp/student_ft/$model" --out "$data"/{train,dev}_distill "$exp"/{distilled,distilled_ft} \
     --param "options=$student_options $finetune_options"; then
-  label student_ft distill
+  label student_ft distill distill
   train distilled student train_distill dev_distill $student_options
-  train distilled_ft finetune train_small dev_small --init_param "$exp/distilled/$model" $finetune_options
+  train distilled_ft student train_small dev_small --init_param "$exp/distilled/$model" $finetune_options
 fi
 
-if stage baselines "supervised training on the few labels and on all" --in conf/{student,supervised_small}.yaml \
+if stage baselines "supervised training on the few labels and on all" --in conf/student.yaml \
     "$data"/{train,dev,train_small} --out "$exp"/supervised_{small,full} \
     --param "options=$student_options $small_options"; then
-  train supervised_small supervised_small train_small dev_small $small_options
+  train supervised_small student train_small dev_small $small_options
   train supervised_full student train dev $student_options
 fi
 
@@ -148,7 +149,7 @@ if stage separate "the test sets by every system, trained or blind" --in "$syste
     "$exp"/{teacher,student,student_ft,distilled,distilled_ft,supervised_small,supervised_full}/"$model" --out "$exp/separated"; then
   for set in test test_1spk; do
     python3 -m frontend.bin.separate_systems --systems "$systems" --exp "$exp" --data "$data/$set" \
-      --out "$exp/separated/$set" --nj "$nj" $([ $set = test ] || echo "--n_talkers 1 --models")
+      --out "$exp/separated/$set" --nj "$nj" $([ "$set" = test ] || echo --models)
   done
 fi
 
@@ -159,7 +160,8 @@ fi
 
 if stage report "tables and learning curves" --in "$exp/scores" "$systems" --out "$results"/{RESULTS.md,results.json}; then
   # All microphone counts that were run stand in one table.
-  python3 -m frontend.bin.report --systems "$systems" --out "$results" $([ "$size" = full ] || echo --quick) \
-    $(for one in "exp/$base" exp/"$base"_*ch; do [ ! -d "$one/scores" ] || echo --exp "$one"; done)
+  python3 -m frontend.bin.report --systems conf/systems.yaml --out "$results" $([ "$size" = full ] || echo --quick) \
+    $(for one in "exp/$base" exp/"$base"_*ch; do [ ! -d "$one/scores" ] || echo --exp "$one"; done) \
+    $(for one in "$data"/train_{pseudo,distill}/quality.json; do [ ! -f "$one" ] || echo --quality "$one"; done)
 fi
 end_stage

@@ -51,8 +51,7 @@ def separate_blind(name: str, mixture: np.ndarray, fs: int, n_sources: int, **se
     level = np.sqrt(np.mean(mixture**2))
     if level == 0:
         return np.zeros((n_sources, mixture.shape[1]), dtype=np.float32)
-    dither = generator(0, "blind", "dither").standard_normal(mixture.shape)
-    streams = METHODS[name](mixture / level + _DITHER * dither, fs, n_sources, **settings)
+    streams = METHODS[name](mixture / level, fs, n_sources, **settings)
     return (level * streams).astype(np.float32)
 
 
@@ -77,7 +76,7 @@ def auxiva(
     window: float = 0.256,
     overlap: int = 4,
     iterations: int = 30,
-    model: str = "gauss",
+    prior: str = "gauss",
 ) -> np.ndarray:
     """AuxIVA (Ono 2011).
 
@@ -88,14 +87,16 @@ def auxiva(
         window: of the STFT in seconds.
         overlap: the hop is a window divided by this.
         iterations: of the updates.
-        model: of the sources, ``gauss`` or ``laplace``.
+        prior: of the sources, ``gauss`` or ``laplace``.
 
     Returns:
         (S, T), loudest first.
     """
+    if prior not in ("gauss", "laplace"):
+        raise UserError(f"auxiva: expected prior gauss or laplace, found '{prior}'")
     n_fft, hop = _frames(fs, window, overlap)
     x = _analyse(mixture, n_fft, hop)
-    y = _auxiva(_principal(x, n_sources), n_iter=iterations, model=model, proj_back=False)
+    y = _auxiva(_principal(x, n_sources), n_iter=iterations, model=prior, proj_back=False)
     return _project_back(y, x, hop, mixture.shape[1])
 
 
@@ -143,7 +144,8 @@ def _frames(fs: int, window: float, overlap: int) -> tuple[int, int]:
 def _analyse(mixture: np.ndarray, n_fft: int, hop: int) -> np.ndarray:
     """(C, T) to (frames, frequencies, C), as pyroomacoustics has it."""
     padded = np.pad(mixture, [(0, 0), (0, max(0, n_fft - mixture.shape[1]))])
-    return stft(padded, nperseg=n_fft, noverlap=n_fft - hop)[2].transpose(2, 1, 0)
+    dithered = padded + _DITHER * generator(0, "blind", "dither").standard_normal(padded.shape)
+    return stft(dithered, nperseg=n_fft, noverlap=n_fft - hop)[2].transpose(2, 1, 0)
 
 
 def _principal(x: np.ndarray, n_sources: int) -> np.ndarray:

@@ -71,12 +71,8 @@ class _Crops(AbsPreprocessor):
         self.epoch = epoch
 
     def _draws(self, utterance: str, *purpose: str | int) -> np.random.Generator:
-        return generator(
-            self.seed, utterance, "train" if self.train else "valid", self._key_epoch(), *purpose
-        )
-
-    def _key_epoch(self) -> int:
-        return self.epoch if self.train else 0
+        when = self.epoch if self.train else "valid"
+        return generator(self.seed, utterance, when, *purpose)
 
     def _start(self, utterance: str, draws: np.random.Generator) -> int:
         spare = self.lengths[utterance] - self.samples

@@ -148,10 +148,17 @@ def _over_separation(results: Mapping) -> str:
 def _pseudo_targets(results: Mapping) -> str:
     if not results["pseudo_targets"]:
         return ""
-    keys = sorted({key for one in results["pseudo_targets"] for key in one} - {"file"})
-    rows = [[one["file"], *(_cell(one.get(key)) for key in keys)] for one in results["pseudo_targets"]]
+    rows = []
+    for one in results["pseudo_targets"]:
+        rule = one["rule"] + ("+mvdr" if one["mvdr"] else "")
+        # One line for all mixtures, then one for each number of talkers where that differs.
+        parts = {"all": one} | (one["by_talkers"] if len(one["by_talkers"]) > 1 else {})
+        for talkers, part in parts.items():
+            values = [number(part["si_snr"]), number(part["si_snri"]), str(part["n"])]
+            rows.append([one["file"], rule, talkers, *values])
+    header = ["set", "rule", "talkers", "SI-SNR dB", "SI-SNRi dB", "n"]
     reading = "Scored against the truth for the reader; nothing was chosen by it.\n"
-    return f"## Pseudo-targets\n\n{table(['set', *keys], rows)}\n{reading}"
+    return f"## Pseudo-targets\n\n{table(header, rows)}\n{reading}"
 
 
 def _cost(results: Mapping) -> str:
@@ -183,11 +190,3 @@ def _who(one: Mapping) -> str:
 
 def _named(ids: list[str], most: int = 10) -> str:
     return ", ".join(ids[:most]) + (f" and {len(ids) - most} more" if len(ids) > most else "")
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return NOTHING
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_cell, value)) + "]"
-    return number(value, 2) if isinstance(value, float) else str(value)

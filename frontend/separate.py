@@ -68,20 +68,20 @@ class Separator:
         if not np.isfinite(waveform).all():
             raise UserError("recording: expected finite samples, found NaN or infinity")
         at_model_rate = change_rate(waveform, fs, self.trained.fs)
-        streams = self.outputs(torch.from_numpy(at_model_rate).to(self.device)).cpu().numpy()
+        streams = self.outputs(torch.from_numpy(at_model_rate)).cpu().numpy()
         streams = change_rate(streams, self.trained.fs, fs)
         missing = max(0, waveform.shape[1] - streams.shape[1])
         return np.pad(streams, [(0, 0), (0, missing)])[:, : waveform.shape[1]]
 
     @torch.inference_mode()
     def outputs(self, waveform: torch.Tensor) -> torch.Tensor:
-        """Run the network: (C, T) to (M, T), both at the network's rate and on its device."""
+        """Run the network: (C, T) at its rate, from any device, to (M, T) on its own."""
         n_samples = waveform.shape[1]
         # ESPnet's STFT reflects half a window at either end, which takes more samples than that.
         window = int(
             getattr(self.model.encoder, "n_fft", 0) or getattr(self.model.encoder, "kernel_size", 0) or 0
         )
-        padded = torch.nn.functional.pad(waveform, (0, max(0, window - n_samples)))
+        padded = torch.nn.functional.pad(waveform.to(self.device), (0, max(0, window - n_samples)))
         door = padded.T[None] if len(padded) > 1 else padded  # (1, T, C) or (1, T)
         lengths = torch.tensor([padded.shape[1]], device=padded.device)
         streams = self.model.forward_enhance(door, lengths, {})[0]

@@ -62,6 +62,8 @@ def separate_set(systems: list[System], exp: str, data: str, out: str, n_talkers
 
 
 def _run(jobs: list[list[System]], task: Task, nj: int, what: str) -> None:
+    if not jobs:
+        return
     total = len(jobs) * len(task.mixtures.ids)
     parallel.forked(functools.partial(separate_job, task=task), jobs, nj, what, total)
 

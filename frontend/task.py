@@ -163,14 +163,14 @@ def read_state(path: str | Path, device: str = "cpu") -> dict[str, torch.Tensor]
     Raises:
         UserError: missing, damaged, or no weights.
     """
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such file; weights of a training (.pth) expected")
+    if not resume.is_sound(Path(path)):
+        raise UserError(f"{path}: damaged, or not weights saved by PyTorch (train or copy it again)")
     try:
         state = torch.load(path, map_location=device, weights_only=True)
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise UserError(f"{path}: no such file; weights of a training (.pth) expected") from None
-    except (RuntimeError, EOFError, pickle.UnpicklingError):
-        raise UserError(
-            f"{path}: damaged, or not weights saved by PyTorch (train or copy it again)"
-        ) from None
+    except (RuntimeError, pickle.UnpicklingError):
+        state = None  # some other zip archive, or more than tensors
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise UserError(f"{path}: weights by name expected, found something else (give a valid.loss.ave.pth)")
     return state

@@ -1,12 +1,22 @@
-"""Small speech sets for tests: bursts of coloured noise with pauses in place of words."""
+"""Small speech sets and scenes for tests, and how to run a command in place.
 
+Bursts of coloured noise with pauses stand for words.
+"""
+
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from scipy.signal import lfilter
 
 from frontend.datadir import AudioWriter, write_scp, write_spk2utt
+from frontend.dry_speech import read_speech
+from frontend.errors import run
 from frontend.rng import generator
+from frontend.scene_config import SceneConfig
+from frontend.scenes import sample_scene, write_scenes
 
 
 def voice(name: str, seconds: float, fs: int = 8000) -> np.ndarray:
@@ -32,3 +42,26 @@ def make_speech(path: Path, speakers: int = 8, each: int = 2, seconds: float = 1
     write_scp(path / "text", text)
     write_spk2utt(path, utt2spk)
     return path
+
+
+def make_scenes(path: Path, speech: Path, config: SceneConfig, number: int) -> Path:
+    """Write a file of scenes ``m00``, ``m01``, ... of a speech set."""
+    known = read_speech(speech, config.fs)
+    write_scenes(path, [sample_scene(f"m{k:02d}", config, known, 2) for k in range(number)])
+    return path
+
+
+def run_command(main: Callable, monkeypatch, capsys, **options: object) -> tuple[int, str]:
+    """Run a command's ``main`` as the shell would; return its exit code and what it printed."""
+    pairs = [part for key, value in options.items() for part in (f"--{key}", str(value))]
+    monkeypatch.setattr(sys, "argv", ["command", *pairs])
+    with pytest.raises(SystemExit) as stop:
+        run(main)
+    printed = capsys.readouterr()
+    return int(stop.value.code), printed.out + printed.err
+
+
+def audio_bytes(directory: Path) -> dict[str, bytes]:
+    """Return the content of all audio files."""
+    files = [p for p in directory.rglob("*") if p.suffix in (".wav", ".flac", ".ark") and p.is_file()]
+    return {str(p.relative_to(directory)): p.read_bytes() for p in files if not p.name.startswith(".")}

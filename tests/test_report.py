@@ -226,13 +226,15 @@ def test_configs_are_embedded(recipe, monkeypatch):
 
 
 def test_quality_of_pseudo_targets(recipe, monkeypatch):
+    parts = {"2": {"n": 200, "si_snr": 3.0, "si_snri": 3.1}, "1": {"n": 100, "si_snr": 20.0, "si_snri": None}}
+    quality = {"model": "exp/mini/teacher", "rule": "energy", "n_talkers": 2, "mvdr": True, "settings": {}}
+    quality |= {"n": 300, "si_snr": 8.0, "si_snri": 4.125, "by_talkers": parts}
     (recipe / "train_pseudo").mkdir()
-    (recipe / "train_pseudo/quality.json").write_text('{"rule": "energy", "si_snri": 4.125, "n": 300}')
+    (recipe / "train_pseudo/quality.json").write_text(json.dumps(quality))
     results, page = report(monkeypatch, "--quality", "train_pseudo/quality.json")
-    assert results["pseudo_targets"] == [
-        {"file": "train_pseudo", "rule": "energy", "si_snri": 4.125, "n": 300}
-    ]
-    assert "| train_pseudo | 300 | energy | 4.12 |" in page
+    assert results["pseudo_targets"] == [{"file": "train_pseudo", **quality}]
+    assert "| train_pseudo | energy+mvdr | all | 8.0 | 4.1 | 300 |" in page
+    assert "| train_pseudo | energy+mvdr | 1 | 20.0 | — | 100 |" in page
 
 
 def test_learning_curves(recipe, monkeypatch):

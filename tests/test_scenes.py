@@ -3,18 +3,17 @@
 import copy
 import json
 import math
-import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from speech_sets import make_speech
+from speech_sets import make_speech, run_command
 
-import frontend.bin.scenes
+from frontend.bin.scenes import main as MAIN
 from frontend.datadir import write_scp
-from frontend.errors import UserError, run
+from frontend.errors import UserError
 from frontend.scene_config import ArrayConfig, SceneConfig
-from frontend.scenes import load_config, read_scenes, sample_scene, validate_scene, write_scenes
+from frontend.scenes import read_scenes, sample_scene, validate_scene, write_scenes
 
 SPEECH = {f"s{s:02d}-{u}": (f"s{s:02d}", 1.5 + 0.4 * u) for s in range(12) for u in range(8)}  # 1.5 to 4.3 s
 DEFAULT = SceneConfig()
@@ -60,6 +59,18 @@ def test_every_quantity_is_in_its_range_and_the_range_is_used():
     for name, (low, high) in limits.items():
         assert low - 0.01 <= min(seen[name]) and max(seen[name]) <= high + 0.01, name
         assert max(seen[name]) - min(seen[name]) > 0.8 * (high - low), name
+
+
+def test_quantities_are_drawn_independently():
+    columns = []
+    for scene in drawn(count=400):
+        (x, y, height), (first, second) = scene["mics"][0], scene["talkers"]
+        place = x / scene["room"][0], y / scene["room"][1], height
+        heights = first["position"][2], second["position"][2]
+        others = scene["t60"], scene["noise"]["snr_db"], second["level_db"], scene["samples"]
+        columns.append((*scene["room"], *place, *heights, *others))
+    correlation = np.corrcoef(np.array(columns).T)
+    assert np.abs(correlation - np.eye(len(correlation))).max() < 0.25  # 5 standard errors
 
 
 def test_a_scene_depends_on_seed_and_id_alone():
@@ -219,62 +230,6 @@ def test_a_broken_file_of_scenes(tmp_path):
         read_scenes(path)
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("rooms: {}", "unknown key 'rooms' (did you mean 'room'?)"),
-        ("talkers: {min_angel: 3}", "talkers: unknown key 'min_angel' (did you mean 'min_angle'?)"),
-        ("array: {channels: 3}", "array: unknown key 'channels'"),
-        (
-            "array: {kind: circle}",
-            "array: kind: expected one of circular, linear, coordinates; found 'circle'",
-        ),
-        ("array: {n: 4.5}", "array: n: expected a value of type int; found 4.5"),
-        ("array: {rotate: 1}", "array: rotate: expected a value of type bool"),
-        ("array: {n: 0}", "array: n: expected at least one microphone"),
-        ("array: {radius: 1.5}", "array: microphones 1.500 m from its centre"),
-        ("array: {kind: coordinates}", "needs the key 'file'"),
-        ("array: {kind: coordinates, file: nowhere.txt}", "cannot read the coordinates file 'nowhere.txt'"),
-        ("t60: [0.4, 0.2]", "t60: expected a number or [lowest, highest]; found [0.4, 0.2]"),
-        ("t60: .nan", "t60: expected a number"),
-        ("t60: [0.02, 0.2]", "t60: no walls absorb enough for 0.02 s"),
-        ("t60: short", "t60: expected a number or [lowest, highest]; found 'short'"),
-        ("talkers: {number: 5, min_angle: 90}", "5 talkers cannot stand 90.0 degrees apart"),
-        ("talkers: {height: [1, 3]}", "talkers: height: expected between floor and lowest ceiling"),
-        ("talkers: {distance: 0.01}", "talkers: distance: expected more than the array's 0.050 m"),
-        ("talkers: {one_talker_share: 2.0}", "one_talker_share: expected 0 to 1"),
-        ("noise: {kind: babel}", "found 'babel' (did you mean 'babble'?)"),
-        ("room: {width: 1.0}", "wall_margin: expected"),
-        ("fs: 0", "fs: expected a positive rate"),
-        ("room: 3", "room: expected keys length, width, height; found 3"),
-        ("[1, 2]", "expected keys fs,"),
-        ("fs: [", "expected a YAML file"),
-    ],
-)
-def test_a_bad_configuration_is_one_clear_error(tmp_path, text, message):
-    path = tmp_path / "scenes.yaml"
-    path.write_text(text)
-    with pytest.raises(UserError) as error:
-        load_config(path)
-    assert str(path) in str(error.value) and message in str(error.value)
-
-
-def test_configuration_values_and_overrides(tmp_path):
-    (tmp_path / "mics.txt").write_text("# two\n0.1 0 0\n-0.1, 0, 0\n")
-    path = tmp_path / "scenes.yaml"
-    path.write_text(f"t60: 0.3\narray: {{kind: coordinates, file: {tmp_path}/mics.txt}}\n")
-    config = load_config(path, n_talkers=3)
-    assert config.t60 == (0.3, 0.3) and config.talkers.number == 3
-    assert config.array.offsets() == [(0.1, 0, 0), (-0.1, 0, 0)]
-    with pytest.raises(UserError, match="3 channels asked for"):
-        load_config(path, channels=3)
-    (tmp_path / "mics.txt").write_text("0.1 0 0\n-0.1 0\n")
-    with pytest.raises(UserError, match=r"mics.txt:2: expected 'x y z' in metres; found '-0.1 0'"):
-        load_config(path)
-    path.write_text("")
-    assert load_config(path) == SceneConfig()
-
-
 def test_too_little_speech_or_room():
     two = {name: who for name, who in SPEECH.items() if who[0] in ("s00", "s01")}
     with pytest.raises(UserError, match="3 different speakers needed, the speech set has 2"):
@@ -288,26 +243,18 @@ def test_too_little_speech_or_room():
         sample_scene("u", change("talkers", distance=(8.0, 9.0)), SPEECH, 0)
 
 
-def command(monkeypatch, capsys, *arguments: object) -> tuple[int, str]:
-    """Run the real command; return its exit code and what it printed."""
-    monkeypatch.setattr(sys, "argv", ["scenes", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stop:
-        run(frontend.bin.scenes.main)
-    printed = capsys.readouterr()
-    return int(stop.value.code), printed.out + printed.err
-
-
 def test_command(tmp_path, monkeypatch, capsys):
     speech = make_speech(tmp_path / "speech", speakers=3)
     (tmp_path / "c.yaml").write_text("t60: 0.2\n")
-    options = ["--config", tmp_path / "c.yaml", "--speech", speech, "--prefix", "x", "--seed", 1]
-    code, text = command(monkeypatch, capsys, *options, "--num", 12, "--out", tmp_path / "a.jsonl")
-    assert code == 0 and "12 scenes from 6 utterances" in text
-    command(monkeypatch, capsys, *options, "--num", 5, "--out", tmp_path / "b.jsonl")
-    assert read_scenes(tmp_path / "b.jsonl") == read_scenes(tmp_path / "a.jsonl")[:5]
-    more = [*options, "--num", 2, "--out", tmp_path / "c.jsonl", "--n_talkers", 3, "--channels", 6]
-    assert command(monkeypatch, capsys, *more)[0] == 0
-    scene = read_scenes(tmp_path / "c.jsonl")[0]
+
+    def scenes(name: str, **options: object) -> list[dict]:
+        inputs = {"config": tmp_path / "c.yaml", "speech": speech, "prefix": "x", "seed": 1}
+        outcome = run_command(MAIN, monkeypatch, capsys, **inputs, out=tmp_path / name, **options)
+        assert outcome[0] == 0 and f"{options['num']} scenes from 6 utterances" in outcome[1]
+        return read_scenes(tmp_path / name)
+
+    assert scenes("few.jsonl", num=5) == scenes("many.jsonl", num=12)[:5]
+    scene = scenes("large.jsonl", num=1, n_talkers=3, channels=6)[0]
     assert (len(scene["talkers"]), len(scene["mics"])) == (3, 6)
 
 
@@ -316,10 +263,9 @@ def test_command_names_mistakes_in_one_line(tmp_path, monkeypatch, capsys):
     (tmp_path / "c.yaml").write_text("fs: 16000\n")
 
     def fails(expected: str, **changed: object) -> None:
-        options = {"config": tmp_path / "c.yaml", "speech": speech, "num": 2, "prefix": "x",
-                   "out": tmp_path / "out.jsonl", **changed}  # fmt: skip
-        pairs = [part for key, value in options.items() for part in (f"--{key}", value)]
-        code, text = command(monkeypatch, capsys, *pairs)
+        inputs = {"config": tmp_path / "c.yaml", "speech": speech, "num": 2, "prefix": "x"}
+        options = {**inputs, "out": tmp_path / "out.jsonl", **changed}
+        code, text = run_command(MAIN, monkeypatch, capsys, **options)
         assert code == 2 and expected in text and text.count("\n") == 1, text
         assert not (tmp_path / "out.jsonl").exists()
 

@@ -68,7 +68,7 @@ def test_images_equal_a_direct_convolution(scene, rirs):
             slow = slow[: scene["samples"]]
             image = result.images[k, channel]
             scale = np.dot(slow, image) / np.dot(slow, slow)
-            assert np.abs(image - scale * slow).max() <= 0.51 / 32768 + 1e-7 * np.abs(image).max()
+            assert np.abs(image - scale * slow).max() <= 0.55 / 32768  # half a step
             if channel == 0:
                 reference_scale = scale
             assert scale == pytest.approx(reference_scale, rel=1e-3)  # one gain for all microphones

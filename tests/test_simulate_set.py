@@ -7,36 +7,30 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.io import wavfile
-from speech_sets import make_speech, voice
+from speech_sets import audio_bytes, make_scenes, make_speech, run_command, voice
 
 import frontend.bin.simulate
 from frontend import rirs, simulate_set
 from frontend.datadir import MixtureSet, read_scp, validate, write_scp
 from frontend.dry_speech import read_speech
-from frontend.errors import run
 from frontend.scene_config import NoiseConfig, SceneConfig, TalkersConfig
-from frontend.scenes import read_scenes, sample_scene, write_scenes
+from frontend.scenes import read_scenes, write_scenes
 
-NUMBER = 8
+NUMBER = 14
 CONFIG = SceneConfig(t60=(0.15, 0.18), talkers=TalkersConfig(one_talker_share=0.3))
-
-
-def make_scenes(path: Path, speech: Path, config: SceneConfig = CONFIG, number: int = NUMBER) -> Path:
-    known = read_speech(speech, config.fs)
-    write_scenes(path, [sample_scene(f"m{k}", config, known, 2) for k in range(number)])
-    return path
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> Path:
     """Return a directory with ``speech``, ``scenes.jsonl`` and the set ``plain`` rendered from them."""
     path = tmp_path_factory.mktemp("base")
-    scenes = make_scenes(path / "scenes.jsonl", make_speech(path / "speech"))
+    scenes = make_scenes(path / "scenes.jsonl", make_speech(path / "speech"), CONFIG, NUMBER)
     simulate_set.simulate_set(scenes, path / "speech", path / "plain", parts=True)
     return path
 
@@ -53,25 +47,14 @@ def tables(directory: Path) -> dict[str, str]:
     return {p.name: p.read_text().replace(str(directory), "OUT") for p in files}
 
 
-def audio_bytes(directory: Path) -> dict[str, bytes]:
-    """Return the content of all audio files."""
-    files = [p for p in directory.rglob("*") if p.suffix in (".wav", ".flac", ".ark")]
-    return {str(p.relative_to(directory)): p.read_bytes() for p in files if not p.name.startswith(".")}
-
-
-def command(monkeypatch, capsys, **options: object) -> tuple[int, str]:
-    """Run the real command; return its exit code and what it printed."""
-    pairs = [part for key, value in options.items() for part in (f"--{key}", str(value))]
-    monkeypatch.setattr(sys, "argv", ["simulate", *pairs])
-    with pytest.raises(SystemExit) as stop:
-        run(frontend.bin.simulate.main)
-    printed = capsys.readouterr()
-    return int(stop.value.code), printed.out + printed.err
-
-
 def render_base(monkeypatch, capsys, base: Path, out: Path, **options: object) -> tuple[int, str]:
     inputs = {"scenes": base / "scenes.jsonl", "speech": base / "speech", "out": out}
-    return command(monkeypatch, capsys, **{**inputs, "rir_cache": base / "plain" / "rirs", **options})
+    return run_command(
+        frontend.bin.simulate.main,
+        monkeypatch,
+        capsys,
+        **{**inputs, "rir_cache": base / "plain" / "rirs", **options},
+    )
 
 
 def test_written_mixture_is_exactly_the_sum_of_its_parts(base):
@@ -192,11 +175,11 @@ def test_only_what_is_missing_or_changed_is_rendered_again(base, tmp_path, monke
     assert "0 rendered now" in render_base(monkeypatch, capsys, base, out)[1]
     # The set's own scenes, which hold what was measured, are the same scenes.
     assert "0 rendered now" in render_base(monkeypatch, capsys, base, out, scenes=out / "scenes.jsonl")[1]
-    (out / "wav" / "spk2" / "m3.wav").unlink()
+    (out / "wav" / "spk2" / "m03.wav").unlink()
     assert "1 rendered now" in render_base(monkeypatch, capsys, base, out)[1]
     scenes = read_scenes(base / "scenes.jsonl")
     scenes[5]["level_dbfs"] = -40.0
-    changed = make_scenes(tmp_path / "one.jsonl", base / "speech")
+    changed = tmp_path / "one.jsonl"
     write_scenes(changed, scenes)
     assert "1 rendered now" in render_base(monkeypatch, capsys, base, out, scenes=changed)[1]
     solo = [scene for scene in scenes if len(scene["talkers"]) == 1]
@@ -284,7 +267,7 @@ def test_impossible_scenes_are_named_with_file_and_line(base, tmp_path, monkeypa
     fails("bad.jsonl:3: talker 1 stands in a wall: x = 0.0 m")
     scenes[2]["talkers"][0]["position"][0] = x
     del scenes[4]["mics"][3]
-    fails("scene m4 has 8000 Hz and 3 microphones, m0 has 8000 Hz and 4")
+    fails("scene m04 has 8000 Hz and 3 microphones, m00 has 8000 Hz and 4")
 
 
 def test_a_full_disk_is_one_line_and_the_next_run_goes_on(base, tmp_path, monkeypatch, capsys):
@@ -302,7 +285,13 @@ def test_a_full_disk_is_one_line_and_the_next_run_goes_on(base, tmp_path, monkey
     assert not (tmp_path / "out" / "wav.scp").exists()
     monkeypatch.setattr(simulate_set.AudioWriter, "write", real)
     code, text = render_base(monkeypatch, capsys, base, tmp_path / "out")
-    assert code == 0 and "5 rendered now, 3 were there" in text
+    assert code == 0 and f"{NUMBER - 3} rendered now, 3 were there" in text
+    # A complete set whose scenes have changed is no set until it is complete again.
+    make_scenes(tmp_path / "other.jsonl", base / "speech", replace(CONFIG, level_dbfs=(-40.0, -40.0)), NUMBER)
+    monkeypatch.setattr(simulate_set.AudioWriter, "write", full)
+    options = {"scenes": tmp_path / "other.jsonl"}
+    assert render_base(monkeypatch, capsys, base, tmp_path / "out", **options)[0] == 2
+    assert not (tmp_path / "out" / "wav.scp").exists()
 
 
 def test_babble_and_anechoic_sets_are_valid(base, tmp_path):
@@ -310,4 +299,4 @@ def test_babble_and_anechoic_sets_are_valid(base, tmp_path):
     scenes = make_scenes(tmp_path / "scenes.jsonl", base / "speech", config, 2)
     simulate_set.simulate_set(scenes, base / "speech", tmp_path / "out")
     assert validate(tmp_path / "out") == []
-    assert MixtureSet(tmp_path / "out").scene("m0")["measured"] == {"t60": 0.0, "drr_db": [None, None]}
+    assert MixtureSet(tmp_path / "out").scene("m00")["measured"] == {"t60": 0.0, "drr_db": [None, None]}

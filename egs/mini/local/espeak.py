@@ -9,7 +9,6 @@ import ctypes
 import os
 import tempfile
 
-import espeakng_loader
 import numpy as np
 
 from frontend.errors import UserError
@@ -43,13 +42,26 @@ def synthesise(
     Raises:
         UserError: unknown voice, or the library does not work on this machine.
     """
-    path, data = espeakng_loader.get_library_path(), espeakng_loader.get_data_path()
+    path, data = _wheel()
+    if variant and not os.path.isfile(os.path.join(data, "voices", "!v", variant)):
+        # espeak would speak with the plain voice
+        raise UserError(f"{data}/voices/!v: no variant '{variant}' (see voices.py for those in use)")
+    settings, voice = (rate, pitch, intonation), f"{voice}+{variant}" if variant else voice
     if len(data) <= _LONGEST_PATH:
-        return _speak(path, data, text, f"{voice}+{variant}", (rate, pitch, intonation))
+        return _speak(path, data, text, voice, settings)
     with tempfile.TemporaryDirectory() as directory:
         link = os.path.join(directory, "espeak-ng-data")
         os.symlink(data, link)
-        return _speak(path, link, text, f"{voice}+{variant}", (rate, pitch, intonation))
+        return _speak(path, link, text, voice, settings)
+
+
+def _wheel() -> tuple[str, str]:
+    """Return where the wheel keeps the library and its data."""
+    try:
+        import espeakng_loader  # here, so that the other corpora do without it
+    except ImportError:
+        raise UserError("espeak needs the wheel espeakng-loader (pip install espeakng-loader)") from None
+    return espeakng_loader.get_library_path(), espeakng_loader.get_data_path()
 
 
 def _speak(path: str, data: str, text: str, voice: str, settings: tuple) -> tuple[np.ndarray, int]:

@@ -1,0 +1,97 @@
+"""Pseudo-target sets made with a tiny untrained network, and the processes that make them."""
+
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import FS
+
+from frontend import datadir
+from frontend.bin import pseudo_targets
+from frontend.errors import UserError
+from frontend.label_set import load_labelling
+from frontend.parallel import forked
+from frontend.pseudo_targets import refine, select
+from frontend.separate import Separator
+
+
+def test_a_labelled_set_is_made_and_told_from_the_truth(models, data, tmp_path, command):
+    unlabelled = tmp_path / "unlabelled"
+    datadir.subset(data, unlabelled, "abc", labelled=False)
+    made = {}
+    for nj in (1, 2):
+        out = tmp_path / f"pseudo{nj}"
+        arguments = ["--model", models / "teacher", "--data", unlabelled, "--rule", "spatial_merge", "--mvdr"]
+        assert command(pseudo_targets, *arguments, "--out", out, "--reference", data, "--nj", nj)[0] == 0
+        assert datadir.validate(out) == []
+        made[nj] = {p.relative_to(out): p.read_bytes() for p in out.rglob("*.wav")}
+    assert made[1] == made[2] and len(made[1]) == 6
+    made_set, teacher = datadir.MixtureSet(out), Separator.from_pretrained(models / "teacher")
+    x = torch.from_numpy(made_set.mixture("b")[0])
+    expected = refine(select(torch.from_numpy(teacher(x.numpy(), FS)), 2, "spatial_merge", x), x)
+    torch.testing.assert_close(torch.from_numpy(made_set.references("b")), expected, rtol=1e-4, atol=1e-6)
+    quality = json.loads((out / "quality.json").read_text())
+    assert quality["n"] == 3 and quality["rule"] == "spatial_merge" and np.isfinite(quality["si_snri"])
+    assert quality["by_talkers"]["2"]["n"] == 3
+
+
+def test_labelling_goes_on_where_it_was_cut_off(models, data, tmp_path, command):
+    out = tmp_path / "pseudo"
+    arguments = ["--model", models / "student", "--data", data, "--out", out]
+    assert command(pseudo_targets, *arguments, "--rule", "all")[0] == 0
+    files = sorted(out.rglob("*.wav"))
+    before = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in files}
+    code, printed, _ = command(pseudo_targets, *arguments, "--rule", "all")
+    assert code == 0 and "nothing to do" in printed
+    files[1].unlink()
+    (out / "wav.scp").unlink()
+    assert command(pseudo_targets, *arguments, "--rule", "all")[0] == 0
+    assert files[0].name == files[3].name and files[1].read_bytes() == before[files[1]][1]
+    assert files[2].stat().st_mtime_ns == before[files[2]][0], "a complete utterance was made again"
+    code, printed, _ = command(pseudo_targets, *arguments, "--rule", "energy")
+    assert code == 0 and "changed" in printed
+
+
+def test_a_configuration_of_labels_and_its_mistakes(models, data, tmp_path, command):
+    config = tmp_path / "pseudo.yaml"
+    config.write_text("rule: spatial_merge\nmvdr: true\nweight_exponent: 2\n")
+    labelling = load_labelling(config, rule=None, n_talkers=None, mvdr=None)
+    assert (labelling.rule, labelling.n_talkers, labelling.mvdr) == ("spatial_merge", 2, True)
+    assert labelling.settings == {"weight_exponent": 2}
+    arguments = ["--model", models / "teacher", "--data", data, "--out", tmp_path / "pseudo"]
+    for text, options, message in [
+        ("rule: energy\nweight: 2", [], "no setting 'weight'"),
+        ("ruel: energy", [], "found 'ruel'"),
+        ("rule: oracle", [], "not make pseudo-targets"),
+        ("rule: energy\nn_talkers: two", [], "'two'"),
+        ("rule: energy", ["--n_talkers", 4], "4 targets"),
+        ("rule: energy", ["--reference", tmp_path], "wav.scp"),
+    ]:
+        config.write_text(text)
+        code, _, err = command(pseudo_targets, *arguments, "--config", config, *options)
+        assert code == 2 and message in err and not (tmp_path / "pseudo").exists()
+    (tmp_path / "pseudo").mkdir()
+    (tmp_path / "pseudo" / "mine").write_text("precious")
+    code, _, err = command(pseudo_targets, *arguments, "--rule", "energy")
+    assert code == 2 and (tmp_path / "pseudo" / "mine").exists()
+
+
+def test_forked_processes_answer_in_order_and_fail_aloud():
+    def work(item, tick):
+        tick()
+        if item == "bad":
+            raise UserError("bad item")
+        if item == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return item, os.getpid()
+
+    answers = forked(work, list("abc"), 2, "test", 3)
+    assert [item for item, _ in answers] == list("abc")
+    assert len({pid for _, pid in answers} | {os.getpid()}) == 4
+    with pytest.raises(UserError, match="bad item"):
+        forked(work, ["a", "bad"], 1, "test", 2)
+    with pytest.raises(UserError, match="killed .*-9"):
+        forked(work, ["killed", "a"], 2, "test", 2)

@@ -1,0 +1,179 @@
+"""Inference, packing, and the command that separates recordings, with a tiny untrained network."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from tiny_models import FS, MICS, OUTPUTS, make_model, recording, write
+
+from frontend import datadir
+from frontend.bin import pack, separate
+from frontend.errors import UserError
+from frontend.separate import Separator
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize("level", [1e-4, 1.0])
+def test_outputs_have_length_and_level_of_therecording(models, level):
+    separator = Separator.from_pretrained(models / "teacher")
+    waveform = level * recording()
+    streams = separator(waveform, FS)
+    assert streams.shape == (OUTPUTS, 6000) and streams.dtype == np.float32
+    np.testing.assert_allclose(streams.sum(0), waveform[0], atol=1e-4 * level)
+    np.testing.assert_array_equal(streams, separator(waveform, FS))
+
+
+@pytest.mark.parametrize("n_samples", [1, 10, 127, 128, 129, 1000])
+def test_any_length(models, n_samples):
+    streams = Separator.from_pretrained(models / "student")(recording(n_samples), FS)
+    assert streams.shape == (2, n_samples) and np.isfinite(streams).all()
+
+
+def test_silence_stays_silent(models):
+    assert not Separator.from_pretrained(models / "student")(np.zeros((MICS, 3000)), FS).any()
+
+
+def test_resampling_keeps_rate_length_and_level(models):
+    separator = Separator.from_pretrained(models / "student")
+    t = np.arange(22050) / 44100
+    waveform = np.stack([np.sin(2 * np.pi * 440 * t), np.sin(2 * np.pi * 440 * t + 1)])
+    streams = separator(waveform, 44100, resample=True)
+    assert streams.shape == (2, 22050)
+    middle = slice(2000, -2000)
+    np.testing.assert_allclose(streams.sum(0)[middle], waveform[0, middle], atol=0.02)
+
+
+def test_one_microphone(tmp_path):
+    separator = Separator.from_pretrained(make_model(tmp_path / "one", 2, n_mics=1))
+    waveform = recording(channels=1)
+    np.testing.assert_array_equal(separator(waveform[0], FS), separator(waveform, FS))
+
+
+@pytest.mark.parametrize(
+    ("waveform", "fs", "message"),
+    [
+        (recording(channels=3), FS, "2 channel.*found 3"),
+        (recording(), 16000, "8000 Hz, found 16000"),
+        (np.zeros((MICS, 0)), FS, "found none"),
+        (np.full((MICS, 100), np.nan), FS, "NaN"),
+    ],
+)
+def test_wrong_recordings(models, waveform, fs, message):
+    with pytest.raises(UserError, match=message):
+        Separator.from_pretrained(models / "student")(waveform, fs)
+
+
+def test_wrong_models(models, tmp_path):
+    with pytest.raises(UserError, match="config.yaml"):
+        Separator.from_pretrained(tmp_path)
+    other = shutil.copytree(models / "student", tmp_path / "other")
+    shutil.copy(models / "teacher" / "valid.loss.ave.pth", other)
+    with pytest.raises(UserError, match="do not fit"):
+        Separator.from_pretrained(other)
+    (other / "valid.loss.ave.pth").unlink()
+    with pytest.raises(UserError, match="weights"):
+        Separator.from_pretrained(other)
+    (tmp_path / "x.zip").write_text("no zip")
+    with pytest.raises(UserError, match="another file"):
+        Separator.from_pretrained(tmp_path / "x.zip")
+    with pytest.raises(UserError, match="device"):
+        Separator.from_pretrained(models / "student", "cuda:99")
+
+
+@pytest.mark.parametrize("name", ["packed", "packed.zip"])
+def test_a_packed_system_is_the_same_elsewhere(models, tmp_path, command, name):
+    training = shutil.copytree(models / "student", tmp_path / "training")
+    assert command(pack, "--model", training, "--out", tmp_path / name)[0] == 0
+    expected = Separator.from_pretrained(training)(recording(), FS)
+    shutil.rmtree(training)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    moved = shutil.move(tmp_path / name, elsewhere)
+    np.testing.assert_array_equal(Separator.from_pretrained(moved)(recording(), FS), expected)
+    if name == "packed":
+        assert "somewhere" not in (Path(moved) / "config.yaml").read_text()
+        assert command(pack, "--model", moved, "--out", moved)[0] == 2
+
+
+# --- bin/separate
+
+
+def test_files_are_separated_as_python_does(models, tmp_path, command):
+    waveform = recording(level=0.05)
+    path = write(tmp_path / "my talk.wav", waveform)
+    code, out, _ = command(separate, "--model", models / "student", path, "-o", tmp_path / "out")
+    assert code == 0 and "real-time factor" in out
+    files = sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert files == ["my talk_spk1.wav", "my talk_spk2.wav"]
+    expected = Separator.from_pretrained(models / "student")(datadir.read_audio(path)[0], FS)
+    for name, stream in zip(files, expected, strict=True):
+        found, fs = datadir.read_audio(tmp_path / "out" / name)
+        assert fs == FS and soundfile.info(tmp_path / "out" / name).subtype == "PCM_16"
+        np.testing.assert_allclose(found[0], stream, atol=0.6 / 32768)
+
+
+def test_what_would_clip_is_written_as_float(models, tmp_path, command):
+    waveform = np.sign(recording()) * 0.999
+    path = write(tmp_path / "loud.wav", waveform)
+    assert command(separate, "--model", models / "teacher", path, "-o", tmp_path)[0] == 0
+    streams = [datadir.read_audio(tmp_path / f"loud_spk{k}.wav")[0] for k in (1, 2, 3)]
+    assert soundfile.info(tmp_path / "loud_spk1.wav").subtype == "FLOAT"
+    assert max(np.abs(s).max() for s in streams) > 1
+    np.testing.assert_allclose(sum(streams), datadir.read_audio(path)[0][:1], atol=1e-3)
+
+
+def test_a_table_other_rates_and_a_beamformer(models, tmp_path, command):
+    table = {u: write(tmp_path / f"{u}.flac", recording(16000, seed=k), 16000) for k, u in enumerate("xy")}
+    datadir.write_scp(tmp_path / "wav.scp", table)
+    arguments = ["--model", models / "student", "--scp", tmp_path / "wav.scp", "-o", tmp_path / "out"]
+    code, _, err = command(separate, *arguments)
+    assert code == 2 and "--resample" in err and not (tmp_path / "out").exists()
+    assert command(separate, *arguments, "--resample", "--mvdr")[0] == 0
+    assert datadir.audio_info(str(tmp_path / "out" / "y_spk2.wav")) == (1, 16000, 16000)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["one/x.wav", "two/x.wav"], "both"),
+        (["one/x.wav", "one/x.flac"], "both"),
+        (["out/x.wav", "out/x_spk1.wav"], "input"),
+        (["one/x.wav", "one/missing.wav"], "no such"),
+        (["one/x.wav", "three.wav"], "found 3"),
+        ([], "--scp"),
+    ],
+)
+def test_mistakes_are_found_before_work_starts(models, tmp_path, command, names, message):
+    for name in names:
+        if "missing" not in name:
+            write(tmp_path / name, recording(channels=3 if "three" in name else 2))
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+    paths = [tmp_path / name for name in names]
+    code, _, err = command(separate, "--model", models / "student", *paths, "-o", tmp_path / "out")
+    assert code == 2 and message in err
+    assert before == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+
+
+def test_nan_and_a_file_in_the_way(models, tmp_path, command):
+    bad = recording()
+    bad[1, 5] = np.nan
+    path = write(tmp_path / "nan.wav", bad, subtype="FLOAT")
+    code, _, err = command(separate, "--model", models / "student", path, "-o", tmp_path / "out")
+    assert code == 2 and "nan.wav" in err and not any((tmp_path / "out").iterdir())
+    code, _, err = command(separate, "--model", models / "student", path, "-o", path)
+    assert code == 2 and "directory" in err
+
+
+@pytest.mark.parametrize("name", ["separate", "separate_systems", "pseudo_targets", "pack"])
+def test_help_is_quick_to_import(name):
+    """--help answers without torch."""
+    code = f"import sys; sys.argv = ['x', '--help']; from frontend.bin.{name} import main\n"
+    code += "try: main()\nexcept SystemExit: sys.exit('torch' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    assert subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True).returncode == 0

@@ -1,0 +1,146 @@
+"""The systems of a table, each over one test set, with tiny untrained networks."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import FS, OUTPUTS, make_model
+
+from frontend import datadir, separate_job
+from frontend.bin import separate_systems
+from frontend.pseudo_targets import refine, select
+from frontend.separate import Separator
+from frontend.separate_set import separate_set
+from frontend.systems import choose, load_systems
+
+ROOT = Path(__file__).resolve().parents[1]
+
+SYSTEMS = """
+mixture: {}
+auxiva: {blind: auxiva, window: 0.032, iterations: 3}
+teacher_energy: {model: teacher, rule: energy}
+teacher_spatial_merge: {model: teacher, rule: spatial_merge, n_fft: 128, hop: 64}
+teacher_spatial_merge+mvdr: {model: teacher, rule: spatial_merge, n_fft: 128, hop: 64, mvdr: true}
+teacher_oracle: {model: teacher, rule: oracle}
+student: {model: student, labels: small}
+student+mvdr: {model: student, mvdr: true}
+oracle: {}
+"""
+
+
+def _streams(directory: Path, utterance: str, kind: str = "spk") -> torch.Tensor:
+    tables = [datadir.read_scp(p) for p in sorted(directory.glob(f"{kind}*.scp"))]
+    return torch.from_numpy(np.stack([datadir.read_audio(t[utterance])[0][0] for t in tables]))
+
+
+@pytest.mark.parametrize("nj", [1, 2])
+def test_every_system_writes_the_streams_it_stands_for(models, data, tmp_path, command, nj):
+    (tmp_path / "systems.yaml").write_text(SYSTEMS)
+    out = tmp_path / "separated"
+    arguments = ["--systems", tmp_path / "systems.yaml", "--exp", models, "--data", data, "--out", out]
+    assert command(separate_systems, *arguments, "--nj", nj)[0] == 0
+    assert sorted(p.name for p in out.iterdir() if not p.name.startswith(".")) == sorted(
+        s.name for s in load_systems(tmp_path / "systems.yaml")
+    )
+    assert not list(out.rglob("*.part"))
+    teacher, student = (Separator.from_pretrained(models / name) for name in ("teacher", "student"))
+    mixtures = datadir.MixtureSet(data)
+    for utterance in mixtures.ids:
+        x, references = (
+            torch.from_numpy(a) for a in (mixtures.mixture(utterance)[0], mixtures.references(utterance))
+        )
+        y, z = (torch.from_numpy(s(x.numpy(), FS)) for s in (teacher, student))
+        merged = select(y, 2, "spatial_merge", x, n_fft=128, hop=64)
+        expected = {
+            "mixture": x[:1].expand(2, -1),
+            "teacher_energy": select(y, 2, "energy"),
+            "teacher_spatial_merge": merged,
+            "teacher_spatial_merge+mvdr": refine(merged, x),
+            "teacher_oracle": select(y, 2, "oracle", references=references),
+            "student": z,
+            "student+mvdr": refine(z, x),
+            "oracle": references,
+        }
+        for name, streams in expected.items():
+            torch.testing.assert_close(_streams(out / name, utterance), streams, rtol=1e-4, atol=1e-6)
+        for name in ("teacher_energy", "teacher_spatial_merge+mvdr"):
+            torch.testing.assert_close(_streams(out / name, utterance, "raw"), y, rtol=1e-4, atol=1e-6)
+    assert not list((out / "student").glob("raw*.scp"))
+    info = {name: json.loads((out / name / "info.json").read_text()) for name in expected}
+    assert info["teacher_energy"]["n_outputs"] == OUTPUTS and info["student"]["n_outputs"] == 2
+    assert info["student"]["peak_memory_mib"] > 50 and info["mixture"]["rtf"] is None
+    assert info["student"]["seconds"] == pytest.approx((4000 + 4100 + 4200) / FS, abs=1e-3)
+
+
+def test_cost_is_that_of_the_network_and_of_what_follows_it(models, data, tmp_path, monkeypatch):
+    """Every timed call is said to take a second: a row has one of the network, one of its own."""
+    monkeypatch.setattr(separate_job, "_timed", lambda function, *args: (function(*args), 1.0))
+    (tmp_path / "systems.yaml").write_text(SYSTEMS)
+    names = ["teacher_energy", "student+mvdr", "auxiva"]
+    systems = choose(load_systems(tmp_path / "systems.yaml"), names, "")
+    separate_set(systems, str(models), str(data), str(tmp_path / "out"), 2, 1)
+    for name in names:
+        info = json.loads((tmp_path / "out" / name / "info.json").read_text())
+        assert info["rtf"] == pytest.approx(3 * 2 * FS / (4000 + 4100 + 4200), abs=1e-4)
+
+
+def test_only_what_is_missing_or_stale_is_separated(models, data, tmp_path, command):
+    exp = shutil.copytree(models, tmp_path / "exp")
+    (tmp_path / "systems.yaml").write_text(SYSTEMS)
+    out = tmp_path / "separated"
+    arguments = ["--systems", tmp_path / "systems.yaml", "--exp", exp, "--data", data, "--out", out]
+    assert command(separate_systems, *arguments, "--models")[0] == 0
+    assert not (out / "auxiva").exists() and not (out / "mixture").exists()
+    when = {p.parent.name: p.stat().st_mtime_ns for p in out.glob("*/info.json")}
+    (out / ".student.123.part").mkdir()
+    shutil.rmtree(out / "student+mvdr")
+    make_model(tmp_path / "new", OUTPUTS, seed=5)
+    shutil.copy(tmp_path / "new" / "valid.loss.ave.pth", exp / "teacher")
+    code, printed, _ = command(separate_systems, *arguments, "--only", "student,student+mvdr,teacher_energy")
+    assert code == 0 and "1 of them complete" in printed and "teacher_energy: its model" in printed
+    after = {p.parent.name: p.stat().st_mtime_ns for p in out.glob("*/info.json")}
+    assert {k for k in when if when[k] == after[k]} == set(when) - {"student+mvdr", "teacher_energy"}
+    assert not list(out.glob(".*.part"))
+
+
+@pytest.mark.parametrize(
+    ("systems", "options", "message"),
+    [
+        ("a: {model: nobody}", [], "nobody"),
+        ("a: {model: student, ruel: energy}", [], "did you mean 'rule'"),
+        ("a: {model: teacher, rule: enrgy}", [], "a: expected a rule"),
+        ("a: {model: teacher, rule: spatial_merge, n_ftt: 3}", [], "did you mean 'n_fft'"),
+        ("a: {blind: auxiva, iterashuns: 3}", [], "did you mean 'iterations'"),
+        ("a: {}", [], "'model' and 'blind'"),
+        ("a: {model: student, mvdr: true}", [], "mvdr"),
+        ("a+mvdr: {model: student}", [], "mvdr"),
+        ("a: {model: student, labels: some}", [], "small or full"),
+        ("oracle: {model: student}", [], "not processed"),
+        ("a: {model: 3}", [], "name for 'model'"),
+        ("- a", [], "NAME"),
+        ("a: {model: [", [], "not YAML"),
+        ("student: {model: student}", ["--only", "studnet"], "did you mean 'student'"),
+        ("a: {blind: ilrma}", ["--n_talkers", 3], "3 microphones"),
+        ("a: {model: student}", ["--n_talkers", 3], "3 outputs"),
+        ("a+mvdr: {model: teacher, rule: energy, mvdr: true}", ["--n_talkers", 1], "--n_talkers 2"),
+    ],
+)
+def test_mistakes_in_systems(models, data, tmp_path, command, systems, options, message):
+    (tmp_path / "systems.yaml").write_text(systems)
+    arguments = ["--systems", tmp_path / "systems.yaml", "--exp", models, "--data", data]
+    code, _, err = command(separate_systems, *arguments, "--out", tmp_path / "out", *options)
+    assert code == 2 and message in err and not (tmp_path / "out").exists()
+
+
+def test_the_recipe_s_tables_are_in_the_agreed_order():
+    names = [s.name for s in load_systems(ROOT / "egs/mini/conf/systems.yaml")]
+    plain = "mixture auxiva ilrma teacher_energy teacher_energy_residual teacher_spatial_merge teacher_oracle"
+    plain += " student student_ft distilled distilled_ft supervised_small supervised_full oracle"
+    assert [n for n in names if "+" not in n] == plain.split()
+    for name in names:
+        assert not name.endswith("+mvdr") or names[names.index(name) - 1] == name.removesuffix("+mvdr")
+    single = load_systems(ROOT / "egs/mini/conf/systems_1ch.yaml")
+    assert not any(s.blind or s.mvdr or s.rule == "spatial_merge" for s in single)

@@ -1,0 +1,99 @@
+"""Tiny untrained networks, a set to separate, and commands run as a user runs them."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import yaml
+
+from frontend import datadir, errors
+
+FS, MICS, OUTPUTS = 8000, 2, 3
+
+
+def make_model(folder: Path, num_spk: int, n_mics: int = MICS, seed: int = 0) -> Path:
+    """Write a training directory with random weights."""
+    from frontend.task import FrontendTask, register  # ESPnet: 8 s, for who needs it
+
+    stft = {"n_fft": 128, "hop_length": 64}
+    config = {
+        "encoder": "stft",
+        "encoder_conf": stft,
+        "separator": "mask_net",
+        "separator_conf": {"n_mics": n_mics, "num_spk": num_spk, "channels": 8, "blocks": 1},
+        "decoder": "stft",
+        "decoder_conf": stft,
+        "mask_module": None,
+        "mask_module_conf": {},
+        "criterions": [{"name": "thresholded_snr", "conf": {}, "wrapper": "mixit", "wrapper_conf": {}}],
+        "model_conf": {"flexible_numspk": True},
+        "init": None,
+        "preprocessor": "mom",
+        "preprocessor_conf": {"fs": FS, "crop": 1.0},
+        "output_dir": "/somewhere/else",
+    }
+    register()
+    torch.manual_seed(seed)
+    model = FrontendTask.build_model(argparse.Namespace(**config))
+    for parameter in model.separator.parameters():  # far from equal masks
+        parameter.data += 0.3 * torch.randn_like(parameter)
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    torch.save(model.state_dict(), folder / "valid.loss.ave.pth")
+    return folder
+
+
+def recording(n_samples=6000, channels=MICS, seed=0, level=0.1) -> np.ndarray:
+    noise = np.random.default_rng(seed).standard_normal((channels, n_samples))
+    return (level * noise).clip(-1, 1).astype(np.float32)
+
+
+def write(path: Path, data: np.ndarray, fs: int = FS, subtype: str = "PCM_16") -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, data.T, fs, subtype=subtype)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory) -> Path:
+    """exp with a teacher of 3 outputs and a student of 2."""
+    exp = tmp_path_factory.mktemp("exp")
+    make_model(exp / "teacher", OUTPUTS)
+    make_model(exp / "student", 2, seed=1)
+    return exp
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    """A labelled set of three 2-talker mixtures."""
+    out = tmp_path / "data"
+    tables = {"wav": {}, "spk1": {}, "spk2": {}}
+    for k, name in enumerate("abc"):
+        images = [recording(4000 + 100 * k, seed=10 * k + s) for s in range(2)]
+        parts = {"wav": sum(images), "spk1": images[0][:1], "spk2": images[1][:1]}
+        for part, audio in parts.items():
+            tables[part][name] = write(out / "audio" / part / f"{name}.wav", audio)
+    for part, table in tables.items():
+        datadir.write_scp(out / f"{part}.scp", table)
+    datadir.write_spk2utt(out, {u: u for u in "abc"})
+    return out
+
+
+@pytest.fixture
+def command(monkeypatch, capfd):
+    """Run a command as its user would, in this process: return exit code and both outputs."""
+
+    def call(module, *arguments):
+        monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            errors.run(module.main)
+        out, err = capfd.readouterr()
+        if stop.value.code:
+            assert len(err.strip().splitlines()) == 1, err
+        return stop.value.code, out, err
+
+    return call
