@@ -26,7 +26,9 @@ def expand_data(args: argparse.Namespace) -> None:
     for which in ("train", "valid"):
         directory = getattr(args, f"{which}_set")
         if directory is None:
-            if not getattr(args, f"{which}_data_path_and_name_and_type"):
+            if not (
+                getattr(args, f"{which}_data_path_and_name_and_type") and getattr(args, f"{which}_shape_file")
+            ):
                 raise UserError(f"no {which} data: give --{which}_set DIR")
             continue
         directory = Path(directory)

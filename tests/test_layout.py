@@ -12,14 +12,15 @@ PACKAGE = ROOT / "frontend"
 
 # From the ground up: a module imports from its own layer or from those before it.
 LAYERS = [
-    {"frontend", "errors", "rng", "atomic", "parallel", "intervals", "partitions"},
+    {"frontend", "errors", "rng", "atomic", "parallel", "intervals"},
     {"audio", "tables", "validate", "datadir", "dry_speech"},
     {"scene_yaml", "scene_config", "scene_check", "scenes"},
     {"noise", "rirs", "simulate", "simulate_set"},
-    {"spatial", "mixit", "metrics", "over_separation", "pseudo_targets", "blind"},
-    {"separators", "mixing", "criteria", "schedule", "iterators", "resume"},
-    {"task", "train_config", "packing", "separate", "systems", "streams", "score"},
-    {"report", "curves", "markdown", "results"},
+    {"spatial", "mixit", "metrics", "over_separation", "partitions", "pseudo_targets", "blind"},
+    {"separators", "mixing", "criteria", "schedule", "iterators", "resume", "espnet"},
+    {"task", "train_config", "packing", "separate", "separate_files", "systems", "streams", "score"},
+    {"separate_job", "separate_set", "label_set"},
+    {"results", "curves", "provenance", "markdown", "page", "report"},
     {"bin"},
 ]
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}

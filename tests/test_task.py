@@ -17,6 +17,7 @@ from frontend.bin import enh_train
 from frontend.datadir import AudioWriter, write_scp
 from frontend.errors import UserError
 from frontend.iterators import KeyedIterFactory
+from frontend.mixing import CroppedSources
 from frontend.schedule import WarmupCosine
 
 FS, MICS = 8000, 3
@@ -343,6 +344,15 @@ class TestErrors:
         line = capsys.readouterr().err.strip().splitlines()
         assert len(line) == 1 and message in line[0]
 
+    @pytest.mark.parametrize("workers", ["0", "1"])
+    def test_recording_that_breaks_while_training(self, command, data, tmp_path, workers):
+        broken = make_set(tmp_path / "broken", 4, 5)
+        path = tmp_path / "broken" / "wav" / "u3.wav"
+        path.write_bytes(path.read_bytes()[:2000])
+        with pytest.raises(UserError, match=r"u3\.wav: truncated") as error:
+            enh_train.main(command(TEACHER, "x", "--train_set", broken, "--num_workers", workers))
+        assert "\n" not in str(error.value)
+
     def test_diverged_training_is_an_error(self, command, tmp_path):
         argv = command(STUDENT, "x", optim_conf={"lr": 1.0e30})
         with pytest.raises(UserError, match=r"no gradient was finite in epoch 2.*diverged"):
@@ -396,6 +406,19 @@ class TestBatches:
         for i in range(0, len(used), 7):
             assert len(set(used[i : i + 7])) == 7
         assert used[:7] != used[7:14]
+
+    def test_examples_are_of_the_epoch(self):
+        class Dataset(dict):
+            preprocess = CroppedSources(True, lengths={}, fs=FS)
+
+            def __missing__(self, utterance):
+                return utterance, self.preprocess.epoch
+
+        factory = self.factory(num_workers=0, collate_fn=list)
+        factory.dataset = Dataset()
+        for epoch in (1, 4):
+            batches = list(factory.build_iter(epoch))
+            assert batches == [[(u, epoch) for u in batch] for batch in factory.batches(epoch)]
 
     def test_sizes(self):
         assert [len(b) for b in self.factory().batches(3)] == [2, 2, 2]

@@ -21,6 +21,7 @@ from frontend.errors import UserError, did_you_mean, run
 
 # Holds a digest of the command and its configuration once the training is complete.
 _DONE = "train.done"
+_WORKER_ERROR = "frontend.errors.UserError: "
 _DEFAULTS = {
     "batch_type": "unsorted",
     "best_model_criterion": [("valid", "loss", "min")],  # label-free
@@ -120,6 +121,9 @@ def _train(task: type, args: argparse.Namespace) -> None:
     logging.captureWarnings(True)
     try:
         task.main(args=args)
+    except UserError as error:
+        # Of a data worker, torch hands on the whole traceback; the message is its last line.
+        raise UserError(str(error).strip().splitlines()[-1].removeprefix(_WORKER_ERROR)) from None
     except RuntimeError as error:
         # What torch.save raises on a full disk.
         if "PytorchStreamWriter" in str(error) or "inline_container" in str(error):
