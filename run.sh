@@ -9,6 +9,7 @@
 #
 # Every stage skips what is complete, goes on where it was cut off, and says so
 # when its inputs have changed. Stages are named or numbered; --list shows them.
+# shellcheck disable=SC2086  # the options of a size are several words
 driver=${BASH_SOURCE[0]}
 root=$(cd "$(dirname "$driver")" && pwd)
 driver=$root/run.sh
@@ -21,7 +22,7 @@ channels=4            # microphones; 1 adds the single-channel rows to the table
 size=full             # full, quick or tiny: how much of everything, conf/size_*.sh
 seed=0                # of every random draw
 stage=1               # first stage, name or number
-stop_stage=99         # last stage, name or number
+stop_stage=report     # last stage, name or number
 nj=$(nproc)           # processes (data, separation, scores) or threads (training) at once
 ngpu=0                # GPUs for training
 audio_format=wav      # of the simulated audio: wav, flac or flac.ark
@@ -39,7 +40,7 @@ if [ -z "$recipe_dir" ]; then # called by a person: the recipe sets its variable
 fi
 cd "$recipe_dir"
 first_stage=$(stage_number "$stage")
-last_stage=$([ "$stop_stage" = 99 ] && echo 99 || stage_number "$stop_stage")
+last_stage=$(stage_number "$stop_stage")
 [ -f "conf/size_$size.sh" ] || die "unknown size '$size': expected $recipe_dir/conf/size_$size.sh"
 case $channels in *[!0-9]* | "" | 0) die "--channels $channels: expected a number of microphones" ;; esac
 

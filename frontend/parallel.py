@@ -18,19 +18,52 @@ _ONE_THREAD = {k: "1" for k in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_
 _LOG_EVERY_S = 15.0
 
 
-def progress(items: Iterable, total: int, what: str) -> Iterator:
-    """Yield ``items``; show a bar on a terminal, else a plain line every 15 s."""
-    if sys.stderr.isatty():
-        yield from tqdm(items, total=total, desc=what, unit="utt", dynamic_ncols=True)
-        return
-    start = last = time.monotonic()
-    for done, item in enumerate(items, 1):
-        yield item
+class Progress:
+    """Say how far a long work is: a bar on a terminal, else a plain line every 15 s.
+
+    Args:
+        total: number of steps.
+        what: name of the work.
+        done: steps done in an earlier run.
+        unit: what a step is.
+    """
+
+    def __init__(self, total: int, what: str, done: int = 0, unit: str = "utt"):
+        self.total, self.what, self.first, self.done = total, what, done, done
+        self.bar = None
+        if sys.stderr.isatty():
+            self.bar = tqdm(total=total, initial=done, desc=what, unit=unit, dynamic_ncols=True)
+        self.start = self.last = time.monotonic()
+
+    def step(self) -> None:
+        """Count one step."""
+        self.done += 1
         now = time.monotonic()
-        if now - last > _LOG_EVERY_S and done < total:
-            left = (now - start) / done * (total - done)
-            print(f"{what}: {done}/{total}, about {left:.0f} s left", file=sys.stderr, flush=True)
-            last = now
+        if self.bar is not None:
+            self.bar.update()
+        elif self.done == self.first + 1:
+            # Before the first step lies the start of processes, which says nothing of the rest.
+            self.start = self.last = now
+        elif now - self.last > _LOG_EVERY_S and self.done < self.total:
+            left = (now - self.start) / (self.done - self.first - 1) * (self.total - self.done)
+            print(
+                f"{self.what}: {self.done}/{self.total}, about {left:.0f} s left", file=sys.stderr, flush=True
+            )
+            self.last = now
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        if self.bar is not None:
+            self.bar.close()
+
+
+def progress(items: Iterable, total: int, what: str) -> Iterator:
+    """Yield ``items`` and say how far it is, see :class:`Progress`."""
+    shown = Progress(total, what)
+    for item in items:
+        yield item
+        shown.step()
+    shown.close()
 
 
 def _single_threaded() -> None:

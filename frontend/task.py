@@ -4,11 +4,12 @@ import argparse
 import importlib
 import itertools
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
 import yaml
+from torch.utils.data import DataLoader
 
 from frontend import resume
 from frontend.criteria import MixIT, ThresholdedPIT, ThresholdedSNR
@@ -16,6 +17,7 @@ from frontend.errors import UserError
 from frontend.espnet import ESPnetEnhancementModel, Trainer, abs_task, enh
 from frontend.iterators import KeyedIterFactory
 from frontend.mixing import CroppedSources, MixtureOfMixtures
+from frontend.parallel import Progress
 from frontend.schedule import WarmupCosine
 from frontend.tables import read_scp
 
@@ -43,8 +45,36 @@ def register() -> None:
     abs_task.scheduler_classes["warmupcosine"] = WarmupCosine
 
 
+class _Counted:
+    """A data loader whose batches are counted, over all epochs of the training."""
+
+    shown: Progress | None = None
+
+    def __init__(self, loader: DataLoader, epoch: int, options: object):
+        self.loader = loader
+        if _Counted.shown is None:
+            steps, name = len(loader), Path(options.output_dir).name
+            _Counted.shown = Progress(options.max_epoch * steps, name, (epoch - 1) * steps, "batch")
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator:
+        for batch in self.loader:
+            yield batch
+            _Counted.shown.step()
+
+
 class FrontendTrainer(Trainer):
     """ESPnet's trainer, with what it lacks to survive a kill and a diverged network."""
+
+    @classmethod
+    def run(cls, *args: object, **kwargs: object) -> None:
+        """Train, and show how far it is."""
+        _Counted.shown = None
+        super().run(*args, **kwargs)
+        if _Counted.shown is not None:
+            _Counted.shown.close()
 
     @classmethod
     def train_one_epoch(cls, **kwargs: object) -> bool:
@@ -57,6 +87,7 @@ class FrontendTrainer(Trainer):
         options = kwargs["options"]
         if kwargs["distributed_option"].dist_rank in (None, 0):
             resume.keep_previous(options.output_dir)
+            kwargs["iterator"] = _Counted(kwargs["iterator"], kwargs["reporter"].get_epoch(), options)
         if super().train_one_epoch(**kwargs):
             raise UserError(
                 f"{options.output_dir}: no gradient was finite in epoch {kwargs['reporter'].get_epoch()}: "

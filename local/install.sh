@@ -47,7 +47,7 @@ export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-${PIP_INDEX_URL:-$(pip_setting index
 [ -n "$UV_FIND_LINKS" ] || unset UV_FIND_LINKS
 [ -n "$UV_DEFAULT_INDEX" ] || unset UV_DEFAULT_INDEX
 uv_install() {
-  "$venv/bin/python" -m uv pip install --quiet --python "$venv/bin/python" --override "$root/local/overrides.txt" \
+  "$venv/bin/python" -m uv pip install --quiet --compile-bytecode --python "$venv/bin/python" --override "$root/local/overrides.txt" \
     "$@" --editable "$root[$extras]" >&2
 }
 if ls "${UV_FIND_LINKS:-/nonexistent}"/torch-*.whl >/dev/null 2>&1; then

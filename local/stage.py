@@ -35,8 +35,10 @@ def fingerprint(path: Path, by_size: bool = False) -> str:
     if not path.exists():
         return ""
     digest = hashlib.sha256()
-    files = [path] if path.is_file() else sorted(
-        p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts
+    files = (
+        [path]
+        if path.is_file()
+        else sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
     )
     for file in files:
         digest.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode())
@@ -83,7 +85,9 @@ def begin(name: str, folder: Path, inputs: list[str], outputs: list[str], params
         for path in filter(os.path.exists, outputs):
             shutil.rmtree(f"{path}.old", ignore_errors=True)
             os.replace(path, f"{path}.old")
-        print(f"stage {name}: {why} changed since it ran; its output is stale, moved to *.old; running it again")
+        print(
+            f"stage {name}: {why} changed since it ran; its output is stale, moved to *.old; running it again"
+        )
     (folder / f"{name}.done.json").unlink(missing_ok=True)
     write(folder / f"{name}.started.json", {"inputs": now, "outputs": outputs, "time": time.time()})
     return RUN

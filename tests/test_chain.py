@@ -15,7 +15,9 @@ SYSTEMS = (
     "mixture auxiva ilrma teacher_energy teacher_energy_residual teacher_spatial_merge teacher_oracle "
     "student student_ft distilled distilled_ft supervised_small supervised_full oracle"
 ).split()
-STAGES = "data scenes simulate teacher pseudo student finetune distill baselines separate score report".split()
+STAGES = (
+    "data scenes simulate teacher pseudo student finetune distill baselines separate score report".split()
+)
 pytestmark = pytest.mark.chain
 
 
@@ -74,11 +76,15 @@ def test_the_asr_stages_find_their_place(undisturbed):
 
 
 def test_a_second_run_does_nothing(undisturbed):
-    before = {p: p.stat().st_mtime_ns for p in undisturbed.rglob("*") if p.is_file() and "stages" not in str(p)}
+    before = {
+        p: p.stat().st_mtime_ns for p in undisturbed.rglob("*") if p.is_file() and "stages" not in str(p)
+    }
     again = _run(undisturbed)
     assert again.returncode == 0
     assert again.stdout.count("complete, nothing to do") == len(STAGES)
-    after = {p: p.stat().st_mtime_ns for p in undisturbed.rglob("*") if p.is_file() and "stages" not in str(p)}
+    after = {
+        p: p.stat().st_mtime_ns for p in undisturbed.rglob("*") if p.is_file() and "stages" not in str(p)
+    }
     assert after == before
 
 
@@ -151,7 +157,9 @@ def test_list_and_help():
     listed = subprocess.run([ROOT / "run.sh", "--list"], capture_output=True, text=True)
     assert listed.returncode == 0
     assert [line.split()[1] for line in listed.stdout.splitlines()] == STAGES
-    assert [line.split()[0] for line in listed.stdout.splitlines()] == [str(i + 1) for i in range(len(STAGES))]
+    assert [line.split()[0] for line in listed.stdout.splitlines()] == [
+        str(i + 1) for i in range(len(STAGES))
+    ]
     text = subprocess.run([ROOT / "run.sh", "--help"], capture_output=True, text=True).stdout
     assert "--corpus_dir" in text and "--stop_stage" in text and "the embedded default" in text
 

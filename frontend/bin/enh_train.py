@@ -116,6 +116,10 @@ def main(argv: list[str] | None = None) -> int | None:
 
 
 def _train(task: type, args: argparse.Namespace) -> None:
+    # ESPnet says a lot; it goes beside the checkpoints, and the terminal shows how far it is.
+    log = Path(args.output_dir) / "train.log"
+    logging.basicConfig(filename=log, level=args.log_level, format="%(asctime)s %(levelname)s %(message)s")
+    print(f"{args.output_dir}: training; the log is {log}", file=sys.stderr)
     # The kernels that CUDA chooses by default are not all deterministic.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     logging.captureWarnings(True)

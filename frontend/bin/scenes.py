@@ -25,7 +25,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--prefix", required=True, help="of the mixtures' ids: PREFIX_000000 ...")
     parser.add_argument("--seed", type=int, default=0, help="of all draws (default: %(default)s)")
     parser.add_argument("--out", required=True, help="file to write, such as data/train/scenes.jsonl")
-    parser.add_argument("--n_talkers", type=int, help="talkers of every mixture, instead of the configuration's")
+    parser.add_argument(
+        "--n_talkers", type=int, help="talkers of every mixture, instead of the configuration's"
+    )
     parser.add_argument("--channels", type=int, help="microphones, instead of the configuration's")
     return parser
 
