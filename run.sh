@@ -9,7 +9,7 @@
 #
 # Every stage skips what is complete, goes on where it was cut off, and says so
 # when its inputs have changed. Stages are named or numbered; --list shows them.
-# shellcheck disable=SC2086  # the options of a size are several words
+# shellcheck disable=SC2046,SC2086  # some options are several words, or none
 driver=${BASH_SOURCE[0]}
 root=$(cd "$(dirname "$driver")" && pwd)
 driver=$root/run.sh

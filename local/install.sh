@@ -48,7 +48,7 @@ export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-${PIP_INDEX_URL:-$(pip_setting index
 [ -n "$UV_DEFAULT_INDEX" ] || unset UV_DEFAULT_INDEX
 uv_install() {
   "$venv/bin/python" -m uv pip install --quiet --compile-bytecode --python "$venv/bin/python" --override "$root/local/overrides.txt" \
-    "$@" --editable "$root[$extras]" >&2
+    "$@" --editable "${root}[$extras]" >&2
 }
 if ls "${UV_FIND_LINKS:-/nonexistent}"/torch-*.whl >/dev/null 2>&1; then
   uv_install                             # the torch of this machine's wheel folder
