@@ -21,7 +21,7 @@ from frontend import atomic, packing, parallel
 from frontend.datadir import AudioWriter, MixtureSet, audio_info, read_audio, write_scp, write_spk2utt
 from frontend.errors import UserError, did_you_mean
 from frontend.metrics import best_permutation, si_snr
-from frontend.pseudo_targets import check_rule, refine, select
+from frontend.pseudo_targets import check_rule, mask_mixture, refine, select
 from frontend.streams import file_stamp
 
 
@@ -33,18 +33,22 @@ class Labelling:
         rule: a name in :data:`frontend.pseudo_targets.RULES` that needs no reference.
         n_talkers: targets per mixture.
         mvdr: whether they are refined by a beamformer.
+        mask: whether they are then made masks on the reference channel, so that they sum to it.
         settings: of the rule.
     """
 
     rule: str
     n_talkers: int = 2
     mvdr: bool = False
+    mask: bool = False
     settings: dict = field(default_factory=dict)
 
     def __post_init__(self):
-        if not isinstance(self.n_talkers, int) or self.n_talkers < 1 or not isinstance(self.mvdr, bool):
-            found = f"n_talkers {self.n_talkers!r}, mvdr {self.mvdr!r}"
-            raise UserError(f"expected a number of talkers and whether to use an MVDR, found {found}")
+        if not isinstance(self.n_talkers, int) or self.n_talkers < 1:
+            raise UserError(f"n_talkers: expected a number of talkers, found {self.n_talkers!r}")
+        for name in ("mvdr", "mask"):
+            if not isinstance(getattr(self, name), bool):
+                raise UserError(f"{name}: expected true or false, found {getattr(self, name)!r}")
         check_rule(self.rule, self.settings)
         if self.rule == "oracle":
             raise UserError(
@@ -54,7 +58,9 @@ class Labelling:
     def targets(self, outputs: torch.Tensor, mixture: torch.Tensor) -> torch.Tensor:
         """(M, T), (C, T) to (S, T)."""
         streams = select(outputs, self.n_talkers, self.rule, mixture, **self.settings)
-        return refine(streams, mixture) if self.mvdr else streams
+        if self.mvdr:
+            streams = refine(streams, mixture)
+        return mask_mixture(streams, mixture) if self.mask else streams
 
 
 def load_labelling(path: str | Path | None, **given) -> Labelling:

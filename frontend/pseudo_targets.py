@@ -13,7 +13,7 @@ import torch
 
 from frontend.errors import UserError, did_you_mean
 from frontend.partitions import best_assignment, cheapest_partition, spatial_costs, subset_si_snr, subsets
-from frontend.spatial import mvdr_souden
+from frontend.spatial import istft, mvdr_souden, stft, stream_masks
 
 
 def select(
@@ -188,3 +188,21 @@ def refine(streams: torch.Tensor, mixture: torch.Tensor) -> torch.Tensor:
             f"found {len(mixture)} and {len(streams)}"
         )
     return mvdr_souden(mixture, streams)
+
+
+def mask_mixture(streams: torch.Tensor, mixture: torch.Tensor, n_fft: int = 256) -> torch.Tensor:
+    """Divide the reference channel among the streams, in proportion to their power in each bin.
+
+    A beamformer suppresses where the other talker is not, too, and its streams do not sum to the
+    mixture. As masks they say what they know best, which bin is whose, and images they become again.
+
+    Args:
+        streams: (S, T).
+        mixture: (C, T); channel 0 is the reference channel.
+        n_fft: of the STFT in samples, hop a quarter.
+
+    Returns:
+        (S, T) that sum to the reference channel where any stream sounds.
+    """
+    masks = stream_masks(stft(streams, n_fft, n_fft // 4))
+    return istft(masks * stft(mixture[:1], n_fft, n_fft // 4), n_fft, n_fft // 4, streams.shape[-1])
