@@ -13,5 +13,5 @@ small_share=0.04
 # fine-tuning; supervised_small.
 teacher_options=""
 student_options=""
-finetune_options=""
-small_options=""
+finetune_options="--max_epoch 4 --num_iters_per_epoch 75 --optim_conf lr=0.001"
+small_options="--max_epoch 6 --num_iters_per_epoch 100"
