@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 
 from frontend import atomic, packing, parallel
 from frontend.datadir import AudioWriter, MixtureSet, audio_info, read_audio, write_scp, write_spk2utt
@@ -23,6 +22,7 @@ from frontend.errors import UserError, did_you_mean
 from frontend.metrics import best_permutation, si_snr
 from frontend.pseudo_targets import check_rule, mask_mixture, refine, select
 from frontend.streams import file_stamp
+from frontend.yaml_file import read_settings
 
 
 @dataclass(frozen=True)
@@ -73,16 +73,7 @@ def load_labelling(path: str | Path | None, **given) -> Labelling:
     Raises:
         UserError: no such file, not YAML, no rule, an unknown key.
     """
-    values = {}
-    if path is not None:
-        try:
-            values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (FileNotFoundError, IsADirectoryError):
-            raise UserError(f"{path}: expected a configuration of pseudo-targets, found none") from None
-        except yaml.YAMLError as error:
-            raise UserError(f"{path}: not YAML: {error}") from None
-        if not isinstance(values, dict):
-            raise UserError(f"{path}: expected keys such as 'rule: energy', found {values!r}")
+    values = {} if path is None else read_settings(path, "configuration of pseudo-targets")
     values |= {k: v for k, v in given.items() if v is not None}
     own = [f.name for f in fields(Labelling) if f.name != "settings"]
     if "rule" not in values:

@@ -5,11 +5,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from frontend.errors import UserError, did_you_mean
 from frontend.scene_check import config_problems
 from frontend.scene_config import Range, SceneConfig
+from frontend.yaml_file import read_settings
 
 _NOT_IN_YAML = {"coordinates", "channels"}
 
@@ -26,13 +25,7 @@ def load_config(path: str | Path, n_talkers: int | None = None, channels: int | 
         UserError: no such file, bad YAML, unknown key, wrong type, or a range that
             cannot be met (such as a T60 too short for the largest room).
     """
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such scene configuration; give a YAML file (--config)") from None
-    except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
-        raise UserError(f"{path}: expected a YAML file: {error}") from None
-    config = _build(SceneConfig, {} if content is None else content, str(path))
+    config = _build(SceneConfig, read_settings(path, "scene configuration"), str(path))
     array, talkers = config.array, config.talkers
     if array.kind == "coordinates":
         array = dataclasses.replace(array, coordinates=_read_coordinates(array.file, path))

@@ -16,11 +16,10 @@ An entry says where its streams come from::
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
 from frontend.blind import check_blind
 from frontend.errors import UserError, did_you_mean
 from frontend.pseudo_targets import check_rule
+from frontend.yaml_file import read_settings
 
 UNPROCESSED = ("mixture", "oracle")
 LABELS = ("small", "full")
@@ -62,13 +61,8 @@ def load_systems(path: str | Path) -> list[System]:
         UserError: no such file, not YAML, an unknown key, method, rule or setting, or
             a name that does not fit its entry.
     """
-    try:
-        entries = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError):
-        raise UserError(f"{path}: expected a file of systems, found none (check the path)") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not YAML: {error}") from None
-    if not isinstance(entries, dict) or not entries:
+    entries = read_settings(path, "table of systems")
+    if not entries:
         raise UserError(f"{path}: expected 'NAME: {{...}}' per system, found none")
     return [_system(str(name), entry, f"{path}: {name}: ") for name, entry in entries.items()]
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
-import yaml
 from torch.utils.data import DataLoader
 
 from frontend import resume
@@ -20,6 +19,7 @@ from frontend.mixing import CroppedSources, MixtureOfMixtures
 from frontend.parallel import Progress
 from frontend.schedule import WarmupCosine
 from frontend.tables import read_scp
+from frontend.yaml_file import read_settings
 
 _SEPARATORS = {
     "mask_net": ("frontend.separators.mask_net", "MaskNet"),
@@ -174,15 +174,10 @@ def load_model(config: str | Path, checkpoint: str | Path, device: str = "cpu") 
 
 
 def _read_config(path: str | Path) -> argparse.Namespace:
-    try:
-        settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{path}: no such file; the config.yaml of a training expected") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not YAML: {error}") from None
+    settings = read_settings(path, "config.yaml of a training")
     needed = [f"{x}{y}" for x, y in itertools.product(("encoder", "separator", "decoder"), ("", "_conf"))]
     needed += ["model_conf", "criterions", "init"]
-    missing = [k for k in needed if not isinstance(settings, dict) or k not in settings]
+    missing = [k for k in needed if k not in settings]
     if missing:
         raise UserError(f"{path}: not the config.yaml of a training: no {', '.join(missing)}")
     return argparse.Namespace(**settings)

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "frontend"
 
 # From the ground up: a module imports from its own layer or from those before it.
 LAYERS = [
-    {"frontend", "errors", "rng", "atomic", "parallel", "intervals"},
+    {"frontend", "errors", "rng", "atomic", "parallel", "intervals", "yaml_file"},
     {"audio", "tables", "validate", "datadir", "dry_speech"},
     {"scene_yaml", "scene_config", "scene_check", "scenes"},
     {"noise", "rirs", "simulate", "simulate_set"},

@@ -51,7 +51,7 @@ def test_configuration_of_the_embedded_recipe_names_every_knob_of_its_sections()
         ("fs: 0", "fs: expected a positive rate"),
         ("room: 3", "room: expected keys length, width, height; found 3"),
         ("[1, 2]", "expected keys fs,"),
-        ("fs: [", "expected a YAML file"),
+        ("fs: [", "not YAML"),
     ],
 )
 def test_a_bad_configuration_is_one_clear_error(tmp_path, text, message):

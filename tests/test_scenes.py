@@ -271,7 +271,7 @@ def test_command_names_mistakes_in_one_line(tmp_path, monkeypatch, capsys):
 
     fails("expected 16000 Hz as in the scenes, found 8000 Hz")
     (tmp_path / "c.yaml").write_text("fs: 8000\n")
-    fails("no such scene configuration", config=tmp_path / "other.yaml")
+    fails("expected a scene configuration, found no such file", config=tmp_path / "other.yaml")
     fails("expected a table", speech=tmp_path / "nowhere")
     fails("--num: expected at least 1, found 0", num=0)
     fails("4 different speakers needed, the speech set has 3", n_talkers=4)

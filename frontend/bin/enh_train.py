@@ -14,10 +14,9 @@ import re
 import sys
 from pathlib import Path
 
-import yaml
-
 from frontend import atomic
 from frontend.errors import UserError, did_you_mean, run
+from frontend.yaml_file import read_settings
 
 # Holds a digest of the command and its configuration once the training is complete.
 _DONE = "train.done"
@@ -43,22 +42,9 @@ def _settle(argv: list[str]) -> tuple[Path | None, str]:
     args, _ = parser.parse_known_args(argv)
     digest = hashlib.sha256("\0".join(argv).encode())
     if args.config is not None:
-        digest.update(_checked_yaml(Path(args.config)))
+        read_settings(args.config, "configuration (--config)")  # ESPnet shows a traceback where it is none
+        digest.update(Path(args.config).read_bytes())
     return Path(args.output_dir) if args.output_dir else None, digest.hexdigest()
-
-
-def _checked_yaml(path: Path) -> bytes:
-    """Return the content of a configuration (ESPnet shows a traceback where it is not one)."""
-    if not path.is_file():
-        raise UserError(f"--config {path}: no such file")
-    content = path.read_bytes()
-    try:
-        found = yaml.safe_load(content)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not YAML: {error}") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{path}: settings (key: value) expected, found {type(found).__name__}")
-    return content
 
 
 def _parser(task: type) -> argparse.ArgumentParser:

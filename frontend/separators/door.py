@@ -3,12 +3,36 @@
 from __future__ import annotations
 
 import torch
+from espnet2.enh.separator.abs_separator import AbsSeparator
 
 from frontend.errors import UserError
 
 
-def check_sizes(num_spk: int, n_mics: int, ref_channel: int) -> None:
-    """Raise a UserError unless the three sizes that every network has make sense."""
+class ArraySeparator(AbsSeparator):
+    """A network with ``num_spk`` outputs for ``n_mics`` microphones; the base of all of ours.
+
+    Args:
+        num_spk: number of outputs.
+        n_mics: number of microphones.
+        ref_channel: the microphone that the outputs are images at.
+        mixture_consistency: make the outputs sum to the reference channel.
+
+    Raises:
+        UserError: sizes that make no sense.
+    """
+
+    def __init__(self, num_spk: int, n_mics: int, ref_channel: int, mixture_consistency: bool):
+        super().__init__()
+        _check_sizes(num_spk, n_mics, ref_channel)
+        self._num_spk, self.n_mics, self.ref_channel = num_spk, n_mics, ref_channel
+        self.mixture_consistency = mixture_consistency
+
+    @property
+    def num_spk(self) -> int:
+        return self._num_spk
+
+
+def _check_sizes(num_spk: int, n_mics: int, ref_channel: int) -> None:
     if num_spk < 1:
         raise UserError(f"separator_conf: num_spk must be at least 1, found {num_spk}")
     if n_mics < 1:

@@ -14,13 +14,12 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
-from espnet2.enh.separator.abs_separator import AbsSeparator
 from torch import nn
 from torch.nn import functional as F
 
 from frontend.errors import UserError, did_you_mean
 from frontend.separators.consistency import mixture_consistency
-from frontend.separators.door import all_channels, check_sizes, frame_mask, level_of
+from frontend.separators.door import ArraySeparator, all_channels, frame_mask, level_of
 from frontend.separators.norm import MaskedGroupNorm
 from frontend.spatial import phase_difference_features
 
@@ -64,7 +63,7 @@ class _Block(nn.Module):
         return x + self.activation(self.conv(self.norm(x, mask)))
 
 
-class MaskNet(AbsSeparator):
+class MaskNet(ArraySeparator):
     """Complex masks on the reference channel from a small dilated convolution stack.
 
     Args:
@@ -107,8 +106,7 @@ class MaskNet(AbsSeparator):
         mixture_consistency: bool = True,
         precision: str = "float32",
     ):
-        super().__init__()
-        check_sizes(num_spk, n_mics, ref_channel)
+        super().__init__(num_spk, n_mics, ref_channel, mixture_consistency)
         if precision not in _PRECISIONS:
             raise UserError(
                 f"separator_conf: precision must be one of {', '.join(_PRECISIONS)}, found {precision!r}"
@@ -116,9 +114,8 @@ class MaskNet(AbsSeparator):
             )
         if channels % groups:
             raise UserError(f"separator_conf: groups ({groups}) must divide channels ({channels})")
-        self._num_spk, self.n_mics, self.ref_channel = num_spk, n_mics, ref_channel
         self.n_freqs, self.compression = input_dim, compression
-        self.mixture_consistency, self.precision = mixture_consistency, precision
+        self.precision = precision
         self.n_positions = -(-input_dim // _STRIDE)
         # log-magnitude of the reference, two per phase difference, two per channel
         n_features = 1 + 2 * (n_mics - 1) + 2 * n_mics
@@ -137,10 +134,6 @@ class MaskNet(AbsSeparator):
             self.head.weight.mul_(mask_init)
             self.head.bias.zero_()
         self.to(memory_format=torch.channels_last)
-
-    @property
-    def num_spk(self) -> int:
-        return self._num_spk
 
     def forward(
         self, input: torch.Tensor, ilens: torch.Tensor, additional: dict | None = None

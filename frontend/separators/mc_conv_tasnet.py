@@ -14,13 +14,12 @@ from __future__ import annotations
 from collections import OrderedDict
 
 import torch
-from espnet2.enh.separator.abs_separator import AbsSeparator
 from torch import nn
 from torch.nn import functional as F
 
 from frontend.errors import UserError
 from frontend.separators.consistency import mixture_consistency
-from frontend.separators.door import all_channels, check_sizes, frame_mask, level_of
+from frontend.separators.door import ArraySeparator, all_channels, frame_mask, level_of
 from frontend.separators.norm import MaskedGroupNorm
 
 
@@ -44,7 +43,7 @@ class _Block(nn.Module):
         return (x if self.residual is None else x + self.residual(y)), self.skip(y)
 
 
-class MCConvTasNet(AbsSeparator):
+class MCConvTasNet(ArraySeparator):
     """Masks on a learned encoding of the reference channel, from spectral and spatial encodings.
 
     Args:
@@ -84,15 +83,13 @@ class MCConvTasNet(AbsSeparator):
         mask_init: float = 0.1,
         mixture_consistency: bool = True,
     ):
-        super().__init__()
-        check_sizes(num_spk, n_mics, ref_channel)
+        super().__init__(num_spk, n_mics, ref_channel, mixture_consistency)
         if kernel % 2 or not block_kernel % 2:
             raise UserError(
                 "separator_conf: kernel must be even and block_kernel odd, "
                 f"found kernel {kernel} and block_kernel {block_kernel}"
             )
-        self._num_spk, self.n_mics, self.ref_channel = num_spk, n_mics, ref_channel
-        self.kernel, self.hop, self.mixture_consistency = kernel, kernel // 2, mixture_consistency
+        self.kernel, self.hop = kernel, kernel // 2
         self.spectral = nn.Conv1d(1, filters, kernel, stride=self.hop, bias=False)
         self.spatial = (
             nn.Conv1d(n_mics, spatial_filters, kernel, stride=self.hop, bias=False) if n_mics > 1 else None
@@ -111,10 +108,6 @@ class MCConvTasNet(AbsSeparator):
             self.masks.weight.mul_(mask_init)
             self.masks.bias.fill_(1 / num_spk)
         self.decoder = nn.ConvTranspose1d(filters, 1, kernel, stride=self.hop, bias=False)
-
-    @property
-    def num_spk(self) -> int:
-        return self._num_spk
 
     def forward(
         self, input: torch.Tensor, ilens: torch.Tensor, additional: dict | None = None

@@ -14,16 +14,15 @@ from __future__ import annotations
 from collections import OrderedDict
 
 import torch
-from espnet2.enh.separator.abs_separator import AbsSeparator
 from espnet2.enh.separator.tfgridnetv2_separator import GridNetV2Block
 from torch import nn
 
 from frontend.errors import UserError
 from frontend.separators.consistency import mixture_consistency
-from frontend.separators.door import all_channels, check_sizes, level_of
+from frontend.separators.door import ArraySeparator, all_channels, level_of
 
 
-class SafeTFGridNet(AbsSeparator):
+class SafeTFGridNet(ArraySeparator):
     """TF-GridNet on the STFT of all channels, mapping to the sources at the reference channel.
 
     Args:
@@ -61,12 +60,10 @@ class SafeTFGridNet(AbsSeparator):
         output_init: float = 0.1,
         mixture_consistency: bool = True,
     ):
-        super().__init__()
-        check_sizes(num_spk, n_mics, ref_channel)
+        super().__init__(num_spk, n_mics, ref_channel, mixture_consistency)
         if emb_dim % attn_n_head:
             raise UserError(f"separator_conf: attn_n_head ({attn_n_head}) must divide emb_dim ({emb_dim})")
-        self._num_spk, self.n_mics, self.ref_channel = num_spk, n_mics, ref_channel
-        self.n_freqs, self.mixture_consistency = input_dim, mixture_consistency
+        self.n_freqs = input_dim
         self.conv = nn.Sequential(
             nn.Conv2d(2 * n_mics, emb_dim, 3, padding=1), nn.GroupNorm(1, emb_dim, eps=eps)
         )
@@ -88,10 +85,6 @@ class SafeTFGridNet(AbsSeparator):
         with torch.no_grad():
             self.deconv.weight.mul_(output_init)
             self.deconv.bias.zero_()
-
-    @property
-    def num_spk(self) -> int:
-        return self._num_spk
 
     def forward(
         self, input: torch.Tensor, ilens: torch.Tensor, additional: dict | None = None
