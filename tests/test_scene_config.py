@@ -50,7 +50,7 @@ def test_configuration_of_the_embedded_recipe_names_every_knob_of_its_sections()
         ("room: {width: 1.0}", "wall_margin: expected"),
         ("fs: 0", "fs: expected a positive rate"),
         ("room: 3", "room: expected keys length, width, height; found 3"),
-        ("[1, 2]", "expected keys fs,"),
+        ("[1, 2]", "expected a scene configuration (key: value), found list"),
         ("fs: [", "not YAML"),
     ],
 )
