@@ -79,7 +79,7 @@ label() { # MODEL NAME CONFIG: the model's streams of the unlabelled sets become
 }
 model=valid.loss.ave.pth
 
-if stage data "speech of single talkers, talker-disjoint, with texts" --in local --out "$speech" \
+if stage data "speech of single talkers, talker-disjoint, with texts" --in local ${corpus_dir:+"$corpus_dir"} --out "$speech" \
     --param "corpus=$corpus" "seed=$seed" "utterances=$speech_utts"; then
   local/data.sh --corpus "$corpus" ${corpus_dir:+--corpus_dir "$corpus_dir"} --out "$speech" --seed "$seed" --nj "$nj" \
     $speech_utts
@@ -99,7 +99,7 @@ if stage scenes "who stands where, in which room: text only" --in "$speech" conf
 fi
 
 if stage simulate "images, noise and mixtures of every scene" --in "$data/scenes" --out "$data"/{train,dev,test,test_1spk} \
-    "$data"/{train,dev}_{unlabelled,small} --param "audio_format=$audio_format" "small_share=$small_share"; then
+    "$data"/{train,dev}_unlabelled --param "audio_format=$audio_format"; then
   for set in train dev test test_1spk; do
     python3 -m frontend.bin.simulate --scenes "$data/scenes/$set.jsonl" --speech "$speech/${set%_1spk}" \
       --out "$data/$set" --rir_cache "$data/rirs" --nj "$nj" --audio_format "$audio_format"
@@ -107,7 +107,6 @@ if stage simulate "images, noise and mixtures of every scene" --in "$data/scenes
   done
   for set in train dev; do
     python3 -m frontend.bin.subset --data "$data/$set" --out "$data/${set}_unlabelled" --share 1 --unlabelled --seed "$seed"
-    python3 -m frontend.bin.subset --data "$data/$set" --out "$data/${set}_small" --share "$small_share" --seed "$seed"
   done
 fi
 
@@ -126,13 +125,16 @@ if stage student "PIT on the teacher's labels" --in conf/student.yaml "$data"/{t
   train student student train_pseudo dev_pseudo $student_options
 fi
 
-if stage finetune "the student on the few true labels" --in conf/student.yaml "$data"/{train,dev}_small "$exp/student/$model" \
-    --out "$exp/student_ft" --param "options=$finetune_options"; then
+if stage finetune "the student on the few true labels" --in conf/student.yaml "$data"/{train,dev} "$exp/student/$model" \
+    --out "$data"/{train,dev}_small "$exp/student_ft" --param "options=$finetune_options" "small_share=$small_share"; then
+  for set in train dev; do
+    python3 -m frontend.bin.subset --data "$data/$set" --out "$data/${set}_small" --share "$small_share" --seed "$seed"
+  done
   train student_ft student train_small dev_small --init_param "$exp/student/$model" $finetune_options
 fi
 
 if stage distill "the fine-tuned student labels the mixtures for a fresh one" --in conf/{distill,student}.yaml \
-    "$data"/{train,dev,train_small} "$exp/student_ft/$model" --out "$data"/{train,dev}_distill "$exp"/{distilled,distilled_ft} \
+    "$data"/{train,dev,train_small,dev_small} "$exp/student_ft/$model" --out "$data"/{train,dev}_distill "$exp"/{distilled,distilled_ft} \
     --param "options=$student_options $finetune_options"; then
   label student_ft distill distill
   train distilled student train_distill dev_distill $student_options
@@ -140,7 +142,7 @@ if stage distill "the fine-tuned student labels the mixtures for a fresh one" --
 fi
 
 if stage baselines "supervised training on the few labels and on all" --in conf/student.yaml \
-    "$data"/{train,dev,train_small} --out "$exp"/supervised_{small,full} \
+    "$data"/{train,dev,train_small,dev_small} --out "$exp"/supervised_{small,full} \
     --param "options=$student_options $small_options"; then
   train supervised_small student train_small dev_small $small_options
   train supervised_full student train dev $student_options
