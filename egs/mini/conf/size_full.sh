@@ -8,10 +8,10 @@ dev_mixtures=100
 test_mixtures=100
 single_mixtures=40
 # Share of train and dev whose labels the semi-supervised systems and supervised_small see.
-small_share=0.04
+small_share=0.1
 # Steps of training where they differ from the YAML: teacher; student, distilled and supervised_full;
 # fine-tuning; supervised_small.
 teacher_options=""
 student_options=""
-finetune_options="--max_epoch 4 --num_iters_per_epoch 75 --optim_conf lr=0.001"
-small_options="--max_epoch 6 --num_iters_per_epoch 100"
+finetune_options="--max_epoch 6 --num_iters_per_epoch 100 --optim_conf lr=0.001"
+small_options="--max_epoch 6 --num_iters_per_epoch 200"
