@@ -9,7 +9,9 @@
 #
 # Every stage skips what is complete, goes on where it was cut off, and says so
 # when its inputs have changed. Stages are named or numbered; --list shows them.
-# shellcheck disable=SC2046,SC2086  # some options are several words, or none
+
+# Some options are several words, or none.
+# shellcheck disable=SC2046,SC2086
 driver=${BASH_SOURCE[0]}
 root=$(cd "$(dirname "$driver")" && pwd)
 driver=$root/run.sh
@@ -18,7 +20,7 @@ driver=$root/run.sh
 recipe=egs/mini       # the recipe to run
 corpus=espeak         # espeak (made here), fsdd or audiomnist (the latter two with --corpus_dir)
 corpus_dir=           # where the corpus lies
-channels=4            # microphones; 1 adds the single-channel rows to the table
+channels=             # microphones, instead of conf/scenes.yaml's; 1 adds the single-channel rows to the table
 size=full             # full, quick or tiny: how much of everything, conf/size_*.sh
 seed=0                # of every random draw
 stage=1               # first stage, name or number
@@ -26,6 +28,7 @@ stop_stage=report     # last stage, name or number
 nj=$(nproc)           # processes (data, separation, scores) or threads (training) at once
 ngpu=0                # GPUs for training
 audio_format=wav      # of the simulated audio: wav, flac or flac.ark
+# internal
 recipe_dir=           # set by the recipes' own run.sh
 # end of options
 
@@ -33,42 +36,54 @@ recipe_dir=           # set by the recipes' own run.sh
 . "$root/local/common.sh"
 parse_options "$@"
 if [ -z "$recipe_dir" ]; then # called by a person: the recipe sets its variables and calls back
-  [ -x "$root/$recipe/run.sh" ] || die "no recipe '$recipe': expected $root/$recipe/run.sh"
-  [ -z "$corpus_dir" ] || cd "$corpus_dir" 2>/dev/null || die "--corpus_dir $corpus_dir: no such directory"
-  export FRONTEND_COMMAND="./run.sh${*:+ $*}"
-  exec "$root/$recipe/run.sh" "$@" --corpus_dir "${corpus_dir:+$PWD}"
+  if [ ! -x "$root/$recipe/run.sh" ] || [ "$root/$recipe/run.sh" -ef "$driver" ]; then
+    die "no recipe '$recipe': expected $root/$recipe/run.sh"
+  fi
+  exec "$root/$recipe/run.sh" "$@"
 fi
-cd "$recipe_dir"
+
+# Everything that can be wrong with the options is said before anything is written.
 first_stage=$(stage_number "$stage")
 last_stage=$(stage_number "$stop_stage")
-[ -f "conf/size_$size.sh" ] || die "unknown size '$size': expected $recipe_dir/conf/size_$size.sh"
-case $channels in *[!0-9]* | "" | 0) die "--channels $channels: expected a number of microphones" ;; esac
+[ "$first_stage" -le "$last_stage" ] || die "--stage $stage comes after --stop_stage $stop_stage"
+[ -f "$recipe_dir/conf/size_$size.sh" ] || die "unknown size '$size': expected $recipe_dir/conf/size_$size.sh"
+[[ $channels =~ ^([1-9][0-9]*)?$ ]] || die "--channels $channels: expected a number of microphones"
+[[ $nj =~ ^[1-9][0-9]*$ ]] || die "--nj $nj: expected a number of processes"
+[[ $seed =~ ^[0-9]+$ ]] || die "--seed $seed: expected a number"
+[[ $audio_format =~ ^(wav|flac|flac\.ark)$ ]] || die "--audio_format $audio_format: expected wav, flac or flac.ark"
+command="./run.sh$([ "$recipe" = egs/mini ] || echo " --recipe $recipe")"
+[ "$corpus" = espeak ] || command+=" --corpus $corpus${corpus_dir:+ --corpus_dir $corpus_dir}"
+command+="${channels:+ --channels $channels}$([ "$size" = full ] || echo " --size $size")"
+command+=$([ "$seed" = 0 ] || echo " --seed $seed")
+if [ -n "$corpus_dir" ]; then
+  [ -d "$corpus_dir" ] || die "--corpus_dir $corpus_dir: no such directory; expected the folder of the corpus"
+  corpus_dir=$(cd "$corpus_dir" && pwd)
+fi
+cd "$recipe_dir"
 
 # Where everything lies: speech is shared by all microphone counts.
-speech=data/$corpus$([ "$size" = full ] || echo "_$size")
-[ "$seed" = 0 ] || speech=${speech}_seed$seed
-name=${speech#data/}$([ "$channels" = 4 ] || echo "_${channels}ch")
-base=${speech#data/} speech=$speech/speech data=data/$name exp=exp/$name
-few=$([ "$channels" -gt 1 ] || echo _1ch) # nothing spatial can be had from one microphone
-systems=conf/systems$few.yaml
+base=$corpus$([ "$size" = full ] || echo "_$size")$([ "$seed" = 0 ] || echo "_seed$seed")
+name=$base${channels:+_${channels}ch}
+speech=data/$base/speech data=data/$name exp=exp/$name
 # Only full runs of seed 0 write the page that is kept; the real corpora have one each.
 results=exp/$base
 [ "$size$seed" != full0 ] || results=$([ "$corpus" = espeak ] && echo . || echo "$corpus")
 # shellcheck source=egs/mini/conf/size_full.sh
 . "conf/size_$size.sh"
-mkdir -p "$exp"
+mkdir -p "$exp" || exit 2
 lock "$exp"
 began=$SECONDS
-bin=$("$root/local/install.sh")
+bin=$("$root/local/install.sh" --extras mini)
 export PATH="$bin:$PATH" PYTHONUNBUFFERED=1
-python3 "$root/local/stage.py" note --exp "$exp" --param "command=${FRONTEND_COMMAND:-./run.sh $*}" "seed=$seed" \
-  "size=$size" "label_share=$small_share" "setup=$((SECONDS - began))"
+python3 "$root/local/stage.py" note --exp "$exp" --param "command=$command" "seed=$seed" \
+  "label_share=$small_share" "setup=$((SECONDS - began))"
 
 train() { # NAME CONFIG TRAINING-SET VALIDATION-SET [ESPnet options]
   local output=$exp/$1 config=conf/$2.yaml train_set=$data/$3 valid_set=$data/$4
   shift 4
   python3 -m frontend.bin.enh_train --config "$config" --train_set "$train_set" --valid_set "$valid_set" \
-    --output_dir "$output" --separator_conf n_mics="$channels" --seed "$seed" --ngpu "$ngpu" --num_threads "$nj" "$@"
+    --output_dir "$output" --separator_conf n_mics="$mics" --preprocessor_conf array_symmetry="$symmetry" \
+    --seed "$seed" --ngpu "$ngpu" --num_threads "$nj" "$@"
 }
 label() { # MODEL NAME CONFIG: the model's streams of the unlabelled sets become the targets in {train,dev}_NAME
   for set in train dev; do
@@ -90,7 +105,7 @@ if stage scenes "who stands where, in which room: text only" --in "$speech" conf
   scenes() { # SET NUMBER SPEECH [options]
     local set=$1 number=$2 from=$3; shift 3
     python3 -m frontend.bin.scenes --config conf/scenes.yaml --speech "$speech/$from" --num "$number" --prefix "$set" \
-      --seed "$seed" --channels "$channels" --out "$data/scenes/$set.jsonl" "$@"
+      --seed "$seed" ${channels:+--channels "$channels"} --out "$data/scenes/$set.jsonl" "$@"
   }
   scenes train "$train_mixtures" train
   scenes dev "$dev_mixtures" dev
@@ -109,6 +124,10 @@ if stage simulate "images, noise and mixtures of every scene" --in "$data/scenes
     python3 -m frontend.bin.subset --data "$data/$set" --out "$data/${set}_unlabelled" --share 1 --unlabelled --seed "$seed"
   done
 fi
+
+# What the array is, the scenes say; nothing spatial can be had from one microphone.
+read -r mics symmetry few <<<"$(python3 "$root/local/array_of.py" "$data/scenes/train.jsonl")"
+systems=conf/systems$few.yaml
 
 if stage teacher "MixIT on mixtures of unlabelled mixtures" --in conf/teacher.yaml "$data"/{train,dev} \
     --out "$exp/teacher" --param "options=$teacher_options"; then
@@ -133,10 +152,10 @@ if stage finetune "the student on the few true labels" --in conf/student.yaml "$
   train student_ft student train_small dev_small --init_param "$exp/student/$model" $finetune_options
 fi
 
-if stage distill "the fine-tuned student labels the mixtures for a fresh one" --in conf/{distill,student}.yaml \
+if stage distill "the fine-tuned student labels the mixtures for a fresh one" --in "conf/distill$few.yaml" conf/student.yaml \
     "$data"/{train,dev,train_small,dev_small} "$exp/student_ft/$model" --out "$data"/{train,dev}_distill "$exp"/{distilled,distilled_ft} \
     --param "options=$student_options $finetune_options"; then
-  label student_ft distill distill
+  label student_ft distill "distill$few"
   train distilled student train_distill dev_distill $student_options
   train distilled_ft student train_small dev_small --init_param "$exp/distilled/$model" $finetune_options
 fi
@@ -149,22 +168,26 @@ if stage baselines "supervised training on the few labels and on all" --in conf/
 fi
 
 if stage separate "the test sets by every system, trained or blind" --in "$systems" "$data"/{test,test_1spk} \
-    "$exp"/{teacher,student,student_ft,distilled,distilled_ft,supervised_small,supervised_full}/"$model" --out "$exp/separated"; then
+    "$exp"/{teacher,student,student_ft,distilled,distilled_ft,supervised_small,supervised_full}/"$model" --keep --out "$exp/separated"; then
   for set in test test_1spk; do
     python3 -m frontend.bin.separate_systems --systems "$systems" --exp "$exp" --data "$data/$set" \
       --out "$exp/separated/$set" --nj "$nj" $([ "$set" = test ] || echo --models)
   done
 fi
 
-if stage score "SI-SNR, SDR, STOI, PESQ, over-separation" --in "$exp/separated" "$data"/{test,test_1spk} --out "$exp/scores"; then
+if stage score "SI-SNR, SDR, STOI, PESQ, over-separation" --in "$exp/separated" "$data"/{test,test_1spk} --keep --out "$exp/scores"; then
   python3 -m frontend.bin.score --data "$data/test" --separated "$exp/separated/test" --single_data "$data/test_1spk" \
     --single_separated "$exp/separated/test_1spk" --out "$exp/scores" --nj "$nj"
 fi
 
-if stage report "tables and learning curves" --in "$exp/scores" "$systems" --out "$results"/{RESULTS.md,results.json}; then
-  # All microphone counts that were run stand in one table.
+# All microphone counts that were run stand in one table.
+tested=$(for one in "exp/$base" exp/"$base"_[0-9]*ch; do [ ! -d "$one/scores" ] || echo "$one"; done)
+tested=${tested:-$exp}
+if stage report "tables and learning curves" --in $(printf '%s/scores ' $tested) conf/*.yaml "conf/size_$size.sh" \
+    --overwrite "$results"/{RESULTS.md,results.json}; then
   python3 -m frontend.bin.report --systems conf/systems.yaml --out "$results" $([ "$size" = full ] || echo --quick) \
-    $(for one in "exp/$base" exp/"$base"_*ch; do [ ! -d "$one/scores" ] || echo --exp "$one"; done) \
-    $(for one in "$data"/train_{pseudo,distill}/quality.json; do [ ! -f "$one" ] || echo --quality "$one"; done)
+    $(printf -- '--exp %s ' $tested) $(printf -- '--config %s ' conf/*.yaml "conf/size_$size.sh") \
+    $(for one in data/"$base"{,_[0-9]*ch}/train_{pseudo,distill}/quality.json; do [ ! -f "$one" ] || echo --quality "$one"; done)
 fi
 end_stage
+[ "$last_stage" -lt "$(stage_number report)" ] || python3 -m frontend.bin.report --show "$results"

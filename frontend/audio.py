@@ -20,6 +20,11 @@ def _split_archive(entry: str) -> tuple[str, int | None]:
     return (path, int(offset)) if colon and offset.isdecimal() else (entry, None)
 
 
+def audio_file(entry: str) -> Path:
+    """Return the file, or archive, that an entry of a ``.scp`` file names."""
+    return Path(_split_archive(entry)[0])
+
+
 def _archive_record(path: str, offset: int) -> io.BytesIO | None:
     """Return the audio file at ``offset`` of a kaldiio archive, or None if it is no audio or cut off."""
     with open(path, "rb") as archive:

@@ -14,11 +14,14 @@ def learning_curves(experiment: Path, tag: str = "loss") -> dict[str, Curves]:
 
     Returns:
         per network the curves of ``tag``; where a resumed run wrote a step twice the later value stands.
+        What lies in ``NETWORK.old``, moved aside by run.sh, belongs to another run.
     """
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     found: dict[str, Curves] = {}
     for directory in sorted(experiment.glob("*/tensorboard")):
+        if directory.parent.suffix == ".old":
+            continue
         curves = {}
         for part in ("train", "valid"):
             if not (directory / part).is_dir():

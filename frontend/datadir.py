@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from frontend import atomic
-from frontend.audio import AUDIO_FORMATS, AudioWriter, audio_info, read_audio, to_pcm16
+from frontend.audio import AUDIO_FORMATS, AudioWriter, audio_file, audio_info, read_audio, to_pcm16
 from frontend.errors import UserError
 from frontend.tables import read_scp, scan_table, write_scp
 from frontend.validate import numbered, read_records, validate
@@ -27,6 +27,8 @@ __all__ = [
     "AUDIO_FORMATS",
     "AudioWriter",
     "MixtureSet",
+    "all_there",
+    "audio_file",
     "audio_info",
     "read_audio",
     "read_scp",
@@ -46,6 +48,14 @@ def write_spk2utt(directory: str | Path, utt2spk: dict[str, str]) -> None:
         spk2utt.setdefault(utt2spk[utterance], []).append(utterance)
     write_scp(Path(directory) / "utt2spk", utt2spk)
     write_scp(Path(directory) / "spk2utt", {k: " ".join(v) for k, v in spk2utt.items()})
+
+
+def all_there(tables: Iterable[Path]) -> bool:
+    """Tell whether all of these ``.scp`` files exist, and all the audio files they name."""
+    return all(
+        table.is_file() and all(audio_file(entry).is_file() for entry in read_scp(table).values())
+        for table in tables
+    )
 
 
 class MixtureSet:
@@ -77,21 +87,26 @@ class MixtureSet:
         return len(self.speakers)
 
     def mixture(self, utterance_id: str) -> tuple[np.ndarray, int]:
-        """Return the mixture ``(C, T)`` and its rate in Hz."""
-        return read_audio(self._entry(self.wav, utterance_id))
+        """Return the mixture ``(C, T)`` and its rate in Hz.
+
+        Raises:
+            UserError: unreadable audio, NaN.
+        """
+        return read_audio(self._entry(self.wav, utterance_id), finite=True)
 
     def references(self, utterance_id: str) -> np.ndarray:
         """Return the talkers' images at the reference channel, ``(S, T)``.
 
         Raises:
-            UserError: the set is unlabelled, or an image is not mono or not as long or fast as the mixture.
+            UserError: the set is unlabelled, or an image is unreadable, has NaN, is not mono or not as long
+                or fast as the mixture.
         """
         if not self.speakers:
             raise UserError(f"{self.path}: expected spk1.scp ..., found none (this set is unlabelled)")
         _, frames, fs = audio_info(self._entry(self.wav, utterance_id))
         images = []
         for entry in (table[utterance_id] for table in self.speakers):
-            image, rate = read_audio(entry)
+            image, rate = read_audio(entry, finite=True)
             if (*image.shape, rate) != (1, frames, fs):
                 wanted = f"expected 1 channel of {frames} samples at {fs} Hz, as the mixture"
                 raise UserError(f"{entry}: {wanted}, found {image.shape} at {rate} Hz")

@@ -1,8 +1,9 @@
 """The dry utterances that talkers are made of: who says them, how long they are."""
 
+import hashlib
 from pathlib import Path
 
-from frontend.datadir import audio_info, read_scp
+from frontend.datadir import audio_info, read_audio, read_scp
 from frontend.errors import UserError
 from frontend.parallel import progress
 
@@ -42,3 +43,12 @@ def check_speech(name: str, entry: str, fs: int, samples: int | None = None) -> 
             f"(utterance {name}); make the scenes again (frontend.bin.scenes)"
         )
     return frames
+
+
+def fingerprint(entry: str) -> str:
+    """Return a digest of the samples of an utterance, whatever file they are in.
+
+    Raises:
+        UserError: unreadable audio, NaN.
+    """
+    return hashlib.blake2b(read_audio(entry, finite=True)[0].tobytes(), digest_size=8).hexdigest()

@@ -9,7 +9,6 @@ off goes on at the next utterance.
 import functools
 import hashlib
 import json
-import shutil
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
@@ -17,7 +16,15 @@ import numpy as np
 import torch
 
 from frontend import atomic, packing, parallel
-from frontend.datadir import AudioWriter, MixtureSet, audio_info, read_audio, write_scp, write_spk2utt
+from frontend.datadir import (
+    AudioWriter,
+    MixtureSet,
+    all_there,
+    audio_info,
+    read_audio,
+    write_scp,
+    write_spk2utt,
+)
 from frontend.errors import UserError, did_you_mean
 from frontend.metrics import best_permutation, si_snr
 from frontend.pseudo_targets import check_rule, mask_mixture, refine, select
@@ -55,12 +62,12 @@ class Labelling:
                 "rule 'oracle' is told the truth: it can be a control, but not make pseudo-targets"
             )
 
-    def targets(self, outputs: torch.Tensor, mixture: torch.Tensor) -> torch.Tensor:
-        """(M, T), (C, T) to (S, T)."""
-        streams = select(outputs, self.n_talkers, self.rule, mixture, **self.settings)
+    def targets(self, outputs: torch.Tensor, mixture: torch.Tensor, fs: int) -> torch.Tensor:
+        """(M, T), (C, T) at ``fs`` Hz to (S, T)."""
+        streams = select(outputs, self.n_talkers, self.rule, mixture, fs=fs, **self.settings)
         if self.mvdr:
-            streams = refine(streams, mixture)
-        return mask_mixture(streams, mixture) if self.mask else streams
+            streams = refine(streams, mixture, fs)
+        return mask_mixture(streams, mixture, fs) if self.mask else streams
 
 
 def load_labelling(path: str | Path | None, **given) -> Labelling:
@@ -112,7 +119,7 @@ def label_set(
     mixtures, truth = MixtureSet(data), _reference(reference, data)
     made_from = _made_from(model, mixtures, labelling)
     out = Path(out)
-    if _is_complete(out, made_from, truth):
+    if _is_complete(out, made_from, labelling.n_talkers, truth):
         print(f"{out}: complete, nothing to do", flush=True)
         return
     _prepare(out, made_from)
@@ -140,7 +147,7 @@ def _label(ids, tick, run, labelling, mixtures, truth, out) -> list[dict]:
         mixture, fs = mixtures.mixture(utterance)
         if not all(Path(entry).exists() for entry in entries):
             x = torch.from_numpy(mixture)
-            targets = labelling.targets(run(x).cpu(), x)
+            targets = labelling.targets(run(x).cpu(), x, fs)
             for entry, target in zip(entries, targets.numpy(), strict=True):
                 AudioWriter(Path(entry).parent, "wav", fs, encoding="float32").write(utterance, target)
         if truth:
@@ -213,23 +220,31 @@ def _made_from(model: str, mixtures: MixtureSet, labelling: Labelling) -> str:
     return hashlib.sha256(json.dumps([stamps, hashes, asdict(labelling)]).encode()).hexdigest()
 
 
-def _is_complete(out: Path, made_from: str, truth: MixtureSet | None) -> bool:
+def _is_current(out: Path, made_from: str) -> bool:
     stamp = out / "made_from.json"
-    current = stamp.is_file() and json.loads(stamp.read_text(encoding="utf-8")) == made_from
-    return current and (out / "wav.scp").is_file() and (truth is None or (out / "quality.json").is_file())
+    return stamp.is_file() and json.loads(stamp.read_text(encoding="utf-8")) == made_from
+
+
+def _is_complete(out: Path, made_from: str, n_talkers: int, truth: MixtureSet | None) -> bool:
+    others = ["utt2num_samples", "utt2spk", "spk2utt", *(["quality.json"] if truth else [])]
+    return (
+        _is_current(out, made_from)
+        and all((out / name).is_file() for name in others)
+        and all_there(out / name for name in ["wav.scp", *(f"spk{k + 1}.scp" for k in range(n_talkers))])
+    )
 
 
 def _prepare(out: Path, made_from: str) -> None:
     """Leave in ``out`` what belongs to this run, if anything."""
-    stamp = out / "made_from.json"
-    if stamp.is_file():
-        if json.loads(stamp.read_text(encoding="utf-8")) == made_from:
-            return
+    if _is_current(out, made_from):
+        (out / "wav.scp").unlink(missing_ok=True)  # no set until it is complete again
+        return
+    if (out / "made_from.json").is_file():
         print(f"{out}: model, settings or data have changed, labelling again", flush=True)
-        shutil.rmtree(out)
     elif out.exists() and any(out.iterdir()):
         raise UserError(f"{out}: expected a new directory or one made by this command (choose another)")
-    atomic.write_text(stamp, json.dumps(made_from) + "\n")
+    with atomic.directory(out) as part:  # never seen without its stamp
+        (part / "made_from.json").write_text(json.dumps(made_from) + "\n", encoding="utf-8")
 
 
 def _write_tables(out: Path, mixtures: MixtureSet, n_talkers: int) -> None:

@@ -85,7 +85,8 @@ class _Crops(AbsPreprocessor):
                 f"{utterance}: the preprocessors mom and crop read the audio themselves; "
                 "give the scp files with the data type 'text' (or use --train_set and --valid_set)"
             )
-        audio, fs = read_audio(entry, start, min(self.samples, self.lengths[utterance] - start))
+        # NaN of one recording would become that of all weights.
+        audio, fs = read_audio(entry, start, min(self.samples, self.lengths[utterance] - start), finite=True)
         if fs != self.fs:
             raise UserError(f"{entry}: {self.fs} Hz expected (preprocessor_conf: fs), found {fs} Hz")
         if audio.shape[0] != channels:

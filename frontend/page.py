@@ -1,8 +1,24 @@
 """The page of results as Markdown, made from what ``results.json`` holds and nothing else."""
 
 from collections.abc import Mapping
+from pathlib import PurePath
 
 from frontend.markdown import NOTHING, duration, number, table, with_interval
+
+# Keys of a network's entry in the results, and the columns that show them.
+_NETWORK = {
+    "experiment": "experiment",
+    "model": "model",
+    "network": "network",
+    "train_set": "trained on",
+    "valid_set": "validated on",
+    "init": "started from",
+    "precision": "precision",
+    "steps": "steps",
+    "lr": "learning rate",
+    "parameters": "parameters",
+}
+_FENCES = {".yaml": "yaml", ".yml": "yaml", ".sh": "sh", ".json": "json"}
 
 
 def render(results: Mapping, configs: Mapping[str, str], curves: str | None) -> str:
@@ -10,7 +26,7 @@ def render(results: Mapping, configs: Mapping[str, str], curves: str | None) -> 
 
     Args:
         results: as :func:`frontend.report.collect` returns it.
-        configs: name and text of each file to embed.
+        configs: path and text of each file to embed.
         curves: name of the picture of the learning curves, if there is one.
     """
     sections = [
@@ -21,6 +37,7 @@ def render(results: Mapping, configs: Mapping[str, str], curves: str | None) -> 
         _comparisons(results),
         _over_separation(results),
         _pseudo_targets(results),
+        _networks(results),
         _cost(results),
         _stages(results),
         f"## Learning curves\n\n![loss of every network]({curves})\n" if curves else "",
@@ -81,7 +98,8 @@ def _systems(results: Mapping) -> str:
         "Means over the utterances, streams in the order of best SI-SNR, references reverberant images at\n"
         "the reference channel; intervals are bootstrapped over utterances. Labels: share of the training\n"
         "set whose true sources were used. Over-separation: share of a talker's energy outside the output\n"
-        "that holds most of it. RTF on one core.\n"
+        "that holds most of it; where a rule makes streams of a network's outputs, as of the teacher's,\n"
+        "it is measured on those outputs and the same for every rule. RTF on one core.\n"
     )
     return f"## Systems\n\n{sets}\n{table([*header.split(','), 'RTF', 'n'], rows)}\n{reading}"
 
@@ -121,28 +139,37 @@ def _comparisons(results: Mapping) -> str:
 
 
 def _over_separation(results: Mapping) -> str:
-    rows = [
-        [
-            one["system"],
-            str(one["channels"]),
-            one["set"],
-            number(one["outputs"], 0),
-            number(one["active_outputs"], 2),
-            with_interval(one["surplus_outputs"], one["surplus_outputs_ci"]),
-            with_interval(one["energy_outside_best"], one["energy_outside_best_ci"]),
-            str(one["n"]),
-        ]
-        for one in results["over_separation"]
-    ]
+    sets = list(dict.fromkeys(one["set"] for one in results["over_separation"]))
+    found: dict[tuple, dict[str, Mapping]] = {}
+    for one in results["over_separation"]:
+        found.setdefault((one["experiment"], one["system"]), {})[one["set"]] = one
+    rows = []
+    for (_, system), by_set in found.items():
+        first = next(iter(by_set.values()))
+        row = [system, str(first["channels"]), number(first["outputs"], 0)]
+        rows.append(row + [cell for name in sets for cell in _spread(by_set.get(name))])
     thresholds = sorted({one["active_db"] for one in results["test_sets"]})
     threshold = " or ".join(number(value, 0) for value in thresholds)
     reading = (
         f"Active: an output above {threshold} dB relative to the mixture. Surplus: share of the active\n"
         "outputs beyond the number of talkers. Outside: share of a talker's energy outside the output that\n"
         "holds most of it; `oracle` shows the floor that talkers who share a time and frequency leave.\n"
+        "A network is measured on its own outputs, before a rule (energy, spatial merge, oracle) makes\n"
+        "streams of them and without a beamformer: one line for all its rows of the first table.\n"
     )
-    header = ["system", "channels", "set", "outputs", "active", "surplus % [95 %]", "outside % [95 %]", "n"]
+    header = ["system", "channels", "outputs"]
+    for name in sets:
+        header += [f"{name}: active", "surplus % [95 %]", "outside % [95 %]", "n"]
     return f"## Over-separation\n\n{table(header, rows)}\n{reading}"
+
+
+def _spread(one: Mapping | None) -> list[str]:
+    if one is None:
+        return [NOTHING] * 4
+    measured = [
+        with_interval(one[key], one[f"{key}_ci"]) for key in ("surplus_outputs", "energy_outside_best")
+    ]
+    return [number(one["active_outputs"], 2), *measured, str(one["n"])]
 
 
 def _pseudo_targets(results: Mapping) -> str:
@@ -155,10 +182,24 @@ def _pseudo_targets(results: Mapping) -> str:
         parts = {"all": one} | (one["by_talkers"] if len(one["by_talkers"]) > 1 else {})
         for talkers, part in parts.items():
             values = [number(part["si_snr"]), number(part["si_snri"]), str(part["n"])]
-            rows.append([one["file"], rule, talkers, *values])
-    header = ["set", "rule", "talkers", "SI-SNR dB", "SI-SNRi dB", "n"]
+            rows.append([one["experiment"], one["set"], rule, talkers, *values])
+    header = ["experiment", "set", "rule", "talkers", "SI-SNR dB", "SI-SNRi dB", "n"]
     reading = "Scored against the truth for the reader; nothing was chosen by it.\n"
-    return f"## Pseudo-targets\n\n{table(header, rows)}\n{reading}"
+    return f"## Pseudo-targets\n\n{table(header, rows, left=4)}\n{reading}"
+
+
+def _networks(results: Mapping) -> str:
+    rows = []
+    for one in results["networks"]:
+        text = {key: NOTHING if value is None else str(value) for key, value in one.items()}
+        if one["init"] is not None:
+            text["init"] = ", ".join(one["init"]) or "scratch"
+        rows.append([text[key] for key in _NETWORK])
+    reading = (
+        "From the configuration that each training wrote down. Precision `auto`: bfloat16 in training where\n"
+        "the processor computes in it (see machine), else float32.\n"
+    )
+    return f"## Networks\n\n{table(list(_NETWORK.values()), rows, left=7)}\n{reading}" if rows else ""
 
 
 def _cost(results: Mapping) -> str:
@@ -177,7 +218,8 @@ def _stages(results: Mapping) -> str:
 
 def _configs(configs: Mapping[str, str]) -> str:
     parts = (
-        f"<details><summary>{name}</summary>\n\n```yaml\n{text.rstrip()}\n```\n\n</details>\n"
+        f"<details><summary>{name}</summary>\n\n```{_FENCES.get(PurePath(name).suffix, '')}\n"
+        f"{text.rstrip()}\n```\n\n</details>\n"
         for name, text in configs.items()
     )
     return "## Configurations\n\n" + "\n".join(parts) if configs else ""

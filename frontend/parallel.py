@@ -1,12 +1,16 @@
 """The same function over many items: in order, in processes, with progress."""
 
+import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 
 from tqdm import tqdm
 
@@ -16,6 +20,18 @@ from frontend.errors import UserError
 # --nj processes use nj cores, and so that sums are made in one order.
 _ONE_THREAD = {k: "1" for k in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 _LOG_EVERY_S = 15.0
+_AHEAD = 16  # items a process that are given out before the first of them is done
+
+
+def number_of_processes(text: str) -> int:
+    """Read ``--nj``: a ``type`` for argparse.
+
+    Raises:
+        UserError: no whole number, or below 1.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f"--nj: expected at least 1, found {text} (give a number of processes)")
+    return int(text)
 
 
 class Progress:
@@ -82,22 +98,65 @@ def parallel_map(function: Callable, items: Sequence, nj: int, what: str) -> Ite
         what: name for the progress bar.
 
     Raises:
-        Whatever ``function`` raised first, in the order of ``items``.
+        UserError: a process was killed.
+        Exception: what ``function`` raised first, in the order of ``items``.
     """
     if nj <= 1 or len(items) <= 1:
         yield from progress(map(function, items), len(items), what)
         return
-    before = {k: os.environ.get(k) for k in _ONE_THREAD}
-    os.environ.update(_ONE_THREAD)
+    others = set(multiprocessing.active_children())
     # fork where torch's threads have not run yet would be faster to start, but
     # spawn is safe whatever the caller did before.
     context = multiprocessing.get_context("spawn")
+    with _one_thread(), ProcessPoolExecutor(min(nj, len(items)), context, _start_worker, (function,)) as pool:
+        try:
+            yield from progress(_in_order(pool, items, nj * _AHEAD), len(items), what)
+        except BrokenProcessPool:
+            raise UserError(f"{what}: a process was killed; out of memory? (try a smaller --nj)") from None
+        except BaseException:  # also an interrupt, or a caller who wants no more: nobody waits for the rest
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()
+            raise
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let processes that are started meanwhile have one thread each."""
+    before = {k: os.environ.get(k) for k in _ONE_THREAD}
+    os.environ.update(_ONE_THREAD)
     try:
-        with context.Pool(min(nj, len(items)), initializer=_single_threaded) as pool:
-            yield from progress(pool.imap(function, items, chunksize=1), len(items), what)
+        yield
     finally:
         for key, value in before.items():
             os.environ.pop(key, None) if value is None else os.environ.__setitem__(key, value)
+
+
+def _in_order(pool: ProcessPoolExecutor, items: Iterable, ahead: int) -> Iterator:
+    """Yield the results in the order of ``items``, with no more than ``ahead`` of them given out."""
+    given_out: deque[Future] = deque()
+    for item in items:
+        if len(given_out) == ahead:
+            yield given_out.popleft().result()
+        # This starts processes. They have an interrupt blocked from their first moment (one ignored by
+        # the initializer would still end their imports with a traceback): the parent says it, and ends them.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            given_out.append(pool.submit(_work, item))
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    while given_out:
+        yield given_out.popleft().result()
+
+
+def _start_worker(function: Callable) -> None:
+    """Keep what is the same for all items, so that it is sent once a process."""
+    global _function
+    _function = function
+    _single_threaded()
+
+
+def _work(item: object) -> object:
+    return _function(item)
 
 
 def forked(function: Callable, items: Sequence, nj: int, what: str, total: int) -> list:

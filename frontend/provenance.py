@@ -4,17 +4,21 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 _PACKAGES = ("espnet", "torch", "numpy", "pyroomacoustics", "fast_bss_eval", "pystoi", "pesq")
+# What numbers depend on, anywhere in the checkout: ``:(top)``, or git would look below -C alone. Results are
+# written while they are made; they do not make the code another one.
+_CODE = [f":(top)*.{suffix}" for suffix in ("py", "sh", "yaml", "txt", "toml", "cfg")]
 
 
 def provenance() -> dict:
     """Return ``date`` (UTC), ``commit`` (None outside a git checkout), ``versions`` and ``machine``."""
     return {
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-        "commit": _commit(),
+        "commit": commit_of(Path(__file__).parent),
         "versions": {"python": platform.python_version(), **_versions()},
         "machine": _machine(),
     }
@@ -30,13 +34,12 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _commit() -> str | None:
-    """Return the commit of the checkout this package lies in, marked if files were changed since."""
-    here = ["git", "-C", str(Path(__file__).parent)]
+def commit_of(directory: Path) -> str | None:
+    """Return the commit of the checkout that ``directory`` lies in, marked if its code was changed since."""
+    here = ["git", "-C", str(directory)]
     try:
         commit = subprocess.run([*here, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-        # Results are written while they are made; they do not make the code another one.
-        status = [*here, "status", "--porcelain", "--untracked-files=no", "--", "*.py", "*.sh", "*.yaml"]
+        status = [*here, "status", "--porcelain", "--untracked-files=no", "--", *_CODE]
         changed = subprocess.run(status, capture_output=True, text=True, check=True).stdout.strip()
     except (FileNotFoundError, subprocess.CalledProcessError):
         return None
@@ -48,7 +51,16 @@ def _machine() -> str:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = _field("/proc/meminfo", "MemTotal")
     gib = f", {int(memory.split()[0]) / 2**20:.0f} GiB" if memory else ""
-    return f"{cpu}, {cores} cores{gib}"
+    return f"{cpu}, {cores} cores{gib}{_bfloat16()}"
+
+
+def _bfloat16() -> str:
+    """Say whether the CPU computes in bfloat16, if torch is there to ask; it is too slow to load for that."""
+    if "torch" not in sys.modules:
+        return ""
+    from frontend.precision import computes_in_bfloat16
+
+    return ", bfloat16" if computes_in_bfloat16("cpu") else ", no bfloat16"
 
 
 def _field(path: str, name: str) -> str | None:

@@ -22,6 +22,7 @@ def select(
     rule: str,
     mixture: torch.Tensor | None = None,
     references: torch.Tensor | None = None,
+    fs: int = 8000,
     **settings,
 ) -> torch.Tensor:
     """Make one stream per talker of a network's outputs.
@@ -33,6 +34,7 @@ def select(
         mixture: (C, T), the recording; needed by ``energy+residual`` (channel 0
             is the reference channel) and ``spatial_merge``.
         references: (S, T), needed by ``oracle`` alone.
+        fs: rate in Hz; windows are given in seconds.
         settings: keyword arguments of the rule.
 
     Returns:
@@ -44,14 +46,14 @@ def select(
     check_rule(rule, settings)
     if not 1 <= n_talkers <= len(outputs):
         raise UserError(f"rule '{rule}' cannot make {n_talkers} streams of {len(outputs)} outputs")
-    given = {"mixture": mixture, "references": references}
-    for name in inspect.signature(RULES[rule]).parameters:
-        if name in given and given[name] is None:
-            raise UserError(f"rule '{rule}' needs the {name}")
-        if name in given and given[name].shape[-1] != outputs.shape[-1]:
-            found = f"{given[name].shape[-1]} and {outputs.shape[-1]} samples"
-            raise UserError(f"rule '{rule}': {name} and outputs differ in length, {found}")
+    given = {"mixture": mixture, "references": references, "fs": fs}
     needed = {k: v for k, v in given.items() if k in inspect.signature(RULES[rule]).parameters}
+    for name, signal in needed.items():
+        if signal is None:
+            raise UserError(f"rule '{rule}' needs the {name}")
+        if name != "fs" and signal.shape[-1] != outputs.shape[-1]:
+            found = f"{signal.shape[-1]} and {outputs.shape[-1]} samples"
+            raise UserError(f"rule '{rule}': {name} and outputs differ in length, {found}")
     return RULES[rule](outputs, n_talkers, **needed, **settings)
 
 
@@ -99,10 +101,10 @@ def spatial_merge(
     outputs: torch.Tensor,
     n_talkers: int,
     mixture: torch.Tensor,
+    fs: int = 8000,
     *,
     weight_exponent: float = 1.0,
-    n_fft: int = 512,
-    hop: int = 256,
+    window: float = 0.064,
     regularisation: float = 0.1,
     min_talkers: int | None = None,
     min_gain: float = 0.0,
@@ -121,8 +123,9 @@ def spatial_merge(
         outputs: (M, T).
         n_talkers: number of streams S.
         mixture: (C, T), C >= 2.
+        fs: rate in Hz.
         weight_exponent: 1 or 2 (2 = plain covariances).
-        n_fft, hop: of the STFT, in samples.
+        window: of the STFT in seconds; the hop is half of it.
         regularisation: added to the diagonal of R_g / n_g, whose trace is 1.
         min_talkers: if below ``n_talkers``, fewer groups are formed where one
             more would gain less than ``min_gain``; the streams left over are silent.
@@ -138,6 +141,7 @@ def spatial_merge(
     fewest = n_talkers if min_talkers is None else min_talkers
     if not 1 <= fewest <= n_talkers:
         raise UserError(f"min_talkers must lie between 1 and {n_talkers}, found {fewest}")
+    n_fft, hop = _frames(window, fs, 2)
     cost = spatial_costs(outputs, mixture, weight_exponent, n_fft, hop, regularisation)
     groups, value = cheapest_partition(cost, n_talkers)
     for count in range(n_talkers - 1, fewest - 1, -1):
@@ -176,8 +180,16 @@ RULES: dict[str, Callable[..., torch.Tensor]] = {
 }
 
 
-def refine(streams: torch.Tensor, mixture: torch.Tensor) -> torch.Tensor:
+def _frames(window: float, fs: int, overlap: int) -> tuple[int, int]:
+    """Return window and hop in samples, of a window in seconds; a whole number of hops makes a window."""
+    hop = max(1, round(window * fs / overlap))
+    return hop * overlap, hop
+
+
+def refine(streams: torch.Tensor, mixture: torch.Tensor, fs: int = 8000) -> torch.Tensor:
     """Refine streams (S, T) with a beamformer each, by :func:`frontend.spatial.mvdr_souden`.
+
+    The window is the one found best there, 0.256 s, whatever the rate ``fs`` in Hz.
 
     Raises:
         UserError: fewer than two microphones in ``mixture`` (C, T), or fewer than two streams.
@@ -187,10 +199,11 @@ def refine(streams: torch.Tensor, mixture: torch.Tensor) -> torch.Tensor:
             "an MVDR needs two or more microphones, and two or more streams to tell apart; "
             f"found {len(mixture)} and {len(streams)}"
         )
-    return mvdr_souden(mixture, streams)
+    n_fft, hop = _frames(0.256, fs, 4)
+    return mvdr_souden(mixture, streams, n_fft=n_fft, hop=hop)
 
 
-def mask_mixture(streams: torch.Tensor, mixture: torch.Tensor, n_fft: int = 256) -> torch.Tensor:
+def mask_mixture(streams: torch.Tensor, mixture: torch.Tensor, fs: int = 8000) -> torch.Tensor:
     """Divide the reference channel among the streams, in proportion to their power in each bin.
 
     A beamformer suppresses where the other talker is not, too, and its streams do not sum to the
@@ -199,10 +212,11 @@ def mask_mixture(streams: torch.Tensor, mixture: torch.Tensor, n_fft: int = 256)
     Args:
         streams: (S, T).
         mixture: (C, T); channel 0 is the reference channel.
-        n_fft: of the STFT in samples, hop a quarter.
+        fs: rate in Hz; the STFT's windows are 32 ms long, the hop a quarter.
 
     Returns:
         (S, T) that sum to the reference channel where any stream sounds.
     """
-    masks = stream_masks(stft(streams, n_fft, n_fft // 4))
-    return istft(masks * stft(mixture[:1], n_fft, n_fft // 4), n_fft, n_fft // 4, streams.shape[-1])
+    n_fft, hop = _frames(0.032, fs, 4)
+    masks = stream_masks(stft(streams, n_fft, hop))
+    return istft(masks * stft(mixture[:1], n_fft, hop), n_fft, hop, streams.shape[-1])

@@ -5,7 +5,7 @@ number on it stands in ``results.json`` and none was typed.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from frontend import atomic
@@ -15,6 +15,8 @@ from frontend.page import render
 from frontend.provenance import provenance
 from frontend.results import Scores, comparisons, load_scores, over_separation, table_row
 from frontend.systems import System, load_systems
+from frontend.text_file import read_json, read_text
+from frontend.training_facts import training_facts
 
 CURVES = "curves.png"
 
@@ -34,7 +36,7 @@ def write_report(
         systems: the systems file, whose order the rows keep.
         out: directory.
         configs: files to embed in the page.
-        quality: ``quality.json`` files of pseudo-targets.
+        quality: ``quality.json`` files of pseudo-targets, of any of the experiments.
         quick: mark the page: its numbers mean nothing.
 
     Returns:
@@ -43,7 +45,7 @@ def write_report(
     Raises:
         UserError: no scores, no ``stages.json``, an unreadable file.
     """
-    texts = {path.name: _text(path) for path in configs}
+    texts = {path.as_posix(): read_text(path) for path in configs}
     results = collect(experiments, load_systems(systems), quality, quick)
     curves = {
         (f"{experiment.name}/{name}" if len(experiments) > 1 else name): network
@@ -75,34 +77,57 @@ def collect(
             for stage, seconds in run["stages"].items()
         },
     }
-    lists = ("rows", "comparisons", "over_separation", "cost", "refused", "silent", "not_scored", "test_sets")
-    results |= {key: [] for key in lists}
     for path, run in zip(experiments, runs, strict=True):
         for key, entries in _experiment(path, run, systems, seed).items():
-            results[key] += entries
+            results.setdefault(key, []).extend(entries)
     # As the systems file has them; of one system, the experiment named first comes first.
     order = {system.name: k for k, system in enumerate(systems)}
     results["rows"].sort(key=lambda row: order[row["system"]])
-    results["pseudo_targets"] = [{"file": path.parent.name, **_json(path)} for path in quality]
+    results["pseudo_targets"] = [_quality(path) for path in quality]
     return results
+
+
+def _quality(path: Path) -> dict:
+    """Read how good pseudo-targets are, with the experiment of the network that made them and their set."""
+    found = read_json(path)
+    if "model" not in found:
+        raise UserError(
+            f"{path}: expected 'model', which made the targets, found {', '.join(found) or 'nothing'}"
+        )
+    return {"experiment": Path(found["model"]).parent.name, "set": path.parent.name, **found}
 
 
 def _experiment(path: Path, run: dict, systems: Sequence[System], seed: int) -> dict[str, list]:
     every, single = load_scores(path / "scores"), load_scores(path / "scores" / "one_talker")
-    order = [system.name for system in systems]
-    scores = {name: every[name] for name in order if name in every}
-    if not scores:
+    scored = [system for system in systems if system.name in every]
+    if not scored:
         raise UserError(f"{path / 'scores'}: no score of any listed system (run the stage 'score' first)")
-    rows = [table_row(s, scores[s.name], _share(s, run, path), seed) for s in systems if s.name in scores]
+    scores = {system.name: every[system.name] for system in scored}
+    about = _describe(path, scores[scored[0].name])
+    missing = [s.name for s in systems if s.name not in every and (about["channels"] > 1 or not _spatial(s))]
+    spread = over_separation(scores, systems, "test", seed)
+    spread += over_separation(single, systems, "one talker", seed)
+    networks = dict.fromkeys(system.model for system in scored if system.model)
     found = {
-        "rows": rows,
+        "rows": [
+            table_row(system, scores[system.name], _share(system, run, path), seed) for system in scored
+        ],
         "comparisons": comparisons(scores, single, seed),
-        "over_separation": over_separation(scores, order, "test", seed)
-        + over_separation(single, order, "one talker", seed),
-        "not_scored": [{"experiment": path.name, "system": name} for name in order if name not in every],
-        "test_sets": [_describe(path, next(iter(scores.values())))],
+        "over_separation": _named(path, spread),
+        "not_scored": _named(path, [{"system": name} for name in missing]),
+        "test_sets": [about],
+        "networks": _named(path, [training_facts(path / model) for model in networks]),
     }
     return found | _per_system(scores)
+
+
+def _named(path: Path, entries: Sequence[Mapping]) -> list[dict]:
+    return [{"experiment": path.name, **entry} for entry in entries]
+
+
+def _spatial(system: System) -> bool:
+    """Whether a system needs more than one microphone."""
+    return bool(system.blind or system.mvdr or system.rule == "spatial_merge")
 
 
 def _per_system(scores: dict[str, Scores]) -> dict[str, list]:
@@ -130,7 +155,7 @@ def _run_facts(path: Path) -> dict:
     """Read what run.sh noted in ``stages.json``: command, seed, share of labels, seconds of each stage."""
     if not path.is_dir():
         raise UserError(f"{path}: expected the directory of an experiment, found none (check the path)")
-    facts = _json(path / "stages.json")
+    facts = read_json(path / "stages.json")
     for key in ("command", "seed", "stages"):
         if key not in facts:
             raise UserError(
@@ -147,20 +172,3 @@ def _share(system: System, run: dict, path: Path) -> float | None:
             f"{path / 'stages.json'}: expected 'label_share', the labelled share {system.name} used"
         )
     return float(run["label_share"])
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (FileNotFoundError, IsADirectoryError):
-        raise UserError(f"{path}: expected a file, found none (check the path)") from None
-
-
-def _json(path: Path) -> dict:
-    try:
-        content = json.loads(_text(path))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}:{error.lineno}: not JSON: {error.msg} (make it again)") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected a JSON object, found {type(content).__name__} (make it again)")
-    return content

@@ -124,11 +124,20 @@ def comparisons(scores: dict[str, Scores], single: dict[str, Scores], seed: int)
     return [entry for entry in found if entry]
 
 
-def over_separation(scores: dict[str, Scores], order: Sequence[str], talkers: str, seed: int) -> list[dict]:
-    """Return both measures of over-separation (percent, with intervals) of each system, and its outputs."""
+def over_separation(
+    scores: dict[str, Scores], systems: Sequence[System], talkers: str, seed: int
+) -> list[dict]:
+    """Return both measures of over-separation (percent, with intervals) of each network, and its outputs.
+
+    Whatever rule makes streams of a network's outputs, the outputs are the same, so that a network has one
+    entry, under its own name; a beamformer is no network. Blind methods and unprocessed signals have theirs.
+    """
     rows = []
-    for name in filter(scores.__contains__, order):
-        one = scores[name]
+    for system in systems:
+        name = system.model or system.name
+        if system.name not in scores or system.mvdr or name in [row["system"] for row in rows]:
+            continue
+        one = scores[system.name]
         row = {"system": name, "channels": one.about["channels"], "set": talkers, "n": len(one.utterances)}
         row["outputs"] = one.about["info"].get("n_outputs")
         row["active_outputs"] = mean(one.values("active_outputs"))

@@ -19,32 +19,43 @@ class Separator:
 
     Attributes:
         trained: what it is and where it came from (rate, channels, outputs).
+        max_seconds: the longest recording that a call takes.
 
-    >>> separator = Separator.from_pretrained("exp/mini/student")  # doctest: +SKIP
+    >>> separator = Separator.from_pretrained("exp/espeak/student")  # doctest: +SKIP
     >>> streams = separator(waveform, fs=8000)  # (C, T) -> (S, T)  # doctest: +SKIP
     """
 
-    def __init__(self, model: torch.nn.Module, trained: packing.Trained, device: str = "cpu"):
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        trained: packing.Trained,
+        device: str = "cpu",
+        max_seconds: float = packing.MAX_SECONDS,
+    ):
         if getattr(model, "normalize_variance", False) or getattr(model, "normalize_variance_per_ch", False):
             # ESPnet undoes it in training alone; our networks take any level as it comes.
             raise UserError(f"{trained.path}: trained with normalize_variance, which is not supported")
-        self.model, self.trained, self.device = model, trained, device
+        self.model, self.trained, self.device, self.max_seconds = model, trained, device, max_seconds
 
     @classmethod
-    def from_pretrained(cls, path: str | Path, device: str = "cpu") -> Separator:
+    def from_pretrained(
+        cls, path: str | Path, device: str = "cpu", max_seconds: float = packing.MAX_SECONDS
+    ) -> Separator:
         """Load a trained system.
 
         Args:
             path: a training directory (``config.yaml`` and ``valid.loss.ave.pth``), or a
                 directory or zip made by ``python -m frontend.bin.pack``.
             device: ``cpu``, ``cuda``, ``cuda:1``.
+            max_seconds: refuse longer recordings, which are separated as a whole: see
+                :data:`frontend.packing.MAX_SECONDS` for the memory that this takes.
 
         Raises:
             UserError: nothing there, weights that do not fit, or no such device.
         """
         check_device(device)
         with packing.opened(path) as trained:
-            return cls(load_model(trained.config, trained.checkpoint, device), trained, device)
+            return cls(load_model(trained.config, trained.checkpoint, device), trained, device, max_seconds)
 
     def __call__(self, waveform: np.ndarray, fs: int, resample: bool = False) -> np.ndarray:
         """Separate one recording.
@@ -59,10 +70,11 @@ class Separator:
             (S, T) float32 at the recording's rate and level.
 
         Raises:
-            UserError: wrong channels or rate, an empty recording, NaN or infinity.
+            UserError: wrong channels or rate, an empty or too long recording, NaN or infinity.
         """
         waveform = np.atleast_2d(np.asarray(waveform, dtype=np.float32))
         self.trained.check("recording", len(waveform), fs, resample)
+        packing.check_length("recording", waveform.shape[1] / fs, self.max_seconds)
         if waveform.shape[1] == 0:
             raise UserError("recording: expected samples, found none")
         if not np.isfinite(waveform).all():
@@ -75,7 +87,7 @@ class Separator:
 
     @torch.inference_mode()
     def outputs(self, waveform: torch.Tensor) -> torch.Tensor:
-        """Run the network: (C, T) at its rate, from any device, to (M, T) on its own."""
+        """Run the network: (C, T) at its rate and of any length, from any device, to (M, T) on its own."""
         n_samples = waveform.shape[1]
         # ESPnet's STFT reflects half a window at either end, which takes more samples than that.
         window = int(

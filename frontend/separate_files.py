@@ -22,7 +22,13 @@ class Job:
 
 
 def plan(
-    inputs: list[str], scp: str | None, model: str, out: str, resample: bool = False, mvdr: bool = False
+    inputs: list[str],
+    scp: str | None,
+    model: str,
+    out: str,
+    resample: bool = False,
+    mvdr: bool = False,
+    max_seconds: float = packing.MAX_SECONDS,
 ) -> list[Job]:
     """Decide which files will be made, and check all that can be checked without reading the audio.
 
@@ -33,9 +39,10 @@ def plan(
         out: directory for the streams.
         resample: whether rates other than the model's are fine.
         mvdr: whether a beamformer is wanted.
+        max_seconds: longest recording to take.
 
     Raises:
-        UserError: missing or unreadable recordings, channels or rates that do not fit the model,
+        UserError: missing, unreadable or too long recordings, channels or rates that do not fit the model,
             two recordings that would be written to the same files, an output that is an input.
     """
     pairs = list(read_scp(scp).items()) if scp else [(Path(p).stem, p) for p in inputs]
@@ -46,8 +53,9 @@ def plan(
                 f"and {trained.n_outputs}"
             )
         for _, entry in pairs:
-            channels, _, fs = audio_info(entry)
+            channels, frames, fs = audio_info(entry)
             trained.check(entry, channels, fs, resample)
+            packing.check_length(entry, frames / fs, max_seconds)
     jobs = _name_outputs(pairs, Path(out), trained.n_outputs)
     if Path(out).exists() and not Path(out).is_dir():
         raise UserError(f"{out}: expected a directory for the streams, found a file (choose another)")
@@ -76,8 +84,10 @@ def _name_outputs(pairs: list[tuple[str, str]], out: Path, n_outputs: int) -> li
     return jobs
 
 
-def separate_files(jobs: list[Job], model: str, resample: bool, mvdr: bool, device: str) -> None:
-    """Separate every job's recording and print what it took.
+def separate_files(
+    jobs: list[Job], model: str, resample: bool, mvdr: bool, device: str, max_seconds: float
+) -> None:
+    """Separate every job's recording, as :func:`plan` was told, and print what it took.
 
     Raises:
         UserError: a recording is truncated or has NaN; the files of those before it are complete.
@@ -87,14 +97,14 @@ def separate_files(jobs: list[Job], model: str, resample: bool, mvdr: bool, devi
     from frontend.pseudo_targets import refine
     from frontend.separate import Separator
 
-    separator = Separator.from_pretrained(model, device)
+    separator = Separator.from_pretrained(model, device, max_seconds)
     audio_s = busy_s = 0.0
     for job in progress(jobs, len(jobs), "separate"):
         waveform, fs = read_audio(job.entry, finite=True)
         start = time.perf_counter()
         streams = separator(waveform, fs, resample)
         if mvdr:
-            streams = refine(torch.from_numpy(streams), torch.from_numpy(waveform)).numpy()
+            streams = refine(torch.from_numpy(streams), torch.from_numpy(waveform), fs).numpy()
         busy_s += time.perf_counter() - start
         audio_s += waveform.shape[1] / fs
         as_integers = _is_16_bit(waveform) and np.abs(streams).max() < 1

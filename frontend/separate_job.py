@@ -65,7 +65,7 @@ def separate_job(systems: list[System], tick: Callable[[], None], task: Task) ->
             if raw:
                 raw.write(utterance, outputs)
             for system in systems:
-                work = functools.partial(_streams, system, outputs, mixture, references, task.n_talkers)
+                work = functools.partial(_streams, system, outputs, mixture, references, task)
                 streams, own_s = _timed(work)
                 rows[system.name].write(utterance, streams, shared_s + own_s)
             tick()
@@ -133,11 +133,13 @@ def _source(system: System, task: Task) -> Callable[[torch.Tensor], torch.Tensor
     return run
 
 
-def _streams(system, outputs, mixture, references, n_talkers) -> torch.Tensor:
+def _streams(system, outputs, mixture, references, task) -> torch.Tensor:
     streams = outputs
     if system.rule:
-        streams = select(outputs, n_talkers, system.rule, mixture, references, **system.settings)
-    return refine(streams, mixture) if system.mvdr else streams
+        streams = select(
+            outputs, task.n_talkers, system.rule, mixture, references, task.fs, **system.settings
+        )
+    return refine(streams, mixture, task.fs) if system.mvdr else streams
 
 
 def _has_oracle(systems: list[System]) -> bool:

@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 
 from frontend import atomic, packing, parallel
-from frontend.datadir import MixtureSet, audio_info, write_scp
+from frontend.datadir import MixtureSet, all_there, audio_info, write_scp
 from frontend.errors import UserError
 from frontend.separate_job import Task, separate_job, write_info
 from frontend.streams import file_stamp
@@ -44,8 +44,9 @@ def separate_set(systems: list[System], exp: str, data: str, out: str, n_talkers
         task.made_from[system.name] = hashlib.sha256(json.dumps(about).encode()).hexdigest()
     todo = [s for s in systems if not _is_complete(s, task)]
     print(f"{out}: {len(systems)} systems, {len(systems) - len(todo)} of them complete", flush=True)
-    for left_over in [*task.out.glob(".*.part"), *task.outputs_of("").glob(".*.part")]:  # of a killed run
-        shutil.rmtree(left_over)
+    for place in (task.out, task.outputs_of("")):
+        for left_over in [*place.glob(".*.part"), *place.glob(".*.old")]:  # of a killed run
+            shutil.rmtree(left_over)
     for system in todo:
         if system.name in UNPROCESSED:
             _name_existing(system, task)
@@ -108,13 +109,19 @@ def _check(system: System, task: Task, channels: int) -> list[str]:
 
 
 def _is_complete(system: System, task: Task) -> bool:
-    path = task.out / system.name / "info.json"
-    if not path.is_file():
+    directory = task.out / system.name
+    if not (directory / "info.json").is_file():
         return False
-    current = json.loads(path.read_text(encoding="utf-8"))["made_from"] == task.made_from[system.name]
-    if not current:
-        print(f"{path.parent}: its model, settings or data have changed, separating again", flush=True)
-    return current
+    info = json.loads((directory / "info.json").read_text(encoding="utf-8"))
+    if info["made_from"] != task.made_from[system.name]:
+        print(f"{directory}: its model, settings or data have changed, separating again", flush=True)
+        return False
+    # What a rule selects from is kept beside its streams, and as many as the outputs.
+    numbers = {"spk": task.n_talkers, "raw": info["n_outputs"]} if system.rule else {"spk": info["n_outputs"]}
+    if all_there(directory / f"{kind}{k}.scp" for kind, n in numbers.items() for k in range(1, n + 1)):
+        return True
+    print(f"{directory}: some of its files are gone, separating again", flush=True)
+    return False
 
 
 def _name_existing(system: System, task: Task) -> None:

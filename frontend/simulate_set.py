@@ -1,8 +1,8 @@
 """A file of scenes made into a mixture set, in processes, resumable at any moment.
 
 Under ``OUT/AUDIO_FORMAT/`` stand ``mix``, ``spk1``, ``spk2`` ... and ``done``, where one small file
-a piece of work says that its audio is complete and for which scene it was made. The tables that
-make ``OUT`` a data directory come last.
+a piece of work says that its audio is complete, and of which scene and dry speech it was made. The
+tables that make ``OUT`` a data directory come last.
 """
 
 import dataclasses
@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from frontend import atomic
-from frontend.datadir import AudioWriter, read_audio, read_scp, write_scp, write_spk2utt
-from frontend.dry_speech import check_speech
+from frontend.datadir import AudioWriter, audio_file, read_audio, read_scp, write_scp, write_spk2utt
+from frontend.dry_speech import check_speech, fingerprint
 from frontend.errors import UserError
-from frontend.parallel import parallel_map
+from frontend.parallel import parallel_map, progress
 from frontend.rirs import rirs_of
 from frontend.scenes import read_scenes, write_scenes
 from frontend.simulate import render
@@ -31,6 +31,7 @@ class Job:
 
     Attributes:
         speech: dry utterances, id -> entry.
+        prints: their fingerprints, id -> :func:`frontend.dry_speech.fingerprint`.
         out: the mixture set's directory.
         n_talkers: number of ``spkN.scp``; silence where a scene has fewer talkers.
         audio_format: ``wav``, ``flac`` or ``flac.ark``.
@@ -39,6 +40,7 @@ class Job:
     """
 
     speech: dict[str, str] = dataclasses.field(repr=False)
+    prints: dict[str, str] = dataclasses.field(repr=False)
     out: str
     n_talkers: int
     audio_format: str = "wav"
@@ -56,6 +58,10 @@ class Job:
         numbers = range(1, self.n_talkers + 1)
         names = ["mix", *(f"spk{k}" for k in numbers)]
         return names + [*(f"image{k}" for k in numbers), "noise"] * self.parts
+
+    def made_of(self, scene: dict) -> dict:
+        """Return what the audio of a scene depends on."""
+        return {"scene": scene, "speech": {name: self.prints[name] for name in _spoken(scene)}}
 
 
 def simulate_set(
@@ -95,7 +101,8 @@ def simulate_set(
     entries = _check(todo, scenes, Path(speech))
     n_talkers = max(len(scene["talkers"]) for scene in todo)
     cache = str(Path(out) / "rirs" if rir_cache is None else rir_cache)
-    job = Job(entries, str(out), n_talkers, audio_format, cache, parts)
+    prints = {name: fingerprint(entry) for name, entry in progress(entries.items(), len(entries), "speech")}
+    job = Job(entries, prints, str(out), n_talkers, audio_format, cache, parts)
     job.audio.mkdir(parents=True, exist_ok=True)  # now, not after minutes, if it cannot be
     size = _SHARD if audio_format == "flac.ark" else 1
     shards = [todo[k : k + size] for k in range(0, len(todo), size)]
@@ -148,6 +155,11 @@ def _check(scenes: list[dict], where: str | Path, speech: Path) -> dict[str, str
     return {name: wav[name] for name in samples}
 
 
+def _spoken(scene: dict) -> list[str]:
+    """Return the utterances that a scene is made of."""
+    return [t["utterance"] for t in scene["talkers"]] + scene["noise"].get("utterances", [])
+
+
 def _load(name: str, job: Job) -> np.ndarray:
     return read_audio(job.speech[name], finite=True)[0][0]
 
@@ -157,7 +169,7 @@ def _done_path(shard: list[dict], job: Job) -> Path:
 
 
 def _read_done(shard: list[dict], job: Job) -> list[dict] | None:
-    """Return the records of finished work, or None if it is not finished or was for other scenes."""
+    """Return the records of finished work, or None if it is not finished or was of other scenes or speech."""
     path = _done_path(shard, job)
     if not path.exists():
         return None
@@ -165,12 +177,13 @@ def _read_done(shard: list[dict], job: Job) -> list[dict] | None:
         records = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError:
         raise UserError(f"{path}: not JSON; delete it, its audio is then rendered again") from None
-    if [record["scene"] for record in records] != shard or any(
+    made_of = [{key: record.get(key) for key in ("scene", "speech")} for record in records]
+    if made_of != [job.made_of(scene) for scene in shard] or any(
         set(record["entries"]) != set(job.streams) for record in records
     ):
         return None
-    files = {e.rpartition(":")[0] if ".ark:" in e else e for r in records for e in r["entries"].values()}
-    return records if all(Path(file).exists() for file in files) else None
+    files = {audio_file(entry) for record in records for entry in record["entries"].values()}
+    return records if all(file.exists() for file in files) else None
 
 
 def _render_shard(shard: list[dict], job: Job) -> None:
@@ -190,7 +203,7 @@ def _render_shard(shard: list[dict], job: Job) -> None:
         drr = [value if np.isfinite(value) else None for value in result.drr_db]  # None: anechoic
         records.append(
             {
-                "scene": scene,
+                **job.made_of(scene),
                 "measured": {"t60": result.t60, "drr_db": drr},
                 "entries": {name: writers[name].write(scene["id"], signals[name]) for name in job.streams},
             }

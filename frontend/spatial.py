@@ -79,12 +79,11 @@ def spatial_covariance(spectrum: torch.Tensor, weight: torch.Tensor | None = Non
     return weighted @ x.mH
 
 
-def stream_masks(streams: torch.Tensor, exponent: float = 2.0) -> torch.Tensor:
-    """Return each stream's share of every time-frequency bin.
+def stream_masks(streams: torch.Tensor) -> torch.Tensor:
+    """Return each stream's share of the power in every time-frequency bin.
 
     Args:
         streams: complex ``(S, F, L)``.
-        exponent: of the magnitudes whose shares are taken (2: power).
 
     Returns:
         Real ``(S, F, L)``; sums to one over S, to zero where all streams are silent.
@@ -92,7 +91,7 @@ def stream_masks(streams: torch.Tensor, exponent: float = 2.0) -> torch.Tensor:
     magnitude = streams.abs()
     # Relative to the loudest: powers of small numbers would vanish.
     loudest = magnitude.amax(dim=0, keepdim=True)
-    share = (magnitude / torch.where(loudest > 0, loudest, 1.0)) ** exponent
+    share = (magnitude / torch.where(loudest > 0, loudest, 1.0)).square()
     total = share.sum(dim=0, keepdim=True)
     return share / torch.where(total > 0, total, 1.0)
 
@@ -103,7 +102,6 @@ def mvdr_souden(
     ref_channel: int = 0,
     n_fft: int = 2048,
     hop: int = 512,
-    mask_exponent: float = 2.0,
     loading: float = 1e-5,
 ) -> torch.Tensor:
     """Refine separated streams with a beamformer each: mask-based Souden MVDR, Eq. (24) in [1].
@@ -117,7 +115,6 @@ def mvdr_souden(
         ref_channel: the microphone whose image is estimated.
         n_fft, hop: of the STFT, in samples. Long windows pay: at 8 kHz and T60 0.15-0.4 s, 2048 gave
             4 to 5 dB more than 256 with good masks (and 4096 less again); scale it with the rate.
-        mask_exponent: see :func:`stream_masks`.
         loading: added to the noise covariance's diagonal, times its trace.
 
     Returns:
@@ -132,7 +129,7 @@ def mvdr_souden(
         raise ValueError("a beamformer needs at least 2 channels, and 2 streams to tell apart")
     # Double precision: noise covariances of few active bins are nearly singular.
     spectrum = stft(mixture.double(), n_fft, hop)
-    masks = stream_masks(stft(streams.double(), n_fft, hop), mask_exponent)
+    masks = stream_masks(stft(streams.double(), n_fft, hop))
     own = spatial_covariance(spectrum.unsqueeze(0), masks)  # (S, F, C, C)
     # torchaudio adds 1e-8 to traces whatever the level, so give every frequency level 1.
     level = own.sum(0).diagonal(dim1=-2, dim2=-1).sum(-1).real[:, None, None]
@@ -142,7 +139,7 @@ def mvdr_souden(
     return istft(filtered, n_fft, hop, mixture.shape[-1]).to(streams.dtype)
 
 
-def array_symmetries(kind: str, n_mics: int, keep_first: bool = False) -> list[tuple[int, ...]]:
+def array_symmetries(kind: str, n_mics: int) -> list[tuple[int, ...]]:
     """Return the channel orders under which an array looks the same, the given one first.
 
     A scene recorded with permuted channels is then again a scene of that array: rotated
@@ -153,14 +150,12 @@ def array_symmetries(kind: str, n_mics: int, keep_first: bool = False) -> list[t
             reflections), ``linear`` (symmetric about its middle, in order: two ends
             swapped), or ``none``.
         n_mics: number of channels.
-        keep_first: only those that leave channel 0 in its place, for when references
-            exist at that channel alone.
 
     Raises:
         ValueError: unknown kind.
 
-    >>> array_symmetries("circular", 4, keep_first=True)
-    [(0, 1, 2, 3), (0, 3, 2, 1)]
+    >>> array_symmetries("linear", 3)
+    [(0, 1, 2), (2, 1, 0)]
     """
     identity = tuple(range(n_mics))
     if kind == "none":
@@ -173,5 +168,4 @@ def array_symmetries(kind: str, n_mics: int, keep_first: bool = False) -> list[t
         ]
     else:
         raise ValueError(f"array symmetry must be none, circular or linear, found {kind!r}")
-    unique = list(dict.fromkeys(orders))  # a pair of microphones has fewer than its formula
-    return [order for order in unique if order[0] == 0] if keep_first else unique
+    return list(dict.fromkeys(orders))  # a pair of microphones has fewer than its formula

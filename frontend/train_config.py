@@ -6,9 +6,12 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+import torch
+
 from frontend.audio import audio_info
 from frontend.errors import UserError, did_you_mean
 from frontend.espnet import ESPnetEnhancementModel, abs_task, enh
+from frontend.parallel import progress
 from frontend.tables import read_scp
 from frontend.task import PREPROCESSORS, FrontendTask, check_state, read_state
 
@@ -50,6 +53,11 @@ def check(args: argparse.Namespace) -> None:
         UserError: the first thing that is wrong.
     """
     where = args.config or "command line"
+    if args.ngpu > torch.cuda.device_count():
+        raise UserError(
+            f"--ngpu {args.ngpu}: expected so many CUDA devices, torch finds {torch.cuda.device_count()} "
+            "(give --ngpu 0 to train on the CPU)"
+        )
     if args.preprocessor not in PREPROCESSORS:
         raise UserError(
             f"{where}: preprocessor must be {' or '.join(PREPROCESSORS)}, found {args.preprocessor}"
@@ -138,7 +146,6 @@ def _check_names(args: argparse.Namespace, where: str) -> None:
 
 
 def _check_data(args: argparse.Namespace, where: str) -> None:
-    n_mics, fs = args.separator_conf.get("n_mics", 1), args.preprocessor_conf["fs"]
     outputs = args.separator_conf.get("num_spk", 2)
     for which in ("train", "valid"):
         data = getattr(args, f"{which}_data_path_and_name_and_type")
@@ -146,18 +153,7 @@ def _check_data(args: argparse.Namespace, where: str) -> None:
         for path, name, _ in data:
             entries = read_scp(path)
             _same_ids(entries, shapes, path)
-            utterance, entry = next(iter(entries.items()))
-            wanted = n_mics if name == "speech_mix" else 1
-            channels, _, found = audio_info(entry)
-            if channels != wanted:
-                raise UserError(
-                    f"{path}: {utterance}: {wanted} channel(s) expected ({where}: separator_conf: n_mics), "
-                    f"found {channels} (use data of that array, or set n_mics)"
-                )
-            if found != fs:
-                raise UserError(
-                    f"{path}: {utterance}: {fs} Hz expected ({where}: preprocessor_conf: fs), found {found}"
-                )
+            _check_headers(args, where, path, name, entries)
         references = sum(name.startswith("speech_ref") for _, name, _ in data)
         if args.preprocessor != "mom" and references != outputs:
             raise UserError(
@@ -171,6 +167,26 @@ def _check_data(args: argparse.Namespace, where: str) -> None:
             f"{where}: separator_conf: num_spk must be at least n_mixtures ({mixtures}), found {outputs}: "
             "every mixture needs an output"
         )
+
+
+def _check_headers(
+    args: argparse.Namespace, where: str, path: str, name: str, entries: dict[str, str]
+) -> None:
+    """Check channels, rate and readability of all recordings of a table (0.1 ms each)."""
+    fs = args.preprocessor_conf["fs"]
+    n_mics = args.separator_conf.get("n_mics", 1) if name == "speech_mix" else 1
+    for utterance, entry in progress(entries.items(), len(entries), f"check {path}"):
+        channels, _, found = audio_info(entry)
+        if channels != n_mics:
+            raise UserError(
+                f"{path}: {utterance}: {n_mics} channel(s) expected ({where}: separator_conf: n_mics), "
+                f"found {channels} in {entry} (use data of that array, or set n_mics)"
+            )
+        if found != fs:
+            raise UserError(
+                f"{path}: {utterance}: {fs} Hz expected ({where}: preprocessor_conf: fs), "
+                f"found {found} in {entry}"
+            )
 
 
 def _same_ids(entries: Iterable[str], shapes: Iterable[str], path: str) -> None:

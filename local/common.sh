@@ -7,7 +7,10 @@ die() { echo "${0##*/}: error: $*" >&2; exit 2; }
 
 # The driver declares its options once, as `name=default  # what it means` between
 # the lines "# options" and "# end of options"; help and parsing read them there.
-declared_options() { sed -n '/^# options/,/^# end of options/s/^\([a-z_]*\)=.*/\1/p' "$driver"; }
+# Those after a line "# internal" are for our own scripts: accepted, not shown.
+options_block() { sed -n '/^# options/,/^# end of options/p' "$driver"; }
+shown_options() { options_block | sed '/^# internal/,$d' | grep '^[a-z_]*='; }
+names_of() { sed -n 's/^\([a-z_]*\)=.*/\1/p'; }
 # The stages are the driver's lines `if stage NAME "sentence" ...`; their numbers are their order.
 declared_stages() { sed -n 's/^if stage \([a-z_]*\) .*/\1/p' "$driver"; }
 
@@ -18,10 +21,14 @@ print(f" (did you mean {close[0]}?)" if close else "", end="")' "$1"
 }
 
 print_help() {
-  sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$driver"
-  echo "options:"
-  sed -n '/^# options/,/^# end of options/s/^\([a-z_]*\)=\([^ ]*\) *# \(.*\)/  --\1 [\2]\t\3/p' "$driver" | expand -t 34
-  echo "  --quick, --list, --help           less of everything; the stages; this text"
+  local line name
+  awk 'NR > 1 { if (!/^#/) exit; if (!/shellcheck/) { sub(/^# ?/, ""); print } }' "$driver"
+  printf '\noptions:\n'
+  shown_options | while read -r line; do
+    name=${line%%=*} # nothing is parsed yet: the values are the defaults
+    printf '  %-32s%s\n' "--$name${!name:+ [${!name}]}" "${line#*# }"
+  done
+  printf '  %-32s%s\n' "--quick, --list, --help" "less of everything; the stages; this text"
 }
 
 print_stages() {
@@ -32,16 +39,18 @@ print_stages() {
 }
 
 parse_options() {
-  local name
+  local argument name
+  for argument in "$@"; do
+    case $argument in --help | -h) print_help; exit 0 ;; esac
+  done
   while [ $# -gt 0 ]; do
     case $1 in
-      --help|-h) print_help; exit 0 ;;
       --list) print_stages; exit 0 ;;
       --quick) size=quick; shift ;;
       --*)
         name=${1#--}
-        declared_options | grep -qx -- "$name" ||
-          die "unknown option $1$( (declared_options; echo quick list help) | closest "$name"); --help lists them"
+        options_block | names_of | grep -qxF -- "$name" ||
+          die "unknown option $1$( (shown_options | names_of; echo quick list help) | closest "$name"); --help lists them"
         [ $# -ge 2 ] || die "option $1 needs a value; --help lists them"
         printf -v "$name" %s "$2"; shift 2 ;;
       *) die "unexpected argument '$1': options start with --; --help lists them" ;;
@@ -52,14 +61,14 @@ parse_options() {
 stage_number() { # NAME or N -> N
   local number
   case $1 in
-    *[!0-9]*) number=$(declared_stages | grep -nx -- "$1" | cut -d: -f1 || true) ;;
+    *[!0-9]*) number=$(declared_stages | grep -nxF -- "$1" | cut -d: -f1 || true) ;;
     *) number=$(declared_stages | awk -v n="$1" 'NR == n { print n }') ;;
   esac
   [ -n "$number" ] || die "unknown stage '$1'$(declared_stages | closest "$1"); --list shows them"
   echo "$number"
 }
 
-# stage NAME SENTENCE [--in PATH...] [--out PATH...] [--param KEY=VALUE...]
+# stage NAME SENTENCE [what stage.py begin takes]
 # is true if the stage is asked for and has something to do. It ends the stage before it.
 stage_at=0 stage_open=
 stage() {
@@ -77,7 +86,8 @@ stage() {
 }
 
 end_stage() {
-  [ -z "$stage_open" ] || python3 "$root/local/stage.py" end "$stage_open" --exp "$exp"
+  # Called from `if stage`, where the shell does not stop at a failure by itself.
+  [ -z "$stage_open" ] || python3 "$root/local/stage.py" end "$stage_open" --exp "$exp" || exit 2
   stage_open=
 }
 

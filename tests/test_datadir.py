@@ -16,6 +16,7 @@ from frontend.bin import validate_data
 from frontend.datadir import (
     AudioWriter,
     MixtureSet,
+    all_there,
     audio_info,
     read_audio,
     read_scp,
@@ -238,6 +239,29 @@ def test_mixture_set_refuses_images_of_another_length(mixtures):
     )
     with pytest.raises(UserError, match=r"utt1_1.wav: expected 1 channel of 400 samples"):
         MixtureSet(mixtures).references("utt0")
+
+
+def test_mixture_set_names_the_file_with_nan(mixtures):
+    spoilt = np.zeros((402, 3), np.float32)
+    spoilt[7, 2] = np.nan
+    for name in ("utt2", "utt2_2"):
+        wavfile.write(mixtures / "wav" / f"{name}.wav", FS, spoilt[:, 2:] if "_" in name else spoilt)
+    with pytest.raises(UserError, match=r"utt2\.wav: NaN or infinity at sample 7"):
+        MixtureSet(mixtures).mixture("utt2")
+    with pytest.raises(UserError, match=r"utt2_2\.wav: NaN or infinity at sample 7"):
+        MixtureSet(mixtures).references("utt2")
+
+
+def test_all_there_looks_for_tables_files_and_archives(mixtures):
+    with AudioWriter(mixtures / "ark", "flac.ark", FS) as writer:
+        write_scp(mixtures / "ark.scp", {"a": writer.write("a", grid(1, 100))})
+    tables = [mixtures / name for name in ("wav.scp", "spk1.scp", "ark.scp")]
+    assert all_there(tables) and not all_there([*tables, mixtures / "spk3.scp"])
+    for name in ("ark/audio.ark", "wav/utt4.wav"):
+        (mixtures / name).rename("away")
+        assert not all_there(tables)
+        Path("away").rename(mixtures / name)
+    assert all_there(tables)
 
 
 def test_subset_names_the_same_audio(mixtures):

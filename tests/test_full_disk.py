@@ -30,7 +30,10 @@ def _commands(models, data, systems, out):
     """The commands that write a lot, each with where its result would lie."""
     return [
         (separate, [*data.glob("audio/wav/*.wav"), "--model", models / "student", "-o", out / "streams"]),
-        (pseudo_targets, ["--model", models / "student", "--data", data, "--out", out / "set", "--rule", "all"]),
+        (
+            pseudo_targets,
+            ["--model", models / "student", "--data", data, "--out", out / "set", "--rule", "all"],
+        ),
         (
             separate_systems,
             ["--systems", systems, "--exp", models, "--data", data, "--out", out / "separated", "--nj", "1"],
@@ -39,7 +42,9 @@ def _commands(models, data, systems, out):
     ]
 
 
-@pytest.mark.parametrize(("size", "read_only", "said"), [("8k", False, "No space left"), ("1m", True, "Read-only")])
+@pytest.mark.parametrize(
+    ("size", "read_only", "said"), [("8k", False, "No space left"), ("1m", True, "Read-only")]
+)
 def test_one_line_and_nothing_half_written(models, data, tmp_path, disk, command, size, read_only, said):
     systems = tmp_path / "systems.yaml"
     systems.write_text(SYSTEMS)

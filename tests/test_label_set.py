@@ -1,19 +1,18 @@
 """Pseudo-target sets made with a tiny untrained network, and the processes that make them."""
 
 import json
+import multiprocessing
 import os
 import signal
+from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from tiny_models import FS
 
 from frontend import datadir
 from frontend.bin import pseudo_targets
-from frontend.errors import UserError
 from frontend.label_set import load_labelling
-from frontend.parallel import forked
 from frontend.pseudo_targets import refine, select
 from frontend.separate import Separator
 
@@ -47,12 +46,38 @@ def test_labelling_goes_on_where_it_was_cut_off(models, data, tmp_path, command)
     code, printed, _ = command(pseudo_targets, *arguments, "--rule", "all")
     assert code == 0 and "nothing to do" in printed
     files[1].unlink()
-    (out / "wav.scp").unlink()
     assert command(pseudo_targets, *arguments, "--rule", "all")[0] == 0
     assert files[0].name == files[3].name and files[1].read_bytes() == before[files[1]][1]
     assert files[2].stat().st_mtime_ns == before[files[2]][0], "a complete utterance was made again"
+    for name in ("spk2.scp", "utt2num_samples"):
+        (out / name).unlink()
+        assert command(pseudo_targets, *arguments, "--rule", "all")[0] == 0
+        assert datadir.validate(out) == []
     code, printed, _ = command(pseudo_targets, *arguments, "--rule", "energy")
     assert code == 0 and "changed" in printed
+
+
+def test_a_kill_while_an_old_set_is_replaced_does_no_harm(models, data, tmp_path, command, monkeypatch):
+    out = tmp_path / "pseudo"
+    arguments = ["--model", models / "student", "--data", data, "--out", out]
+    assert command(pseudo_targets, *arguments, "--rule", "all")[0] == 0
+
+    def killed_half_way(path, **_):
+        if Path(path).exists():
+            for stamp in Path(path).rglob("*.json"):
+                stamp.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def replace():
+        monkeypatch.setattr("shutil.rmtree", killed_half_way)
+        command(pseudo_targets, *arguments, "--rule", "energy")
+
+    child = multiprocessing.get_context("fork").Process(target=replace)
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    assert command(pseudo_targets, *arguments, "--rule", "energy")[0] == 0
+    assert datadir.validate(out) == []
 
 
 def test_a_configuration_of_labels_and_its_mistakes(models, data, tmp_path, command):
@@ -68,6 +93,7 @@ def test_a_configuration_of_labels_and_its_mistakes(models, data, tmp_path, comm
         ("rule: oracle", [], "not make pseudo-targets"),
         ("rule: energy\nn_talkers: two", [], "'two'"),
         ("rule: energy", ["--n_talkers", 4], "4 targets"),
+        ("rule: energy", ["--nj", "-1"], "--nj: expected at least 1, found -1"),
         ("rule: energy", ["--reference", tmp_path], "wav.scp"),
     ]:
         config.write_text(text)
@@ -77,21 +103,3 @@ def test_a_configuration_of_labels_and_its_mistakes(models, data, tmp_path, comm
     (tmp_path / "pseudo" / "mine").write_text("precious")
     code, _, err = command(pseudo_targets, *arguments, "--rule", "energy")
     assert code == 2 and (tmp_path / "pseudo" / "mine").exists()
-
-
-def test_forked_processes_answer_in_order_and_fail_aloud():
-    def work(item, tick):
-        tick()
-        if item == "bad":
-            raise UserError("bad item")
-        if item == "killed":
-            os.kill(os.getpid(), signal.SIGKILL)
-        return item, os.getpid()
-
-    answers = forked(work, list("abc"), 2, "test", 3)
-    assert [item for item, _ in answers] == list("abc")
-    assert len({pid for _, pid in answers} | {os.getpid()}) == 4
-    with pytest.raises(UserError, match="bad item"):
-        forked(work, ["a", "bad"], 1, "test", 2)
-    with pytest.raises(UserError, match="killed .*-9"):
-        forked(work, ["killed", "a"], 2, "test", 2)

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "frontend"
 
 # From the ground up: a module imports from its own layer or from those before it.
 LAYERS = [
-    {"frontend", "errors", "rng", "atomic", "parallel", "intervals", "yaml_file"},
+    {"frontend", "errors", "rng", "atomic", "parallel", "intervals", "yaml_file", "text_file", "precision"},
     {"audio", "tables", "validate", "datadir", "dry_speech"},
     {"scene_yaml", "scene_config", "scene_check", "scenes"},
     {"noise", "rirs", "simulate", "simulate_set"},
@@ -20,7 +20,7 @@ LAYERS = [
     {"separators", "mixing", "criteria", "schedule", "iterators", "resume", "espnet"},
     {"task", "train_config", "packing", "separate", "separate_files", "systems", "streams", "score"},
     {"separate_job", "separate_set", "label_set"},
-    {"results", "curves", "provenance", "markdown", "page", "report"},
+    {"results", "curves", "provenance", "training_facts", "markdown", "terminal", "page", "report"},
     {"bin"},
 ]
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}

@@ -162,6 +162,19 @@ class TestErrors:
         with pytest.raises(UserError, match=r"x\.wav: 4 channel\(s\) expected, found 3"):
             at(mom((entries, lengths), fs=16000, crop=0.1), 1, "x")
 
+    @pytest.mark.parametrize("make", [mom, crop])
+    def test_nan_names_the_file(self, pool, tmp_path, make):
+        entries = {}
+        for name in ("x", "x-1", "x-2"):
+            entries[name] = str(tmp_path / f"{name}.wav")
+            audio = np.ones((SAMPLES, MICS if name == "x" else 1)) * 0.1
+            if name == ("x" if make is mom else "x-2"):
+                audio[70, -1] = np.nan
+            soundfile.write(entries[name], audio, FS, subtype="FLOAT")
+        preprocessor = make((pool[0] | {"x": entries["x"]}, pool[1] | {"x": SAMPLES}))
+        with pytest.raises(UserError, match=r"x(-2)?\.wav: NaN or infinity at sample 70"):
+            at(preprocessor, 1, "x", sources((entries, None), "x"))
+
     def test_settings(self, pool):
         with pytest.raises(UserError, match="needs as many different utterances"):
             mom(pool, n_mixtures=7)

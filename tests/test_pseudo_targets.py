@@ -9,8 +9,10 @@ import torch
 from frontend import metrics, partitions
 from frontend.errors import UserError
 from frontend.pseudo_targets import RULES, mask_mixture, refine, select
+from frontend.spatial import istft, mvdr_souden, stft, stream_masks
 
-STFT = {"n_fft": 64, "hop": 32}
+N_FFT, HOP = 64, 32
+STFT = {"window": N_FFT / 8000}
 
 
 def _noise(*shape, seed=0):
@@ -75,12 +77,12 @@ def test_spatial_merge_finds_whose_the_outputs_are(n_outputs, exponent, channels
 
 def _slow_spatial_cost(outputs, mixture, group, exponent, regularisation):
     """As the docstring of spatial_merge has it, bin by bin, in double precision."""
-    window = np.sqrt(np.hanning(STFT["n_fft"] + 1)[:-1])
+    window = np.sqrt(np.hanning(N_FFT + 1)[:-1])
 
     def stft(signal):
-        padded = np.pad(signal, STFT["n_fft"] // 2)
-        starts = range(0, len(padded) - STFT["n_fft"] + 1, STFT["hop"])
-        return np.array([np.fft.rfft(window * padded[s : s + STFT["n_fft"]]) for s in starts]).T
+        padded = np.pad(signal, N_FFT // 2)
+        starts = range(0, len(padded) - N_FFT + 1, HOP)
+        return np.array([np.fft.rfft(window * padded[s : s + N_FFT]) for s in starts]).T
 
     x = np.array([stft(channel) for channel in mixture.double().numpy()])
     y = np.array([stft(output) for output in outputs.double().numpy()])
@@ -216,6 +218,20 @@ def test_masks_divide_the_mixture():
     torch.testing.assert_close(streams[1, 1000:-1000], high[1000:-1000], atol=0.02, rtol=0)
     silent = mask_mixture(torch.zeros(2, 8000), mixture)
     assert silent.abs().max() == 0
+
+
+def test_windows_are_as_long_at_any_rate():
+    """In samples they grow with the rate; at 8 kHz they are those that were tuned."""
+    outputs, mixture = _noise(4, 9000), _noise(3, 9000, seed=1)
+    assert torch.equal(refine(outputs, mixture), mvdr_souden(mixture, outputs, n_fft=2048, hop=512))
+    assert torch.equal(refine(outputs, mixture, 16000), mvdr_souden(mixture, outputs, n_fft=4096, hop=1024))
+    for fs, n_fft in ((8000, 256), (16000, 512)):
+        spectra, x = stft(outputs, n_fft, n_fft // 4), stft(mixture[0], n_fft, n_fft // 4)
+        expected = istft(stream_masks(spectra) * x, n_fft, n_fft // 4, 9000)
+        assert torch.equal(mask_mixture(outputs, mixture, fs), expected)
+    plain = select(outputs, 2, "spatial_merge", mixture)
+    assert torch.equal(plain, select(outputs, 2, "spatial_merge", mixture, fs=16000, window=0.032))
+    assert not torch.equal(plain, select(outputs, 2, "spatial_merge", mixture, fs=16000))
 
 
 def test_oracle_with_fewer_references_than_talkers():

@@ -1,8 +1,11 @@
 """The report made from scores written by hand, through the real command."""
 
 import json
+import os
 import re
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -69,7 +72,7 @@ def write_experiment(path, channels=4, names=tuple(GAINS)):
     )
     for name, outside, surplus in (("teacher_energy", 0.6, 0.75), ("student", 0.1, 0.0)):
         rows = utterances(1.0, outside, talkers=1, surplus_outputs=surplus)
-        write_scores(path / "scores" / "one_talker", name, rows, channels)
+        write_scores(path / "scores" / "one_talker", name, rows, channels, n_outputs=2)
     facts = {"command": "./run.sh --seed 3", "seed": "3", "label_share": "0.04"}
     (path / "stages.json").write_text(json.dumps({**facts, "stages": {"data": 12.5, "teacher": 200.0}}))
 
@@ -121,7 +124,7 @@ def test_rows_stand_as_in_the_systems_file(recipe, monkeypatch):
     expected = [(name, channels) for name in order for channels in (4, 1)]
     assert found == [pair for pair in expected if pair in found] and ("student", 1) in found
     assert "mini_1ch/teacher" in results["stages"]
-    in_page = re.findall(r"^\| (\S+) \| (\d) \| (?:—|[\d.]+ %) \|", page, re.M)
+    in_page = re.findall(r"^\| (\S+) \| (\d) \|", page.split("## Systems")[1].split("##")[0], re.M)
     assert [(name, int(channels)) for name, channels in in_page] == found
     assert {"experiment": "mini", "system": "ilrma"} in results[
         "not_scored"
@@ -170,9 +173,40 @@ def test_over_separation_of_both_sets(recipe, monkeypatch):
     results, _ = report(monkeypatch)
     found = {(o["system"], o["set"]): o for o in results["over_separation"]}
     assert found["student", "test"]["energy_outside_best"] == 25
-    assert found["teacher_energy", "one talker"]["surplus_outputs"] == 75
+    assert found["teacher", "one talker"]["surplus_outputs"] == 75
     assert found["student", "one talker"]["energy_outside_best_ci"] == [10, 10]
     assert ("mixture", "test") in found and ("mixture", "one talker") not in found
+
+
+def test_over_separation_has_one_line_a_network(recipe, monkeypatch):
+    """Rules and a beamformer make other streams of the same outputs."""
+    systems = SYSTEMS.replace("student:", "teacher_oracle: {model: teacher, rule: oracle}\nstudent:")
+    (recipe / "conf/systems.yaml").write_text(systems)
+    write_scores(recipe / "exp/mini/scores", "teacher_oracle", utterances(3.0), n_outputs=2)
+    results, page = report(monkeypatch)
+    assert "teacher_oracle" in by_name(results)
+    section = page.split("## Over-separation")[1].split("##")[0]
+    names = re.findall(r"^\| (\w\S*) \| 4", section, re.M)
+    assert names == "mixture teacher student student_ft supervised_small supervised_full oracle".split()
+    assert (
+        "| teacher | 4 | 2 | 2.00 | 0.0 [0.0, 0.0] | 25.0 [25.0, 25.0] | 20 | 2.00 | 75.0 [75.0, 75.0] |"
+        in page
+    )
+    assert "| mixture | 4 | — | 2.00 | 0.0 [0.0, 0.0] | 25.0 [25.0, 25.0] | 20 | — | — | — | — |" in page
+
+
+def test_one_microphone_lacks_nothing_that_needs_two(recipe, monkeypatch):
+    merge = "teacher_spatial_merge: {model: teacher, rule: spatial_merge}\n"
+    (recipe / "conf/systems.yaml").write_text(SYSTEMS.replace("student:", merge + "student:"))
+    write_experiment(recipe / "exp/mini_1ch", channels=1, names=["student", "mixture"])
+    results, _ = report(monkeypatch, "--exp", "exp/mini_1ch")
+    missing = [(one["experiment"], one["system"]) for one in results["not_scored"]]
+    assert [name for experiment, name in missing if experiment == "mini"] == [
+        "ilrma",
+        "teacher_spatial_merge",
+    ]
+    single = [name for experiment, name in missing if experiment == "mini_1ch"]
+    assert single == "teacher_energy student_ft supervised_small supervised_full".split()
 
 
 def test_what_does_not_exist_is_a_dash(recipe, monkeypatch):
@@ -220,21 +254,52 @@ def test_quick_runs_are_marked(recipe, monkeypatch):
 
 def test_configs_are_embedded(recipe, monkeypatch):
     page = report(monkeypatch)[1]
-    assert "<summary>systems.yaml</summary>" in page and "max_epoch: 7  # a comment" in page
-    page = report(monkeypatch, "--config", "conf/teacher.yaml")[1]
-    assert "<summary>systems.yaml</summary>" not in page and "max_epoch: 7" in page
+    assert (
+        "<summary>conf/systems.yaml</summary>" in page and "```yaml\nmax_epoch: 7  # a comment\n```" in page
+    )
+    (recipe / "conf/size_full.sh").write_text("train_mixtures=1500\n")
+    page = report(monkeypatch, "--config", "conf/teacher.yaml", "--config", "conf/size_full.sh")[1]
+    assert "<summary>conf/systems.yaml</summary>" not in page and "max_epoch: 7" in page
+    assert "<summary>conf/size_full.sh</summary>\n\n```sh\ntrain_mixtures=1500\n```" in page
+
+
+def test_what_each_network_was_trained_with(recipe, monkeypatch):
+    torch = pytest.importorskip("torch")
+    model = recipe / "exp/mini/student_ft"
+    model.mkdir()
+    (model / "config.yaml").write_text(
+        "separator: mask_net\nseparator_conf: {precision: auto}\nmax_epoch: 4\nnum_iters_per_epoch: 75\n"
+        "optim_conf: {lr: 0.001}\ninit_param: ['exp/mini/student/valid.loss.ave.pth:a:a']\n"
+        "train_data_path_and_name_and_type: [[data/mini/train_small/wav.scp, speech_mix, text]]\n"
+        "valid_data_path_and_name_and_type: [[data/mini/dev_small/wav.scp, speech_mix, text]]\n"
+    )
+    torch.save({"a": torch.zeros(3, 4), "b": torch.zeros(5)}, model / "valid.loss.ave.pth")
+    _, page = report(monkeypatch)
+    expected = "student_ft | mask_net | train_small | dev_small | student | auto | 300 | 0.001 | 17 |"
+    assert f"| mini | {expected}" in page
+    # nothing is known of a network whose training is elsewhere, nothing is claimed
+    assert "| mini | teacher | — | — | — | — | — | — | — | — |" in page
+    (model / "config.yaml").write_text("init_param: []\nmax_epoch: 4\n")
+    _, page = report(monkeypatch)
+    assert "| mini | student_ft | — | — | — | scratch | — | — | — | 17 |" in page
 
 
 def test_quality_of_pseudo_targets(recipe, monkeypatch):
     parts = {"2": {"n": 200, "si_snr": 3.0, "si_snri": 3.1}, "1": {"n": 100, "si_snr": 20.0, "si_snri": None}}
-    quality = {"model": "exp/mini/teacher", "rule": "energy", "n_talkers": 2, "mvdr": True, "settings": {}}
+    quality = {"rule": "energy", "n_talkers": 2, "mvdr": True, "mask": False, "settings": {}}
     quality |= {"n": 300, "si_snr": 8.0, "si_snri": 4.125, "by_talkers": parts}
-    (recipe / "train_pseudo").mkdir()
-    (recipe / "train_pseudo/quality.json").write_text(json.dumps(quality))
-    results, page = report(monkeypatch, "--quality", "train_pseudo/quality.json")
-    assert results["pseudo_targets"] == [{"file": "train_pseudo", **quality}]
-    assert "| train_pseudo | energy+mvdr | all | 8.0 | 4.1 | 300 |" in page
-    assert "| train_pseudo | energy+mvdr | 1 | 20.0 | — | 100 |" in page
+    options = []
+    for experiment in ("mini", "mini_1ch"):
+        path = recipe / f"data/{experiment}/train_pseudo/quality.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps({"model": f"exp/{experiment}/teacher", **quality}))
+        options += ["--quality", str(path)]
+    results, page = report(monkeypatch, *options)
+    for experiment, found in zip(("mini", "mini_1ch"), results["pseudo_targets"], strict=True):
+        where = {"experiment": experiment, "set": "train_pseudo", "model": f"exp/{experiment}/teacher"}
+        assert found == {**where, **quality}
+        assert f"| {experiment} | train_pseudo | energy+mvdr | all | 8.0 | 4.1 | 300 |" in page
+        assert f"| {experiment} | train_pseudo | energy+mvdr | 1 | 20.0 | — | 100 |" in page
 
 
 def test_learning_curves(recipe, monkeypatch):
@@ -254,6 +319,19 @@ def test_learning_curves(recipe, monkeypatch):
     assert first.startswith(b"\x89PNG") and "](curves.png)" in page
     report(monkeypatch)
     assert (recipe / "out/curves.png").read_bytes() == first
+
+
+def test_learning_curves_of_this_run_alone(recipe):
+    """Not of a network moved aside; of an epoch that was cut off and made again, the second."""
+    tensorboard = pytest.importorskip("torch.utils.tensorboard")
+    from frontend.curves import learning_curves
+
+    for name in ("teacher", "teacher.old"):
+        for values in ([(1, 0.0), (2, -1.0), (3, -9.0)], [(2, -2.0), (3, -3.0), (4, -4.0)]):
+            with tensorboard.SummaryWriter(str(recipe / "exp/mini" / name / "tensorboard/train")) as writer:
+                for step, value in values:
+                    writer.add_scalar("loss", value, step)
+    assert learning_curves(recipe / "exp/mini") == {"teacher": {"train": [(1, 0), (2, -2), (3, -3), (4, -4)]}}
 
 
 def test_no_curves_no_picture(recipe, monkeypatch):
@@ -313,6 +391,55 @@ def test_bad_input_is_one_line_and_writes_nothing(recipe, monkeypatch, capsys, d
     error = capsys.readouterr().err
     assert error.startswith("report: error: ") and error.count("\n") == 1 and expected in error
     assert not (recipe / "out").exists()
+
+
+# --- in the terminal
+
+
+def test_the_table_is_printed(recipe, monkeypatch, capsys):
+    _, page = report(monkeypatch)
+    lines = capsys.readouterr().out.splitlines()
+    rows = lines[: 1 + len(GAINS) + 1]
+    assert rows[0].split()[:3] == ["system", "channels", "labels"] and len({len(row) for row in rows}) == 1
+    assert [row.split()[0] for row in rows[1:]] == [*GAINS, "oracle"]
+    low, high = by_name(json.loads(Path("out/results.json").read_text()))["student_ft"]["si_snri_ci"]
+    cells = f"student_ft 4 4.0 % 5.0 [{low:.1f}, {high:.1f}] 5.0 0.850 2.25 25.0 0.040"
+    assert " ".join(rows[5].split()) == cells
+    assert rows[-1].split() == "oracle 4 - - - 1.000 4.50 5.0 -".split()
+    assert lines[-1].endswith("out/RESULTS.md") and "mean nothing" not in lines[-1]
+    report(monkeypatch, "--quick")
+    assert "its numbers mean nothing" in capsys.readouterr().out
+
+
+def test_a_report_is_shown_without_making_it(recipe, monkeypatch, capsys):
+    report(monkeypatch)
+    made = capsys.readouterr().out
+    before = {path: path.stat().st_mtime_ns for path in Path("out").iterdir()}
+    code = (
+        "import sys; sys.argv = ['report', '--show', 'out']; from frontend.bin.report import main; main()\n"
+    )
+    code += (
+        "heavy = {'torch', 'numpy', 'espnet2', 'frontend.report'} & set(sys.modules); assert not heavy, heavy"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(command.__file__).parents[2])}
+    shown = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert (shown.returncode, shown.stdout) == (0, made), shown.stderr
+    assert before == {path: path.stat().st_mtime_ns for path in Path("out").iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--show", "exp"], "exp/results.json: expected a file"),
+        (["--show", "out", "--out", "out"], "give one of them"),
+        (["--exp", "exp/mini", "--out", "out"], "expected --systems"),
+    ],
+)
+def test_show_or_make(recipe, monkeypatch, capsys, options, message):
+    monkeypatch.setattr(sys, "argv", ["report", *options])
+    with pytest.raises(SystemExit) as ended:
+        run(command.main)
+    assert ended.value.code == 2 and message in capsys.readouterr().err
 
 
 def test_numbers_are_written_one_way():

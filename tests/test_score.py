@@ -216,6 +216,7 @@ def test_bad_streams_are_one_line_before_anything_is_scored(recipe, monkeypatch,
         (["--separated", "test/wav"], "no system in it"),
         (["--measures", "peqs"], "did you mean 'pesq'"),
         (["--single_data", "test_1spk"], "belong together"),
+        (["--nj", "0"], "--nj: expected at least 1, found 0"),
     ],
 )
 def test_bad_options(recipe, monkeypatch, capsys, options, expected):

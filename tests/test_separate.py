@@ -76,8 +76,9 @@ def test_wrong_models(models, tmp_path):
     shutil.copy(models / "teacher" / "valid.loss.ave.pth", other)
     with pytest.raises(UserError, match="do not fit"):
         Separator.from_pretrained(other)
-    (other / "valid.loss.ave.pth").unlink()
-    with pytest.raises(UserError, match="weights"):
+    # The best epoch so far of a training that goes on is no trained system.
+    (other / "valid.loss.ave.pth").rename(other / "valid.loss.best.pth")
+    with pytest.raises(UserError, match="is its training done"):
         Separator.from_pretrained(other)
     (tmp_path / "x.zip").write_text("no zip")
     with pytest.raises(UserError, match="another file"):
@@ -158,6 +159,23 @@ def test_mistakes_are_found_before_work_starts(models, tmp_path, command, names,
     code, _, err = command(separate, "--model", models / "student", *paths, "-o", tmp_path / "out")
     assert code == 2 and message in err
     assert before == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+
+
+def test_too_long_is_refused_before_work_starts(models, tmp_path, command):
+    paths = [write(tmp_path / f"{n}.wav", recording(n)) for n in (4000, 8400)]
+    arguments = ["--model", models / "student", *paths, "-o", tmp_path / "out"]
+    code, _, err = command(separate, *arguments, "--max_seconds", "1")
+    assert code == 2 and "8400.wav: expected at most 1 s, found 1.05 s" in err and "--max_seconds" in err
+    assert not (tmp_path / "out").exists()
+    assert command(separate, *arguments, "--max_seconds", "1.1")[0] == 0
+    code, _, err = command(separate, *arguments, "--max_seconds", "0")
+    assert code == 2 and "more than 0" in err
+    with pytest.raises(UserError, match="at most 120 s, found 120.5 s"):
+        Separator.from_pretrained(models / "student")(np.zeros((MICS, 964000)), FS)
+    separator = Separator.from_pretrained(models / "student", max_seconds=0.5)
+    assert separator(recording(4000), FS).shape == (2, 4000)
+    with pytest.raises(UserError, match="at most 0.5 s"):
+        separator(recording(4100), FS)
 
 
 def test_nan_and_a_file_in_the_way(models, tmp_path, command):

@@ -189,6 +189,35 @@ def test_only_what_is_missing_or_changed_is_rendered_again(base, tmp_path, monke
     assert validate(out) == [] and MixtureSet(out).ids == [scene["id"] for scene in solo]
 
 
+def test_changed_speech_is_rendered_again_and_nothing_else(base, tmp_path, monkeypatch, capsys):
+    """Other samples of the same length under the same name: only the scenes with them are made anew."""
+    config = replace(CONFIG, noise=NoiseConfig(kind="babble", babble_talkers=3))
+    speech, out = make_speech(tmp_path / "speech"), tmp_path / "out"
+    scenes = make_scenes(tmp_path / "scenes.jsonl", speech, config, NUMBER)
+    options = {"scenes": scenes, "speech": speech}
+    assert render_base(monkeypatch, capsys, base, out, **options)[0] == 0
+    before = audio_bytes(out)
+    used = [
+        {t["utterance"] for t in scene["talkers"]} | set(scene["noise"]["utterances"])
+        for scene in read_scenes(scenes)
+    ]
+    name = min(set.union(*used))
+    wav = speech / "wav" / f"{name}.wav"
+    wavfile.write(wav, 8000, wavfile.read(wav)[1][::-1])
+    code, text = render_base(monkeypatch, capsys, base, out, **options)
+    number = sum(name in names for names in used)
+    assert 0 < number < NUMBER and f"{number} rendered now" in text
+    changed = {path for path, audio in audio_bytes(out).items() if audio != before[path]}
+    assert {Path(path).stem for path in changed} == {f"m{k:02d}" for k in range(NUMBER) if name in used[k]}
+    simulate_set.simulate_set(scenes, speech, tmp_path / "afresh", rir_cache=base / "plain" / "rirs")
+    assert audio_bytes(tmp_path / "afresh") == audio_bytes(out)
+    # The same sound in another file is the same speech.
+    moved = dict(read_scp(speech / "wav.scp"))
+    moved[name] = str(wav.rename(tmp_path / "elsewhere.wav"))
+    write_scp(speech / "wav.scp", moved)
+    assert "0 rendered now" in render_base(monkeypatch, capsys, base, out, **options)[1]
+
+
 def test_a_set_of_one_channel_is_microphone_0(base, tmp_path, monkeypatch, capsys):
     scenes = read_scenes(base / "scenes.jsonl")
     write_scenes(tmp_path / "one.jsonl", [{**scene, "mics": scene["mics"][:1]} for scene in scenes])

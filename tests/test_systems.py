@@ -22,8 +22,8 @@ SYSTEMS = """
 mixture: {}
 auxiva: {blind: auxiva, window: 0.032, iterations: 3}
 teacher_energy: {model: teacher, rule: energy}
-teacher_spatial_merge: {model: teacher, rule: spatial_merge, n_fft: 128, hop: 64}
-teacher_spatial_merge+mvdr: {model: teacher, rule: spatial_merge, n_fft: 128, hop: 64, mvdr: true}
+teacher_spatial_merge: {model: teacher, rule: spatial_merge, window: 0.016}
+teacher_spatial_merge+mvdr: {model: teacher, rule: spatial_merge, window: 0.016, mvdr: true}
 teacher_oracle: {model: teacher, rule: oracle}
 student: {model: student, labels: small}
 student+mvdr: {model: student, mvdr: true}
@@ -53,7 +53,7 @@ def test_every_system_writes_the_streams_it_stands_for(models, data, tmp_path, c
             torch.from_numpy(a) for a in (mixtures.mixture(utterance)[0], mixtures.references(utterance))
         )
         y, z = (torch.from_numpy(s(x.numpy(), FS)) for s in (teacher, student))
-        merged = select(y, 2, "spatial_merge", x, n_fft=128, hop=64)
+        merged = select(y, 2, "spatial_merge", x, window=0.016)
         expected = {
             "mixture": x[:1].expand(2, -1),
             "teacher_energy": select(y, 2, "energy"),
@@ -106,13 +106,31 @@ def test_only_what_is_missing_or_stale_is_separated(models, data, tmp_path, comm
     assert not list(out.glob(".*.part"))
 
 
+@pytest.mark.parametrize("gone", ["spk2.scp", "wav1/b.wav", "raw3.scp", "../.outputs/teacher/wav2/c.wav"])
+def test_a_system_with_a_file_gone_is_separated_again(models, data, tmp_path, command, gone):
+    (tmp_path / "systems.yaml").write_text(SYSTEMS)
+    out = tmp_path / "separated"
+    arguments = ["--systems", tmp_path / "systems.yaml", "--exp", models, "--data", data, "--out", out]
+    arguments += ["--only", "mixture,teacher_energy,student"]
+    assert command(separate_systems, *arguments)[0] == 0
+    (out / "teacher_energy" / gone).unlink()
+    code, printed, _ = command(separate_systems, *arguments)
+    assert (
+        code == 0
+        and "2 of them complete" in printed
+        and "teacher_energy: some of its files are gone" in printed
+    )
+    assert (out / "teacher_energy" / gone).is_file()
+    assert "3 of them complete" in command(separate_systems, *arguments)[1]
+
+
 @pytest.mark.parametrize(
     ("systems", "options", "message"),
     [
         ("a: {model: nobody}", [], "nobody"),
         ("a: {model: student, ruel: energy}", [], "did you mean 'rule'"),
         ("a: {model: teacher, rule: enrgy}", [], "a: expected a rule"),
-        ("a: {model: teacher, rule: spatial_merge, n_ftt: 3}", [], "did you mean 'n_fft'"),
+        ("a: {model: teacher, rule: spatial_merge, widow: 3}", [], "did you mean 'window'"),
         ("a: {blind: auxiva, iterashuns: 3}", [], "did you mean 'iterations'"),
         ("a: {}", [], "'model' and 'blind'"),
         ("a: {model: student, mvdr: true}", [], "mvdr"),
@@ -120,11 +138,12 @@ def test_only_what_is_missing_or_stale_is_separated(models, data, tmp_path, comm
         ("a: {model: student, labels: some}", [], "small or full"),
         ("oracle: {model: student}", [], "not processed"),
         ("a: {model: 3}", [], "name for 'model'"),
-        ("- a", [], "NAME"),
+        ("- a", [], "expected a table of systems"),
         ("a: {model: [", [], "not YAML"),
         ("student: {model: student}", ["--only", "studnet"], "did you mean 'student'"),
         ("a: {blind: ilrma}", ["--n_talkers", 3], "3 microphones"),
         ("a: {model: student}", ["--n_talkers", 3], "3 outputs"),
+        ("a: {model: student}", ["--nj", 0], "--nj: expected at least 1, found 0"),
         ("a+mvdr: {model: teacher, rule: energy, mvdr: true}", ["--n_talkers", 1], "--n_talkers 2"),
     ],
 )

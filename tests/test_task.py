@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 import yaml
 
@@ -333,7 +334,7 @@ class TestErrors:
         [
             (["--max_epochs", "3"], "did you mean 'max_epoch'"),
             (["--max_ep", "3"], "unrecognized arguments: --max_ep"),
-            (["--config", "none.yaml"], "none.yaml: no such file"),
+            (["--config", "none.yaml"], "none.yaml: expected a configuration (--config), found no such file"),
         ],
     )
     def test_one_line_and_exit_code_2(self, command, capsys, more, message):
@@ -344,14 +345,41 @@ class TestErrors:
         line = capsys.readouterr().err.strip().splitlines()
         assert len(line) == 1 and message in line[0]
 
+    def test_every_recording_is_looked_at_before_training(self, command, tmp_path):
+        broken = make_set(tmp_path / "broken", 4, 5)
+        path = tmp_path / "broken" / "wav" / "u3.wav"
+        whole = path.read_bytes()
+        argv = command(TEACHER, "x", "--train_set", broken)
+
+        def other(fs, shape):
+            soundfile.write(path, np.zeros(shape), fs)
+
+        for spoil, message in (
+            (lambda: path.write_bytes(whole[:2000]), r"u3\.wav: truncated"),
+            (lambda: other(FS, (0, MICS)), r"u3\.wav: 0 samples"),
+            (lambda: other(16000, (3030, MICS)), r"u3: 8000 Hz expected .* found 16000 in .*u3\.wav"),
+            (lambda: other(FS, (3030, 1)), r"u3: 3 channel\(s\) expected .* found 1 in .*u3\.wav"),
+            (path.unlink, r"u3\.wav: no such audio file"),
+        ):
+            spoil()
+            with pytest.raises(UserError, match=message):
+                enh_train.main(argv)
+            assert not (tmp_path / "x").exists()
+
     @pytest.mark.parametrize("workers", ["0", "1"])
     def test_recording_that_breaks_while_training(self, command, data, tmp_path, workers):
         broken = make_set(tmp_path / "broken", 4, 5)
         path = tmp_path / "broken" / "wav" / "u3.wav"
-        path.write_bytes(path.read_bytes()[:2000])
-        with pytest.raises(UserError, match=r"u3\.wav: truncated") as error:
+        soundfile.write(path, np.full((3030, MICS), np.nan), FS, subtype="FLOAT")
+        with pytest.raises(UserError, match=r"u3\.wav: NaN or infinity") as error:
             enh_train.main(command(TEACHER, "x", "--train_set", broken, "--num_workers", workers))
         assert "\n" not in str(error.value)
+
+    def test_a_gpu_that_is_not_there(self, command, tmp_path, monkeypatch):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+        with pytest.raises(UserError, match="--ngpu 1: .* torch finds 0"):
+            enh_train.main(command(TEACHER, "x", "--ngpu", "1"))
+        assert not (tmp_path / "x").exists()
 
     def test_diverged_training_is_an_error(self, command, tmp_path):
         argv = command(STUDENT, "x", optim_conf={"lr": 1.0e30})

@@ -8,7 +8,7 @@ from frontend.packing import pack
 
 def main() -> int | None:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--model", required=True, help="training directory, such as exp/mini/student")
+    parser.add_argument("--model", required=True, help="training directory, such as exp/espeak/student")
     parser.add_argument("--out", required=True, help="directory to make, or a file to make that ends in .zip")
     args = parser.parse_args()
     packed = pack(args.model, args.out)

@@ -7,6 +7,7 @@ on at the next utterance; a set that is complete is left as it is.
 import argparse
 
 from frontend.errors import run
+from frontend.parallel import number_of_processes
 
 
 def main() -> int | None:
@@ -26,7 +27,9 @@ def main() -> int | None:
         "--mvdr", action="store_true", default=None, help="refine the targets by a beamformer"
     )
     parser.add_argument("--reference", help="labelled set to compare with, for information")
-    parser.add_argument("--nj", type=int, default=1, help="number of processes (default: %(default)s)")
+    parser.add_argument(
+        "--nj", type=number_of_processes, default=1, help="number of processes (default: %(default)s)"
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: %(default)s)")
     args = parser.parse_args()
     from frontend.label_set import label_set, load_labelling  # late, so that --help is quick

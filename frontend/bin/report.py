@@ -1,9 +1,13 @@
-"""Make the table: RESULTS.md, results.json and curves.png from the scores of one or more experiments."""
+"""Make the table: RESULTS.md, results.json and curves.png from the scores of one or more experiments.
+
+The main rows are printed too; with --show, those of a report that is there already, and nothing is made.
+"""
 
 import argparse
 from pathlib import Path
 
-from frontend.errors import run
+from frontend.errors import UserError, run
+from frontend.terminal import summary
 
 
 def main() -> int | None:
@@ -12,31 +16,49 @@ def main() -> int | None:
         "--exp",
         type=Path,
         action="append",
-        required=True,
         help="directory with scores/ and stages.json; several stand in one table, the first names the run",
     )
-    parser.add_argument("--systems", type=Path, required=True, help="systems file; the rows keep its order")
-    parser.add_argument("--out", type=Path, required=True, help="directory for the report")
+    parser.add_argument("--systems", type=Path, help="systems file; the rows keep its order")
+    parser.add_argument("--out", type=Path, help="directory for the report")
     parser.add_argument(
         "--config",
         type=Path,
         action="append",
-        help="file to embed in the page, several times (default: all YAML files beside --systems)",
+        help="YAML or shell file to embed in the page, several times (default: all YAML beside --systems)",
     )
     parser.add_argument(
         "--quality",
         type=Path,
         action="append",
         default=[],
-        help="quality.json of pseudo-targets, several times",
+        help="quality.json of pseudo-targets, several times, of any of the experiments",
     )
     parser.add_argument("--quick", action="store_true", help="mark the page: its numbers mean nothing")
+    parser.add_argument(
+        "--show",
+        type=Path,
+        metavar="DIR",
+        help="print the table of the report in DIR; alone, without the others",
+    )
     args = parser.parse_args()
+    given = [name for name in ("exp", "systems", "out") if getattr(args, name)]
+    if args.show is not None and given:
+        raise UserError(f"--show prints a report that is there, --{given[0]} makes one: give one of them")
+    if args.show is None:
+        _make(args)
+    print(summary(args.show or args.out))
+
+
+def _make(args: argparse.Namespace) -> None:
+    for name in ("exp", "systems", "out"):
+        if not getattr(args, name):
+            raise UserError(
+                f"expected --{name}, found none: a report needs --exp, --systems and --out (--help)"
+            )
     from frontend.report import write_report  # late, so that --help is quick
 
     configs = args.config if args.config is not None else sorted(args.systems.parent.glob("*.yaml"))
-    results = write_report(args.exp, args.systems, args.out, configs, args.quality, args.quick)
-    print(f"{args.out / 'RESULTS.md'}: {len(results['rows'])} rows")
+    write_report(args.exp, args.systems, args.out, configs, args.quality, args.quick)
 
 
 if __name__ == "__main__":

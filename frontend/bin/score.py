@@ -9,6 +9,7 @@ from pathlib import Path
 
 from frontend.errors import UserError, run
 from frontend.over_separation import ACTIVE_DB
+from frontend.parallel import number_of_processes
 
 
 def main() -> int | None:
@@ -33,7 +34,9 @@ def main() -> int | None:
         default=ACTIVE_DB,
         help="an output is active above this level in dB relative to the mixture (default: %(default)s)",
     )
-    parser.add_argument("--nj", type=int, default=1, help="number of processes (default: %(default)s)")
+    parser.add_argument(
+        "--nj", type=number_of_processes, default=1, help="number of processes (default: %(default)s)"
+    )
     args = parser.parse_args()
     from frontend.score import Settings, score_systems  # late, so that --help is quick
 

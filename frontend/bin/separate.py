@@ -8,6 +8,7 @@ Samples are written as 16-bit integers where the input is 16-bit and no stream w
 import argparse
 
 from frontend.errors import UserError, run
+from frontend.packing import MAX_SECONDS
 
 
 def main() -> int | None:
@@ -21,13 +22,22 @@ def main() -> int | None:
     parser.add_argument("--resample", action="store_true", help="allow other sample rates than the model's")
     parser.add_argument("--mvdr", action="store_true", help="refine the streams by a beamformer")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: %(default)s)")
+    parser.add_argument(
+        "--max_seconds",
+        type=float,
+        default=MAX_SECONDS,
+        help="refuse longer recordings (default: %(default)g): each is separated as a whole, in about 4 MiB "
+        "of memory per second at 8 kHz",
+    )
     args = parser.parse_args()
+    if not args.max_seconds > 0:
+        raise UserError(f"--max_seconds: expected more than 0, found {args.max_seconds:g}")
     if bool(args.inputs) == (args.scp is not None):
         raise UserError("expected recordings either as files or as --scp wav.scp (see --help)")
     from frontend.separate_files import plan, separate_files  # late, so that --help is quick
 
-    jobs = plan(args.inputs, args.scp, args.model, args.out, args.resample, args.mvdr)
-    separate_files(jobs, args.model, args.resample, args.mvdr, args.device)
+    jobs = plan(args.inputs, args.scp, args.model, args.out, args.resample, args.mvdr, args.max_seconds)
+    separate_files(jobs, args.model, args.resample, args.mvdr, args.device, args.max_seconds)
 
 
 if __name__ == "__main__":

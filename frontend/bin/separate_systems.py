@@ -7,6 +7,7 @@ model, settings or data have changed is made again.
 import argparse
 
 from frontend.errors import run
+from frontend.parallel import number_of_processes
 
 
 def main() -> int | None:
@@ -18,7 +19,9 @@ def main() -> int | None:
     parser.add_argument("--data", required=True, help="mixture set to separate")
     parser.add_argument("--out", required=True, help="where the systems' directories go")
     parser.add_argument("--n_talkers", type=int, default=2, help="streams wanted (default: %(default)s)")
-    parser.add_argument("--nj", type=int, default=1, help="number of processes (default: %(default)s)")
+    parser.add_argument(
+        "--nj", type=number_of_processes, default=1, help="number of processes (default: %(default)s)"
+    )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--only", help="some of the systems, separated by commas")
     which.add_argument("--blind", action="store_true", help="only what needs no trained model")

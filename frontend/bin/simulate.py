@@ -8,7 +8,8 @@ levels or noise is rendered about ten times faster.
 import argparse
 
 from frontend.datadir import AUDIO_FORMATS
-from frontend.errors import UserError, run
+from frontend.errors import run
+from frontend.parallel import number_of_processes
 from frontend.simulate_set import simulate_set
 
 
@@ -22,7 +23,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--scenes", required=True, help="JSON lines made by frontend.bin.scenes")
     parser.add_argument("--speech", required=True, help="the speech set they were made from")
     parser.add_argument("--out", required=True, help="mixture set to write")
-    parser.add_argument("--nj", type=int, default=1, help="processes (default: %(default)s)")
+    parser.add_argument("--nj", type=number_of_processes, default=1, help="processes (default: %(default)s)")
     parser.add_argument("--audio_format", choices=AUDIO_FORMATS, default="wav", help="default: %(default)s")
     parser.add_argument("--rir_cache", help="directory of impulse responses (default: OUT/rirs)")
     parser.add_argument(
@@ -36,8 +37,6 @@ def _parser() -> argparse.ArgumentParser:
 def main() -> int | None:
     """Run the command."""
     args = _parser().parse_args()
-    if args.nj < 1:
-        raise UserError(f"--nj: expected at least 1, found {args.nj}")
     count = simulate_set(**vars(args))
     print(
         f"{args.out}: {count['total']} mixtures, {count['channels']} channels, {count['talkers']} talkers; "

@@ -9,7 +9,6 @@ on how far an item of the batch was padded.
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -18,6 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from frontend.errors import UserError, did_you_mean
+from frontend.precision import computes_in_bfloat16
 from frontend.separators.consistency import mixture_consistency
 from frontend.separators.door import ArraySeparator, all_channels, frame_mask, level_of
 from frontend.separators.norm import MaskedGroupNorm
@@ -209,14 +209,5 @@ class MaskNet(ArraySeparator):
     def _autocast(self, device_type: str) -> contextlib.AbstractContextManager:
         wanted = self.precision == "bfloat16"
         if self.precision == "auto":
-            wanted = self.training and _computes_in_bfloat16(device_type)
+            wanted = self.training and computes_in_bfloat16(device_type)
         return torch.autocast(device_type, dtype=torch.bfloat16) if wanted else contextlib.nullcontext()
-
-
-@functools.cache
-def _computes_in_bfloat16(device_type: str) -> bool:
-    if device_type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    # Where the instructions are missing, PyTorch emulates them, slower than float32.
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))

@@ -1,0 +1,93 @@
+"""What stage.py does with files: compare, record, move, tidy up. Only the standard library."""
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+# Compared by name and size: large, and written once by our own tools.
+_BULK = {".wav", ".flac", ".ark", ".npz", ".pth", ".png"}
+_HASH_AT_MOST = 64 << 20
+
+
+def fingerprint(path: Path, by_size: bool = False) -> str:
+    """Return a digest of a file or of everything below a directory ("" if absent)."""
+    if not path.exists():
+        return ""
+    digest = hashlib.sha256()
+    files = (
+        [path]
+        if path.is_file()
+        else sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+    )
+    for file in files:
+        digest.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode())
+        alone = path.is_file() and file.stat().st_size <= _HASH_AT_MOST
+        if not by_size and (alone or file.suffix not in _BULK):
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def sizes(paths: list[str]) -> dict[str, str]:
+    return {path: fingerprint(Path(path), by_size=True) for path in paths}
+
+
+def write(path: Path, content: dict) -> None:
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(json.dumps(content, indent=1) + "\n")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise OSError(errno.EINVAL, "not as stage.py wrote it; remove it", str(path)) from error
+
+
+def remove(path: str | Path) -> None:
+    if os.path.isdir(path):
+        shutil.rmtree(path)
+    else:
+        Path(path).unlink(missing_ok=True)
+
+
+def number(path: str) -> int:
+    """Return the file's number (0: none), which it keeps when it is renamed."""
+    return os.stat(path).st_ino if os.path.exists(path) else 0
+
+
+def exchange(a: str, b: str) -> None:
+    """Let two paths change places; either may be absent."""
+    aside = f"{b}.old"
+    remove(aside)
+    for source, target in ((a, aside), (b, a), (aside, b)):
+        if os.path.exists(source):
+            os.replace(source, target)
+
+
+def remove_left_over(outputs: list[str]) -> None:
+    """Remove the ``.NAME.PID.part`` (frontend/atomic.py) of processes that are no more."""
+    for path in map(Path, outputs):
+        for part in [*path.parent.glob(".*.part"), *path.rglob(".*.part")]:
+            pid = re.search(r"\.(\d+)\.part$", part.name)
+            if pid and not alive(int(pid[1])):
+                remove(part)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # somebody else's
+    return True

@@ -1,0 +1,101 @@
+"""Directories that are replaced whole, whatever happens meanwhile."""
+
+import multiprocessing
+import os
+import signal
+
+import pytest
+
+from frontend import atomic
+
+
+def make(path, text):
+    with atomic.directory(path) as part:
+        (part / "a").write_text(text)
+        (part / text).touch()
+
+
+def content(path):
+    return sorted(p.name for p in path.iterdir())
+
+
+def killed_at(call, n, path):
+    """Replace ``path`` in a process that dies at its n-th ``os.CALL``; return its exit code."""
+
+    def target():
+        real, calls = getattr(os, call), []
+
+        def dies(*arguments, **options):
+            calls.append(arguments)
+            if len(calls) == n:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*arguments, **options)
+
+        setattr(os, call, dies)
+        make(path, "new")
+
+    child = multiprocessing.get_context("fork").Process(target=target)
+    child.start()
+    child.join()
+    return child.exitcode
+
+
+def test_a_new_directory_replaces_the_old_and_leaves_nothing_beside_it(tmp_path):
+    for text in ("old", "new"):
+        make(tmp_path / "deep" / "set", text)
+        assert content(tmp_path / "deep" / "set") == ["a", text]
+    assert content(tmp_path / "deep") == ["set"]
+
+
+@pytest.mark.parametrize(
+    ("call", "n", "left"),
+    [("rename", 1, "old"), ("rename", 2, None), ("unlink", 1, "new"), ("rmdir", 1, "new")],
+)
+def test_a_kill_leaves_the_old_or_the_new_whole(tmp_path, call, n, left):
+    make(tmp_path / "set", "old")
+    assert killed_at(call, n, tmp_path / "set") == -signal.SIGKILL
+    if left:
+        assert content(tmp_path / "set") == ["a", left]
+    else:  # between the two renames both are there
+        whole = {p.suffix: content(p) for p in tmp_path.iterdir()}
+        assert whole == {".old": ["a", "old"], ".part": ["a", "new"]}
+    make(tmp_path / "set", "newer")
+    assert content(tmp_path / "set") == ["a", "newer"]
+
+
+def test_an_error_or_interrupt_leaves_the_old(tmp_path, monkeypatch):
+    make(tmp_path / "set", "old")
+    with pytest.raises(KeyboardInterrupt), atomic.directory(tmp_path / "set"):
+        raise KeyboardInterrupt
+    assert content(tmp_path / "set") == ["a", "old"]
+    real, calls = os.rename, []
+
+    def fails(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise OSError("no")
+        real(*arguments)
+
+    monkeypatch.setattr(os, "rename", fails)
+    with pytest.raises(OSError, match="no"):
+        make(tmp_path / "set", "new")
+    assert content(tmp_path / "set") == ["a", "old"] and content(tmp_path) == ["set"]
+
+
+def test_a_dead_process_of_the_same_number_does_not_cost_the_old(tmp_path):
+    make(tmp_path / f".set.{os.getpid()}.old", "old")
+    with pytest.raises(KeyboardInterrupt), atomic.directory(tmp_path / "set"):
+        raise KeyboardInterrupt
+    assert content(tmp_path / "set") == ["a", "old"]
+
+
+def test_links_are_followed_and_files_kept(tmp_path):
+    make(tmp_path / "disk" / "set", "old")
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "set")
+    make(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink() and content(tmp_path / "disk" / "set") == ["a", "new"]
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(NotADirectoryError):
+        make(tmp_path / "file", "new")
+    assert (tmp_path / "file").read_text() == "mine"
+    assert content(tmp_path) == ["disk", "file", "link"]

@@ -1,0 +1,142 @@
+"""Setting up: which environment is taken, what a failure says. With a script in place of Python and uv."""
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def _repository(place: Path, python: str) -> Path:
+    """A repository with nothing but the set-up, whose .venv has the given script for a python."""
+    (place / "local").mkdir(parents=True)
+    for name in ("install.sh", "check_install.py", "overrides.txt"):
+        shutil.copy(ROOT / "local" / name, place / "local")
+    shutil.copy(ROOT / "setup.cfg", place)
+    program = place / ".venv/bin/python"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/usr/bin/env bash\n" + textwrap.dedent(python))
+    program.chmod(0o755)
+    return place / "local/install.sh"
+
+
+def _environment(**more: str) -> dict[str, str]:
+    own = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "CONDA_PREFIX", "UV_FIND_LINKS")}
+    return {**own, "PYTHON": sys.executable, **more}
+
+
+def _install(script: Path, *options: str, **more: str) -> subprocess.CompletedProcess:
+    return subprocess.run([script, *options], capture_output=True, text=True, env=_environment(**more))
+
+
+# Says what uv says of $SAID; nothing is ever complete until uv succeeded.
+FAILING = """\
+    case "$*" in
+      *check_install.py*) [ -e "$(dirname "$0")/installed" ] ;;
+      *"uv pip install"*) echo "$*" "$UV_FIND_LINKS" >> "$(dirname "$0")/calls"
+        [ -z "$SAID" ] || case "$*" in *--torch-backend*) echo "$SAID"; exit 1 ;; esac
+        touch "$(dirname "$0")/installed" ;;
+    esac
+    """
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("pesq/cypesq.c:33: fatal error: Python.h: No such file or directory", "apt-get install python3-dev"),
+        ("error: command 'x86_64-linux-gnu-g++' failed: No such file or directory", "apt-get install g++"),
+        ("error: [Errno 2] No such file or directory: 'cc'", "apt-get install g++"),
+        ("Failed to fetch: `https://pypi.org/simple/espnet/`", "check the network"),
+        ("No solution found when resolving dependencies", "uv could not install"),
+    ],
+)
+def test_a_failed_installation_says_what_to_do(tmp_path, said, message):
+    script = _repository(tmp_path, FAILING)
+    done = _install(script, SAID=said, PIP_FIND_LINKS=str(tmp_path))
+    assert done.returncode == 2 and done.stdout == ""
+    assert said in done.stderr and message in done.stderr.splitlines()[-1]
+    assert len((tmp_path / ".venv/bin/calls").read_text().splitlines()) == 1
+
+
+def test_torch_from_pypi_only_if_its_index_cannot_be_reached(tmp_path):
+    said = "cause: Failed to fetch: https://download.pytorch.org/whl/cpu/torch/"
+    done = _install(_repository(tmp_path, FAILING), SAID=said, PIP_FIND_LINKS=f"{tmp_path}/a  {tmp_path}/b")
+    assert done.returncode == 0 and "PyTorch's index cannot be reached" in done.stderr
+    calls = (tmp_path / ".venv/bin/calls").read_text().splitlines()
+    assert ["--torch-backend" in call for call in calls] == [True, False]
+    assert all(call.endswith(f" {tmp_path}/a,{tmp_path}/b") for call in calls)
+
+
+def test_a_second_set_up_is_not_entered_whatever_the_extras(tmp_path):
+    script = _repository(tmp_path, FAILING)
+    for number, extras in enumerate(("mini", "mini,test,lint", "mini")):
+        done = _install(script, "--extras", extras, SAID="")
+        assert done.returncode == 0 and done.stdout.strip() == str(tmp_path / ".venv/bin")
+        assert ("setting up" in done.stderr) == (number == 0)
+    (tmp_path / "setup.cfg").write_text((tmp_path / "setup.cfg").read_text() + "\n# changed\n")
+    assert "setting up" in _install(script, SAID="").stderr
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_an_active_environment_is_used_if_complete(tmp_path, complete):
+    script = _repository(tmp_path, FAILING)
+    python = tmp_path / "env/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f"#!/bin/sh\nexit {int(not complete)}\n")
+    python.chmod(0o755)
+    done = _install(script, VIRTUAL_ENV=str(tmp_path / "env"), SAID="")
+    assert done.returncode == 0
+    assert done.stdout.strip() == str(tmp_path / ("env/bin" if complete else ".venv/bin"))
+
+
+def test_two_set_ups_take_turns(tmp_path):
+    script = _repository(tmp_path, FAILING)
+    with open(tmp_path / ".venv.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        waiting = subprocess.Popen(
+            [script],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=_environment(SAID=""),
+        )
+        assert "waiting for it" in waiting.stderr.readline()
+        assert not (tmp_path / ".venv/bin/calls").exists()
+    assert "setting up" in waiting.communicate()[1] and waiting.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["mini"], "unknown argument 'mini'"),
+        (["--extra", "mini"], "unknown argument '--extra'"),
+        (["--extras"], "--extras needs a value"),
+        (["--extras", "mini,tests"], "unknown extra 'tests'; setup.cfg has mini, test, lint"),
+    ],
+)
+def test_install_misuse(tmp_path, options, message):
+    done = _install(_repository(tmp_path, "exit 1\n"), *options)
+    assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_install_help(tmp_path):
+    done = _install(_repository(tmp_path, "exit 1\n"), "--help")
+    assert done.returncode == 0 and "--extras mini,test,lint" in done.stdout and "set -e" not in done.stdout
+
+
+def test_another_package_called_frontend_is_not_ours(tmp_path):
+    def check(package: Path) -> str:
+        environment = {**os.environ, "PYTHONPATH": str(package)}
+        command = [sys.executable, ROOT / "local/check_install.py", ROOT, ""]
+        return subprocess.run(command, capture_output=True, text=True, env=environment).stdout
+
+    (tmp_path / "frontend").mkdir()
+    (tmp_path / "frontend/__init__.py").write_text("")
+    assert f"expected the package frontend of {ROOT}" in check(tmp_path)
+    assert "the package frontend" not in check(ROOT)

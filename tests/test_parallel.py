@@ -1,0 +1,120 @@
+"""Work in processes: order, kills, interrupts, mistakes."""
+
+import contextlib
+import functools
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from frontend.errors import UserError
+from frontend.parallel import forked, number_of_processes, parallel_map
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def work(item, place=None):
+    """Square a number; what the others do, they are named after."""
+    if item == "bad":
+        raise UserError("bad item")
+    if item == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if item == "pid":
+        return os.getpid(), os.environ["OMP_NUM_THREADS"]
+    if place:
+        (place / str(item)).touch()
+        time.sleep(0.05)
+    return item**2
+
+
+@pytest.mark.parametrize("nj", [1, 2, 3])
+def test_results_come_in_order(nj):
+    assert list(parallel_map(work, range(100), nj, "test")) == [k**2 for k in range(100)]
+
+
+def test_processes_are_others_and_single_threaded(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    found = set(parallel_map(work, ["pid"] * 40, 2, "test"))
+    assert os.getpid() not in {pid for pid, _ in found} and {threads for _, threads in found} == {"1"}
+    assert os.environ["OMP_NUM_THREADS"] == "7" and not multiprocessing.active_children()
+
+
+def test_the_first_mistake_and_a_killed_process_end_it():
+    results = parallel_map(work, [1, 2, "bad", "killed"], 2, "test")
+    assert [next(results), next(results)] == [1, 4]
+    with pytest.raises(UserError, match="bad item|a process was killed"):
+        next(results)
+    with pytest.raises(UserError, match="^scores: a process was killed; out of memory"):
+        list(parallel_map(work, [1, "killed", *range(50)], 2, "scores"))
+    assert not multiprocessing.active_children()
+
+
+def test_who_wants_no_more_waits_for_no_more(tmp_path):
+    with contextlib.closing(
+        parallel_map(functools.partial(work, place=tmp_path), range(500), 2, "test")
+    ) as rows:
+        assert next(rows) == 0
+    assert not multiprocessing.active_children()
+    assert len(list(tmp_path.iterdir())) < 16, "what had been given out was done to the end"
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_an_interrupt_is_one_line(tmp_path, started):
+    """Ctrl-C goes to all processes of the terminal: while they import, and while they work."""
+    code = f"""
+import functools, sys, pathlib
+sys.path[:0] = {[str(ROOT), str(ROOT / "tests")]!r}
+import test_parallel
+from frontend.errors import run
+from frontend.parallel import parallel_map
+work = functools.partial(test_parallel.work, place=pathlib.Path({str(tmp_path)!r}))
+print("ready", flush=True)
+run(lambda: list(parallel_map(work, range(10000), 2, "test")) and None)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout.readline() == "ready\n"
+    deadline = time.monotonic() + 60
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while time.monotonic() < deadline and (
+        not any(tmp_path.iterdir()) if started else len(children.read_text().split()) < 3
+    ):
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and err.count("\n") == 1 and "interrupted" in err, err
+
+
+@pytest.mark.parametrize("text", ["0", "-2", "two", "1.5", ""])
+def test_number_of_processes(text):
+    assert number_of_processes("3") == 3
+    with pytest.raises(UserError, match=f"--nj: expected at least 1, found {text}"):
+        number_of_processes(text)
+
+
+def test_forked_processes_answer_in_order_and_fail_aloud():
+    def work(item, tick):
+        tick()
+        if item == "bad":
+            raise UserError("bad item")
+        if item == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return item, os.getpid()
+
+    answers = forked(work, list("abc"), 2, "test", 3)
+    assert [item for item, _ in answers] == list("abc")
+    assert len({pid for _, pid in answers} | {os.getpid()}) == 4
+    with pytest.raises(UserError, match="bad item"):
+        forked(work, ["a", "bad"], 1, "test", 2)
+    with pytest.raises(UserError, match="killed .*-9"):
+        forked(work, ["killed", "a"], 2, "test", 2)

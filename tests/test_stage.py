@@ -1,0 +1,230 @@
+"""Bookkeeping of the stages: what is complete, stale, cut off, put back."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Toy:
+    """One stage: reads conf, writes the directory model and the file page."""
+
+    def __init__(self, place: Path):
+        self.place, self.flags = place, []
+        self.conf("a")
+
+    def conf(self, text: str) -> None:
+        (self.place / "conf").write_text(text)
+
+    def call(self, *arguments: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, ROOT / "local/stage.py", *arguments, "--exp", "exp"]
+        return subprocess.run(command, cwd=self.place, capture_output=True, text=True)
+
+    def begin(self, *more: str) -> subprocess.CompletedProcess:
+        return self.call("begin", "s", "--in", "conf", "--out", "model", *more)
+
+    def make(self, text: str) -> None:
+        (self.place / "model").mkdir(exist_ok=True)
+        (self.place / "model/weights").write_text(text)
+
+    def run(self, text: str, *more: str) -> None:
+        assert self.begin(*more).returncode == 0
+        self.make(text)
+        assert self.call("end", "s").returncode == 0
+
+    def model(self, suffix: str = "") -> str | None:
+        file = self.place / f"model{suffix}/weights"
+        return file.read_text() if file.exists() else None
+
+    def facts(self) -> dict:
+        return json.loads((self.place / "exp/stages.json").read_text())
+
+    def record(self, state: str, **change) -> dict:
+        file = self.place / f"exp/stages/s.{state}.json"
+        content = {**json.loads(file.read_text()), **change}
+        file.write_text(json.dumps(content))
+        return content
+
+
+@pytest.fixture
+def toy(tmp_path):
+    return Toy(tmp_path)
+
+
+def test_complete_is_skipped_and_touching_is_no_change(toy):
+    toy.run("of a")
+    os.utime(toy.place / "conf", (1, 1))
+    assert toy.begin().returncode == 10
+    assert toy.model() == "of a"
+
+
+def test_stale_output_is_moved_aside_and_a_typo_undone_costs_nothing(toy):
+    toy.run("of a")
+    toy.conf("typo")
+    begun = toy.begin()
+    assert begun.returncode == 0 and "conf changed" in begun.stdout and "moved to *.old" in begun.stdout
+    assert toy.model() is None and toy.model(".old") == "of a"
+    toy.make("half of typo")
+    toy.conf("a")
+    begun = toy.begin()
+    assert begun.returncode == 10 and "back in place" in begun.stdout
+    assert toy.model() == "of a" and toy.model(".old") == "half of typo"
+    assert toy.begin().returncode == 10
+    # The unfinished output is gone on with as well, should its inputs return.
+    toy.conf("typo")
+    begun = toy.begin()
+    assert begun.returncode == 0 and toy.model() == "half of typo" and toy.model(".old") == "of a"
+
+
+def test_two_complete_outputs_change_places(toy):
+    toy.run("of a")
+    toy.record("done", seconds=50.0)
+    toy.conf("b")
+    toy.run("of b")
+    for conf, other in ("ab", "ba", "ab"):
+        toy.conf(conf)
+        assert toy.begin().returncode == 10
+        assert (toy.model(), toy.model(".old")) == (f"of {conf}", f"of {other}")
+    assert toy.facts()["stages"]["s"] == 50.0
+
+
+def test_killed_in_the_middle_of_changing_places(toy):
+    """Files of the same size, as two trainings of one network leave: only half of them is back in place."""
+    more, second = ("--out", "model", "second"), toy.place / "second"
+    for conf in "ab":
+        toy.conf(conf)
+        assert toy.begin(*more).returncode == 0
+        toy.make(f"of {conf}")
+        second.write_text(f"of {conf}")
+        toy.call("end", "s")
+    for source, target in (("model", "x"), ("model.old", "model"), ("x", "model.old")):
+        os.rename(toy.place / source, toy.place / target)
+    toy.conf("a")
+    assert toy.begin(*more).returncode == 10
+    assert (toy.model(), second.read_text()) == ("of a", "of a")
+    assert toy.model(".old") == (toy.place / "second.old").read_text() == "of b"
+
+
+def test_damaged_old_output_is_not_put_back(toy):
+    toy.run("of a")
+    toy.conf("b")
+    toy.run("of b")
+    (toy.place / "model.old/weights").write_text("of a, but longer")
+    toy.conf("a")
+    assert toy.begin().returncode == 0
+    assert toy.model() is None and toy.model(".old") == "of b"
+
+
+def test_an_unfinished_output_never_replaces_a_complete_old_one(toy):
+    toy.run("of a")
+    for conf in ("typo", "another"):
+        toy.conf(conf)
+        assert toy.begin().returncode == 0
+        toy.make("half")
+    assert toy.model(".old") == "of a"
+    toy.conf("a")
+    assert toy.begin().returncode == 10 and toy.model() == "of a"
+
+
+def test_killed_while_moving_aside_nothing_is_lost(toy):
+    """Killed after the move and before the new start was recorded."""
+    toy.run("of a")
+    toy.conf("b")
+    toy.begin()
+    os.rename(toy.place / "exp/stages/s.started.json", toy.place / "gone")
+    shutil.copy(toy.place / "exp/stages/s.old.json", toy.place / "exp/stages/s.done.json")
+    assert toy.begin().returncode == 0 and toy.model(".old") == "of a"
+    toy.conf("a")
+    assert toy.begin().returncode == 10 and toy.model() == "of a"
+
+
+def test_cut_off_goes_on_and_counts_both_attempts(toy):
+    toy.begin()
+    toy.make("half")
+    now = toy.record("started")["time"]
+    toy.record("started", time=now - 1000)
+    os.utime(toy.place / "model/weights", (now - 900, now - 900))
+    os.utime(toy.place / "model", (now - 950, now - 950))
+    begun = toy.begin()
+    assert begun.returncode == 0 and "was cut off; going on" in begun.stdout and toy.model() == "half"
+    toy.record("started", time=toy.record("started")["time"] - 10)
+    toy.call("end", "s")
+    assert toy.facts()["stages"]["s"] == pytest.approx(110, abs=3)
+    assert toy.facts()["attempts"]["s"] == 2
+    toy.conf("b")  # from the start: counted anew
+    toy.run("of b")
+    assert toy.facts()["stages"]["s"] < 5 and toy.facts()["attempts"]["s"] == 1
+
+
+def test_mending_a_complete_stage_does_not_shorten_it(toy):
+    toy.run("of a")
+    toy.record("done", seconds=70.0)
+    (toy.place / "model/weights").write_text("damaged")
+    begun = toy.begin()
+    assert begun.returncode == 0 and "changed or removed" in begun.stdout
+    toy.call("end", "s")
+    assert toy.facts()["stages"]["s"] == 70.0
+
+
+def test_left_over_parts_of_the_dead_go_and_of_the_living_stay(toy):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    toy.begin()
+    toy.make("half")
+    parts = {}
+    for pid in (dead.pid, os.getpid()):
+        parts[pid] = [toy.place / f".model.{pid}.part", toy.place / f"model/.x.wav.{pid}.part"]
+        parts[pid][0].mkdir()
+        parts[pid][1].write_text("")
+    toy.begin()
+    assert not any(p.exists() for p in parts[dead.pid])
+    assert all(p.exists() for p in parts[os.getpid()])
+
+
+def test_keep_leaves_stale_output_in_place(toy):
+    toy.run("of a", "--keep")
+    toy.conf("b")
+    begun = toy.begin("--keep")
+    assert begun.returncode == 0 and "conf changed" in begun.stdout
+    assert toy.model() == "of a" and toy.model(".old") is None
+
+
+def test_overwritten_output_is_checked_but_never_moved(toy):
+    page = toy.place / "page"
+    page.write_text("of a")
+    toy.run("of a", "--overwrite", "page")
+    assert toy.begin("--overwrite", "page").returncode == 10
+    toy.conf("b")
+    toy.run("of b", "--overwrite", "page")
+    assert page.read_text() == "of a" and not (toy.place / "page.old").exists()
+    toy.conf("a")  # the model of a cannot be put back beside the page of b
+    assert toy.begin("--overwrite", "page").returncode == 0
+    toy.call("end", "s")
+    page.unlink()
+    assert toy.begin("--overwrite", "page").returncode == 0
+
+
+def test_setup_keeps_the_longest(toy):
+    toy.call("note", "--param", "setup=40", "command=x")
+    toy.call("note", "--param", "setup=1", "command=y")
+    assert toy.facts() == {"command": "y", "stages": {"setup": 40.0}, "attempts": {}}
+
+
+def test_bookkeeping_errors_are_one_line(toy):
+    def expect(done, message):
+        assert done.returncode == 2 and message in done.stderr
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+
+    expect(toy.call("begin", "s", "--in", "nothing"), "run the stages before this one first")
+    toy.run("of a")
+    (toy.place / "exp/stages/s.done.json").write_text("{")
+    expect(toy.begin(), "s.done.json: not as stage.py wrote it; remove it")
+    shutil.rmtree(toy.place / "exp")
+    (toy.place / "exp").write_text("a file")
+    expect(toy.begin(), "exp")
