@@ -188,6 +188,7 @@ if stage report "tables and learning curves" --in $(printf '%s/scores ' $tested)
   python3 -m frontend.bin.report --systems conf/systems.yaml --out "$results" $([ "$size" = full ] || echo --quick) \
     $(printf -- '--exp %s ' $tested) $(printf -- '--config %s ' conf/*.yaml "conf/size_$size.sh") \
     $(for one in data/"$base"{,_[0-9]*ch}/train_{pseudo,distill}/quality.json; do [ ! -f "$one" ] || echo --quality "$one"; done)
+elif [ "$last_stage" -ge "$stage_at" ]; then # complete: show what there is
+  python3 -m frontend.bin.report --show "$results"
 fi
 end_stage
-[ "$last_stage" -lt "$(stage_number report)" ] || python3 -m frontend.bin.report --show "$results"

@@ -172,7 +172,7 @@ def _check_data(args: argparse.Namespace, where: str) -> None:
 def _check_headers(
     args: argparse.Namespace, where: str, path: str, name: str, entries: dict[str, str]
 ) -> None:
-    """Check channels, rate and readability of all recordings of a table (0.1 ms each)."""
+    """Check channels, rate and readability of all recordings of a table (0.05 ms each)."""
     fs = args.preprocessor_conf["fs"]
     n_mics = args.separator_conf.get("n_mics", 1) if name == "speech_mix" else 1
     for utterance, entry in progress(entries.items(), len(entries), f"check {path}"):
