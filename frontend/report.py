@@ -70,6 +70,7 @@ def collect(
         "quick": quick,
         "command": runs[0]["command"],
         **provenance(),
+        **_commits(runs[0]),
         "seed": seed,
         "stages": {
             (stage if run is runs[0] else f"{path.name}/{stage}"): seconds
@@ -162,6 +163,18 @@ def _run_facts(path: Path) -> dict:
                 f"{path / 'stages.json'}: expected '{key}', found {', '.join(facts) or 'nothing'}"
             )
     return {**facts, "seed": int(facts["seed"])}
+
+
+def _commits(run: dict) -> dict[str, str]:
+    """Return the commit that the stages ran at, not the one that makes the page; several with their stages."""
+    stages: dict[str, list[str]] = {}
+    for stage, commit in run.get("commits", {}).items():
+        stages.setdefault(commit, []).append(stage)
+    if not any(stages):
+        return {}
+    if len(stages) == 1:
+        return {"commit": next(iter(stages))}
+    return {"commit": ", ".join(f"{commit} ({' '.join(names)})" for commit, names in stages.items())}
 
 
 def _share(system: System, run: dict, path: Path) -> float | None:

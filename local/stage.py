@@ -27,7 +27,7 @@ import sys
 import time
 from pathlib import Path
 
-from stage_files import exchange, fingerprint, number, read, remove, remove_left_over, sizes, write
+from stage_files import commit, exchange, fingerprint, number, read, remove, remove_left_over, sizes, write
 
 RUN, SKIP = 0, 10
 
@@ -67,15 +67,19 @@ class Stage:
         if not record:
             raise FileNotFoundError(errno.ENOENT, "missing: the stage was not begun", str(self.started))
         spent = max(record["least"], record["spent"] + time.time() - record["time"])
-        record |= {"seconds": round(spent, 1), "outputs": sizes(record["outputs"])}
+        record |= {"seconds": round(spent, 1), "outputs": sizes(record["outputs"]), "commit": commit()}
         write(self.started, record)
         os.replace(self.started, self.done)
         return self.tell(record)
 
     def tell(self, record: dict) -> int:
-        """Put into stages.json how long the complete output took, and in how many attempts."""
-        attempts = {self.name: record.get("attempts", 1)}
-        return note(self.folder, stages={self.name: record["seconds"]}, attempts=attempts)
+        """Put into stages.json how long the complete output took, in how many attempts, at which commit."""
+        facts = {
+            "stages": record["seconds"],
+            "attempts": record.get("attempts", 1),
+            "commits": record["commit"],
+        }
+        return note(self.folder, **{key: {self.name: fact} for key, fact in facts.items()})
 
     def close_attempt(self, outputs: list[str]) -> None:
         """Count the seconds of a cut-off attempt, as far as known: until it last wrote something."""
@@ -175,15 +179,16 @@ def check_inputs(paths: list[str]) -> dict[str, str]:
     return found
 
 
-def note(folder: Path, stages: dict | None = None, attempts: dict | None = None, **facts: str) -> int:
-    """Add facts of the run, or the seconds of a stage and in how many runs, to stages.json."""
+def note(folder: Path, **facts: str | dict) -> int:
+    """Add facts of the run to stages.json; a fact that is a table adds to the one there."""
     path = folder.parent / "stages.json"
     known = read(path)
     if "setup" in facts:  # an environment that was there already took no time: keep the longest
-        stages = {"setup": max(float(facts.pop("setup")), known.get("stages", {}).get("setup", 0.0))}
-    for key, more in (("stages", stages), ("attempts", attempts)):
-        facts[key] = {**known.get(key, {}), **(more or {})}
-    write(path, {**known, **facts})
+        before = known.get("stages", {}).get("setup", 0.0)
+        facts["stages"] = {"setup": max(float(facts.pop("setup")), before)}
+    for key, more in facts.items():
+        known[key] = {**known.get(key, {}), **more} if isinstance(more, dict) else more
+    write(path, known)
     return 0
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 # Compared by name and size: large, and written once by our own tools.
@@ -91,3 +92,17 @@ def alive(pid: int) -> bool:
     except PermissionError:
         pass  # somebody else's
     return True
+
+
+def commit() -> str:
+    """Return the commit of the checkout, marked if files were changed since; "" outside one."""
+    here = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        found = subprocess.run([*here, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        # Results are written while they are made; they do not make the code another one.
+        code = [":(top)*.py", ":(top)*.sh", ":(top)*.yaml"]
+        status = [*here, "status", "--porcelain", "--untracked-files=no", "--", *code]
+        dirty = subprocess.run(status, capture_output=True, text=True, check=True).stdout
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return ""
+    return found.stdout.strip() + ("+changes" if dirty else "")

@@ -14,6 +14,7 @@ from frontend.bin import report as command
 from frontend.errors import run
 from frontend.markdown import number
 from frontend.page import render
+from frontend.report import _commits
 
 KEYS = "system channels si_snr si_snri si_snri_ci sdr stoi pesq over_separation cpwer cpwer_ci rtf n".split()
 GAINS = {
@@ -444,3 +445,11 @@ def test_show_or_make(recipe, monkeypatch, capsys, options, message):
 
 def test_numbers_are_written_one_way():
     assert [number(v) for v in (-0.04, 0.05, None, 12.34)] == ["0.0", "0.1", "—", "12.3"]
+
+
+def test_the_commit_is_the_one_of_the_stages():
+    assert _commits({}) == {}
+    assert _commits({"commits": {"data": "", "teacher": ""}}) == {}
+    assert _commits({"commits": {"data": "abc", "teacher": "abc"}}) == {"commit": "abc"}
+    mixed = {"commits": {"data": "abc", "teacher": "def+changes", "score": "abc"}}
+    assert _commits(mixed) == {"commit": "abc (data score), def+changes (teacher)"}

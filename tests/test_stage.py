@@ -213,7 +213,7 @@ def test_overwritten_output_is_checked_but_never_moved(toy):
 def test_setup_keeps_the_longest(toy):
     toy.call("note", "--param", "setup=40", "command=x")
     toy.call("note", "--param", "setup=1", "command=y")
-    assert toy.facts() == {"command": "y", "stages": {"setup": 40.0}, "attempts": {}}
+    assert toy.facts() == {"command": "y", "stages": {"setup": 40.0}}
 
 
 def test_bookkeeping_errors_are_one_line(toy):
@@ -228,3 +228,13 @@ def test_bookkeeping_errors_are_one_line(toy):
     shutil.rmtree(toy.place / "exp")
     (toy.place / "exp").write_text("a file")
     expect(toy.begin(), "exp")
+
+
+def test_every_stage_tells_its_commit(toy):
+    """The page names the code that measured, not the one that made the page."""
+    toy.run("one")
+    head = subprocess.run(
+        ["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True
+    ).stdout.strip()
+    assert toy.facts()["commits"]["s"].removesuffix("+changes") == head
+    assert toy.facts()["attempts"] == {"s": 1}
