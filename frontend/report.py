@@ -166,7 +166,7 @@ def _run_facts(path: Path) -> dict:
 
 
 def _commits(run: dict) -> dict[str, str]:
-    """Return the commit that the stages ran at, not the one that makes the page; several with their stages."""
+    """Return the commit that the stages ran at, not the page's own; several with their stages."""
     stages: dict[str, list[str]] = {}
     for stage, commit in run.get("commits", {}).items():
         stages.setdefault(commit, []).append(stage)
