@@ -96,5 +96,6 @@ end_stage() {
 lock() { # DIRECTORY
   command -v flock >/dev/null || return 0
   exec 9>"$1/.lock"
-  flock -n 9 || die "$1 is in use by another run (or by what a killed run left working); wait for it or stop it first"
+  # What was killed just now may need a moment to end.
+  flock -w 10 9 || die "$1 is in use by another run (or by what a killed run left working); wait for it or stop it first"
 }

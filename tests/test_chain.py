@@ -1,5 +1,6 @@
 """The recipe end to end through run.sh, on a tiny set: undisturbed, killed, repeated, misused."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -107,16 +108,19 @@ def _kill_when(recipe: Path, stage: str, sign) -> None:
         _command(recipe, "--stop_stage", stage),
         start_new_session=True,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=(recipe / "stderr").open("w"),
     )
     try:
         deadline = time.monotonic() + 600
         while not sign():
-            assert process.poll() is None, f"{stage} ended before it could be killed"
+            assert process.poll() is None, (
+                f"{stage} ended too soon: {(recipe / 'stderr').read_text()[-2000:]}"
+            )
             assert time.monotonic() < deadline
             time.sleep(0.002)
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
