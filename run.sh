@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# From nothing to the table: speech, rooms, mixtures, MixIT teacher, pseudo-targets,
-# PIT student, fine-tuning, distillation, baselines, separation, scores, report.
+# From nothing to the table: speech, rooms, mixtures, MixIT teacher, pseudo-targets, PIT student,
+# fine-tuning, distillation, baselines, recogniser, separation, scores, decoding, word errors, report.
 #
 #   ./run.sh                                   the embedded default, egs/mini
 #   ./run.sh --quick                           the same stages on less; its numbers mean nothing
@@ -28,6 +28,10 @@ stop_stage=report     # last stage, name or number
 nj=$(nproc)           # processes (data, separation, scores) or threads (training) at once
 ngpu=0                # GPUs for training
 audio_format=wav      # of the simulated audio: wav, flac or flac.ark
+asr_exp=              # a trained ESPnet recogniser, a directory, instead of stage asr
+asr_model=            # one of espnet_model_zoo, by its tag (or a packed zip), instead of stage asr
+asr_train_on=speech   # separated: a second recogniser, trained on the student's streams, has a column too
+joint=false           # true: separator and recogniser are also fine-tuned together, a row of its own
 # internal
 recipe_dir=           # set by the recipes' own run.sh
 # end of options
@@ -51,14 +55,27 @@ last_stage=$(stage_number "$stop_stage")
 [[ $nj =~ ^[1-9][0-9]*$ ]] || die "--nj $nj: expected a number of processes"
 [[ $seed =~ ^[0-9]+$ ]] || die "--seed $seed: expected a number"
 [[ $audio_format =~ ^(wav|flac|flac\.ark)$ ]] || die "--audio_format $audio_format: expected wav, flac or flac.ark"
+[[ $asr_train_on =~ ^(speech|separated)$ ]] || die "--asr_train_on $asr_train_on: expected speech or separated"
+[[ $joint =~ ^(true|false)$ ]] || die "--joint $joint: expected true or false"
+[ -z "$asr_exp" ] || [ -z "$asr_model" ] || die "--asr_exp and --asr_model: give one of them"
+if [ "$joint$asr_train_on" != falsespeech ] && [ -n "$asr_exp$asr_model" ]; then
+  die "--joint true and --asr_train_on separated start from the recogniser of stage asr: leave --asr_exp and --asr_model out"
+fi
 command="./run.sh$([ "$recipe" = egs/mini ] || echo " --recipe $recipe")"
 [ "$corpus" = espeak ] || command+=" --corpus $corpus${corpus_dir:+ --corpus_dir $corpus_dir}"
 command+="${channels:+ --channels $channels}$([ "$size" = full ] || echo " --size $size")"
 command+=$([ "$seed" = 0 ] || echo " --seed $seed")
+command+="${asr_exp:+ --asr_exp $asr_exp}${asr_model:+ --asr_model $asr_model}"
+command+="$([ "$asr_train_on" = speech ] || echo " --asr_train_on $asr_train_on")$([ "$joint" = false ] || echo " --joint $joint")"
 if [ -n "$corpus_dir" ]; then
   [ -d "$corpus_dir" ] || die "--corpus_dir $corpus_dir: no such directory; expected the folder of the corpus"
   corpus_dir=$(cd "$corpus_dir" && pwd)
 fi
+if [ -n "$asr_exp" ]; then
+  [ -d "$asr_exp" ] || die "--asr_exp $asr_exp: no such directory; expected the output directory of an ESPnet recogniser's training"
+  asr_exp=$(cd "$asr_exp" && pwd)
+fi
+[ ! -f "$asr_model" ] || asr_model=$(realpath "$asr_model")
 cd "$recipe_dir"
 
 # Where everything lies: speech is shared by all microphone counts.
@@ -91,6 +108,22 @@ label() { # MODEL NAME CONFIG: the model's streams of the unlabelled sets become
     python3 -m frontend.bin.pseudo_targets --config "conf/$3.yaml" --model "$exp/$1" --data "$data/${set}_unlabelled" \
       --reference "$data/$set" --out "$data/${set}_$2" --nj "$nj"
   done
+}
+train_asr() { # NAME TRAINING-SET VALIDATION-SET [ESPnet options]
+  local output=$exp/$1 train_set=$data/$2 valid_set=$data/$3
+  shift 3
+  python3 -m frontend.bin.asr_train --config conf/asr.yaml --train_set "$train_set" --valid_set "$valid_set" \
+    --output_dir "$output" --seed "$seed" --ngpu "$ngpu" --num_threads "$nj" $asr_options "$@"
+}
+recognise() { # OUTPUT RECOGNISER SET [options]: a set's streams, its true images and its dry speech
+  local output=$1 recogniser=$2 set=$3
+  shift 3
+  python3 -m frontend.bin.decode $recogniser --config conf/decode.yaml --systems "$systems" --exp "$exp" --data "$data/$set" \
+    --separated "$exp/separated/$set" --speech "$speech/$set" --out "$output" --nj "$nj" --ngpu "$((ngpu > 0))" $decode_options "$@"
+}
+there() { # those of the PATHS that are there
+  local path
+  for path in "$@"; do [ ! -e "$path" ] || echo "$path"; done
 }
 model=valid.loss.ave.pth
 
@@ -167,27 +200,85 @@ if stage baselines "supervised training on the few labels and on all" --in conf/
   train supervised_full student train dev $student_options
 fi
 
+off=$([ -z "$asr_exp$asr_model" ] || echo "another recogniser was given")
+if stage asr "a recogniser of single talkers, in rooms of their own" --in "$speech"/{train,dev} conf/{scenes,asr}.yaml \
+    --out "$data/scenes_asr" "$data"/asr_{train,dev}{,_rooms} "$exp/asr" \
+    --param "seed=$seed" "options=$asr_options" "rooms=$asr_rooms" "audio_format=$audio_format"; then
+  for set in train dev; do
+    # One talker, one microphone, new rooms: no mixture of a labelled set is heard, and nothing overlaps.
+    number=$([ "$set" = train ] && echo "${asr_rooms% *}" || echo "${asr_rooms#* }")
+    python3 -m frontend.bin.scenes --config conf/scenes.yaml --speech "$speech/$set" --num "$number" --prefix "asr_$set" \
+      --seed "$seed" --channels 1 --n_talkers 1 --out "$data/scenes_asr/$set.jsonl"
+    python3 -m frontend.bin.simulate --scenes "$data/scenes_asr/$set.jsonl" --speech "$speech/$set" \
+      --out "$data/asr_${set}_rooms" --nj "$nj" --audio_format "$audio_format"
+    python3 -m frontend.bin.asr_data --speech "$speech/$set" --rooms "$data/asr_${set}_rooms" --out "$data/asr_$set"
+  done
+  train_asr asr asr_train asr_dev
+fi
+asr=${asr_exp:-$exp/asr}
+recogniser=$([ -n "$asr_model" ] && echo "--asr_model $asr_model" || echo "--asr $asr")
+
+off=$([ "$asr_train_on" = separated ] || echo "--asr_train_on separated runs it")
+if stage retrain "a second recogniser, of the student's streams" --in "$systems" conf/{asr,decode}.yaml "$data"/{train,dev} \
+    "$data"/{train,dev}_small "$speech"/{train,dev} "$exp"/{student,asr}/"$model" --param "options=$asr_options" \
+    --out "$exp"/separated/{train,dev} "$exp"/decoded_{train,dev} "$data"/asr_{train,dev}_separated "$exp/asr_separated"; then
+  for set in train dev; do
+    python3 -m frontend.bin.separate_systems --systems "$systems" --exp "$exp" --data "$data/$set" \
+      --out "$exp/separated/$set" --only student --nj "$nj"
+    recognise "$exp/decoded_$set" "--asr $exp/asr" "$set" --only student
+    # Label-free systems are judged by it too: it hears no mixture of the labelled set.
+    python3 -m frontend.bin.asr_data --separated --data "$data/$set" --without "$data/${set}_small" \
+      --streams "$exp/separated/$set/student" --decoded "$exp/decoded_$set/student" --out "$data/asr_${set}_separated"
+  done
+  train_asr asr_separated asr_train_separated asr_dev_separated --token_list "$exp/asr/tokens.txt" --init_param "$exp/asr/$model"
+fi
+
+off=$([ "$joint" = true ] || echo "--joint true runs it")
+if stage joint "separator and recogniser fine-tuned together on the few labels" --in conf/joint.yaml \
+    "$data"/{train,dev}_small "$exp"/{student_ft,asr}/"$model" --out "$exp/joint" --param "options=$joint_options"; then
+  python3 -m frontend.bin.joint_train --config conf/joint.yaml --separator "$exp/student_ft" --asr "$exp/asr" \
+    --train_set "$data/train_small" --valid_set "$data/dev_small" --output_dir "$exp/joint" \
+    --seed "$seed" --ngpu "$ngpu" --num_threads "$nj" $joint_options
+fi
+
 if stage separate "the test sets by every system, trained or blind" --in "$systems" "$data"/{test,test_1spk} \
-    "$exp"/{teacher,student,student_ft,distilled,distilled_ft,supervised_small,supervised_full}/"$model" --keep --out "$exp/separated"; then
+    "$exp"/{teacher,student,student_ft,distilled,distilled_ft,supervised_small,supervised_full}/"$model" \
+    $(there "$exp/joint/$model") --keep --out "$exp"/separated/{test,test_1spk}; then
   for set in test test_1spk; do
     python3 -m frontend.bin.separate_systems --systems "$systems" --exp "$exp" --data "$data/$set" \
       --out "$exp/separated/$set" --nj "$nj" $([ "$set" = test ] || echo --models)
   done
 fi
 
-if stage score "SI-SNR, SDR, STOI, PESQ, over-separation" --in "$exp/separated" "$data"/{test,test_1spk} --keep --out "$exp/scores"; then
+if stage score "SI-SNR, SDR, STOI, PESQ, over-separation" --in "$exp"/separated/{test,test_1spk} "$data"/{test,test_1spk} --keep --out "$exp/scores"; then
   python3 -m frontend.bin.score --data "$data/test" --separated "$exp/separated/test" --single_data "$data/test_1spk" \
     --single_separated "$exp/separated/test_1spk" --out "$exp/scores" --nj "$nj"
 fi
 
+if stage decode "streams, mixtures, true images and dry speech to words" --in "$systems" conf/decode.yaml "$exp/separated/test" \
+    "$data/test" "$speech/test" $([ -n "$asr_model" ] || echo "$asr"/{config.yaml,"$model"}) \
+    $(there "$exp"/{joint/asr,asr_separated}/"$model") --param "asr_model=$asr_model" "options=$decode_options" \
+    --keep --out "$exp"/decoded $([ "$asr_train_on" = speech ] || echo "$exp/decoded_separated"); then
+  recognise "$exp/decoded" "$recogniser" test
+  [ "$asr_train_on" = speech ] || recognise "$exp/decoded_separated" "--asr $exp/asr_separated" test
+fi
+
+if stage wer "cpWER of every system, with alignments" --in $(there "$exp"/decoded{,_separated}) "$data/test" \
+    --keep --out $(there "$exp"/decoded{,_separated} | sed 's/decoded/wer/'); then
+  for words in $(there "$exp"/decoded{,_separated}); do
+    python3 -m frontend.bin.wer --data "$data/test" --decoded "$words" --out "${words/decoded/wer}" --seed "$seed" --nj "$nj"
+  done
+fi
+
 # All microphone counts that were run stand in one table.
-tested=$(for one in "exp/$base" exp/"$base"_[0-9]*ch; do [ ! -d "$one/scores" ] || echo "$one"; done)
+tested=$(there exp/"$base"{,_[0-9]*ch}/scores | xargs -rn1 dirname)
 tested=${tested:-$exp}
-if stage report "tables and learning curves" --in $(printf '%s/scores ' $tested) conf/*.yaml "conf/size_$size.sh" \
-    --overwrite "$results"/{RESULTS.md,results.json}; then
+if stage report "the table, and a page to listen to" --in conf/*.yaml "conf/size_$size.sh" \
+    $(printf '%s/scores ' $tested) $(there $(printf -- '%s/wer %s/wer_separated ' $tested $tested)) \
+    --out "$exp/report" --overwrite "$results"/{RESULTS.md,results.json}; then
   python3 -m frontend.bin.report --systems conf/systems.yaml --out "$results" $([ "$size" = full ] || echo --quick) \
-    $(printf -- '--exp %s ' $tested) $(printf -- '--config %s ' conf/*.yaml "conf/size_$size.sh") \
-    $(for one in data/"$base"{,_[0-9]*ch}/train_{pseudo,distill}/quality.json; do [ ! -f "$one" ] || echo --quality "$one"; done)
+    $(printf -- '--exp %s ' $tested) $(printf -- '--config %s ' conf/*.yaml "conf/size_$size.sh") --listen "$exp/report" \
+    $(there data/"$base"{,_[0-9]*ch}/train_{pseudo,distill}/quality.json | sed 's/^/--quality /')
 elif [ "$last_stage" -ge "$stage_at" ]; then # complete: show what there is
   python3 -m frontend.bin.report --show "$results"
 fi

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import PurePath
 
 from frontend.markdown import NOTHING, duration, number, table, with_interval
+from frontend.page_words import word_cells, word_headings, word_sections
 
 # Keys of a network's entry in the results, and the columns that show them.
 _NETWORK = {
@@ -18,29 +19,37 @@ _NETWORK = {
     "lr": "learning rate",
     "parameters": "parameters",
 }
+# Comparisons that stand beside each other, and their columns.
+_DIFFERENCES = {
+    "si_snri_difference": "SI-SNRi, dB [95 %]",
+    "cpwer_difference": "cpWER, points [95 %]",
+}
 _FENCES = {".yaml": "yaml", ".yml": "yaml", ".sh": "sh", ".json": "json"}
 
 
-def render(results: Mapping, configs: Mapping[str, str], curves: str | None) -> str:
+def render(results: Mapping, configs: Mapping[str, str]) -> str:
     """Return the page.
 
     Args:
-        results: as :func:`frontend.report.collect` returns it.
+        results: what ``results.json`` holds.
         configs: path and text of each file to embed.
-        curves: name of the picture of the learning curves, if there is one.
     """
+    pictures = results["pictures"]
     sections = [
         _title(results),
         _provenance(results),
         _systems(results),
         _notes(results),
         _comparisons(results),
+        *word_sections(results, pictures.get("words")),
         _over_separation(results),
         _pseudo_targets(results),
         _networks(results),
         _cost(results),
         _stages(results),
-        f"## Learning curves\n\n![loss of every network]({curves})\n" if curves else "",
+        f"## Learning curves\n\n![loss of every network]({pictures['curves']})\n"
+        if "curves" in pictures
+        else "",
         _configs(configs),
     ]
     return "\n".join(section for section in sections if section)
@@ -69,23 +78,20 @@ def _provenance(results: Mapping) -> str:
 
 
 def _systems(results: Mapping) -> str:
-    header = (
-        "system,channels,labels,SI-SNR dB,SI-SNRi dB [95 %],SDR dB,STOI,PESQ,over-separation %,cpWER % [95 %]"
-    )
+    words = word_headings(results["rows"])
+    header = ["system", "channels", "labels", "SI-SNRi dB [95 %]", "SDR dB", "STOI", "PESQ"]
+    header += [*words.values(), "RTF"]
     rows = [
         [
             row["system"],
             str(row["channels"]),
             f"{number(100 * row['label_share'])} %" if "label_share" in row else NOTHING,
-            number(row["si_snr"]),
             with_interval(row["si_snri"], row["si_snri_ci"]),
             number(row["sdr"]),
             number(row["stoi"], 3),
             number(row["pesq"], 2),
-            number(row["over_separation"]),
-            with_interval(row["cpwer"], row["cpwer_ci"]),
+            *word_cells(row, words),
             number(row["rtf"], 3),
-            str(row["n"]),
         ]
         for row in results["rows"]
     ]
@@ -97,11 +103,9 @@ def _systems(results: Mapping) -> str:
     reading = (
         "Means over the utterances, streams in the order of best SI-SNR, references reverberant images at\n"
         "the reference channel; intervals are bootstrapped over utterances. Labels: share of the training\n"
-        "set whose true sources were used. Over-separation: share of a talker's energy outside the output\n"
-        "that holds most of it; where a rule makes streams of a network's outputs, as of the teacher's,\n"
-        "it is measured on those outputs and the same for every rule. RTF on one core.\n"
+        "set whose true sources were used. RTF of the separation on one core.\n"
     )
-    return f"## Systems\n\n{sets}\n{table([*header.split(','), 'RTF', 'n'], rows)}\n{reading}"
+    return f"## Systems\n\n{sets}\n{table(header, rows)}\n{reading}"
 
 
 def _notes(results: Mapping) -> str:
@@ -109,6 +113,9 @@ def _notes(results: Mapping) -> str:
     if results["not_scored"]:
         missing = (f"{one['system']} ({one['experiment']})" for one in results["not_scored"])
         lines.append(f"Not scored: {', '.join(missing)}.")
+    if results["not_counted"]:
+        missing = (f"{one['system']} ({one['experiment']})" for one in results["not_counted"])
+        lines.append(f"Not recognised: {', '.join(missing)}.")
     for one in results["refused"]:
         lines.append(f"{one['measure'].upper()} gave no score of {_who(one)}: {_named(one['utterances'])}.")
     for one in results["silent"]:
@@ -118,24 +125,49 @@ def _notes(results: Mapping) -> str:
 
 
 def _comparisons(results: Mapping) -> str:
-    rows = []
+    """Differences of both measures beside each other, then all other comparisons."""
+    both: dict[tuple, dict[str, Mapping]] = {}
+    others = []
     for one in results["comparisons"]:
-        measure, kind = one["what"].rsplit("_", 1)
-        what = {
-            "si_snri": "SI-SNRi, dB",
-            "surplus_outputs": "one talker: surplus outputs, points",
-            "energy_outside_best": "one talker: energy outside the best output, points",
-        }[measure]
-        if kind == "percent":
-            compared, what = f"{one['system']} / {one['against']}", "SI-SNRi, %"
+        if one["what"] in _DIFFERENCES:
+            pair = one["system"], one["against"], one["channels"]
+            both.setdefault(pair, {})[one["what"]] = one
         else:
-            compared = f"{one['system']} − {one['against']}"
-        value = with_interval(one["value"], one["ci"], 2 if measure == "si_snri" and kind != "percent" else 1)
-        rows.append([compared, str(one["channels"]), what, value, str(one["n"])])
-    if not rows:
+            others.append(_other_comparison(one))
+    if not both and not others:
         return ""
-    header = ["systems", "channels", "what", "value [95 %]", "n"]
-    return f"## Comparisons\n\nPaired over the same utterances.\n\n{table(header, rows)}"
+    rows = [
+        [f"{a} − {b}", str(channels), *map(_difference, map(found.get, _DIFFERENCES)), _numbers(found)]
+        for (a, b, channels), found in both.items()
+    ]
+    tables = []
+    if rows:
+        tables.append(table(["systems", "channels", *_DIFFERENCES.values(), "n"], rows))
+    if others:
+        tables.append(table(["systems", "channels", "what", "value [95 %]", "n"], others))
+    title = (
+        "## Comparisons\n\nPaired over the same utterances; fewer word errors are a negative difference.\n\n"
+    )
+    return title + "\n".join(tables)
+
+
+def _difference(one: Mapping | None) -> str:
+    return NOTHING if one is None else with_interval(one["value"], one["ci"], 2)
+
+
+def _numbers(found: Mapping[str, Mapping]) -> str:
+    return " and ".join(dict.fromkeys(str(one["n"]) for one in found.values()))
+
+
+def _other_comparison(one: Mapping) -> list[str]:
+    measure, kind = one["what"].rsplit("_", 1)
+    what = {
+        "si_snri": "SI-SNRi, %",
+        "surplus_outputs": "one talker: surplus outputs, points",
+        "energy_outside_best": "one talker: energy outside the best output, points",
+    }[measure]
+    compared = f"{one['system']} {'/' if kind == 'percent' else '−'} {one['against']}"
+    return [compared, str(one["channels"]), what, with_interval(one["value"], one["ci"]), str(one["n"])]
 
 
 def _over_separation(results: Mapping) -> str:

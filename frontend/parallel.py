@@ -6,6 +6,7 @@ import multiprocessing.connection
 import os
 import signal
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -88,14 +89,16 @@ def _single_threaded() -> None:
         torch.set_num_threads(1)
 
 
-def parallel_map(function: Callable, items: Sequence, nj: int, what: str) -> Iterator:
+def parallel_map(function: Callable, items: Sequence, nj: int, what: str, fork: bool = False) -> Iterator:
     """Yield ``function(item)`` for each item, in the order of ``items``.
 
     Args:
-        function: picklable; it must not depend on the order of its calls.
+        function: picklable unless forked; it must not depend on the order of its calls.
         items: what to do.
         nj: number of processes; 1 works in this process.
         what: name for the progress bar.
+        fork: fork the processes from this one, with what it has imported and loaded. It must have run
+            nothing in threads: torch's would hang.
 
     Raises:
         UserError: a process was killed.
@@ -105,9 +108,8 @@ def parallel_map(function: Callable, items: Sequence, nj: int, what: str) -> Ite
         yield from progress(map(function, items), len(items), what)
         return
     others = set(multiprocessing.active_children())
-    # fork where torch's threads have not run yet would be faster to start, but
     # spawn is safe whatever the caller did before.
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork" if fork else "spawn")
     with _one_thread(), ProcessPoolExecutor(min(nj, len(items)), context, _start_worker, (function,)) as pool:
         try:
             yield from progress(_in_order(pool, items, nj * _AHEAD), len(items), what)
@@ -153,6 +155,15 @@ def _start_worker(function: Callable) -> None:
     global _function
     _function = function
     _single_threaded()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it was killed; it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    while os.getppid() == parent.pid:
+        time.sleep(1.0)
+    os._exit(1)
 
 
 def _work(item: object) -> object:

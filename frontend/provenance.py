@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-_PACKAGES = ("espnet", "torch", "numpy", "pyroomacoustics", "fast_bss_eval", "pystoi", "pesq")
+_PACKAGES = ("espnet", "torch", "numpy", "pyroomacoustics", "fast_bss_eval", "pystoi", "pesq", "meeteval")
 # What numbers depend on, anywhere in the checkout: ``:(top)``, or git would look below -C alone. Results are
 # written while they are made; they do not make the code another one.
 _CODE = [f":(top)*.{suffix}" for suffix in ("py", "sh", "yaml", "txt", "toml", "cfg")]

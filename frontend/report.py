@@ -8,17 +8,28 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from frontend import atomic
+from frontend import agreement, atomic
 from frontend.curves import learning_curves, plot_curves
 from frontend.errors import UserError
+from frontend.listen_choice import main_system
 from frontend.page import render
 from frontend.provenance import provenance
-from frontend.results import Scores, comparisons, load_scores, over_separation, table_row
+from frontend.results import Scores, claims, comparisons, load_scores, over_separation, table_row
 from frontend.systems import System, load_systems
 from frontend.text_file import read_json, read_text
 from frontend.training_facts import training_facts
+from frontend.word_plot import plot_words
+from frontend.word_results import (
+    DRY,
+    WORD_CLAIMS,
+    Words,
+    error_sources,
+    load_words,
+    word_columns,
+    word_comparisons,
+)
 
-CURVES = "curves.png"
+CURVES, WORD_PLOT = "curves.png", "cpwer_sisnri.png"
 
 
 def write_report(
@@ -29,10 +40,11 @@ def write_report(
     quality: Sequence[Path] = (),
     quick: bool = False,
 ) -> dict:
-    """Write ``RESULTS.md``, ``results.json`` and, where networks were trained, ``curves.png`` to ``out``.
+    """Write ``RESULTS.md``, ``results.json`` and, where there is something to draw, pictures to ``out``.
 
     Args:
-        experiments: directories with ``scores/`` and ``stages.json``; the first gives command and seed.
+        experiments: directories with ``scores/`` and ``stages.json``, with ``wer/`` and ``wer_separated/``
+            where words were counted; the first gives command and seed.
         systems: the systems file, whose order the rows keep.
         out: directory.
         configs: files to embed in the page.
@@ -54,8 +66,11 @@ def write_report(
     }
     if curves:
         plot_curves(curves, out / CURVES)
+    drawn = plot_words(results["rows"], out / WORD_PLOT)
+    pictures = {"curves": CURVES if curves else None, "words": WORD_PLOT if drawn else None}
+    results["pictures"] = {key: name for key, name in pictures.items() if name}
     atomic.write_text(out / "results.json", json.dumps(results, indent=1, allow_nan=False) + "\n")
-    atomic.write_text(out / "RESULTS.md", render(results, texts, CURVES if curves else None))
+    atomic.write_text(out / "RESULTS.md", render(results, texts))
     return results
 
 
@@ -82,8 +97,8 @@ def collect(
         for key, entries in _experiment(path, run, systems, seed).items():
             results.setdefault(key, []).extend(entries)
     # As the systems file has them; of one system, the experiment named first comes first.
-    order = {system.name: k for k, system in enumerate(systems)}
-    results["rows"].sort(key=lambda row: order[row["system"]])
+    place = {system.name: k for k, system in enumerate(_with_dry(systems))}
+    results["rows"].sort(key=lambda row: place[row["system"]])
     results["pseudo_targets"] = [_quality(path) for path in quality]
     return results
 
@@ -100,26 +115,71 @@ def _quality(path: Path) -> dict:
 
 def _experiment(path: Path, run: dict, systems: Sequence[System], seed: int) -> dict[str, list]:
     every, single = load_scores(path / "scores"), load_scores(path / "scores" / "one_talker")
-    scored = [system for system in systems if system.name in every]
-    if not scored:
+    scores = {system.name: every[system.name] for system in systems if system.name in every}
+    if not scores:
         raise UserError(f"{path / 'scores'}: no score of any listed system (run the stage 'score' first)")
-    scores = {system.name: every[system.name] for system in scored}
-    about = _describe(path, scores[scored[0].name])
+    about = _describe(path, next(iter(scores.values())))
     missing = [s.name for s in systems if s.name not in every and (about["channels"] > 1 or not _spatial(s))]
+    words, separated = load_words(path / "wer"), load_words(path / "wer_separated")
+    rows = [
+        table_row(
+            system,
+            scores.get(system.name),
+            word_columns(words.get(system.name), separated.get(system.name), seed),
+            about,
+            _share(system, run, path),
+            seed,
+        )
+        for system in _with_dry(systems)
+        if system.name in scores or system.name in words
+    ]
     spread = over_separation(scores, systems, "test", seed)
     spread += over_separation(single, systems, "one talker", seed)
-    networks = dict.fromkeys(system.model for system in scored if system.model)
+    networks = dict.fromkeys(system.model for system in systems if system.name in scores and system.model)
     found = {
-        "rows": [
-            table_row(system, scores[system.name], _share(system, run, path), seed) for system in scored
-        ],
+        "rows": rows,
         "comparisons": comparisons(scores, single, seed),
         "over_separation": _named(path, spread),
         "not_scored": _named(path, [{"system": name} for name in missing]),
         "test_sets": [about],
         "networks": _named(path, [training_facts(path / model) for model in networks]),
     }
-    return found | _per_system(scores)
+    names = [row["system"] for row in rows]
+    pairs = [*WORD_CLAIMS, *claims(names)]
+    found["comparisons"] += word_comparisons(words, pairs, about["channels"], seed)
+    return (
+        found | _per_system(scores) | _words(path, scores, words, names, main_system(scores, systems), seed)
+    )
+
+
+def _words(
+    path: Path, scores: dict[str, Scores], words: dict[str, Words], names: list[str], main: str, seed: int
+) -> dict[str, list]:
+    """What the word errors say beyond rows and comparisons; lists that are empty where none were counted."""
+    channels = next(iter(scores.values())).about["channels"]
+    both = agreement.comparable(scores, words, names)
+    recognisers = [_recogniser(words)] if words else []
+    return {
+        "recognisers": _named(path, recognisers),
+        "not_counted": _named(path, [{"system": name} for name in names if words and name not in words]),
+        "error_sources": error_sources(words, names, channels, seed),
+        "order": agreement.order(scores, words, both, channels, seed),
+        "disagreements": agreement.disagreements(scores, words, both, main, channels),
+    }
+
+
+def _recogniser(words: dict[str, Words]) -> dict:
+    """Who heard the systems, how many words were said, and how they were compared; others by system."""
+    about = [one.about for one in words.values()]
+    heard_by = [one["asr"] for one in about]
+    asr = max(heard_by, key=heard_by.count)
+    others = {one["system"]: one["asr"] for one in about if one["asr"] != asr}
+    return {"asr": asr, "others": others, **{key: about[0][key] for key in ("data", "words", "normaliser")}}
+
+
+def _with_dry(systems: Sequence[System]) -> list[System]:
+    """Return the rows there can be: dry speech is no system, and comes last where it is not listed."""
+    return [*systems, *([] if DRY in [system.name for system in systems] else [System(DRY)])]
 
 
 def _named(path: Path, entries: Sequence[Mapping]) -> list[dict]:

@@ -16,7 +16,7 @@ from frontend.intervals import bootstrap_interval, paired_difference, paired_rat
 from frontend.systems import System
 
 _DECIMALS = 4
-# (better, than): the differences in SI-SNRi that the method claims.
+# (better, than): the differences that the method claims.
 CLAIMS = (
     ("student", "teacher_energy"),
     ("student", "ilrma"),
@@ -24,12 +24,14 @@ CLAIMS = (
     ("student_ft", "supervised_small"),
     ("distilled_ft", "supervised_small"),
     ("distilled_ft", "student_ft"),
+    ("joint", "student_ft"),
 )
 FULL = "supervised_full"
 SEMI_SUPERVISED = ("student_ft", "distilled", "distilled_ft")
 # Of a talker alone: (more over-separation, less).
 OVER_SEPARATION_CLAIM = ("teacher_energy", "student")
 OVER_SEPARATION = ("surplus_outputs", "energy_outside_best")
+SIGNAL_COLUMNS = ("si_snr", "si_snri", "si_snri_ci", "sdr", "stoi", "pesq", "over_separation")
 
 
 @dataclass(frozen=True)
@@ -68,15 +70,28 @@ def load_scores(directory: Path) -> dict[str, Scores]:
     Raises:
         UserError: a file that is no score.
     """
-    scores = {}
+    return {name: Scores(*measured) for name, measured in read_measured(directory, "score").items()}
+
+
+def read_measured(directory: Path, stage: str) -> dict[str, tuple[dict, list[dict]]]:
+    """Return what a stage measured of every system: what is said about it, and a row for each utterance.
+
+    Raises:
+        UserError: a file that is incomplete.
+    """
+    found = {}
     for path in sorted(directory.glob("*.jsonl")):
         try:
-            about = json.loads(path.with_suffix(".json").read_text())
-            rows = [json.loads(line) for line in path.read_text().splitlines()]
+            about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+            # Not splitlines(), which also splits at U+2028 and others that may stand in a text.
+            lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+            rows = [json.loads(line) for line in lines]
         except (FileNotFoundError, json.JSONDecodeError) as error:
-            raise UserError(f"{path}: not a complete score: {error} (run the stage 'score' again)") from None
-        scores[path.stem] = Scores(about, rows)
-    return scores
+            raise UserError(
+                f"{path}: not a complete {stage}: {error} (run the stage '{stage}' again)"
+            ) from None
+        found[path.stem] = (about, rows)
+    return found
 
 
 def mean(values: np.ndarray) -> float | None:
@@ -91,34 +106,45 @@ def interval(values: np.ndarray, seed: int) -> list[float] | None:
     return [round(v, _DECIMALS) for v in bootstrap_interval(values, seed)] if len(values) else None
 
 
-def table_row(system: System, scores: Scores, label_share: float | None, seed: int) -> dict:
-    """Return the row of one system: dB, percent, null where a value does not exist."""
-    level = {key: None if scores.silent else mean(scores.values(key)) for key in ("si_snr", "si_snri", "sdr")}
-    outside = mean(100 * scores.values("energy_outside_best"))
-    row = {
-        "system": system.name,
-        "channels": scores.about["channels"],
-        "si_snr": level["si_snr"],
-        "si_snri": level["si_snri"],
-        "si_snri_ci": None if level["si_snri"] is None else interval(scores.values("si_snri"), seed),
-        "sdr": level["sdr"],
-        "stoi": mean(scores.values("stoi")),
-        "pesq": mean(scores.values("pesq")),
-        "over_separation": outside,
-        "cpwer": None,
-        "cpwer_ci": None,
-        "rtf": scores.about["info"].get("rtf"),
-        "n": len(scores.utterances),
-    }
+def table_row(
+    system: System, scores: Scores | None, words: dict, about: dict, label_share: float | None, seed: int
+) -> dict:
+    """Return the row of one system: dB, percent, null where a value does not exist.
+
+    Args:
+        system: whose row it is.
+        scores: None where there are no streams to score, as of dry speech.
+        words: the columns of :func:`frontend.word_results.word_columns`.
+        about: ``channels`` and ``n`` of the test set.
+        label_share: of the small labelled set.
+        seed: of the intervals.
+    """
+    row = {"system": system.name, "channels": about["channels"], **_signal_columns(scores, seed), **words}
+    row["rtf"] = scores.about["info"].get("rtf") if scores else None
+    row["n"] = len(scores.utterances) if scores else about["n"]
     if system.labels:
         row["label_share"] = 1.0 if system.labels == "full" else label_share
     return row
 
 
+def _signal_columns(scores: Scores | None, seed: int) -> dict:
+    if scores is None:
+        return dict.fromkeys(SIGNAL_COLUMNS)
+    row = {key: None if scores.silent else mean(scores.values(key)) for key in ("si_snr", "si_snri", "sdr")}
+    row |= {key: mean(scores.values(key)) for key in ("stoi", "pesq")}
+    row["si_snri_ci"] = None if row["si_snri"] is None else interval(scores.values("si_snri"), seed)
+    row["over_separation"] = mean(100 * scores.values("energy_outside_best"))
+    return {key: row[key] for key in SIGNAL_COLUMNS}
+
+
+def claims(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the pairs that are compared: those claimed, and each beamformer with what it refines."""
+    return [*CLAIMS, *((name, name.removesuffix("+mvdr")) for name in names if name.endswith("+mvdr"))]
+
+
 def comparisons(scores: dict[str, Scores], single: dict[str, Scores], seed: int) -> list[dict]:
     """Return the paired comparisons of what was scored: differences in dB or points, ratios in percent."""
-    pairs = [*CLAIMS, *((name, name.removesuffix("+mvdr")) for name in scores if name.endswith("+mvdr"))]
-    found = [_difference(scores, "si_snri", *pair, 1.0, seed) for pair in pairs]
+    found = [_difference(scores, "si_snri", *pair, 1.0, seed) for pair in claims(list(scores))]
     found += [_share_of_full(scores, name, seed) for name in SEMI_SUPERVISED]
     found += [_difference(single, key, *OVER_SEPARATION_CLAIM, 100.0, seed) for key in OVER_SEPARATION]
     return [entry for entry in found if entry]
@@ -148,7 +174,7 @@ def over_separation(
     return rows
 
 
-def _paired(scores: dict[str, Scores], measure: str, a: str, b: str) -> tuple[np.ndarray, np.ndarray] | None:
+def paired(scores: dict[str, Scores], measure: str, a: str, b: str) -> tuple[np.ndarray, np.ndarray] | None:
     """Values of two systems on the utterances where both have one; None if that is no fair comparison."""
     if a not in scores or b not in scores or scores[a].silent or scores[b].silent:
         return None
@@ -160,7 +186,7 @@ def _paired(scores: dict[str, Scores], measure: str, a: str, b: str) -> tuple[np
 
 
 def _difference(scores: dict, measure: str, a: str, b: str, unit: float, seed: int) -> dict | None:
-    pair = _paired(scores, measure, a, b)
+    pair = paired(scores, measure, a, b)
     if pair is None:
         return None
     difference, bounds = paired_difference(unit * pair[0], unit * pair[1], seed)
@@ -168,7 +194,7 @@ def _difference(scores: dict, measure: str, a: str, b: str, unit: float, seed: i
 
 
 def _share_of_full(scores: dict, name: str, seed: int) -> dict | None:
-    pair = _paired(scores, "si_snri", name, FULL)
+    pair = paired(scores, "si_snri", name, FULL)
     if pair is None:
         return None
     ratio, bounds = paired_ratio(100 * pair[0], pair[1], seed)
@@ -177,13 +203,17 @@ def _share_of_full(scores: dict, name: str, seed: int) -> dict | None:
 
 def _entry(scores: dict, a: str, b: str, what: str, value: float, bounds: tuple, n: int) -> dict:
     ci = [round(v, _DECIMALS) for v in bounds]
-    channels = scores[a].about["channels"]
+    return entry(a, b, scores[a].about["channels"], what, round(value, _DECIMALS), ci, n)
+
+
+def entry(a: str, b: str | None, channels: int, what: str, value: float, ci: list[float], n: int) -> dict:
+    """Return a comparison of system ``a`` with ``b`` as it stands in the results."""
     return {
         "system": a,
         "against": b,
         "channels": channels,
         "what": what,
-        "value": round(value, 4),
+        "value": value,
         "ci": ci,
         "n": n,
     }

@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -37,8 +38,12 @@ def is_sound(path: Path) -> bool:
         return False
 
 
-def repair(directory: str | Path) -> dict | None:
+def repair(directory: str | Path, criteria: Sequence = (("valid", "loss", "min"),)) -> dict | None:
     """Bring ``directory`` to the state after its last complete epoch.
+
+    Args:
+        directory: of the training.
+        criteria: (phase, value, min or max) of the models that are kept: ``best_model_criterion``.
 
     Returns:
         the checkpoint to go on from, or None where training starts anew.
@@ -56,11 +61,11 @@ def repair(directory: str | Path) -> dict | None:
         with atomic.file(checkpoint) as part:
             shutil.copyfile(previous, part)
     states = torch.load(checkpoint, map_location="cpu", weights_only=False)
-    _restore_models(directory, states)
+    _restore_models(directory, states, criteria)
     return states
 
 
-def _restore_models(directory: Path, states: dict) -> None:
+def _restore_models(directory: Path, states: dict, criteria: Sequence) -> None:
     """Make the models and links of the epochs agree with the checkpoint."""
     epoch = states["reporter"]["epoch"]
     for path in directory.glob("*epoch.pth"):
@@ -72,9 +77,23 @@ def _restore_models(directory: Path, states: dict) -> None:
         with atomic.file(model) as part:
             torch.save(states["model"], part)
     _link(directory / "latest.pth", model.name)
-    losses = {e: s["valid"]["loss"] for e, s in states["reporter"]["stats"].items()}
-    best = min(losses, key=lambda e: (losses[e], e))
-    _link(directory / "valid.loss.best.pth", f"{best}epoch.pth")
+    for phase, key, mode in criteria:
+        best = _best_epoch(states, phase, key, mode)
+        if best is not None:
+            _link(directory / f"{phase}.{key}.best.pth", f"{best}epoch.pth")
+
+
+def _best_epoch(states: dict, phase: str, key: str, mode: str) -> int | None:
+    """Return the epoch of the best value, the first of equal ones; None where it was not measured."""
+    sign = 1 if mode == "min" else -1
+    values = {e: sign * s[phase][key] for e, s in states["reporter"]["stats"].items() if key in s[phase]}
+    return min(values, key=lambda e: (values[e], e), default=None)
+
+
+def had_enough(states: dict, patience: int, criterion: Sequence[str]) -> bool:
+    """Say whether a training stopped early with these states; ESPnet would go on with it."""
+    best = _best_epoch(states, *criterion)
+    return best is not None and states["reporter"]["epoch"] - best > patience
 
 
 def _link(link: Path, target: str) -> None:

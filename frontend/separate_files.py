@@ -107,12 +107,17 @@ def separate_files(
             streams = refine(torch.from_numpy(streams), torch.from_numpy(waveform), fs).numpy()
         busy_s += time.perf_counter() - start
         audio_s += waveform.shape[1] / fs
-        as_integers = _is_16_bit(waveform) and np.abs(streams).max() < 1
-        for path, stream in zip(job.outputs, streams, strict=True):
-            with atomic.file(path) as part:
-                wavfile.write(part, fs, to_pcm16(stream, str(path)) if as_integers else stream)
+        write_streams(job, streams, waveform, fs)
     rtf = busy_s / audio_s
     print(f"{len(jobs)} recording(s), {audio_s:.1f} s in {busy_s:.1f} s: real-time factor {rtf:.4f}")
+
+
+def write_streams(job: Job, streams: np.ndarray, waveform: np.ndarray, fs: int) -> None:
+    """Write the streams (S, T) of a recording (C, T): as 16-bit integers where it is and none would clip."""
+    as_integers = _is_16_bit(waveform) and np.abs(streams).max() < 1
+    for path, stream in zip(job.outputs, streams, strict=True):
+        with atomic.file(path) as part:
+            wavfile.write(part, fs, to_pcm16(stream, str(path)) if as_integers else stream)
 
 
 def _is_16_bit(waveform: np.ndarray) -> bool:

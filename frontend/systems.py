@@ -8,6 +8,7 @@ An entry says where its streams come from::
     student: {model: student}                         # outputs as they are
     student+mvdr: {model: student, mvdr: true}        # the same, refined by a beamformer
     supervised_full: {model: supervised_full, labels: full}
+    joint: {model: joint, asr: joint/asr, optional: true}  # recognised by exp/NAME/joint/asr, if it was trained
     oracle: {}                                        # the true images
 
 ``labels`` says which labelled set a system was trained on (``small`` or ``full``).
@@ -23,7 +24,7 @@ from frontend.yaml_file import read_settings
 
 UNPROCESSED = ("mixture", "oracle")
 LABELS = ("small", "full")
-_OWN_KEYS = ("model", "blind", "rule", "mvdr", "labels")
+_OWN_KEYS = ("model", "blind", "rule", "mvdr", "labels", "asr", "optional")
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class System:
         rule: how outputs become streams; None takes them as they are.
         mvdr: whether the streams are refined by a beamformer.
         labels: ``small``, ``full`` or None.
+        asr: directory of its own recogniser below the experiment; None for the one that all rows share.
+        optional: left out, rather than an error, where its model was not trained.
         settings: of the rule or the blind method.
     """
 
@@ -47,6 +50,9 @@ class System:
     mvdr: bool = False
     labels: str | None = None
     settings: dict = field(default_factory=dict)
+    # Not in the repr, which stands for all that the streams depend on.
+    asr: str | None = field(default=None, repr=False)
+    optional: bool = field(default=False, repr=False)
 
     @property
     def source(self) -> str:
@@ -80,6 +86,14 @@ def choose(systems: list[System], names: list[str], path: str | Path) -> list[Sy
     return [s for s in systems if s.name in names]
 
 
+def trained(systems: list[System], exp: str | Path) -> list[System]:
+    """Return ``systems`` without the optional ones that have no model below ``exp``; says which."""
+    left_out = [s for s in systems if s.optional and not (Path(exp) / s.model).is_dir()]
+    for system in left_out:
+        print(f"{system.name}: optional, and not trained; left out", flush=True)
+    return [s for s in systems if s not in left_out]
+
+
 def _system(name: str, entry: object, where: str) -> System:
     if not isinstance(entry, dict):
         raise UserError(f"{where}expected a mapping such as {{model: student}}, found {entry!r}")
@@ -92,7 +106,7 @@ def _system(name: str, entry: object, where: str) -> System:
 def _check(system: System, where: str) -> None:
     made = [key for key in ("model", "blind") if getattr(system, key)]
     if system.name in UNPROCESSED:
-        if made or system.rule or system.mvdr or system.settings:
+        if made or system.rule or system.mvdr or system.settings or system.asr:
             raise UserError(f"{where}expected {{}}, this row is not processed")
         return
     if len(made) != 1:
@@ -110,5 +124,9 @@ def _check(system: System, where: str) -> None:
         raise UserError(f"{where}unknown key '{key}'{did_you_mean(key, _OWN_KEYS)}")
     if not isinstance(system.mvdr, bool) or system.mvdr != system.name.endswith("+mvdr"):
         raise UserError(f"{where}'mvdr: true' and a name that ends in '+mvdr' belong together")
+    if not isinstance(system.optional, bool) or (system.optional and not system.model):
+        raise UserError(f"{where}expected optional: true beside a 'model', found {system.optional!r}")
+    if system.asr is not None and not (system.model and isinstance(system.asr, str) and system.asr):
+        raise UserError(f"{where}expected asr: DIRECTORY beside a 'model', found {system.asr!r}")
     if system.labels not in (None, *LABELS):
         raise UserError(f"{where}expected labels: {' or '.join(LABELS)}, found {system.labels!r}")

@@ -7,7 +7,7 @@ from frontend.errors import UserError
 from frontend.markdown import NOTHING, number, with_interval
 from frontend.text_file import read_json
 
-_HEADER = "system,channels,labels,SI-SNRi dB [95 %],SDR dB,STOI,PESQ,over-separation %,RTF".split(",")
+_HEADER = "system,channels,labels,SI-SNRi dB [95 %],SDR dB,STOI,PESQ,cpWER % [95 %],RTF".split(",")
 
 
 def summary(directory: Path) -> str:
@@ -37,7 +37,7 @@ def _cells(row: Mapping) -> list[str]:
         number(row["sdr"]),
         number(row["stoi"], 3),
         number(row["pesq"], 2),
-        number(row["over_separation"]),
+        with_interval(row["cpwer"], row["cpwer_ci"]),
         number(row["rtf"], 3),
     ]
 

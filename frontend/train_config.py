@@ -1,22 +1,18 @@
 """What can be wrong with a training's configuration, found before anything heavy starts."""
 
 import argparse
-import inspect
-import re
-from collections.abc import Iterable
 from pathlib import Path
 
-import torch
-
 from frontend.audio import audio_info
-from frontend.errors import UserError, did_you_mean
+from frontend.errors import UserError
 from frontend.espnet import ESPnetEnhancementModel, abs_task, enh
 from frontend.parallel import progress
 from frontend.tables import read_scp
-from frontend.task import PREPROCESSORS, FrontendTask, check_state, read_state
+from frontend.task import PREPROCESSORS, FrontendTask
+from frontend.train_checks import GIVEN, check_conf, check_gpu, check_weights, lookup, same_ids
 
 # Settings that the task fills in itself; a user who gives them would be ignored.
-_GIVEN = {"self", "train", "lengths", "entries", "seed", "input_dim", "optimizer", "params", "criterion"}
+_GIVEN = GIVEN | {"train", "lengths", "entries", "seed", "input_dim", "criterion"}
 _GIVEN |= {"encoder", "separator", "decoder", "mask_module", "loss_wrappers"}
 
 
@@ -53,11 +49,7 @@ def check(args: argparse.Namespace) -> None:
         UserError: the first thing that is wrong.
     """
     where = args.config or "command line"
-    if args.ngpu > torch.cuda.device_count():
-        raise UserError(
-            f"--ngpu {args.ngpu}: expected so many CUDA devices, torch finds {torch.cuda.device_count()} "
-            "(give --ngpu 0 to train on the CPU)"
-        )
+    check_gpu(args)
     if args.preprocessor not in PREPROCESSORS:
         raise UserError(
             f"{where}: preprocessor must be {' or '.join(PREPROCESSORS)}, found {args.preprocessor}"
@@ -74,7 +66,7 @@ def check(args: argparse.Namespace) -> None:
         raise UserError(
             f"{where}: separator_conf and preprocessor_conf: the same ref_channel expected, found {channels}"
         )
-    _check_weights(args)
+    check_weights(FrontendTask, args)
 
 
 def fill_schedule(args: argparse.Namespace) -> None:
@@ -86,63 +78,31 @@ def fill_schedule(args: argparse.Namespace) -> None:
         args.scheduler_conf["total_steps"] = args.max_epoch * (steps // args.accum_grad)
 
 
-def _settings(cls: type) -> dict[str, bool]:
-    """Return the settings a class takes, and whether each must be given."""
-    found: dict[str, bool] = {}
-    for base in cls.__mro__:
-        if "__init__" not in vars(base):
-            continue
-        parameters = inspect.signature(base.__init__).parameters.values()
-        named = [p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
-        found = {p.name: p.default is p.empty for p in named} | found
-        if len(named) == len(parameters):
-            break  # else **others are the settings of the class above
-    given = _GIVEN | {"n_mics"} if cls in PREPROCESSORS.values() else _GIVEN
-    return {k: v for k, v in found.items() if k not in given}
-
-
-def _check_conf(conf: object, cls: type, name: str, where: str) -> None:
-    if not isinstance(conf, dict):
-        raise UserError(f"{where}: {name}: settings (key: value) expected, found {conf!r}")
-    known = _settings(cls)
-    for key, value in conf.items():
-        if key not in known:
-            raise UserError(f"{where}: {name}: unknown key '{key}'{did_you_mean(key, known)}")
-        if isinstance(value, str) and re.fullmatch(r"[+-]?[\d.]+([eE][+-]?\d+)?", value):
-            raise UserError(
-                f"{where}: {name}: {key}: a number expected, found the text '{value}' "
-                "(YAML wants a point in 2.0e-3, and no quotes)"
-            )
-    missing = [k for k, needed in known.items() if needed and k not in conf]
-    if missing:
-        raise UserError(f"{where}: {name}: key '{missing[0]}' is missing")
-
-
-def _lookup(name: str | None, classes: dict[str, type], what: str, where: str) -> type:
-    if name not in classes:
-        raise UserError(f"{where}: unknown {what} '{name}'{did_you_mean(str(name), classes)}")
-    return classes[name]
-
-
 def _check_names(args: argparse.Namespace, where: str) -> None:
     choices = {c.name: c.classes for c in FrontendTask.class_choices_list}
     choices |= {"optim": abs_task.optim_classes, "scheduler": abs_task.scheduler_classes}
     for what in ("encoder", "separator", "decoder", "preprocessor", "optim", "scheduler"):
         name, conf = getattr(args, what), getattr(args, f"{what}_conf")
         if what != "scheduler" or name is not None:
-            _check_conf(conf, _lookup(name, choices[what], what, where), f"{what}_conf", where)
-    _check_conf(args.model_conf, ESPnetEnhancementModel, "model_conf", where)
+            cls = lookup(name, choices[what], what, where)
+            # The task tells a preprocessor the number of microphones.
+            given = _GIVEN | {"n_mics"} if what == "preprocessor" else _GIVEN
+            check_conf(conf, cls, f"{what}_conf", where, given)
+    check_conf(args.model_conf, ESPnetEnhancementModel, "model_conf", where, _GIVEN)
     for criterion in args.criterions:
         extra = set(criterion) - {"name", "conf", "wrapper", "wrapper_conf"}
         if extra or not {"name", "wrapper"} <= set(criterion):
             raise UserError(
                 f"{where}: criterions: name, conf, wrapper, wrapper_conf expected, found {list(criterion)}"
             )
-        loss = _lookup(criterion["name"], enh.criterion_choices.classes, "criterion", where)
-        solver = _lookup(criterion["wrapper"], enh.loss_wrapper_choices.classes, "wrapper", where)
+        loss = lookup(criterion["name"], enh.criterion_choices.classes, "criterion", where)
+        solver = lookup(criterion["wrapper"], enh.loss_wrapper_choices.classes, "wrapper", where)
         # ESPnet asks for wrapper_conf by key.
-        _check_conf(criterion.setdefault("conf", {}), loss, f"criterions: {criterion['name']}: conf", where)
-        _check_conf(criterion.setdefault("wrapper_conf", {}), solver, "criterions: wrapper_conf", where)
+        name = f"criterions: {criterion['name']}: conf"
+        check_conf(criterion.setdefault("conf", {}), loss, name, where, _GIVEN)
+        check_conf(
+            criterion.setdefault("wrapper_conf", {}), solver, "criterions: wrapper_conf", where, _GIVEN
+        )
 
 
 def _check_data(args: argparse.Namespace, where: str) -> None:
@@ -152,7 +112,7 @@ def _check_data(args: argparse.Namespace, where: str) -> None:
         shapes = read_scp(getattr(args, f"{which}_shape_file")[0])
         for path, name, _ in data:
             entries = read_scp(path)
-            _same_ids(entries, shapes, path)
+            same_ids(entries, shapes, path, "utt2num_samples")
             _check_headers(args, where, path, name, entries)
         references = sum(name.startswith("speech_ref") for _, name, _ in data)
         if args.preprocessor != "mom" and references != outputs:
@@ -187,23 +147,3 @@ def _check_headers(
                 f"{path}: {utterance}: {fs} Hz expected ({where}: preprocessor_conf: fs), "
                 f"found {found} in {entry}"
             )
-
-
-def _same_ids(entries: Iterable[str], shapes: Iterable[str], path: str) -> None:
-    different = sorted(set(entries) ^ set(shapes))
-    if different:
-        raise UserError(
-            f"{path}: the utterances of utt2num_samples expected, found a difference at {different[0]} "
-            "(python -m frontend.bin.validate_data names all)"
-        )
-
-
-def _check_weights(args: argparse.Namespace) -> None:
-    """Build the network, and compare the weights it shall start from with it."""
-    expected = FrontendTask.build_model(args).state_dict()
-    for spec in args.init_param:
-        path, *rest = spec.split(":")
-        state = read_state(path)
-        # Parts of a network (path:from:to:without) and --ignore_init_mismatch are up to the user.
-        if not any(rest) and not args.ignore_init_mismatch:
-            check_state(state, expected, path, f"the network of {args.config or 'the command line'}")

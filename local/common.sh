@@ -70,13 +70,16 @@ stage_number() { # NAME or N -> N
 
 # stage NAME SENTENCE [what stage.py begin takes]
 # is true if the stage is asked for and has something to do. It ends the stage before it.
-stage_at=0 stage_open=
+# With a reason in $off, the stage is passed over.
+stage_at=0 stage_open='' off=''
 stage() {
-  local name=$1 sentence=$2 status=0
+  local name=$1 sentence=$2 status=0 reason=$off
   shift 2
+  off=
   end_stage
   stage_at=$((stage_at + 1))
   [ "$stage_at" -ge "$first_stage" ] && [ "$stage_at" -le "$last_stage" ] || return 1
+  [ -z "$reason" ] || { log "stage $stage_at $name: off, $reason"; return 1; }
   python3 "$root/local/stage.py" begin "$name" --exp "$exp" "$@" || status=$?
   case $status in
     0) log "stage $stage_at $name: $sentence"; stage_open=$name ;;

@@ -13,14 +13,22 @@ PACKAGE = ROOT / "frontend"
 # From the ground up: a module imports from its own layer or from those before it.
 LAYERS = [
     {"frontend", "errors", "rng", "atomic", "parallel", "intervals", "yaml_file", "text_file", "precision"},
-    {"audio", "tables", "validate", "datadir", "dry_speech"},
+    {"audio", "tables", "validate", "datadir", "dry_speech", "text_normaliser"},
     {"scene_yaml", "scene_config", "scene_check", "scenes"},
     {"noise", "rirs", "simulate", "simulate_set"},
     {"spatial", "mixit", "metrics", "over_separation", "partitions", "pseudo_targets", "blind"},
     {"separators", "mixing", "criteria", "schedule", "iterators", "resume", "espnet"},
-    {"task", "train_config", "packing", "separate", "separate_files", "systems", "streams", "score"},
-    {"separate_job", "separate_set", "label_set"},
-    {"results", "curves", "provenance", "training_facts", "markdown", "terminal", "page", "report"},
+    {"task", "packing", "separate", "separate_files", "systems", "streams", "score"},
+    {"token_list", "train_checks", "train_door", "train_config", "asr_task", "asr_config", "asr_prepare"},
+    {"recogniser_files", "decode_options", "vocabulary", "recognise", "hypotheses", "alignments", "wer"},
+    {"joint_data", "joint_task", "joint_config", "joint_export"},
+    {"separate_job", "separate_set", "label_set", "recognise_file", "asr_data"},
+    {"decode_cache", "decode_rows", "decode_job", "decode", "wer_set"},
+    {"results", "word_results", "agreement", "curves", "provenance", "training_facts"},
+    {"markdown", "word_plot", "terminal", "page", "page_words"},
+    {"listen_choice", "listen_examples", "listen_media", "listen_source"},
+    {"listen_html", "listen_table", "listen_figures", "listen_page", "listen"},
+    {"report"},
     {"bin"},
 ]
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}

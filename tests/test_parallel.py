@@ -37,6 +37,41 @@ def test_results_come_in_order(nj):
     assert list(parallel_map(work, range(100), nj, "test")) == [k**2 for k in range(100)]
 
 
+def test_forked_processes_need_no_pickles():
+    loaded = {"by": "this process"}
+    answers = parallel_map(lambda item: (loaded["by"], os.getpid(), item), range(40), 2, "test", fork=True)
+    by, pids, items = zip(*answers, strict=True)
+    assert set(by) == {"this process"} and os.getpid() not in pids and items == tuple(range(40))
+
+
+@pytest.mark.parametrize("fork", [False, True])
+def test_processes_end_with_the_one_that_started_them(tmp_path, fork):
+    """Killed, it cannot end them; they would wait for its next item for ever."""
+
+    def start():
+        list(parallel_map(functools.partial(tell_and_wait, place=tmp_path), range(4), 2, "test", fork=fork))
+
+    parent = multiprocessing.get_context("fork").Process(target=start)
+    parent.start()
+    _wait_until(lambda: len(list(tmp_path.iterdir())) >= 2)
+    pids = [int(path.name) for path in tmp_path.iterdir()]
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.join()
+    _wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+
+
+def tell_and_wait(item, place):
+    (place / str(os.getpid())).touch()
+    time.sleep(60)
+
+
+def _wait_until(condition, seconds=30):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
 def test_processes_are_others_and_single_threaded(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     found = set(parallel_map(work, ["pid"] * 40, 2, "test"))

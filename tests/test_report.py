@@ -7,8 +7,19 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
+from report_files import (
+    DIFFICULTY,
+    GAINS,
+    SYSTEMS,
+    N,
+    by_name,
+    make_recipe,
+    report,
+    utterances,
+    write_experiment,
+    write_scores,
+)
 
 from frontend.bin import report as command
 from frontend.errors import run
@@ -16,90 +27,15 @@ from frontend.markdown import number
 from frontend.page import render
 from frontend.report import _commits
 
-KEYS = "system channels si_snr si_snri si_snri_ci sdr stoi pesq over_separation cpwer cpwer_ci rtf n".split()
-GAINS = {
-    "mixture": 0.0,
-    "teacher_energy": 2.0,
-    "student": 4.0,
-    "student+mvdr": 4.5,
-    "student_ft": 5.0,
-    "supervised_small": 3.0,
-    "supervised_full": 5.5,
-}
-N = 20
-SYSTEMS = """\
-mixture: {}
-ilrma: {blind: ilrma}
-teacher_energy: {model: teacher, rule: energy}
-student: {model: student}
-student+mvdr: {model: student, mvdr: true}
-student_ft: {model: student_ft, labels: small}
-supervised_small: {model: supervised_small, labels: small}
-supervised_full: {model: supervised_full, labels: full}
-oracle: {}
-"""
-DIFFICULTY = np.random.default_rng(0).normal(0, 3, N)
-
-
-def utterances(gain, outside=0.25, talkers=2, **changes):
-    """Scores whose mean SI-SNRi is ``gain`` and whose utterances differ alike for all systems."""
-    spread = DIFFICULTY - DIFFICULTY.mean()
-    rows = []
-    for k in range(N):
-        both = (
-            [None] * talkers if gain is None else [gain + spread[k] - 0.5, gain + spread[k] + 0.5][:talkers]
-        )
-        row = {"id": f"u{k:02d}", "talkers": talkers, "permutation": [0, 1], "silent": []}
-        row |= {"si_snr": both, "si_snri": both, "sdr": both, "stoi": [0.8, 0.9], "pesq": [2.0, 2.5]}
-        row |= {"active_outputs": 2, "surplus_outputs": 0.0, "energy_outside_best": [outside] * talkers}
-        rows.append(row | changes)
-    return rows
-
-
-def write_scores(directory, name, rows, channels=4, **info):
-    directory.mkdir(parents=True, exist_ok=True)
-    about = {"system": name, "data": "data/x/test", "channels": channels, "fs": 8000, "talkers": 2}
-    about |= {"measures": ["sdr", "stoi", "pesq"], "active_db": -20.0, "info": info, "fingerprint": ""}
-    (directory / f"{name}.json").write_text(json.dumps(about))
-    (directory / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-def write_experiment(path, channels=4, names=tuple(GAINS)):
-    for name in names:
-        info = {} if name == "mixture" else {"rtf": 0.04, "peak_memory_mib": 700.4, "n_outputs": 2}
-        write_scores(path / "scores", name, utterances(GAINS[name]), channels, **info)
-    write_scores(
-        path / "scores", "oracle", utterances(None, 0.05, stoi=[1.0, 1.0], pesq=[4.5, 4.5]), channels
-    )
-    for name, outside, surplus in (("teacher_energy", 0.6, 0.75), ("student", 0.1, 0.0)):
-        rows = utterances(1.0, outside, talkers=1, surplus_outputs=surplus)
-        write_scores(path / "scores" / "one_talker", name, rows, channels, n_outputs=2)
-    facts = {"command": "./run.sh --seed 3", "seed": "3", "label_share": "0.04"}
-    (path / "stages.json").write_text(json.dumps({**facts, "stages": {"data": 12.5, "teacher": 200.0}}))
+KEYS = (
+    "system channels si_snr si_snri si_snri_ci sdr stoi pesq over_separation cpwer cpwer_ci "
+    "insertions deletions substitutions words orcwer orcwer_ci cpwer_separated cpwer_separated_ci rtf n"
+).split()
 
 
 @pytest.fixture
 def recipe(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "conf").mkdir()
-    (tmp_path / "conf/systems.yaml").write_text(SYSTEMS)
-    (tmp_path / "conf/teacher.yaml").write_text("max_epoch: 7  # a comment\n")
-    write_experiment(tmp_path / "exp/mini")
-    return tmp_path
-
-
-def report(monkeypatch, *options, expect=0):
-    """Run the real command; return results and page."""
-    base = ["report", "--exp", "exp/mini", "--systems", "conf/systems.yaml", "--out", "out"]
-    monkeypatch.setattr(sys, "argv", [*base, *options])
-    with pytest.raises(SystemExit) as ended:
-        run(command.main)
-    assert (ended.value.code or 0) == expect
-    return None if expect else (json.loads(open("out/results.json").read()), open("out/RESULTS.md").read())
-
-
-def by_name(results):
-    return {row["system"]: row for row in results["rows"]}
+    return make_recipe(tmp_path, monkeypatch)
 
 
 def test_results_keep_the_contract(recipe, monkeypatch):
@@ -114,7 +50,9 @@ def test_results_keep_the_contract(recipe, monkeypatch):
         share = labelled.get(row["system"])
         assert list(row) == [*KEYS, *(["label_share"] if share else [])]
         assert row.get("label_share") == share
-        assert row["n"] == N and row["channels"] == 4 and row["cpwer"] is None is row["cpwer_ci"]
+        assert row["n"] == N and row["channels"] == 4
+        # no words were counted
+        assert {row[key] for key in KEYS[KEYS.index("cpwer") : KEYS.index("rtf")]} == {None}
 
 
 def test_rows_stand_as_in_the_systems_file(recipe, monkeypatch):
@@ -166,7 +104,8 @@ def test_comparisons_are_paired(recipe, monkeypatch):
     outside = found["teacher_energy", "student", "energy_outside_best_difference"]
     surplus = found["teacher_energy", "student", "surplus_outputs_difference"]
     assert (outside["value"], surplus["value"]) == pytest.approx((50, 75))
-    assert "| student − teacher_energy | 4 | SI-SNRi, dB | 2.00 [2.00, 2.00] | 20 |" in page
+    assert "| student − teacher_energy | 4 | 2.00 [2.00, 2.00] | — | 20 |" in page
+    assert "| student_ft / supervised_full | 4 | SI-SNRi, % | 90.9 [" in page
     assert ("ilrma" not in str(results["comparisons"])) and ("distilled" not in str(results["comparisons"]))
 
 
@@ -213,7 +152,9 @@ def test_one_microphone_lacks_nothing_that_needs_two(recipe, monkeypatch):
 def test_what_does_not_exist_is_a_dash(recipe, monkeypatch):
     _, page = report(monkeypatch)
     line = next(line for line in page.splitlines() if line.startswith("| oracle | 4 | —"))
-    assert line == "| oracle | 4 | — | — | — | — | 1.000 | 4.50 | 5.0 | — | — | 20 |"
+    assert line == "| oracle | 4 | — | — | — | 1.000 | 4.50 | — | — |"
+    for section in ("## Words", "## Where the errors come from", "## SI-SNRi against cpWER"):
+        assert section not in page
     for word in ("None", "nan", "inf"):
         assert not re.search(rf"\b{word}\b", page, re.I), word
 
@@ -239,9 +180,9 @@ def test_refusals_and_silence_are_counted_and_named(recipe, monkeypatch):
 def test_every_number_of_the_page_comes_from_the_results(recipe, monkeypatch):
     """With 7777 for every number of the results, no table holds another one (7777 s = 129 min 37 s)."""
     results, page = report(monkeypatch, "--config", "conf/teacher.yaml")
-    assert page.startswith(render(results, {}, None))
+    assert page.startswith(render(results, {}))
     replaced = json.loads(json.dumps(results), parse_float=lambda _: 7777.0, parse_int=lambda _: 7777)
-    tables = render(replaced, {}, None).split("## Systems")[1]
+    tables = render(replaced, {}).split("## Systems")[1]
     rows = [line for line in tables.splitlines() if line.startswith("|") and "95 %" not in line]
     found = set(re.findall(r"(?<![\w.])\d[\d.]*", " ".join(rows)))
     assert found == {"7777", "7777.0", "7777.00", "7777.000", "777700.0", "129", "37"}
@@ -404,9 +345,9 @@ def test_the_table_is_printed(recipe, monkeypatch, capsys):
     assert rows[0].split()[:3] == ["system", "channels", "labels"] and len({len(row) for row in rows}) == 1
     assert [row.split()[0] for row in rows[1:]] == [*GAINS, "oracle"]
     low, high = by_name(json.loads(Path("out/results.json").read_text()))["student_ft"]["si_snri_ci"]
-    cells = f"student_ft 4 4.0 % 5.0 [{low:.1f}, {high:.1f}] 5.0 0.850 2.25 25.0 0.040"
+    cells = f"student_ft 4 4.0 % 5.0 [{low:.1f}, {high:.1f}] 5.0 0.850 2.25 - 0.040"
     assert " ".join(rows[5].split()) == cells
-    assert rows[-1].split() == "oracle 4 - - - 1.000 4.50 5.0 -".split()
+    assert rows[-1].split() == "oracle 4 - - - 1.000 4.50 - -".split()
     assert lines[-1].endswith("out/RESULTS.md") and "mean nothing" not in lines[-1]
     report(monkeypatch, "--quick")
     assert "its numbers mean nothing" in capsys.readouterr().out

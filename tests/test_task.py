@@ -1,17 +1,15 @@
 """Training through the real command: configuration checks, kills, resuming, strict loading."""
 
 import contextlib
-import importlib
-import multiprocessing
-import os
 import signal
-from pathlib import Path
 
+import kills
 import numpy as np
 import pytest
 import soundfile
 import torch
 import yaml
+from kills import assert_same, kill_at_link, kill_at_save, kill_at_step, weights
 
 from frontend import errors, resume
 from frontend.bin import enh_train
@@ -97,75 +95,7 @@ def command(tmp_path, data):
 
 def in_child(argv, sabotage=None):
     """Train in a forked child and return its exit code."""
-    # Forked children find imported what takes longer than to train.
-    for module in ("frontend.train_config", "torch._dynamo", "torch.utils.tensorboard"):
-        importlib.import_module(module)
-
-    def target():
-        if sabotage:
-            sabotage()
-        enh_train.main(argv)
-
-    child = multiprocessing.get_context("fork").Process(target=target)
-    child.start()
-    child.join()
-    return child.exitcode
-
-
-def weights(directory):
-    """All weights that a training leaves, and the state of its optimiser."""
-    files = {p.name: torch.load(p, weights_only=True) for p in Path(directory).glob("*epoch.pth")}
-    files["ave"] = torch.load(Path(directory) / "valid.loss.ave.pth", weights_only=True)
-    checkpoint = torch.load(Path(directory) / "checkpoint.pth", weights_only=False)
-    moments = checkpoint["optimizers"][0]["state"]
-    files["optimiser"] = {f"{i}.{k}": v for i, s in moments.items() for k, v in s.items()}
-    return files
-
-
-def assert_same(a, b):
-    assert a.keys() == b.keys()
-    for name in a:
-        assert a[name].keys() == b[name].keys()
-        for key in a[name]:
-            assert torch.equal(a[name][key], b[name][key]), (name, key)
-
-
-def kill_at_save(n):
-    """Die by SIGKILL in the middle of writing the n-th file."""
-    save, calls = torch.save, []
-
-    def half(obj, path, *args, **kwargs):
-        calls.append(path)
-        save(obj, path, *args, **kwargs)
-        if len(calls) == n:
-            os.truncate(path, os.path.getsize(path) // 2)
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    torch.save = half
-
-
-def kill_at_link(n):
-    link, calls = Path.symlink_to, []
-
-    def symlink_to(self, *args):
-        calls.append(self)
-        if len(calls) == n:
-            os.kill(os.getpid(), signal.SIGKILL)
-        link(self, *args)
-
-    Path.symlink_to = symlink_to
-
-
-def kill_at_step(n):
-    step, calls = torch.optim.Adam.step, []
-
-    def count(self, *args, **kwargs):
-        calls.append(self)
-        if len(calls) == n:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return step(self, *args, **kwargs)
-
-    torch.optim.Adam.step = count
+    return kills.in_child(enh_train.main, argv, sabotage)
 
 
 class TestResume:

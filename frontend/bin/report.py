@@ -1,6 +1,7 @@
-"""Make the table: RESULTS.md, results.json and curves.png from the scores of one or more experiments.
+"""Make the table: RESULTS.md, results.json and pictures, of one or more experiments.
 
-The main rows are printed too; with --show, those of a report that is there already, and nothing is made.
+From scores/ and, where words were counted, wer/ and wer_separated/ of each. The main rows are printed
+too; with --show, those of a report that is there already, and nothing is made.
 """
 
 import argparse
@@ -33,6 +34,12 @@ def main() -> int | None:
         default=[],
         help="quality.json of pseudo-targets, several times, of any of the experiments",
     )
+    parser.add_argument(
+        "--listen",
+        type=Path,
+        metavar="DIR",
+        help="write report.html there too, a folder to listen to: utterances of the first --exp",
+    )
     parser.add_argument("--quick", action="store_true", help="mark the page: its numbers mean nothing")
     parser.add_argument(
         "--show",
@@ -41,7 +48,7 @@ def main() -> int | None:
         help="print the table of the report in DIR; alone, without the others",
     )
     args = parser.parse_args()
-    given = [name for name in ("exp", "systems", "out") if getattr(args, name)]
+    given = [name for name in ("exp", "systems", "out", "listen") if getattr(args, name)]
     if args.show is not None and given:
         raise UserError(f"--show prints a report that is there, --{given[0]} makes one: give one of them")
     if args.show is None:
@@ -58,7 +65,23 @@ def _make(args: argparse.Namespace) -> None:
     from frontend.report import write_report  # late, so that --help is quick
 
     configs = args.config if args.config is not None else sorted(args.systems.parent.glob("*.yaml"))
-    write_report(args.exp, args.systems, args.out, configs, args.quality, args.quick)
+    results = write_report(args.exp, args.systems, args.out, configs, args.quality, args.quick)
+    if args.listen is not None:
+        _listen(args, results)
+
+
+def _listen(args: argparse.Namespace, results: dict) -> None:
+    from frontend.listen import Picture, write_listening_page
+    from frontend.systems import load_systems
+
+    said = {
+        "words": ("SI-SNRi against cpWER", "cpWER over SI-SNRi, one point a system"),
+        "curves": ("Learning curves", "loss of every network over its training steps"),
+    }
+    there = {key: args.out / name for key, name in results["pictures"].items()}
+    shown = [Picture(title, there[key], alt) for key, (title, alt) in said.items() if key in there]
+    page = write_listening_page(args.listen, results, args.exp[0], load_systems(args.systems), shown)
+    print(f"To listen to: {page}")
 
 
 if __name__ == "__main__":

@@ -28,9 +28,9 @@ def main() -> int | None:
     which.add_argument("--models", action="store_true", help="only trained models")
     args = parser.parse_args()
     from frontend.separate_set import separate_set  # late, so that --help is quick
-    from frontend.systems import choose, load_systems
+    from frontend.systems import choose, load_systems, trained
 
-    systems = load_systems(args.systems)
+    systems = trained(load_systems(args.systems), args.exp)
     if args.only is not None:
         systems = choose(systems, args.only.split(","), args.systems)
     elif args.blind or args.models:

@@ -16,3 +16,9 @@ teacher_options=""
 student_options=""
 finetune_options="--max_epoch 6 --num_iters_per_epoch 100 --optim_conf lr=0.001"
 small_options="--max_epoch 6 --num_iters_per_epoch 200"
+# The recogniser: rooms with one talker beside the dry speech, for training and validation; its steps; decoding.
+asr_rooms="1200 100"
+asr_options=""
+decode_options=""
+# Joint fine-tuning of separator and recogniser (--joint true).
+joint_options=""

@@ -15,3 +15,9 @@ teacher_options="--max_epoch 2 --num_iters_per_epoch 60"
 student_options="--max_epoch 2 --num_iters_per_epoch 60"
 finetune_options="--max_epoch 2 --num_iters_per_epoch 20"
 small_options="--max_epoch 2 --num_iters_per_epoch 30"
+# The recogniser: rooms with one talker beside the dry speech, for training and validation; its steps; decoding.
+asr_rooms="200 40"
+asr_options="--max_epoch 3"
+decode_options=""
+# Joint fine-tuning of separator and recogniser (--joint true).
+joint_options="--max_epoch 1"

@@ -15,3 +15,9 @@ teacher_options="--max_epoch 2 --num_iters_per_epoch 4"
 student_options="--max_epoch 2 --num_iters_per_epoch 4"
 finetune_options="--max_epoch 2 --num_iters_per_epoch 2"
 small_options="--max_epoch 2 --num_iters_per_epoch 2"
+# The recogniser: rooms with one talker beside the dry speech, for training and validation; its steps; decoding.
+asr_rooms="12 4"
+asr_options="--max_epoch 2 --allow_unknown true"
+decode_options="--allow_unknown"
+# Joint fine-tuning of separator and recogniser (--joint true).
+joint_options="--max_epoch 1"

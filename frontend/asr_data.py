@@ -1,0 +1,176 @@
+"""Kaldi sets to train a recogniser on: ``wav.scp text utt2spk spk2utt utt2num_samples``, one channel.
+
+Made of dry speech and of rooms with one talker each; or of separated streams with the transcripts
+of the talkers. No audio is copied. Ids are ``SPEAKER-KIND-ID``: unique whatever the sets call their
+utterances, and sorted as Kaldi demands, by utterance and by speaker at once.
+"""
+
+import itertools
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from frontend import atomic
+from frontend.datadir import MixtureSet, audio_info, read_scp, scan_table, write_scp, write_spk2utt
+from frontend.errors import UserError
+from frontend.hypotheses import read_hypotheses
+from frontend.parallel import progress
+from frontend.streams import Streams
+
+# Whatever sorts before or with the "-" behind the speaker would tear sorted speakers apart.
+_BEFORE_HYPHEN = str.maketrans(dict.fromkeys("!\"#$%&'()*+,-", "_"))
+
+
+class _Line(NamedTuple):
+    """An utterance: the kind and id behind its speaker, its audio and transcript."""
+
+    speaker: str
+    name: str
+    entry: str
+    text: str
+
+
+def make_asr_set(speech: str | Path, rooms: str | Path, out: str | Path) -> int:
+    """Make a set of dry speech and of one-talker mixtures.
+
+    Args:
+        speech: speech set with ``text`` and ``utt2spk``.
+        rooms: mixture set of one channel and one talker, with ``text_spk1``.
+        out: directory to make; it names the same audio.
+
+    Returns:
+        number of utterances.
+
+    Raises:
+        UserError: a table or transcript is missing, audio of several channels or of two rates.
+    """
+    return _write([*_dry(Path(speech)), *_rooms(Path(rooms))], out)
+
+
+def _dry(speech: Path) -> Iterable[_Line]:
+    wav = read_scp(speech / "wav.scp")
+    texts, speakers = _transcripts(speech / "text", wav), read_scp(speech / "utt2spk")
+    for key, entry in wav.items():
+        if key not in speakers:
+            raise UserError(f"{speech / 'utt2spk'}: utterance {key} of wav.scp is missing (add its speaker)")
+        yield _Line(speakers[key], f"dry-{key}", entry, texts[key])
+
+
+def _rooms(rooms: Path) -> Iterable[_Line]:
+    mixtures = MixtureSet(rooms)
+    if (rooms / "text_spk2").exists():
+        raise UserError(f"{rooms}: expected mixtures of one talker, found text_spk2 (--n_talkers 1)")
+    texts = _transcripts(rooms / "text_spk1", mixtures.wav)
+    for key, entry in mixtures.wav.items():
+        yield _Line(_talkers(mixtures, key, 1)[0], f"room-{key}", entry, texts[key])
+
+
+def _transcripts(path: Path, wav: dict[str, str]) -> dict[str, str]:
+    table = scan_table(path, allow_empty=True)
+    if table.problems:
+        raise UserError(table.problems[0])
+    for key in wav:
+        if key not in table.entries:
+            raise UserError(f"{path}: utterance {key} of wav.scp has no transcript (add it)")
+        if not table.entries[key]:
+            raise UserError(f"{path}:{table.lines[key]}: utterance {key} has an empty transcript (write it)")
+    return table.entries
+
+
+def _talkers(mixtures: MixtureSet, key: str, number: int) -> list[str]:
+    """Return the speakers of a mixture, made up where it has no scene."""
+    if (mixtures.path / "scenes.jsonl").exists():
+        return [talker["speaker"] for talker in mixtures.scene(key)["talkers"]]
+    return [f"{key}_{k + 1}" for k in range(number)]
+
+
+def make_separated_set(
+    data: str | Path, streams: str | Path, decoded: str | Path, out: str | Path
+) -> tuple[int, int]:
+    """Make a set of separated streams and of what was said in them.
+
+    Which stream says which text is decided by the fewest word errors (cpWER) of a first recogniser's
+    hypotheses: that needs transcripts, but no clean source. Where two ways have as few errors as each
+    other, as where nothing was recognised, the mixture is left out.
+
+    Args:
+        data: mixture set with ``text_spk1 ..``.
+        streams: a system's ``spk1.scp ..`` of it.
+        decoded: the hypotheses of these streams, ``text_spk1 ..``.
+        out: directory to make; it names the same audio.
+
+    Returns:
+        number of utterances, and of mixtures that were left out.
+
+    Raises:
+        UserError: no transcripts, ids or numbers of streams that differ, nothing is left.
+    """
+    mixtures, hypotheses = MixtureSet(data), read_hypotheses(decoded)
+    lines, left_out = [], 0
+    for utterance in Streams(Path(streams), mixtures).utterances():
+        key, entries = utterance.id, utterance.streams
+        texts = mixtures.texts(key)
+        if not any(texts):
+            raise UserError(f"{data}: expected text_spk1 ... that say what is said in {key}, found none")
+        if key not in hypotheses:
+            raise UserError(f"{decoded}: no hypotheses of utterance {key} of {data} (decode it)")
+        if len(hypotheses[key]) != len(entries):
+            found = f"{len(entries)} streams in {streams}, {len(hypotheses[key])} hypotheses in {decoded}"
+            raise UserError(f"{key}: one hypothesis per stream expected, found {found} (decode again)")
+        chosen = _assign(texts, hypotheses[key])
+        left_out += chosen is None
+        speakers = _talkers(mixtures, key, len(texts))
+        for talker, stream in (chosen or {}).items():
+            lines.append(_Line(speakers[talker], f"sep-{key}_{talker + 1}", entries[stream], texts[talker]))
+    if not lines:
+        raise UserError(f"{decoded}: no stream of {data} can be told from the others by what was recognised")
+    return _write(lines, out), left_out
+
+
+def _assign(texts: list[str], hypotheses: list[str]) -> dict[int, int] | None:
+    """Return the stream of each talker who says something; None where the hypotheses do not tell."""
+    from frontend.wer import utterance_errors  # meeteval: for who needs it
+
+    talkers = [k for k, text in enumerate(texts) if text]
+    row = utterance_errors([texts[k] for k in talkers], hypotheses, orc=False)
+    words = [len(text.split()) for text in row["hypotheses"]]
+    errors = [[utterance_errors([texts[k]], [h], orc=False)["errors"] for h in hypotheses] for k in talkers]
+    absent = [len(text.split()) for text in row["references"]]
+    # Talkers beyond the streams get none of them.
+    places = [*range(len(hypotheses)), *[None] * max(0, len(talkers) - len(hypotheses))]
+    totals = []
+    for way in set(itertools.permutations(places, len(talkers))):
+        said = sum(absent[t] if s is None else errors[t][s] for t, s in enumerate(way))
+        totals.append(said + sum(n for s, n in enumerate(words) if s not in way))
+    if totals.count(row["errors"]) > 1:
+        return None
+    return {k: stream for k, stream in zip(talkers, row["assignment"], strict=True) if stream is not None}
+
+
+def _write(lines: list[_Line], out: str | Path) -> int:
+    """Write the tables, whole or not at all."""
+    names: dict[str, str] = {}
+    wav, text, utt2spk, samples = {}, {}, {}, {}
+    first = None
+    for line in progress(lines, len(lines), f"make {out}"):
+        speaker = line.speaker.translate(_BEFORE_HYPHEN)
+        if names.setdefault(speaker, line.speaker) != line.speaker:
+            raise UserError(f"speakers {names[speaker]} and {line.speaker} are one as {speaker} (rename one)")
+        key = f"{speaker}-{line.name}"
+        channels, samples[key], fs = audio_info(line.entry)
+        first = first or (fs, line.entry)
+        if channels != 1:
+            raise UserError(
+                f"{line.entry}: expected one channel, found {channels} (a recogniser hears one stream: "
+                "simulate with --channels 1, or separate first)"
+            )
+        if fs != first[0]:
+            raise UserError(
+                f"{line.entry}: expected {first[0]} Hz as in {first[1]}, found {fs} Hz (resample it)"
+            )
+        wav[key], text[key], utt2spk[key] = line.entry, line.text, speaker
+    with atomic.directory(out) as part:
+        for name, table in (("wav.scp", wav), ("text", text), ("utt2num_samples", samples)):
+            write_scp(part / name, table)
+        write_spk2utt(part, utt2spk)
+    return len(wav)

@@ -1,0 +1,80 @@
+"""Train a recogniser: ESPnet's options and YAML, our data directories, strict checks.
+
+    python -m frontend.bin.asr_train --config conf/asr.yaml \\
+        --train_set data/asr_train --valid_set data/asr_dev --output_dir exp/asr
+
+The steps of an ESPnet recipe in one process: list the tokens of the training text, collect
+statistics, train, average the best epochs. OUTPUT_DIR becomes an ESPnet model that
+espnet2.bin.asr_inference loads. A data directory has wav.scp (one channel) and text.
+
+Interrupted at any moment and started again, it goes on and ends in the same weights.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from frontend import train_door
+from frontend.errors import UserError, run
+
+_DEFAULTS = {"batch_type": "numel", "keep_nbest_models": 5, "token_type": "word"}
+
+
+def _add_options(parser: argparse.ArgumentParser, boolean: type) -> list[str]:
+    group = parser.add_argument_group("Tokens (see also --token_type, --token_list, --bpemodel)")
+    options = [
+        group.add_argument("--nbpe", type=int, default=500, help="pieces of a sentencepiece model to train"),
+        group.add_argument("--bpemode", default="unigram", help="how it is trained: unigram or bpe"),
+        group.add_argument(
+            "--allow_unknown",
+            type=boolean,
+            default=False,
+            help="true: go on where a transcript has tokens that are not in the list, and count and "
+            "name them, trained and validated as <unk>; false: that is an error",
+        ),
+    ]
+    return [option.dest for option in options]
+
+
+def main(argv: list[str] | None = None) -> int | None:
+    """Parse, check, prepare, repair, train."""
+    argv = sys.argv[1:] if argv is None else argv
+    output, digest = train_door.settle(argv)
+    if train_door.is_complete(output, digest):
+        return 0
+    # Only now: ESPnet takes 9 s to import.
+    from espnet2.utils.types import str2bool
+
+    from frontend import asr_config, asr_prepare
+    from frontend.asr_task import FrontendASRTask, register_asr
+
+    register_asr()
+    parser = train_door.make_parser(FrontendASRTask, "asr_train", __doc__, _DEFAULTS)
+    own = _add_options(parser, str2bool)
+    args = train_door.parse(parser, argv)
+    asr_config.check(args)
+    texts = asr_config.read_sets(args)
+    tokens, notes = asr_prepare.list_tokens(args, texts)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    train_door.open_log(args)
+    asr_prepare.write_tokens(args, tokens)
+    for name in (*own, "train_set", "valid_set", "num_threads"):
+        delattr(args, name)  # from here on it is ESPnet's; its config.yaml knows no others
+    asr_prepare.collect_statistics(FrontendASRTask, args, tokens)
+    asr_prepare.finish(FrontendASRTask, args)
+    _train(FrontendASRTask, args, digest)
+
+
+def _train(task: type, args: argparse.Namespace, digest: str) -> None:
+    from espnet.nets.pytorch_backend.transformer.subsampling import TooShortUttError
+
+    try:
+        train_door.train(task, args, digest)
+    except TooShortUttError as error:
+        data = Path(args.train_data_path_and_name_and_type[0][0]).parent
+        raise UserError(f"{data}: an utterance is too short for the encoder: {error.args[0]}") from None
+
+
+if __name__ == "__main__":
+    run(main)

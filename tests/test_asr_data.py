@@ -1,0 +1,239 @@
+"""Kaldi sets for a recogniser: of dry speech and rooms, and of separated streams."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from speech_sets import make_speech, voice
+
+from frontend import asr_data
+from frontend.asr_data import make_asr_set, make_separated_set
+from frontend.bin import asr_data as command_module
+from frontend.datadir import AudioWriter, read_scp, write_scp, write_spk2utt
+from frontend.errors import UserError
+from frontend.validate import validate
+
+FS = 8000
+
+
+def make_mixtures(path: Path, texts: list[list[str]], channels: int = 1, speakers=None) -> Path:
+    """A mixture set without images: what each talker says is all that is known of them."""
+    with AudioWriter(path / "wav", "wav", FS) as writer:
+        wav = {
+            f"m{i}": writer.write(f"m{i}", np.tile(voice(f"m{i}", 0.5), (channels, 1)))
+            for i in range(len(texts))
+        }
+    write_scp(path / "wav.scp", wav)
+    for talker in range(len(texts[0])):
+        write_scp(path / f"text_spk{talker + 1}", {f"m{i}": t[talker] for i, t in enumerate(texts)})
+    write_spk2utt(path, {u: u for u in wav})
+    if speakers:
+        scenes = [{"id": f"m{i}", "talkers": [{"speaker": s} for s in who]} for i, who in enumerate(speakers)]
+        (path / "scenes.jsonl").write_text("".join(json.dumps(scene) + "\n" for scene in scenes))
+    return path
+
+
+@pytest.fixture
+def speech(tmp_path):
+    return make_speech(tmp_path / "speech", speakers=3, each=2, seconds=0.3)
+
+
+class TestDryAndRooms:
+    def test_every_utterance_of_both_under_its_own_id(self, tmp_path, speech):
+        rooms = make_mixtures(tmp_path / "rooms", [["ONE"], ["TWO"]], speakers=[["s02"], ["s00"]])
+        out = tmp_path / "asr"
+        assert make_asr_set(speech, rooms, out) == 8
+        assert validate(out) == []
+        text, wav, utt2spk = (read_scp(out / name) for name in ("text", "wav.scp", "utt2spk"))
+        assert text["s02-room-m0"] == "ONE" and text["s00-room-m1"] == "TWO"
+        assert text["s00-dry-s00-00"] == "words of s00-00"
+        assert utt2spk["s02-room-m0"] == utt2spk["s02-dry-s02-01"] == "s02"
+        assert wav["s02-room-m0"] == read_scp(rooms / "wav.scp")["m0"]
+        assert wav["s01-dry-s01-00"] == read_scp(speech / "wav.scp")["s01-00"]
+
+    def test_sorted_by_utterance_and_by_speaker_at_once(self, tmp_path):
+        """Kaldi demands it; a speaker that begins as another does is where it goes wrong."""
+        rng = np.random.default_rng(0)
+        speech = tmp_path / "speech"
+        names = ["a", "a-b", "a_b2", "a1", "a+c", "a.b", "B", "ab"]
+        with AudioWriter(speech / "wav", "wav", FS) as writer:
+            wav = {f"u{i}": writer.write(f"u{i}", 0.1 * rng.standard_normal(99)) for i in range(len(names))}
+        write_scp(speech / "wav.scp", wav)
+        write_scp(speech / "text", dict.fromkeys(wav, "ONE"))
+        write_spk2utt(speech, dict(zip(wav, names, strict=True)))
+        rooms = make_mixtures(tmp_path / "rooms", [["ONE"]] * len(names), speakers=[[n] for n in names])
+        make_asr_set(speech, rooms, tmp_path / "asr")
+        utt2spk = read_scp(tmp_path / "asr" / "utt2spk")
+        assert list(utt2spk.values()) == sorted(utt2spk.values())
+        assert all(utterance.startswith(f"{speaker}-") for utterance, speaker in utt2spk.items())
+        assert len(set(utt2spk.values())) == len(names)
+        utt2spk = read_scp(speech / "utt2spk")
+        write_spk2utt(speech, utt2spk | {"u7": "a-b2"})
+        with pytest.raises(UserError, match=r"speakers a_b2 and a-b2 are one as a_b2"):
+            make_asr_set(speech, rooms, tmp_path / "asr")
+
+    @pytest.mark.parametrize(
+        ("texts", "settings", "message"),
+        [
+            ([["ONE"], [""]], {}, r"text_spk1:2: utterance m1 has an empty transcript"),
+            ([["ONE", "TWO"]], {}, r"expected mixtures of one talker, found text_spk2"),
+            ([["ONE"]], {"channels": 2}, r"m0\.wav: expected one channel, found 2"),
+        ],
+    )
+    def test_wrong_rooms(self, tmp_path, speech, texts, settings, message):
+        rooms = make_mixtures(tmp_path / "rooms", texts, **settings)
+        with pytest.raises(UserError, match=message):
+            make_asr_set(speech, rooms, tmp_path / "asr")
+        assert not (tmp_path / "asr").exists()
+
+    def test_wrong_speech(self, tmp_path, speech):
+        rooms = make_mixtures(tmp_path / "rooms", [["ONE"]])
+        fast = make_speech(tmp_path / "fast", speakers=1, each=1, fs=16000)
+        with pytest.raises(UserError, match=r"m0\.wav: expected 16000 Hz as in .*found 8000"):
+            make_asr_set(fast, rooms, tmp_path / "asr")
+        for name, message in (("utt2spk", "add its speaker"), ("text", "has no transcript")):
+            table = read_scp(speech / name)
+            write_scp(speech / name, {k: v for k, v in table.items() if k != "s01-00"})
+            with pytest.raises(UserError, match=rf"{name}: utterance s01-00 of wav\.scp .*{message}"):
+                make_asr_set(speech, rooms, tmp_path / "asr")
+            write_scp(speech / name, table)
+
+
+class TestSeparated:
+    def make(self, tmp_path, texts, heard, n_streams=2):
+        data = make_mixtures(tmp_path / "data", texts)
+        streams, decoded = tmp_path / "streams", tmp_path / "decoded"
+        wav = read_scp(data / "wav.scp")
+        for k in range(n_streams):
+            with AudioWriter(streams / f"wav{k}", "wav", FS, encoding="float32") as writer:
+                entries = {key: writer.write(key, voice(f"{key}{k}", 0.5)) for key in wav}
+            write_scp(streams / f"spk{k + 1}.scp", entries)
+            write_scp(decoded / f"text_spk{k + 1}", {f"m{i}": h[k] for i, h in enumerate(heard)})
+        out = tmp_path / "asr"
+        return (data, streams, decoded, out), make_separated_set(data, streams, decoded, out)
+
+    def test_fewest_errors_decide(self, tmp_path):
+        texts = [["ONE TWO", "FIVE SIX SIX"], ["ONE TWO", "FIVE SIX"], ["SEVEN", "EIGHT NINE"]]
+        heard = [["ONE TOO", "FIVE SIX"], ["FIVE", "ONE"], ["NINE", ""]]
+        (_, streams, _, out), counts = self.make(tmp_path, texts, heard)
+        assert counts == (6, 0)
+        text, wav = read_scp(out / "text"), read_scp(out / "wav.scp")
+        chosen = {key: Path(entry).parent.name for key, entry in wav.items()}
+        assert chosen == {
+            "m0_1-sep-m0_1": "wav0",
+            "m0_2-sep-m0_2": "wav1",
+            "m1_1-sep-m1_1": "wav1",
+            "m1_2-sep-m1_2": "wav0",
+            "m2_1-sep-m2_1": "wav1",
+            "m2_2-sep-m2_2": "wav0",
+        }
+        assert text["m1_1-sep-m1_1"] == "ONE TWO"  # what was said, not what was heard
+        assert validate(out) == []
+
+    def test_undecided_mixtures_are_left_out(self, tmp_path):
+        texts = [["ONE TWO", "FIVE SIX"], ["ONE", "TWO"], ["ONE", "TWO"]]
+        heard = [["", ""], ["ONE", "ONE"], ["TWO", "ONE"]]
+        assert self.make(tmp_path, texts, heard)[1] == (2, 2)
+
+    def test_one_talker_has_one_stream(self, tmp_path):
+        (*_, out), counts = self.make(tmp_path, [["ONE TWO", ""]], [["", "ONE"]])
+        assert counts == (1, 0)
+        assert Path(next(iter(read_scp(out / "wav.scp").values()))).parent.name == "wav1"
+
+    def test_more_streams_than_talkers(self, tmp_path):
+        (*_, out), counts = self.make(tmp_path, [["ONE", "TWO"]], [["", "TWO", "ONE"]], n_streams=3)
+        assert counts == (2, 0)
+        assert [Path(e).parent.name for e in read_scp(out / "wav.scp").values()] == ["wav2", "wav1"]
+
+    def test_one_stream_of_two_talkers(self, tmp_path):
+        """The talker who is heard gets it."""
+        (*_, out), counts = self.make(tmp_path, [["ONE", "TWO THREE"]], [["TWO"]], n_streams=1)
+        assert counts == (1, 0)
+        assert list(read_scp(out / "text").values()) == ["TWO THREE"]
+
+    def test_errors(self, tmp_path):
+        paths, _ = self.make(tmp_path, [["ONE", "TWO"]], [["ONE", "TWO"]])
+        data, streams, decoded, out = paths
+        good = {p: p.read_text() for p in (decoded / "text_spk1", decoded / "text_spk2")}
+        for spoil, message in (
+            (lambda: [write_scp(p, {"m7": "ONE"}) for p in good], r"decoded: no hypotheses of utterance m0"),
+            (
+                lambda: (decoded / "text_spk2").unlink(),
+                r"m0: one hypothesis per stream expected, found 2 str",
+            ),
+            (lambda: [write_scp(p, {"m0": "TEN"}) for p in good], r"no stream of .* can be told"),
+            (lambda: (data / "text_spk1").unlink() or (data / "text_spk2").unlink(), r"expected text_spk1"),
+        ):
+            spoil()
+            with pytest.raises(UserError, match=message):
+                make_separated_set(*paths)
+            for path, text in good.items():
+                path.write_text(text)
+
+
+class TestCommand:
+    def test_both_ways(self, tmp_path, speech, command):
+        rooms = make_mixtures(tmp_path / "rooms", [["ONE"]])
+        out = tmp_path / "out"
+        sets = ["--speech", speech, "--rooms", rooms]
+        code, said, _ = command(command_module, *sets, "--out", out)
+        assert code == 0 and "7 utterances" in said
+        (data, streams, decoded, _), _ = TestSeparated().make(tmp_path, [["ONE", "TWO"]], [["ONE", "TWO"]])
+        three = ["--data", data, "--streams", streams, "--decoded", decoded]
+        code, said, _ = command(command_module, "--separated", *three, "--out", out)
+        assert code == 0 and "2 streams" in said and "0 mixtures left out" in said
+        for wrong, message in (
+            ([*sets[:2]], "--rooms DIR is missing"),
+            ([*sets, *three[:2]], "--data without --separated"),
+            (["--separated", *three[:4]], "--decoded DIR is missing"),
+        ):
+            code, _, error = command(command_module, *wrong, "--out", out)
+            assert code == 2 and message in error
+
+
+def test_a_tie_is_what_brute_force_says():
+    """All ways to give streams to talkers, counted one by one."""
+    rng = np.random.default_rng(3)
+    words = ["A", "B", "C"]
+
+    def draw(n):
+        return [" ".join(rng.choice(words, rng.integers(0, 3))) for _ in range(n)]
+
+    for _ in range(60):
+        texts, heard = draw(2), draw(rng.integers(1, 4))
+        if not any(texts):
+            continue
+        assert asr_data._assign(texts, heard) == slow_assignment(texts, heard)
+
+
+def distance(a, b):
+    table = [[i + j if not i * j else 0 for j in range(len(b) + 1)] for i in range(len(a) + 1)]
+    for i in range(1, len(a) + 1):
+        for j in range(1, len(b) + 1):
+            swap = table[i - 1][j - 1] + (a[i - 1] != b[j - 1])
+            table[i][j] = min(swap, table[i - 1][j] + 1, table[i][j - 1] + 1)
+    return table[-1][-1]
+
+
+def slow_assignment(texts, heard):
+    talkers = [k for k, text in enumerate(texts) if text]
+    ways = {}
+    for code in range((len(heard) + 1) ** len(talkers)):
+        way, rest = [], code
+        for _ in talkers:
+            rest, digit = divmod(rest, len(heard) + 1)
+            way.append(None if digit == len(heard) else digit)
+        given = [s for s in way if s is not None]
+        if len(given) != len(set(given)) or len(given) != min(len(talkers), len(heard)):
+            continue
+        total = sum(
+            distance(texts[k].split(), [] if s is None else heard[s].split())
+            for k, s in zip(talkers, way, strict=True)
+        )
+        total += sum(len(h.split()) for s, h in enumerate(heard) if s not in given)
+        ways[tuple(way)] = total
+    best = [way for way, total in ways.items() if total == min(ways.values())]
+    if len(best) > 1:
+        return None
+    return {k: s for k, s in zip(talkers, best[0], strict=True) if s is not None}

@@ -1,0 +1,400 @@
+"""Training a recogniser through the real command: checks, tokens, kills, what ESPnet loads."""
+
+import functools
+import logging
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import kills
+import numpy as np
+import pytest
+import soundfile
+import torch
+import yaml
+from kills import assert_same, weights
+from speech_sets import voice
+
+from frontend import errors, token_list, train_door
+from frontend.bin import asr_train
+from frontend.datadir import AudioWriter, write_scp
+from frontend.errors import UserError
+
+FS = 8000
+CONFS = Path(__file__).resolve().parents[1] / "egs" / "mini" / "conf"
+WORDS = ["ONE TWO", "TWO TWO THREE", "FOUR ONE", "THREE", "ONE FOUR TWO", "TWO ONE"]
+TINY = {
+    "token_type": "word",
+    "frontend": "default",
+    "frontend_conf": {"fs": FS, "n_fft": 128, "hop_length": 80, "n_mels": 12},
+    "normalize": "global_mvn",  # so that the weights depend on the statistics
+    "specaug": "specaug",
+    "specaug_conf": {
+        "apply_time_warp": True,
+        "time_warp_window": 5,
+        "freq_mask_width_range": [0, 3],
+        "time_mask_width_range": [0, 10],
+    },
+    "encoder": "conformer",
+    "encoder_conf": {
+        "output_size": 16,
+        "attention_heads": 2,
+        "linear_units": 16,
+        "num_blocks": 1,
+        "dropout_rate": 0.2,
+        "cnn_module_kernel": 3,
+    },
+    "model_conf": {"ctc_weight": 1.0},
+    "batch_type": "unsorted",
+    "batch_size": 2,
+    "max_epoch": 2,
+    "optim": "adam",
+    "optim_conf": {"lr": 2.0e-3},
+    "scheduler": "warmupcosine",
+    "scheduler_conf": {"warmup_steps": 2},
+    "keep_nbest_models": 2,
+    "num_threads": 1,
+}
+STEPS = 3  # an epoch
+
+
+def make_set(directory, texts, fs=FS, audio_format="wav", channels=1):
+    """A Kaldi set of noise bursts that are said to be words."""
+    with AudioWriter(directory / "audio", audio_format, fs) as writer:
+        wav = {
+            f"u{i}": writer.write(f"u{i}", np.tile(voice(f"u{i}", 0.8 + 0.1 * i, fs), (channels, 1)))
+            for i in range(len(texts))
+        }
+    write_scp(directory / "wav.scp", wav)
+    write_scp(directory / "text", {f"u{i}": text for i, text in enumerate(texts)})
+    return directory
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    make_set(root / "train", WORDS)
+    make_set(root / "valid", WORDS[:3], audio_format="flac.ark")
+    return root
+
+
+@pytest.fixture
+def command(tmp_path, data):
+    """Return a function that makes the arguments of a training."""
+
+    def make(*more, **changed):
+        path = tmp_path / "conf.yaml"
+        path.write_text(yaml.safe_dump(TINY | changed))
+        sets = ["--train_set", str(data / "train"), "--valid_set", str(data / "valid")]
+        return ["--config", str(path), "--output_dir", str(tmp_path / "exp"), *sets, *more]
+
+    return make
+
+
+def in_child(argv, sabotage=None):
+    """Train in a forked child, which finds ESPnet imported, and return its exit code."""
+    from frontend import asr_config, asr_prepare  # noqa: F401
+
+    return kills.in_child(asr_train.main, argv, sabotage)
+
+
+class TestResume:
+    @pytest.fixture(scope="class")
+    def undisturbed(self, tmp_path_factory, data):
+        directory = tmp_path_factory.mktemp("undisturbed")
+        (directory / "c.yaml").write_text(yaml.safe_dump(TINY))
+        sets = ["--train_set", str(data / "train"), "--valid_set", str(data / "valid")]
+        argv = ["--config", str(directory / "c.yaml"), "--output_dir", str(directory / "exp"), *sets]
+        assert in_child(argv) == 0
+        return directory / "exp"
+
+    # Statistics are written with np.savez: 2 of the training set, then 2 of the validation set.
+    @pytest.mark.parametrize(
+        "kill",
+        [functools.partial(kills.kill_at_call, np, "savez", n) for n in (1, 4)]
+        + [functools.partial(kills.kill_at_step, n) for n in (2, STEPS + 2)]
+        + [functools.partial(kills.kill_at_save, n) for n in (1, 2, 4, 5)]
+        + [functools.partial(kills.kill_at_link, 3)],
+        ids=lambda kill: "-".join(map(str, (kill.func.__name__, *kill.args[-1:]))),
+    )
+    def test_killed_training_ends_in_the_same_weights(self, command, tmp_path, undisturbed, kill):
+        argv = command()
+        assert in_child(argv, kill) == -signal.SIGKILL
+        assert in_child(argv) == 0
+        assert_same(weights(tmp_path / "exp"), weights(undisturbed))
+        for name in ("tokens.txt", "stats/train/speech_shape", "stats/valid/text_shape.word"):
+            assert (tmp_path / "exp" / name).read_bytes() == (undisturbed / name).read_bytes()
+        assert not list((tmp_path / "exp").glob(".stats*"))
+
+    def test_chance_has_a_part_in_it(self, command, tmp_path, undisturbed):
+        """Else the test above would show nothing of dropout and SpecAugment."""
+        assert in_child(command(encoder_conf=TINY["encoder_conf"] | {"dropout_rate": 0.0})) == 0
+        with pytest.raises(AssertionError):
+            assert_same(weights(tmp_path / "exp"), weights(undisturbed))
+
+    def test_second_call_does_nothing_and_imports_nothing(self, command, tmp_path):
+        argv = command(max_epoch=1)
+        assert in_child(argv) == 0
+        before = (tmp_path / "exp" / "checkpoint.pth").stat().st_mtime_ns
+        code = f"import sys; from frontend.bin import asr_train; asr_train.main({argv!r})"
+        code += "; sys.exit('torch' in sys.modules)"
+        again = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert again.returncode == 0, again.stderr
+        assert "training is complete; nothing to do" in again.stderr
+        assert (tmp_path / "exp" / "checkpoint.pth").stat().st_mtime_ns == before
+
+    def test_statistics_are_collected_again_for_other_features(self, command, tmp_path):
+        assert in_child(command(max_epoch=1)) == 0
+        stats = tmp_path / "exp" / "stats" / "train" / "feats_stats.npz"
+        assert np.load(stats)["sum"].shape == (12,)
+        made = stats.stat().st_mtime_ns
+        assert in_child(command(max_epoch=2)) == 0
+        assert stats.stat().st_mtime_ns == made
+        (tmp_path / "exp" / "checkpoint.pth").unlink()
+        assert in_child(command(frontend_conf=TINY["frontend_conf"] | {"n_mels": 10})) == 0
+        assert np.load(stats)["sum"].shape == (10,)
+
+    def test_stopped_early_and_killed_before_the_average(self, command, tmp_path):
+        patient = {
+            "patience": 0,
+            "optim_conf": {"lr": 0.0},
+            "max_epoch": 9,
+        }  # no epoch is better than the first
+        assert in_child(command(**patient), functools.partial(kills.kill_at_save, 5)) == -signal.SIGKILL
+        assert in_child(command(**patient)) == 0
+        assert not (tmp_path / "exp" / "3epoch.pth").exists()
+
+
+class TestModel:
+    def test_espnet_loads_and_recognises(self, command, tmp_path, data):
+        from frontend.espnet import Speech2Text
+
+        assert in_child(command()) == 0
+        exp = tmp_path / "exp"
+        model = Speech2Text(
+            str(exp / "config.yaml"), str(exp / "valid.loss.ave.pth"), ctc_weight=1.0, beam_size=3
+        )
+        assert model.asr_model.token_list == ["<blank>", "<unk>", "TWO", "ONE", "THREE", "FOUR", "<sos/eos>"]
+        text, tokens, *_ = model(soundfile.read(data / "train" / "audio" / "u0.wav")[0])[0]
+        assert set(tokens) <= set(model.asr_model.token_list)
+        config = yaml.safe_load((exp / "config.yaml").read_text())
+        assert "train_set" not in config and "allow_unknown" not in config
+
+    def test_accuracy_may_choose_the_model(self, command, tmp_path):
+        decoder = {"attention_heads": 2, "linear_units": 8, "num_blocks": 1}
+        changed = {
+            "model_conf": {"ctc_weight": 0.3},
+            "decoder": "transformer",
+            "decoder_conf": decoder,
+            "best_model_criterion": [["valid", "acc", "max"]],
+        }
+        assert in_child(command(**changed)) == 0
+        exp = tmp_path / "exp"
+        assert os.readlink(exp / "valid.loss.ave.pth") == "valid.acc.ave.pth"
+        assert (exp / "valid.acc.best.pth").exists()
+        for key, message in (("acc", "CTC alone"), ("los", "no 'los' was measured in 'valid'")):
+            argv = command("--output_dir", str(tmp_path / "x"), best_model_criterion=[["valid", key, "max"]])
+            with pytest.raises(UserError, match=message):
+                asr_train.main(argv)
+
+    def test_the_log_names_espnets_own_command(self, command, tmp_path):
+        """And that command, run as it stands, makes the same model."""
+        argv = command("--seed", "7", scheduler="warmuplr", scheduler_conf={"warmup_steps": 2})
+        # Without our registrations ESPnet reads files alone.
+        argv[argv.index("--valid_set") + 1] = argv[argv.index("--train_set") + 1]
+        # pytest has logging in its hands.
+        assert in_child(argv, lambda: logging.getLogger().handlers.clear()) == 0
+        log = (tmp_path / "exp" / "train.log").read_text().splitlines()
+        said = [line.split("own words: ")[1] for line in log if "own words: " in line]
+        assert len(said) == 2 and "--collect_stats true" in said[0]
+        words = shlex.split(said[1])
+        assert words[:3] == ["python", "-m", "espnet2.bin.asr_train"]
+        theirs = tmp_path / "theirs"
+        words[words.index("--output_dir") + 1] = str(theirs)
+        config = yaml.safe_load((tmp_path / "conf.yaml").read_text())
+        config.pop("num_threads")  # ours
+        (tmp_path / "conf.yaml").write_text(yaml.safe_dump(config))
+
+        def plain(argv):
+            from frontend.espnet import asr
+
+            torch.set_num_threads(1)
+            asr.ASRTask.main(cmd=argv)
+
+        assert kills.in_child(plain, words[3:]) == 0
+        assert_same(weights(theirs), weights(tmp_path / "exp"))
+
+
+def test_archives_are_as_loud_as_files(tmp_path):
+    from frontend.asr_task import ArchivedSound
+
+    files, archive = (make_set(tmp_path / kind, WORDS[:2], audio_format=kind) for kind in ("wav", "flac.ark"))
+    heard = ArchivedSound(str(archive / "wav.scp"))
+    assert list(heard) == ["u0", "u1"]
+    for key, samples in heard.items():
+        np.testing.assert_array_equal(
+            samples, soundfile.read(files / "audio" / f"{key}.wav", dtype="float32")[0]
+        )
+
+
+class TestTokens:
+    def test_the_list_is_that_of_espnet(self, tmp_path):
+        from espnet2.bin.tokenize_text import main as tokenize_text
+
+        texts = ["B A  A", "C A", "B D E"]
+        write_scp(tmp_path / "text", dict(zip("xyz", texts, strict=True)))
+        for kind, cut in (("word", str.split), ("char", lambda t: [c.replace(" ", "<space>") for c in t])):
+            out = tmp_path / f"{kind}.txt"
+            cmd = f"-f 2- -t {kind} -i {tmp_path}/text -o {out} --write_vocabulary true"
+            cmd += " --add_symbol <blank>:0 --add_symbol <unk>:1 --add_symbol <sos/eos>:-1"
+            tokenize_text(cmd.split())
+            counts = token_list.count((" ".join(t.split()) for t in texts), cut)
+            assert token_list.make_list(counts) == out.read_text().splitlines()
+
+    def test_lists_are_read_strictly(self, tmp_path):
+        path = tmp_path / "tokens.txt"
+        good = ["<blank>", "<unk>", "A", "<sos/eos>"]
+        token_list.write_list(path, good)
+        assert token_list.read_list(path) == good
+        for bad, message in (
+            (["A", "B"], "expected <blank> <unk> ... <sos/eos>"),
+            ([*good[:3], "A", good[3]], "token A occurs 2 times"),
+        ):
+            token_list.write_list(path, bad)
+            with pytest.raises(UserError, match=message):
+                token_list.read_list(path)
+        with pytest.raises(UserError, match="no such file"):
+            token_list.read_list(tmp_path / "none")
+
+    def test_unknown_are_counted_and_named(self):
+        assert token_list.unknown(Counter(A=3), ["A"], "word") == ""
+        many = token_list.unknown(Counter({f"W{k:02d}": 1 for k in range(12)}), [], "word")
+        assert many.startswith("12 words unknown") and many.endswith("W09 (1) and 2 more")
+        assert token_list.unknown(Counter({"Ä": 1}), [], "char").startswith("1 character unknown")
+
+    def test_characters_and_pieces(self, command, tmp_path):
+        assert in_child(command("--token_type", "char", max_epoch=1)) == 0
+        assert "<space>" in (tmp_path / "exp" / "tokens.txt").read_text().splitlines()
+        pieces = ["--token_type", "bpe", "--nbpe", "16", "--output_dir", str(tmp_path / "bpe")]
+        assert in_child(command(*pieces, max_epoch=1)) == 0
+        tokens = (tmp_path / "bpe" / "tokens.txt").read_text().splitlines()
+        assert len(tokens) == 16 and any(t.startswith("▁") for t in tokens)
+        pieces[3] = "5000"
+        with pytest.raises(UserError, match=r"--nbpe 5000: the training text gives no such vocabulary"):
+            asr_train.main(command(*pieces))
+
+    def test_unknown_words_are_an_error_or_a_note(self, command, data, tmp_path, capsys):
+        strange = make_set(tmp_path / "strange", ["ONE FOO", "BAR FOO", "TWO"])
+        argv = command("--valid_set", str(strange), max_epoch=1)
+        message = "3 words unknown to the model's tokens: FOO (2), BAR (1)"
+        with pytest.raises(UserError) as error:
+            asr_train.main(argv)
+        assert message in str(error.value) and "strange/text" in str(error.value)
+        assert not (tmp_path / "exp").exists()
+        assert in_child([*argv, "--allow_unknown", "true"]) == 0
+        listed = tmp_path / "given.txt"
+        token_list.write_list(listed, ["<blank>", "<unk>", "ONE", "TWO", "THREE", "<sos/eos>"])
+        with pytest.raises(UserError, match=r"train/text: 2 words unknown to the model's tokens: FOUR \(2\)"):
+            asr_train.main(command("--token_list", str(listed)))
+
+
+WRONG = [
+    ({"max_epochs": 3}, r"max_epochs .*did you mean 'max_epoch'"),
+    ({"encoder_conf": {"num_block": 3}}, r"encoder_conf: unknown key 'num_block' .*'num_blocks'"),
+    ({"frontend_conf": {"n_mel": 3}}, r"frontend_conf: unknown key 'n_mel' .*'n_mels'"),
+    ({"specaug_conf": {"time_warp": 3}}, r"specaug_conf: unknown key 'time_warp'"),
+    ({"normalize_conf": {"mean": 3}}, r"normalize_conf: unknown key 'mean'"),
+    ({"model_conf": {"ctc_weigth": 1.0}}, r"model_conf: unknown key 'ctc_weigth' .*'ctc_weight'"),
+    ({"ctc_conf": {"drop": 1.0}}, r"ctc_conf: unknown key 'drop'"),
+    ({"optim_conf": {"lr": "2e-3"}}, r"optim_conf: lr: a number expected, found the text '2e-3'"),
+    ({"decoder_conf": {"num_blocks": 1}}, r"decoder_conf: settings of no decoder"),
+    ({"encoder": "konformer"}, r"unknown encoder 'konformer' .*'conformer'"),
+    ({"token_type": "words"}, r"token_type must be word or char or bpe, found words .*'word'"),
+    ({"batch_type": "catbel"}, r"batch_type must be"),
+    ({"best_model_criterion": [["valid", "loss"]]}, r"best_model_criterion: \[valid, loss, min\]"),
+    ({"init_param": ["/nowhere.pth"]}, r"/nowhere\.pth: no such file"),
+]
+
+
+class TestErrors:
+    @pytest.mark.parametrize(("changed", "message"), WRONG, ids=lambda x: x if isinstance(x, str) else "")
+    def test_wrong_configuration(self, command, changed, message):
+        with pytest.raises(UserError, match=message):
+            asr_train.main(command(**changed))
+
+    @pytest.mark.parametrize(
+        ("spoil", "message"),
+        [
+            ({"text": "u0 ONE\nu1\nu2 TWO\n"}, r"text:2: utterance u1 has an empty transcript"),
+            ({"text": "u0 ONE\nu2 TWO\n"}, r"text: utterance u1 of .*wav\.scp has no transcript"),
+            ({"text": "u0 ONE\nu1 ONE\nu2 TWO\nu3 ONE\n"}, r"wav\.scp: utterance u3 of .*text has no audio"),
+            ({"text": "u0 ONE\nu0 ONE\n"}, r"text:2: id u0 occurs twice"),
+            ({"text": None}, r"text: expected a table 'id value', found no file"),
+            ({"wav.scp": None}, r"wav\.scp: expected a table 'id value', found no file"),
+        ],
+        ids=lambda x: x if isinstance(x, str) else "",
+    )
+    def test_wrong_tables(self, command, tmp_path, spoil, message):
+        bad = make_set(tmp_path / "bad", ["ONE", "ONE", "TWO"])
+        for name, text in spoil.items():
+            (bad / name).write_text(text) if text else (bad / name).unlink()
+        with pytest.raises(UserError, match=message):
+            asr_train.main(command("--valid_set", str(bad)))
+        assert not (tmp_path / "exp").exists()
+
+    def test_wrong_audio(self, command, tmp_path):
+        fast = make_set(tmp_path / "fast", ["ONE"], fs=16000)
+        message = r"fast/wav\.scp: u0: 8000 Hz expected \(.*frontend_conf: fs\), found 16000 in"
+        with pytest.raises(UserError, match=message):
+            asr_train.main(command("--train_set", str(fast)))
+        with pytest.raises(UserError, match=r"one channel expected, found 2"):
+            asr_train.main(command("--train_set", str(make_set(tmp_path / "stereo", ["ONE"], channels=2))))
+        with pytest.raises(UserError, match=r"--train_set .*none: no such directory"):
+            asr_train.main(command("--train_set", str(tmp_path / "none")))
+        short = make_set(tmp_path / "short", ["ONE"])
+        with AudioWriter(short / "audio", "wav", FS) as writer:
+            writer.write("u0", 0.1 * np.ones(300))
+        with pytest.raises(UserError, match=r"short: an utterance is too short for the encoder"):
+            asr_train.main(command("--train_set", str(short), "--allow_unknown", "true"))
+
+    def test_one_line_and_exit_code_2(self, command, capsys, monkeypatch):
+        with pytest.raises(SystemExit) as exit_:
+            errors.run(lambda: asr_train.main(command("--max_epochs", "3")))
+        assert exit_.value.code == 2
+        lines = capsys.readouterr().err.strip().splitlines()
+        assert len(lines) == 1 and "did you mean 'max_epoch'" in lines[0]
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+        with pytest.raises(UserError, match="--ngpu 1: .* torch finds 0"):
+            asr_train.main(command("--ngpu", "1"))
+
+    def test_weights_of_another_network(self, command, tmp_path):
+        assert in_child(command(max_epoch=1)) == 0
+        weights_ = str(tmp_path / "exp" / "1epoch.pth")
+        wider = {"encoder_conf": TINY["encoder_conf"] | {"output_size": 8}}
+        with pytest.raises(UserError, match=r"1epoch\.pth: weights do not fit"):
+            asr_train.main(command("--init_param", weights_, "--output_dir", str(tmp_path / "x"), **wider))
+        with pytest.raises(UserError, match=r"checkpoint\.pth: weights do not fit this configuration"):
+            asr_train.main(command(**wider))
+
+
+@pytest.mark.parametrize("conf", ["asr.yaml", "asr_gpu.yaml"])
+def test_configurations_of_the_recipe(conf, data, tmp_path):
+    """They pass the check, and their networks can be built."""
+    from frontend import asr_config
+    from frontend.asr_task import FrontendASRTask, register_asr
+
+    register_asr()
+    parser = train_door.make_parser(FrontendASRTask, "asr_train", "", asr_train._DEFAULTS)
+    asr_train._add_options(parser, bool)
+    sets = ["--train_set", str(data / "train"), "--valid_set", str(data / "valid")]
+    argv = ["--config", str(CONFS / conf), "--output_dir", str(tmp_path), *sets]
+    args = train_door.parse(parser, argv)
+    asr_config.check(args)
+    assert set(asr_config.read_sets(args)) == {"train", "valid"}
+    args.token_list = ["<blank>", "<unk>", "ONE", "<sos/eos>"]
+    model = FrontendASRTask.build_model(args)
+    assert (model.decoder is None) == (conf == "asr.yaml")

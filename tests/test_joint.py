@@ -1,0 +1,492 @@
+"""Joint fine-tuning through the real command: both parts learn, one order of talkers, kills, export."""
+
+import argparse
+import contextlib
+import copy
+import logging
+import multiprocessing
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from tiny_models import FS, MICS, make_model
+
+from frontend import errors
+from frontend.bin import joint_train
+from frontend.datadir import AudioWriter, write_scp
+from frontend.errors import UserError
+
+TOKENS = ["<blank>", "<unk>", "ONE", "TWO", "THREE", "<sos/eos>"]
+JOINT = {
+    "batch_size": 2,
+    "num_iters_per_epoch": 3,
+    "max_epoch": 2,
+    "optim": "adam",
+    "optim_conf": {"lr": 1.0e-3},
+    "scheduler": "warmupcosine",
+    "scheduler_conf": {"warmup_steps": 1},
+    "keep_nbest_models": 2,
+    "num_threads": 1,
+}
+
+
+def make_recogniser(folder, fs=FS, tokens=TOKENS, seed=5):
+    """Write a recogniser's training directory with random weights."""
+    from frontend.joint_task import enh_s2t
+
+    sizes = {"output_size": 8, "attention_heads": 2, "linear_units": 8, "num_blocks": 1, "dropout_rate": 0.1}
+    np.savez(folder.parent / "feats_stats.npz", count=2, sum=np.ones(10), sum_square=np.full(10, 20.0))
+    config = {
+        "token_list": tokens,
+        "token_type": "word",
+        "bpemodel": None,
+        "non_linguistic_symbols": None,
+        "cleaner": None,
+        "g2p": None,
+        "init": None,
+        "input_size": None,
+        "frontend": "default",
+        "frontend_conf": {"fs": fs, "n_fft": 128, "hop_length": 64, "n_mels": 10},
+        "specaug": "specaug",
+        "specaug_conf": {
+            "apply_time_warp": False,
+            "freq_mask_width_range": [0, 2],
+            "time_mask_width_range": [0, 5],
+        },
+        "normalize": "global_mvn",
+        "normalize_conf": {"stats_file": str(folder.parent / "feats_stats.npz")},
+        "model": "espnet",
+        "model_conf": {"ctc_weight": 0.5},
+        "preencoder": None,
+        "preencoder_conf": {},
+        "encoder": "conformer",
+        "encoder_conf": sizes | {"input_layer": "conv2d"},
+        "postencoder": None,
+        "postencoder_conf": {},
+        "decoder": "transformer",
+        "decoder_conf": {"attention_heads": 2, "linear_units": 8, "num_blocks": 1},
+        "ctc_conf": {},
+        "use_preprocessor": True,
+        "max_epoch": 7,
+    }
+    torch.manual_seed(seed)
+    model = enh_s2t.ASRTask.build_model(argparse.Namespace(**config)).float()  # as trainings leave it
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    torch.save(model.state_dict(), folder / "valid.loss.ave.pth")
+    return folder
+
+
+def make_set(directory, n, seed, fs=FS, mics=MICS):
+    """A mixture set of noise bursts and words; in every third mixture the second talker is silent."""
+    rng = np.random.default_rng(seed)
+    kinds = ("wav", "spk1", "spk2")
+    tables = {
+        name: {} for name in ("wav.scp", "spk1.scp", "spk2.scp", "text_spk1", "text_spk2", "utt2num_samples")
+    }
+    with contextlib.ExitStack() as stack:
+        writers = {kind: stack.enter_context(AudioWriter(directory / kind, "wav", fs)) for kind in kinds}
+        for i in range(n):
+            images = 0.05 * rng.standard_normal((2, mics, 2500 + 400 * (i % 4)))
+            images[1] *= i % 3 != 0
+            signals = {"wav": images.sum(0), "spk1": images[0, 0], "spk2": images[1, 0]}
+            for kind, audio in signals.items():
+                tables[f"{kind}.scp"][f"u{i}"] = writers[kind].write(f"u{i}", audio)
+            for k in (1, 2):
+                words = rng.choice(TOKENS[2:5], 1 + i % 2)
+                tables[f"text_spk{k}"][f"u{i}"] = " ".join(words) if images[k - 1].any() else ""
+            tables["utt2num_samples"][f"u{i}"] = images.shape[-1]
+    for name, table in tables.items():
+        write_scp(directory / name, table)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory):
+    """What a joint training starts from."""
+    root = tmp_path_factory.mktemp("given")
+    return {
+        "separator": make_model(root / "student", 2),
+        "asr": make_recogniser(root / "asr"),
+        "train_set": make_set(root / "train", 5, 1),
+        "valid_set": make_set(root / "valid", 3, 2),
+    }
+
+
+@pytest.fixture
+def command(tmp_path, given):
+    """Return a function that makes the arguments of a training."""
+
+    def make(output, *more, settings=None, **changed):
+        path = tmp_path / f"{output}.yaml"
+        path.write_text(yaml.safe_dump(JOINT | (settings or {})))
+        options = [str(x) for name, value in (given | changed).items() for x in (f"--{name}", value)]
+        return ["--config", str(path), "--output_dir", str(tmp_path / output), *options, *more]
+
+    return make
+
+
+def in_child(argv, sabotage=None):
+    """Train in a forked child and return its exit code."""
+    import torch.utils.tensorboard  # noqa: F401
+
+    import frontend.joint_export  # noqa: F401  forked children find ESPnet imported
+
+    def target():
+        logging.root.handlers.clear()  # as in a process of its own, without those of pytest
+        if sabotage:
+            sabotage()
+        joint_train.main(argv)
+
+    child = multiprocessing.get_context("fork").Process(target=target)
+    child.start()
+    child.join()
+    return child.exitcode
+
+
+def kill_at_save(n):
+    """Die by SIGKILL in the middle of writing the n-th file."""
+    save, calls = torch.save, []
+
+    def half(obj, path, *args, **kwargs):
+        calls.append(path)
+        save(obj, path, *args, **kwargs)
+        if len(calls) == n:
+            os.truncate(path, os.path.getsize(path) // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    torch.save = half
+
+
+def kill_at_step(n):
+    step, calls = torch.optim.Adam.step, []
+
+    def count(self, *args, **kwargs):
+        calls.append(self)
+        if len(calls) == n:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(self, *args, **kwargs)
+
+    torch.optim.Adam.step = count
+
+
+def weights(directory):
+    """What a training leaves: the last epoch, the two networks, the state of the optimiser."""
+    names = ("training/2epoch.pth", "valid.loss.ave.pth", "asr/valid.loss.ave.pth")
+    files = {name: torch.load(directory / name, weights_only=True) for name in names}
+    moments = torch.load(directory / "training/checkpoint.pth", weights_only=False)["optimizers"][0]["state"]
+    return files | {"optimiser": {f"{i}.{k}": v for i, s in moments.items() for k, v in s.items()}}
+
+
+def assert_same(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        assert a[name].keys() == b[name].keys()
+        for key in a[name]:
+            assert torch.equal(a[name][key], b[name][key]), (name, key)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, given):
+    root = tmp_path_factory.mktemp("undisturbed")
+    (root / "c.yaml").write_text(yaml.safe_dump(JOINT))
+    options = [str(x) for name, value in given.items() for x in (f"--{name}", value)]
+    assert in_child(["--config", str(root / "c.yaml"), "--output_dir", str(root / "x"), *options]) == 0
+    return root / "x"
+
+
+@pytest.fixture(scope="module")
+def trained(undisturbed):
+    from frontend.joint_task import JointTask, register_joint
+
+    register_joint()
+    config = yaml.safe_load((undisturbed / "training/config.yaml").read_text())
+    model = JointTask.build_model(argparse.Namespace(**config))
+    model.load_state_dict(torch.load(undisturbed / "training/valid.loss.ave.pth", weights_only=True))
+    return model
+
+
+@pytest.fixture
+def joint(trained):
+    """The joint network, as trained."""
+    return copy.deepcopy(trained)
+
+
+@pytest.fixture
+def batch():
+    rng = torch.Generator().manual_seed(3)
+    lengths = torch.tensor([4000, 3300, 2600])
+    inside = (torch.arange(4000) < lengths[:, None]).float()
+    images = 0.05 * torch.randn(2, 3, 4000, MICS, generator=rng) * inside[..., None]
+    texts = {
+        "text_spk1": torch.tensor([[2, 3], [4, -1], [2, 2]]),
+        "text_spk1_lengths": torch.tensor([2, 1, 2]),
+        "text_spk2": torch.tensor([[4, 2, 3], [3, 3, -1], [-1, -1, -1]]),  # the last talker is not there
+        "text_spk2_lengths": torch.tensor([3, 2, 0]),
+    }
+    images[1, 2] = 0
+    references = {f"speech_ref{k + 1}": images[k, ..., 0] for k in range(2)}
+    return {"speech": images.sum(0), "speech_lengths": lengths, **references, **texts}
+
+
+def swapped(batch, what):
+    """Exchange the talkers in the entries that start with one of ``what``."""
+    other = {"1": "2", "2": "1"}
+    names = {
+        n: n[:10] + n[10:].translate(str.maketrans(other)) if n.startswith("speech_ref") else n for n in batch
+    }
+    names |= {n: n.replace(n[8], other[n[8]], 1) for n in batch if n.startswith("text_spk")}
+    return {n: batch[names[n]] if n.startswith(what) else batch[n] for n in batch}
+
+
+class TestModel:
+    def test_a_few_steps_lower_both_losses(self, joint, batch):
+        joint.train()
+        optimizer = torch.optim.Adam(joint.parameters(), lr=3e-3)
+        torch.manual_seed(0)
+        seen = []
+        for _ in range(25):
+            loss, stats, _ = joint(**batch)
+            seen.append([float(stats["loss_enh"]), float(stats["loss_asr"]), float(loss.detach())])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        first, last = np.mean(seen[:3], axis=0), np.mean(seen[-3:], axis=0)
+        assert (last < first - 0.1).all()
+
+    def test_loss_is_the_weighted_sum(self, joint, batch):
+        loss, stats, weight = joint.eval()(**batch)
+        assert float(loss.detach()) == pytest.approx(float(stats["loss_asr"] + 0.1 * stats["loss_enh"]))
+        assert int(weight) == 3
+
+    def test_gradient_of_the_recogniser_reaches_the_separator(self, joint, batch):
+        joint.train().enh_weight = 0.0
+        joint(**batch)[0].backward()
+        for name, parameter in joint.named_parameters():
+            assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+
+    def test_talkers_in_another_order_are_the_same(self, joint, batch):
+        joint.eval()
+        loss, stats, _ = joint(**batch)
+        both, stats_both, _ = joint(**swapped(batch, ("speech_ref", "text_spk")))
+        assert float(both) == pytest.approx(float(loss), rel=1e-5)
+        # Not so where only one of the two is exchanged: transcripts follow the references.
+        texts, stats_texts, _ = joint(**swapped(batch, ("text_spk",)))
+        assert float(stats_texts["loss_enh"]) == pytest.approx(float(stats["loss_enh"]), rel=1e-6)
+        assert abs(float(stats_texts["loss_asr"]) - float(stats["loss_asr"])) > 1e-3
+
+    def test_order_is_that_of_every_mixture(self, joint, batch):
+        """Exchanged in one mixture of the batch alone, and found there."""
+        joint.eval()
+        loss = float(joint(**batch)[0])
+        turned = {name: value.clone() for name, value in batch.items()}
+        other = swapped(batch, ("speech_ref", "text_spk"))
+        width = max(v.shape[1] for n, v in batch.items() if n in ("text_spk1", "text_spk2"))
+        for name in ("text_spk1", "text_spk2"):
+            turned[name] = torch.nn.functional.pad(turned[name], (0, width - turned[name].shape[1]), value=-1)
+            other[name] = torch.nn.functional.pad(other[name], (0, width - other[name].shape[1]), value=-1)
+        for name in turned:
+            turned[name][1] = other[name][1]
+        assert float(joint(**turned)[0]) == pytest.approx(loss, rel=1e-5)
+
+    def test_padding_is_silent_and_unheard(self, joint, batch):
+        joint.eval()
+        with torch.no_grad():
+            streams, _ = joint.separate(batch["speech"], batch["speech_lengths"])
+            pair, _ = joint.separate(batch["speech"][1:], batch["speech_lengths"][1:])
+        for stream, shorter in zip(streams, pair, strict=True):
+            assert not stream[1, 3300:].any() and stream[1, 3200:3300].any()
+            torch.testing.assert_close(stream[2, :2600], shorter[1, :2600])
+
+
+class TestResume:
+    # Saves: checkpoint and model of two epochs, their average, then the recogniser and the separator.
+    @pytest.mark.parametrize(
+        ("kill", "n"), [(kill_at_save, 3), (kill_at_save, 6), (kill_at_save, 7), (kill_at_step, 5)]
+    )
+    def test_killed_training_ends_in_the_same_weights(self, command, tmp_path, undisturbed, kill, n):
+        argv = command("x")
+        assert in_child(argv, lambda: kill(n)) == -signal.SIGKILL
+        assert in_child(argv) == 0
+        assert_same(weights(tmp_path / "x"), weights(undisturbed))
+
+    def test_complete_training_returns_at_once(self, command, tmp_path, capsys):
+        argv = command("x", settings={"max_epoch": 1})
+        assert in_child(argv) == 0
+        before = (tmp_path / "x/training/checkpoint.pth").stat().st_mtime_ns
+        assert joint_train.main(argv) == 0
+        assert "complete" in capsys.readouterr().err
+        assert (tmp_path / "x/training/checkpoint.pth").stat().st_mtime_ns == before
+
+    def test_starts_from_both(self, command, tmp_path, given):
+        assert in_child(command("still", settings={"optim_conf": {"lr": 0.0}, "max_epoch": 1})) == 0
+        assert "1epoch results" in (tmp_path / "still/training/train.log").read_text()
+        for theirs, ours in (("separator", "still"), ("asr", "still/asr")):
+            expected = torch.load(given[theirs] / "valid.loss.ave.pth", weights_only=True)
+            found = torch.load(tmp_path / ours / "valid.loss.ave.pth", weights_only=True)
+            assert found.keys() == expected.keys()
+            for name in found:
+                # A training counts and averages what batch normalisation sees, whatever its rate.
+                assert torch.equal(found[name], expected[name]) or "running" in name or "num_batches" in name
+
+
+class TestExport:
+    @pytest.fixture(scope="class")
+    def mixture(self):
+        return 0.05 * np.random.default_rng(8).standard_normal((MICS, 3900)).astype(np.float32)
+
+    @pytest.fixture
+    def streams(self, joint, mixture):
+        with torch.no_grad():
+            found, _ = joint.eval().separate(torch.tensor(mixture.T[None]), torch.tensor([3900]))
+        return torch.cat(found)
+
+    def test_separator_gives_the_streams_of_the_joint_network(self, undisturbed, mixture, streams):
+        from frontend.separate import Separator
+
+        found = Separator.from_pretrained(undisturbed)(mixture, FS)
+        np.testing.assert_array_equal(found, streams.numpy())
+
+    def test_recogniser_is_that_of_the_joint_network(
+        self, undisturbed, joint, streams, tmp_path, monkeypatch
+    ):
+        from espnet2.bin.asr_inference import Speech2Text
+
+        # Nothing of what it started from is needed any more.
+        monkeypatch.setattr(np, "load", guarded(np.load, undisturbed / "asr"))
+        config, model = (undisturbed / "asr" / name for name in ("config.yaml", "valid.loss.ave.pth"))
+        alone = Speech2Text(asr_train_config=config, asr_model_file=model, beam_size=2)
+        lengths = torch.full((2,), streams.shape[1])
+        logits = []
+        with torch.no_grad():
+            for asr in (alone.asr_model, joint.eval().s2t_model):
+                encoded, n = asr.encode(streams, lengths)
+                logits.append(asr.ctc.log_softmax(encoded))
+        assert torch.equal(*logits)
+        assert len(alone(streams[0].numpy())) == 1
+        assert (undisturbed / "asr/tokens.txt").read_text().split() == TOKENS
+
+    def test_configurations_tell_of_this_training(self, undisturbed, given):
+        from frontend.training_facts import training_facts
+
+        facts = training_facts(undisturbed)
+        assert (facts["epochs"], facts["steps"], facts["lr"]) == (2, 6, 1e-3)
+        assert (facts["init"], facts["train_set"]) == (["student", "asr"], "train")
+        assert facts["network"] == "mask_net"
+        assert yaml.safe_load((undisturbed / "asr/config.yaml").read_text())["max_epoch"] == 2
+
+
+def guarded(load, folder):
+    def only_there(path, *args, **kwargs):
+        assert Path(path).is_relative_to(folder), path
+        return load(path, *args, **kwargs)
+
+    return only_there
+
+
+def without(source, target, name, utterance, value=""):
+    """Copy a set, with another entry for one utterance in one table."""
+    shutil.copytree(source, target)
+    lines = [line.split(maxsplit=1) for line in (target / name).read_text().splitlines()]
+    table = {key: (rest or [""])[0] for key, *rest in lines}
+    write_scp(target / name, table | {utterance: value})
+    return target
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"max_epochs": 3}, r"max_epochs .*did you mean 'max_epoch'"),
+            ({"model_conf": {"enh_wait": 1.0}}, r"model_conf: unknown key 'enh_wait' .*'enh_weight'"),
+            ({"optim_conf": {"lr": "2e-4"}}, r"optim_conf: lr: a number expected"),
+            ({"asr_encoder": "rnn"}, r"asr_encoder is what .* were trained with"),
+            ({"token_type": "char"}, r"token_type is what .* were trained with"),
+            (
+                {"enh_criterions": [{"name": "thresholded_snr", "wrapper": "mixit"}]},
+                r"thresholded_pit or pit expected",
+            ),
+            ({"enh_criterions": [{"name": "snrr", "wrapper": "pit"}]}, r"unknown criterion 'snrr'"),
+            ({"batch_type": "numel"}, r"batch_type must be unsorted"),
+            ({"freeze_param": ["enh_model"]}, r"nothing is joint about a frozen separator"),
+        ],
+    )
+    def test_wrong_configuration(self, command, tmp_path, settings, message):
+        with pytest.raises(UserError, match=message):
+            joint_train.main(command("x", settings=settings))
+        assert not (tmp_path / "x").exists()
+
+    def test_networks_that_do_not_go_together(self, command, tmp_path, given):
+        fast = make_recogniser(tmp_path / "fast", fs=16000)
+        with pytest.raises(UserError, match=r"student: .*recogniser .*fast expects 16000 Hz"):
+            joint_train.main(command("x", asr=fast))
+        three = make_model(tmp_path / "three", 3)
+        with pytest.raises(
+            UserError, match=r"one reference .* per output of --separator expected: 3, found 2"
+        ):
+            joint_train.main(command("x", separator=three))
+        with pytest.raises(UserError, match=r"expected a trained recogniser with config\.yaml"):
+            joint_train.main(command("x", asr=tmp_path))
+        shutil.copytree(given["asr"], tmp_path / "mixed")
+        shutil.copy(given["separator"] / "valid.loss.ave.pth", tmp_path / "mixed")
+        with pytest.raises(
+            UserError, match=r"mixed/valid\.loss\.ave\.pth: weights do not fit the network of .*mixed"
+        ):
+            joint_train.main(command("x", asr=tmp_path / "mixed"))
+        (tmp_path / "mixed/valid.loss.ave.pth").write_bytes(b"half")
+        with pytest.raises(UserError, match=r"mixed/valid\.loss\.ave\.pth: damaged"):
+            joint_train.main(command("x", asr=tmp_path / "mixed"))
+
+    @pytest.mark.parametrize(
+        ("table", "utterance", "value", "message"),
+        [
+            (
+                "text_spk1",
+                "u1",
+                "ONE FOUR FOUR FIVE",
+                r"text_spk1: 3 words unknown .*: FOUR \(2\), FIVE \(1\)",
+            ),
+            (
+                "text_spk2",
+                "u1",
+                "",
+                r"text_spk2: u1: a transcript expected, found none, though .*u1\.wav is not",
+            ),
+            ("text_spk2", "u9", "ONE", r"text_spk2: the utterances of utt2num_samples expected.* at u9"),
+        ],
+    )
+    def test_wrong_transcripts(self, command, tmp_path, given, table, utterance, value, message):
+        spoilt = without(given["train_set"], tmp_path / "spoilt", table, utterance, value)
+        with pytest.raises(UserError, match=message):
+            joint_train.main(command("x", train_set=spoilt))
+        assert not (tmp_path / "x").exists()
+
+    def test_unknown_words_can_be_allowed(self, command, tmp_path, given, capfd):
+        spoilt = without(given["train_set"], tmp_path / "spoilt", "text_spk1", "u1", "ONE FOUR")
+        argv = command("x", "--allow_unknown", "true", train_set=spoilt, settings={"max_epoch": 1})
+        assert in_child(argv) == 0
+        assert "note: " in capfd.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("mics", "fs", "found"), [(3, FS, "found 3"), (MICS, 16000, "found 2, 2500, 16000")]
+    )
+    def test_wrong_recordings(self, command, tmp_path, mics, fs, found):
+        other = make_set(tmp_path / "other", 2, 4, fs=fs, mics=mics)
+        with pytest.raises(
+            UserError, match=rf"wav\.scp: u0: 2 channel\(s\), 2500 samples, 8000 Hz expected, {found}"
+        ):
+            joint_train.main(command("x", valid_set=other))
+
+    def test_one_line_and_exit_code_2(self, command, capsys):
+        argv = command("x")
+        del argv[argv.index("--asr") : argv.index("--asr") + 2]
+        with pytest.raises(SystemExit) as stop:
+            errors.run(lambda: joint_train.main(argv))
+        assert stop.value.code == 2
+        line = capsys.readouterr().err.strip().splitlines()
+        assert len(line) == 1 and "--asr DIR is missing" in line[0]

@@ -1,0 +1,311 @@
+"""The recogniser: streams in, words out; and the command that has the whole stack in it."""
+
+import inspect
+import json
+import shutil
+import subprocess
+import sys
+import typing
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from tiny_models import FS, MICS, make_model, write
+from tiny_recognisers import TOKENS, WORDS, make_recogniser, tones
+
+from frontend import datadir
+from frontend.bin import recognise as command_line
+from frontend.decode_options import OPTIONS, check_options, complete
+from frontend.errors import UserError
+from frontend.recogniser_files import ASR_MODEL, find_in_zoo, find_recogniser
+from frontend.vocabulary import unknown_words
+
+
+@pytest.fixture(scope="module")
+def exp(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exp")
+    make_recogniser(folder / "asr")
+    make_recogniser(folder / "hybrid", ctc_weight=0.5)
+    make_model(folder / "student", 2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def recogniser(exp):
+    from frontend.recognise import Recogniser
+
+    return Recogniser.from_pretrained(exp / "asr", {"beam_size": 4})
+
+
+def test_a_batch_is_what_its_streams_are_one_by_one(recogniser, exp):
+    from frontend.recognise import MAX_BATCH, Recogniser
+
+    streams = np.concatenate([tones(6000, 1, seed) for seed in range(MAX_BATCH + 3)])
+    for one in (recogniser, Recogniser.from_pretrained(exp / "hybrid", {"beam_size": 3})):
+        texts = one(streams, FS)
+        assert texts == [one(stream[None], FS)[0] for stream in streams]
+        assert texts == one(streams, FS)
+        assert len(set(texts)) > 5 and {w for t in texts for w in t.split()} <= {*WORDS, "<unk>"}
+
+
+def test_it_is_espnet_s_own_answer(recogniser, exp):
+    from espnet2.bin.asr_inference import Speech2Text
+
+    plain = Speech2Text(exp / "asr/config.yaml", exp / "asr" / ASR_MODEL, beam_size=4, ctc_weight=1.0)
+    for stream in np.concatenate([tones(7000, 1, seed) for seed in range(3)]):
+        assert recogniser(stream, FS) == [plain(stream)[0][0]]
+
+
+def test_silence_and_snippets_say_nothing_and_never_fail(recogniser):
+    streams = np.stack([np.zeros(6000), tones(6000)[0], np.full(6000, 1e-12), np.full(6000, 0.5)])
+    texts = recogniser(streams, FS)
+    assert texts[0] == "" and texts[1] == recogniser(streams[1], FS)[0] != ""
+    for length in (0, 1, 63, 64, 65, 100, 383, 384, 385, 448, 449, 500):
+        [text] = recogniser(tones(length), FS)
+        assert text == "" or length >= 384  # seven frames
+
+
+def test_rates_and_nan(recogniser):
+    with pytest.raises(UserError, match="expects 8000 Hz, found 16000"):
+        recogniser(tones(6000), 16000)
+    with pytest.raises(UserError, match="NaN"):
+        recogniser(np.full((1, 6000), np.nan), FS)
+
+
+def test_options_are_those_of_espnet():
+    from frontend import espnet
+
+    found = inspect.signature(espnet.Speech2Text.__init__).parameters
+    assert OPTIONS.keys() <= found.keys()
+    for name, kind in OPTIONS.items():
+        said = found[name].annotation
+        kinds = {
+            typing.get_origin(a) or a for a in (typing.get_args(said) if None in _args(said) else [said])
+        }
+        assert kind in kinds, name
+
+
+def _args(said):
+    return [None if a is type(None) else a for a in typing.get_args(said)]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"beam_sise": 3}, "unknown decode option 'beam_sise' (did you mean 'beam_size'?)"),
+        ({"beam_size": "3"}, "beam_size: expected int, found '3'"),
+        ({"beam_size": True}, "expected int"),
+        ({"beam_size": 0}, "at least 1"),
+        ({"ctc_weight": 1.5}, "0 to 1"),
+        ({"dtype": "float23"}, "expected float32 or"),
+        ({"lm_file": "/nowhere/lm.pth"}, "no such file /nowhere/lm.pth"),
+        ({"streaming": True}, "unknown decode option"),
+    ],
+)
+def test_mistakes_in_options(options, message):
+    with pytest.raises(UserError) as error:
+        check_options(options, "decode.yaml")
+    assert message in str(error.value) and str(error.value).startswith("decode.yaml: ")
+
+
+def test_ctc_alone_gets_all_the_weight(exp):
+    asr, hybrid = find_recogniser(exp / "asr"), find_recogniser(exp / "hybrid")
+    assert complete({"beam_size": 2, "penalty": 1}, asr) == {
+        "beam_size": 2,
+        "penalty": 1.0,
+        "ctc_weight": 1.0,
+    }
+    assert complete({"ctc_weight": 0.3, "beam_size": 2}, hybrid) == {"ctc_weight": 0.3, "beam_size": 2}
+    with pytest.raises(UserError, match="no decoder beside its CTC, found 0.3"):
+        complete({"ctc_weight": 0.3}, asr)
+
+
+def test_a_beam_is_no_wider_than_the_vocabulary(exp):
+    from frontend.recognise import Recogniser
+
+    for name in ("asr", "hybrid"):
+        recogniser = Recogniser.from_pretrained(exp / name)
+        assert recogniser.options["beam_size"] == len(TOKENS) < 20
+        assert len(recogniser(tones(6000), FS)) == 1
+
+
+def test_unknown_words_are_counted_as_they_are_scored(exp, tmp_path):
+    files = find_recogniser(exp / "asr")
+    assert unknown_words(["one, TWO", "Three!"], files) == ""
+    assert unknown_words(["ONE FOO", "FOO BAR"], files).startswith("3 words unknown")
+    assert unknown_words(["ONE FOO", "FOO BAR"], files).endswith("FOO (2), BAR (1)")
+    pieces = ["<blank>", "<unk>", "\u2581DON", "'", "t", "<sos/eos>"]
+    config = yaml.safe_load((exp / "asr/config.yaml").read_text()) | {
+        "token_type": "bpe",
+        "token_list": pieces,
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / ASR_MODEL).touch()
+    assert unknown_words(["don't", "not"], find_recogniser(tmp_path)) == ""
+    assert unknown_words(["done"], find_recogniser(tmp_path)).startswith("1 character unknown")
+
+
+def _config(change):
+    def edit(folder):
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        (folder / "config.yaml").write_text(yaml.safe_dump(config | change))
+
+    return edit
+
+
+def _other_weights(folder):
+    torch.save({"a": torch.zeros(1)}, folder / ASR_MODEL)
+
+
+def _cut(folder):
+    (folder / ASR_MODEL).write_bytes((folder / ASR_MODEL).read_bytes()[:-200])
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda d: (d / "config.yaml").unlink(), "trained recogniser with config.yaml, found none"),
+        (lambda d: (d / "config.yaml").write_text("a: ["), "not YAML"),
+        (_config({"token_list": None}), "config.yaml of a recogniser"),
+        (_config({"frontend_conf": {"fs": "much"}}), "expected a rate in Hz, found 'much'"),
+        (_config({"input_size": 40}), "trained on features"),
+        (_config({"normalize_conf": {"stats_file": "exp/gone.npz"}}), "stats_file exp/gone.npz is not there"),
+        (_config({"encoder": "conformist"}), "ESPnet cannot build"),
+        (_config({"token_list": TOKENS[:-2] + TOKENS[-1:]}), "ctc.ctc_lo.weight is (9, 8) instead of (8, 8)"),
+        (lambda d: (d / ASR_MODEL).unlink(), "expected one averaged model"),
+        (_cut, "damaged"),
+        (_other_weights, "weights do not fit"),
+    ],
+)
+def test_damaged_recognisers(exp, tmp_path, damage, message):
+    from frontend.recognise import Recogniser
+
+    shutil.copytree(exp / "asr", tmp_path / "asr")
+    damage(tmp_path / "asr")
+    with pytest.raises(UserError) as error:
+        Recogniser.from_pretrained(tmp_path / "asr")
+    assert message in str(error.value)
+
+
+def test_where_recognisers_are_found(exp, tmp_path):
+    shutil.copytree(exp / "asr", tmp_path / "asr")
+    (tmp_path / "asr" / ASR_MODEL).rename(tmp_path / "asr/valid.acc.ave_10best.pth")
+    by_directory = find_recogniser(tmp_path / "asr")
+    assert by_directory.checkpoint.name == "valid.acc.ave_10best.pth" and by_directory.tokens == tuple(WORDS)
+    assert find_recogniser(by_directory.checkpoint).fingerprint == by_directory.fingerprint
+    assert by_directory.fingerprint == find_recogniser(exp / "asr").fingerprint
+    _config({"model_conf": {"ctc_weight": 0.9}})(tmp_path / "asr")
+    assert find_recogniser(tmp_path / "asr").fingerprint != by_directory.fingerprint
+
+
+def test_a_model_of_the_zoo(exp, recogniser, tmp_path):
+    """A packed model stands in for a downloaded one; everything else is the package's real code."""
+    pytest.importorskip("espnet_model_zoo", reason="espnet_model_zoo is not installed (extra: zoo)")
+    from espnet2.bin.pack import main as pack
+
+    from frontend.recognise import Recogniser
+
+    packed = tmp_path / "packed.zip"
+    named = [
+        "--asr_train_config",
+        str(exp / "asr/config.yaml"),
+        "--asr_model_file",
+        str(exp / "asr" / ASR_MODEL),
+    ]
+    pack(["asr", *named, "--outpath", str(packed)])
+    for _ in range(2):  # downloaded, then found
+        from_zoo = Recogniser.from_zoo(str(packed), {"beam_size": 4}, cache=tmp_path / "cache")
+        stream = tones(6000, 1, 9)
+        assert from_zoo(stream, FS) == recogniser(stream, FS) and from_zoo.tokens == recogniser.tokens
+    (tmp_path / "no.zip").write_bytes(b"no zip")
+    with pytest.raises(UserError, match="--asr_model .*no.zip: espnet_model_zoo has not got it"):
+        find_in_zoo(str(tmp_path / "no.zip"), tmp_path / "cache")
+
+
+def test_the_zoo_is_asked_for_where_it_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "espnet_model_zoo.downloader", None)
+    monkeypatch.setitem(sys.modules, "espnet_model_zoo", None)
+    with pytest.raises(UserError, match="pip install espnet_model_zoo"):
+        find_in_zoo("somebody/some_model")
+
+
+@pytest.fixture
+def talk(tmp_path):
+    return write(tmp_path / "our talk.wav", tones(9000, MICS))
+
+
+def test_a_recording_in_three_formats(exp, talk, tmp_path, command):
+    arguments = [talk, "--separator", exp / "student", "--asr", exp / "asr"]
+    (tmp_path / "decode.yaml").write_text("beam_size: 4\n")
+    arguments += ["--config", tmp_path / "decode.yaml"]
+    code, text, _ = command(command_line, *arguments, "--save_streams", tmp_path / "streams")
+    assert code == 0
+    spoken = dict(line.split(": ", 1) for line in text.splitlines())
+    assert list(spoken) == ["spk1", "spk2"] and all(spoken.values())
+
+    code, out, _ = command(command_line, *arguments, "--format", "json", "-o", tmp_path / "out.json")
+    assert (code, out) == (0, "")
+    rows = json.loads((tmp_path / "out.json").read_text())
+    assert [(r["session_id"], r["speaker"], r["start_time"], r["end_time"]) for r in rows] == [
+        ("our talk", f"spk{k}", 0.0, 1.125) for k in (1, 2)
+    ]
+    assert {r["speaker"]: r["words"] for r in rows} == spoken
+
+    code, out, _ = command(command_line, *arguments, "--format", "stm")
+    assert out.splitlines() == [f"our_talk 1 {k} 0.000 1.125 {words}" for k, words in spoken.items()]
+    (tmp_path / "out.stm").write_text(out)
+    from meeteval.io import STM
+
+    assert [line.transcript for line in STM.load(tmp_path / "out.stm").lines] == list(spoken.values())
+
+    from frontend.recognise import Recogniser
+
+    streams = [datadir.read_audio(tmp_path / f"streams/our talk_spk{k}.wav") for k in (1, 2)]
+    again = Recogniser.from_pretrained(exp / "asr", {"beam_size": 4})
+    assert {f"spk{k}": again(s, fs)[0] for k, (s, fs) in enumerate(streams, 1)} == spoken
+    assert command(command_line, *arguments, "--mvdr")[1] != text
+
+
+def test_another_rate_is_resampled_where_that_is_allowed(exp, tmp_path, command):
+    fast = write(tmp_path / "fast.wav", tones(20000, MICS), 16000)
+    arguments = [fast, "--separator", exp / "student", "--asr", exp / "asr"]
+    code, _, err = command(command_line, *arguments)
+    assert code == 2 and "16000 Hz (allow resampling" in err
+    code, out, _ = command(command_line, *arguments, "--resample")
+    assert code == 0 and len(out.splitlines()) == 2
+    make_recogniser(tmp_path / "asr16", fs=16000)
+    slow = write(tmp_path / "slow.wav", tones(9000, MICS))
+    code, _, err = command(command_line, slow, "--separator", exp / "student", "--asr", tmp_path / "asr16")
+    assert code == 2 and "asr16 expects 16000 Hz, found 8000 Hz" in err and "--resample" in err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--asr", "nowhere"], "nowhere: expected a trained recogniser"),
+        (["--separator", "nowhere"], "nowhere: expected a training directory"),
+        (["--max_seconds", "1"], "at most 1 s, found 1.125 s"),
+        (["--max_seconds", "0"], "more than 0"),
+        (["--device", "cuda:99"], "cuda:99"),
+        (["--config", "nowhere.yaml"], "configuration of the decoding, found no such file"),
+    ],
+)
+def test_mistakes_on_the_command_line(exp, talk, command, change, message):
+    arguments = {"--separator": exp / "student", "--asr": exp / "asr", change[0]: change[1]}
+    pairs = [part for pair in arguments.items() for part in pair]
+    code, out, err = command(command_line, talk, *pairs)
+    assert (code, out) == (2, "") and message in err
+
+
+def test_channels_that_do_not_fit(exp, tmp_path, command):
+    mono = write(tmp_path / "mono.wav", tones(6000))
+    code, _, err = command(command_line, mono, "--separator", exp / "student", "--asr", exp / "asr")
+    assert code == 2 and f"expects {MICS} channel(s), found 1" in err
+
+
+def test_help_is_quick():
+    code = "import sys\nfrom frontend.bin.recognise import main\n"
+    code += "try: main()\nfinally: print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.endswith("False\n")
