@@ -71,10 +71,10 @@ def plan(rows: Sequence[Row], recogniser: str, cache: Cache) -> Plan:
         for row in rows:
             keys = made.keys[row.name][utterance] = []
             for entry in row.streams[utterance]:
-                if entry is not None and True:
+                if entry is not None and entry not in known:
                     audio, fs = _read(entry)
                     key = known[entry] = key_of(audio, fs, recogniser)
-                    if key not in cache:
+                    if key not in made.seconds and key not in cache:
                         new.setdefault(len(audio), {})[key] = entry
                     made.seconds[key] = len(audio) / fs
                 keys.append(known.get(entry))
