@@ -202,16 +202,19 @@ fi
 
 off=$([ -z "$asr_exp$asr_model" ] || echo "another recogniser was given")
 if stage asr "a recogniser of single talkers, in rooms of their own" --in "$speech"/{train,dev} conf/{scenes,asr}.yaml \
-    --out "$data/scenes_asr" "$data"/asr_{train,dev}{,_rooms} "$exp/asr" \
+    --out "$data/scenes_asr" "$data"/asr_{train,dev}{,_rooms1,_rooms2} "$exp/asr" \
     --param "seed=$seed" "options=$asr_options" "rooms=$asr_rooms" "audio_format=$audio_format"; then
   for set in train dev; do
-    # One talker, one microphone, new rooms: no mixture of a labelled set is heard, and nothing overlaps.
-    number=$([ "$set" = train ] && echo "${asr_rooms% *}" || echo "${asr_rooms#* }")
-    python3 -m frontend.bin.scenes --config conf/scenes.yaml --speech "$speech/$set" --num "$number" --prefix "asr_$set" \
-      --seed "$seed" --channels 1 --n_talkers 1 --out "$data/scenes_asr/$set.jsonl"
-    python3 -m frontend.bin.simulate --scenes "$data/scenes_asr/$set.jsonl" --speech "$speech/$set" \
-      --out "$data/asr_${set}_rooms" --nj "$nj" --audio_format "$audio_format"
-    python3 -m frontend.bin.asr_data --speech "$speech/$set" --rooms "$data/asr_${set}_rooms" --out "$data/asr_$set"
+    # One microphone, new rooms, each talker heard alone: nothing overlaps, and no mixture of a labelled set is heard.
+    for talkers in 1 2; do
+      number=$([ "$set" = train ] && echo "${asr_rooms% *}" || echo "${asr_rooms#* }")
+      python3 -m frontend.bin.scenes --config conf/scenes.yaml --speech "$speech/$set" --num "$number" \
+        --prefix "asr${talkers}_$set" --seed "$seed" --channels 1 --n_talkers "$talkers" --out "$data/scenes_asr/$set$talkers.jsonl"
+      python3 -m frontend.bin.simulate --scenes "$data/scenes_asr/$set$talkers.jsonl" --speech "$speech/$set" \
+        --out "$data/asr_${set}_rooms$talkers" --nj "$nj" --audio_format "$audio_format"
+    done
+    python3 -m frontend.bin.asr_data --speech "$speech/$set" --rooms "$data/asr_${set}_rooms1" \
+      --rooms "$data/asr_${set}_rooms2" --out "$data/asr_$set"
   done
   train_asr asr asr_train asr_dev
 fi

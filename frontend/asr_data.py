@@ -1,12 +1,12 @@
 """Kaldi sets to train a recogniser on: ``wav.scp text utt2spk spk2utt utt2num_samples``, one channel.
 
-Made of dry speech and of rooms with one talker each; or of separated streams with the transcripts
-of the talkers. No audio is copied. Ids are ``SPEAKER-KIND-ID``: unique whatever the sets call their
-utterances, and sorted as Kaldi demands, by utterance and by speaker at once.
+Made of dry speech and of what single talkers sound like in rooms; or of separated streams with the
+transcripts of the talkers. No audio is copied. Ids are ``SPEAKER-KIND-ID``: unique whatever the sets
+call their utterances, and sorted as Kaldi demands, by utterance and by speaker at once.
 """
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,12 +30,14 @@ class _Line(NamedTuple):
     text: str
 
 
-def make_asr_set(speech: str | Path, rooms: str | Path, out: str | Path) -> int:
-    """Make a set of dry speech and of one-talker mixtures.
+def make_asr_set(speech: str | Path, rooms: Sequence[str | Path], out: str | Path) -> int:
+    """Make a set of dry speech and of talkers in rooms, each heard alone.
 
     Args:
         speech: speech set with ``text`` and ``utt2spk``.
-        rooms: mixture set of one channel and one talker, with ``text_spk1``.
+        rooms: mixture sets of one channel with ``text_spk1 ..``. Of a mixture of several talkers the
+            image of each is taken, silent where the others begin or end, as a perfect separator's stream;
+            of one talker the mixture itself, noise included.
         out: directory to make; it names the same audio.
 
     Returns:
@@ -44,7 +46,8 @@ def make_asr_set(speech: str | Path, rooms: str | Path, out: str | Path) -> int:
     Raises:
         UserError: a table or transcript is missing, audio of several channels or of two rates.
     """
-    return _write([*_dry(Path(speech)), *_rooms(Path(rooms))], out)
+    lines = [line for number, path in enumerate(rooms, 1) for line in _rooms(Path(path), number)]
+    return _write([*_dry(Path(speech)), *lines], out)
 
 
 def _dry(speech: Path) -> Iterable[_Line]:
@@ -56,23 +59,30 @@ def _dry(speech: Path) -> Iterable[_Line]:
         yield _Line(speakers[key], f"dry-{key}", entry, texts[key])
 
 
-def _rooms(rooms: Path) -> Iterable[_Line]:
+def _rooms(rooms: Path, number: int) -> Iterable[_Line]:
     mixtures = MixtureSet(rooms)
-    if (rooms / "text_spk2").exists():
-        raise UserError(f"{rooms}: expected mixtures of one talker, found text_spk2 (--n_talkers 1)")
-    texts = _transcripts(rooms / "text_spk1", mixtures.wav)
-    for key, entry in mixtures.wav.items():
-        yield _Line(_talkers(mixtures, key, 1)[0], f"room-{key}", entry, texts[key])
+    tables = sorted(rooms.glob("text_spk*")) or [rooms / "text_spk1"]
+    texts = [_transcripts(path, mixtures.wav, optional=path is not tables[0]) for path in tables]
+    if 1 < len(texts) != mixtures.n_talkers:
+        found = f"{mixtures.n_talkers} spkN.scp and {len(texts)} text_spkN"
+        raise UserError(f"{rooms}: expected the image and the text of every talker, found {found}")
+    for key, mixture in mixtures.wav.items():
+        speakers = _talkers(mixtures, key, len(texts))
+        present = [k for k, text in enumerate(texts) if text[key]]
+        for k in present:
+            heard = mixture if len(present) == 1 else mixtures.speakers[k][key]
+            yield _Line(speakers[k], f"room{number}-{key}_{k + 1}", heard, texts[k][key])
 
 
-def _transcripts(path: Path, wav: dict[str, str]) -> dict[str, str]:
+def _transcripts(path: Path, wav: dict[str, str], optional: bool = False) -> dict[str, str]:
+    """Read the transcripts of ``wav``; ``optional`` ones may be empty (no such talker)."""
     table = scan_table(path, allow_empty=True)
     if table.problems:
         raise UserError(table.problems[0])
     for key in wav:
         if key not in table.entries:
             raise UserError(f"{path}: utterance {key} of wav.scp has no transcript (add it)")
-        if not table.entries[key]:
+        if not table.entries[key] and not optional:
             raise UserError(f"{path}:{table.lines[key]}: utterance {key} has an empty transcript (write it)")
     return table.entries
 
@@ -85,7 +95,11 @@ def _talkers(mixtures: MixtureSet, key: str, number: int) -> list[str]:
 
 
 def make_separated_set(
-    data: str | Path, streams: str | Path, decoded: str | Path, out: str | Path
+    data: str | Path,
+    streams: str | Path,
+    decoded: str | Path,
+    out: str | Path,
+    without: str | Path | None = None,
 ) -> tuple[int, int]:
     """Make a set of separated streams and of what was said in them.
 
@@ -98,6 +112,7 @@ def make_separated_set(
         streams: a system's ``spk1.scp ..`` of it.
         decoded: the hypotheses of these streams, ``text_spk1 ..``.
         out: directory to make; it names the same audio.
+        without: mixture set whose mixtures are not taken, such as the labelled ones.
 
     Returns:
         number of utterances, and of mixtures that were left out.
@@ -107,8 +122,11 @@ def make_separated_set(
     """
     mixtures, hypotheses = MixtureSet(data), read_hypotheses(decoded)
     lines, left_out = [], 0
+    unwanted = set() if without is None else set(MixtureSet(without).ids)
     for utterance in Streams(Path(streams), mixtures).utterances():
         key, entries = utterance.id, utterance.streams
+        if key in unwanted:
+            continue
         texts = mixtures.texts(key)
         if not any(texts):
             raise UserError(f"{data}: expected text_spk1 ... that say what is said in {key}, found none")

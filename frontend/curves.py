@@ -10,7 +10,7 @@ _COLUMNS = 3
 
 
 def learning_curves(experiment: Path, tag: str = "loss") -> dict[str, Curves]:
-    """Read ``experiment/NETWORK/tensorboard/{train,valid}``.
+    """Read ``experiment/NETWORK/tensorboard/{train,valid}``, or those in ``experiment/NETWORK/training``.
 
     Returns:
         per network the curves of ``tag``; where a resumed run wrote a step twice the later value stands.
@@ -19,8 +19,10 @@ def learning_curves(experiment: Path, tag: str = "loss") -> dict[str, Curves]:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     found: dict[str, Curves] = {}
-    for directory in sorted(experiment.glob("*/tensorboard")):
-        if directory.parent.suffix == ".old":
+    places = [*experiment.glob("*/tensorboard"), *experiment.glob("*/training/tensorboard")]
+    for directory in sorted(places):
+        name = directory.relative_to(experiment).parts[0]
+        if name.endswith(".old"):
             continue
         curves = {}
         for part in ("train", "valid"):
@@ -31,12 +33,12 @@ def learning_curves(experiment: Path, tag: str = "loss") -> dict[str, Curves]:
                 by_time = sorted(events.Scalars(tag), key=lambda event: event.wall_time)
                 curves[part] = sorted({event.step: event.value for event in by_time}.items())
         if curves:
-            found[directory.parent.name] = curves
+            found[name] = curves
     return found
 
 
 def plot_curves(networks: dict[str, Curves], path: Path) -> None:
-    """Draw one panel a network, training and validation loss in dB over steps, to a PNG file."""
+    """Draw one panel a network, training and validation loss over steps, to a PNG file."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -49,7 +51,7 @@ def plot_curves(networks: dict[str, Curves], path: Path) -> None:
     for axis, (name, curves) in zip(axes.flat, networks.items(), strict=False):
         for part, points in curves.items():
             axis.plot(*zip(*points, strict=True), label=part, marker="." if part == "valid" else None)
-        axis.set(title=name, xlabel="steps", ylabel="loss (dB)")
+        axis.set(title=name, xlabel="steps", ylabel="loss")
         axis.grid(alpha=0.3)
         axis.legend()
     figure.tight_layout()

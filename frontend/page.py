@@ -47,9 +47,7 @@ def render(results: Mapping, configs: Mapping[str, str]) -> str:
         _networks(results),
         _cost(results),
         _stages(results),
-        f"## Learning curves\n\n![loss of every network]({pictures['curves']})\n"
-        if "curves" in pictures
-        else "",
+        _curves(pictures),
         _configs(configs),
     ]
     return "\n".join(section for section in sections if section)
@@ -246,6 +244,13 @@ def _cost(results: Mapping) -> str:
 def _stages(results: Mapping) -> str:
     rows = [[name, duration(seconds)] for name, seconds in results["stages"].items()]
     return f"## Wall time\n\n{table(['stage', 'time'], rows)}" if rows else ""
+
+
+def _curves(pictures: Mapping[str, str]) -> str:
+    if "curves" not in pictures:
+        return ""
+    reading = "Of a separator in dB relative to the mixture, of a recogniser the CTC loss an utterance.\n"
+    return f"## Learning curves\n\n![loss of every network]({pictures['curves']})\n\n{reading}"
 
 
 def _configs(configs: Mapping[str, str]) -> str:

@@ -8,10 +8,11 @@ An entry says where its streams come from::
     student: {model: student}                         # outputs as they are
     student+mvdr: {model: student, mvdr: true}        # the same, refined by a beamformer
     supervised_full: {model: supervised_full, labels: full}
-    joint: {model: joint, asr: joint/asr, optional: true}  # recognised by exp/NAME/joint/asr, if it was trained
+    joint: {model: joint, asr: joint/asr}             # recognised by exp/NAME/joint/asr
     oracle: {}                                        # the true images
 
-``labels`` says which labelled set a system was trained on (``small`` or ``full``).
+``labels`` says which labelled set a system was trained on (``small`` or ``full``);
+``optional: true`` that it may be missing.
 """
 
 from dataclasses import dataclass, field

@@ -115,8 +115,11 @@ def train(task: type, args: argparse.Namespace, digest: str) -> None:
     """Go on after the last complete epoch, train to the end, and mark the training as complete.
 
     Raises:
-        UserError: the checkpoint is of another network, the training diverged, the disk is full.
+        UserError: the checkpoint is of another network, the training diverged, the disk is full, an
+            utterance is too short for a recogniser.
     """
+    from espnet.nets.pytorch_backend.transformer.subsampling import TooShortUttError
+
     output = Path(args.output_dir)
     if args.resume:
         _repair(task, args)
@@ -125,6 +128,9 @@ def train(task: type, args: argparse.Namespace, digest: str) -> None:
     except UserError as error:
         # Of a data worker, torch hands on the whole traceback; the message is its last line.
         raise UserError(str(error).strip().splitlines()[-1].removeprefix(_WORKER_ERROR)) from None
+    except TooShortUttError as error:
+        data = Path(args.train_data_path_and_name_and_type[0][0]).parent
+        raise UserError(f"{data}: an utterance is too short for the encoder: {error.args[0]}") from None
     except RuntimeError as error:
         # What torch.save raises on a full disk.
         if "PytorchStreamWriter" in str(error) or "inline_container" in str(error):

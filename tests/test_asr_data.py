@@ -43,13 +43,13 @@ class TestDryAndRooms:
     def test_every_utterance_of_both_under_its_own_id(self, tmp_path, speech):
         rooms = make_mixtures(tmp_path / "rooms", [["ONE"], ["TWO"]], speakers=[["s02"], ["s00"]])
         out = tmp_path / "asr"
-        assert make_asr_set(speech, rooms, out) == 8
+        assert make_asr_set(speech, [rooms], out) == 8
         assert validate(out) == []
         text, wav, utt2spk = (read_scp(out / name) for name in ("text", "wav.scp", "utt2spk"))
-        assert text["s02-room-m0"] == "ONE" and text["s00-room-m1"] == "TWO"
+        assert text["s02-room1-m0_1"] == "ONE" and text["s00-room1-m1_1"] == "TWO"
         assert text["s00-dry-s00-00"] == "words of s00-00"
-        assert utt2spk["s02-room-m0"] == utt2spk["s02-dry-s02-01"] == "s02"
-        assert wav["s02-room-m0"] == read_scp(rooms / "wav.scp")["m0"]
+        assert utt2spk["s02-room1-m0_1"] == utt2spk["s02-dry-s02-01"] == "s02"
+        assert wav["s02-room1-m0_1"] == read_scp(rooms / "wav.scp")["m0"]
         assert wav["s01-dry-s01-00"] == read_scp(speech / "wav.scp")["s01-00"]
 
     def test_sorted_by_utterance_and_by_speaker_at_once(self, tmp_path):
@@ -63,7 +63,7 @@ class TestDryAndRooms:
         write_scp(speech / "text", dict.fromkeys(wav, "ONE"))
         write_spk2utt(speech, dict(zip(wav, names, strict=True)))
         rooms = make_mixtures(tmp_path / "rooms", [["ONE"]] * len(names), speakers=[[n] for n in names])
-        make_asr_set(speech, rooms, tmp_path / "asr")
+        make_asr_set(speech, [rooms], tmp_path / "asr")
         utt2spk = read_scp(tmp_path / "asr" / "utt2spk")
         assert list(utt2spk.values()) == sorted(utt2spk.values())
         assert all(utterance.startswith(f"{speaker}-") for utterance, speaker in utt2spk.items())
@@ -71,32 +71,52 @@ class TestDryAndRooms:
         utt2spk = read_scp(speech / "utt2spk")
         write_spk2utt(speech, utt2spk | {"u7": "a-b2"})
         with pytest.raises(UserError, match=r"speakers a_b2 and a-b2 are one as a_b2"):
-            make_asr_set(speech, rooms, tmp_path / "asr")
+            make_asr_set(speech, [rooms], tmp_path / "asr")
+
+    def test_of_several_talkers_the_images(self, tmp_path, speech):
+        """A talker alone is heard with the noise of the room, others as a perfect separator gives them."""
+        rooms = make_mixtures(tmp_path / "rooms", [["ONE", "TWO"], ["SIX", ""]], speakers=[["a", "b"], ["c"]])
+        for k in (1, 2):
+            with AudioWriter(rooms / f"wav{k}", "wav", FS) as writer:
+                images = {key: writer.write(key, voice(f"{key}{k}", 0.5)) for key in ("m0", "m1")}
+            write_scp(rooms / f"spk{k}.scp", images)
+        alone = make_mixtures(tmp_path / "alone", [["ONE"]], speakers=[["a"]])
+        assert make_asr_set(speech, [alone, rooms], tmp_path / "asr") == 6 + 1 + 3
+        wav, text = (read_scp(tmp_path / "asr" / name) for name in ("wav.scp", "text"))
+        assert text["b-room2-m0_2"] == "TWO"
+        for name, entry in (("a-room1-m0_1", alone / "wav/m0.wav"), ("c-room2-m1_1", rooms / "wav/m1.wav")):
+            assert wav[name] == str(entry)
+        assert wav["a-room2-m0_1"] == str(rooms / "wav1/m0.wav")
+        assert wav["b-room2-m0_2"] == str(rooms / "wav2/m0.wav")
 
     @pytest.mark.parametrize(
         ("texts", "settings", "message"),
         [
             ([["ONE"], [""]], {}, r"text_spk1:2: utterance m1 has an empty transcript"),
-            ([["ONE", "TWO"]], {}, r"expected mixtures of one talker, found text_spk2"),
+            (
+                [["ONE", "TWO"]],
+                {},
+                r"expected the image and the text of every talker, found 0 spkN.scp and 2",
+            ),
             ([["ONE"]], {"channels": 2}, r"m0\.wav: expected one channel, found 2"),
         ],
     )
     def test_wrong_rooms(self, tmp_path, speech, texts, settings, message):
         rooms = make_mixtures(tmp_path / "rooms", texts, **settings)
         with pytest.raises(UserError, match=message):
-            make_asr_set(speech, rooms, tmp_path / "asr")
+            make_asr_set(speech, [rooms], tmp_path / "asr")
         assert not (tmp_path / "asr").exists()
 
     def test_wrong_speech(self, tmp_path, speech):
         rooms = make_mixtures(tmp_path / "rooms", [["ONE"]])
         fast = make_speech(tmp_path / "fast", speakers=1, each=1, fs=16000)
         with pytest.raises(UserError, match=r"m0\.wav: expected 16000 Hz as in .*found 8000"):
-            make_asr_set(fast, rooms, tmp_path / "asr")
+            make_asr_set(fast, [rooms], tmp_path / "asr")
         for name, message in (("utt2spk", "add its speaker"), ("text", "has no transcript")):
             table = read_scp(speech / name)
             write_scp(speech / name, {k: v for k, v in table.items() if k != "s01-00"})
             with pytest.raises(UserError, match=rf"{name}: utterance s01-00 of wav\.scp .*{message}"):
-                make_asr_set(speech, rooms, tmp_path / "asr")
+                make_asr_set(speech, [rooms], tmp_path / "asr")
             write_scp(speech / name, table)
 
 
@@ -135,6 +155,14 @@ class TestSeparated:
         texts = [["ONE TWO", "FIVE SIX"], ["ONE", "TWO"], ["ONE", "TWO"]]
         heard = [["", ""], ["ONE", "ONE"], ["TWO", "ONE"]]
         assert self.make(tmp_path, texts, heard)[1] == (2, 2)
+
+    def test_mixtures_that_are_not_to_be_heard(self, tmp_path):
+        texts = [["ONE", "TWO"], ["FIVE", "SIX"]]
+        (data, streams, decoded, out), counts = self.make(tmp_path, texts, texts)
+        assert counts == (4, 0)
+        small = make_mixtures(tmp_path / "small", texts[:1])
+        assert make_separated_set(data, streams, decoded, out, small) == (2, 0)
+        assert set(read_scp(out / "text").values()) == {"FIVE", "SIX"}
 
     def test_one_talker_has_one_stream(self, tmp_path):
         (*_, out), counts = self.make(tmp_path, [["ONE TWO", ""]], [["", "ONE"]])

@@ -1,7 +1,7 @@
-"""Make a Kaldi set to train a recogniser on, from dry speech and one-talker rooms or from separated streams.
+"""Make a Kaldi set to train a recogniser on, from dry speech and talkers in rooms, or from separated streams.
 
-    python -m frontend.bin.asr_data --speech data/speech/train --rooms data/asr_train_rooms \\
-        --out data/asr_train
+    python -m frontend.bin.asr_data --speech data/speech/train --rooms data/asr_train_rooms1 \\
+        --rooms data/asr_train_rooms2 --out data/asr_train
     python -m frontend.bin.asr_data --separated --data data/train --streams exp/separated/train/student \\
         --decoded exp/decoded_train/student --out data/asr_train_separated
 
@@ -16,7 +16,7 @@ from frontend.errors import UserError, run
 
 _OPTIONS = {
     "speech": "speech set (dry): wav.scp text utt2spk",
-    "rooms": "mixture set of one channel and one talker: wav.scp text_spk1",
+    "rooms": "mixture set of one channel, of which each talker is heard alone; several times",
     "data": "mixture set with text_spk1, text_spk2 ...",
     "streams": "a system's streams of it: spk1.scp, spk2.scp ...",
     "decoded": "their hypotheses: text_spk1, text_spk2 ...",
@@ -31,7 +31,9 @@ def main() -> None:
     )
     parser.add_argument("--separated", action="store_true", help="make it of separated streams")
     for name, text in _OPTIONS.items():
-        parser.add_argument(f"--{name}", metavar="DIR", help=text)
+        several = {"action": "append"} if name == "rooms" else {}
+        parser.add_argument(f"--{name}", metavar="DIR", help=text, **several)
+    parser.add_argument("--without", metavar="DIR", help="with --separated: mixtures that are not taken")
     parser.add_argument("--out", required=True, metavar="DIR", help="data directory to make")
     args = parser.parse_args()
     wanted, others = (_SEPARATED, _SETS) if args.separated else (_SETS, _SEPARATED)
@@ -44,14 +46,16 @@ def main() -> None:
             raise UserError(
                 f"--{name} {how} --separated: expected {', '.join(f'--{w}' for w in wanted)} alone"
             )
+    if args.without is not None and not args.separated:
+        raise UserError("--without belongs to --separated: leave it out")
     from frontend.asr_data import make_asr_set, make_separated_set  # late, so that --help is quick
 
-    paths = [getattr(args, name) for name in wanted]
     if args.separated:
-        number, left_out = make_separated_set(*paths, args.out)
+        number, left_out = make_separated_set(args.data, args.streams, args.decoded, args.out, args.without)
         print(f"{args.out}: {number} streams of {args.data}; {left_out} mixtures left out as undecided")
     else:
-        print(f"{args.out}: {make_asr_set(*paths, args.out)} utterances of {args.speech} and {args.rooms}")
+        number = make_asr_set(args.speech, args.rooms, args.out)
+        print(f"{args.out}: {number} utterances of {', '.join([args.speech, *args.rooms])}")
 
 
 if __name__ == "__main__":

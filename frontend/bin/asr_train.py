@@ -12,10 +12,9 @@ Interrupted at any moment and started again, it goes on and ends in the same wei
 
 import argparse
 import sys
-from pathlib import Path
 
 from frontend import train_door
-from frontend.errors import UserError, run
+from frontend.errors import run
 
 _DEFAULTS = {"batch_type": "numel", "keep_nbest_models": 5, "token_type": "word"}
 
@@ -63,17 +62,7 @@ def main(argv: list[str] | None = None) -> int | None:
         delattr(args, name)  # from here on it is ESPnet's; its config.yaml knows no others
     asr_prepare.collect_statistics(FrontendASRTask, args, tokens)
     asr_prepare.finish(FrontendASRTask, args)
-    _train(FrontendASRTask, args, digest)
-
-
-def _train(task: type, args: argparse.Namespace, digest: str) -> None:
-    from espnet.nets.pytorch_backend.transformer.subsampling import TooShortUttError
-
-    try:
-        train_door.train(task, args, digest)
-    except TooShortUttError as error:
-        data = Path(args.train_data_path_and_name_and_type[0][0]).parent
-        raise UserError(f"{data}: an utterance is too short for the encoder: {error.args[0]}") from None
+    train_door.train(FrontendASRTask, args, digest)
 
 
 if __name__ == "__main__":

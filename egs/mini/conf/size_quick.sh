@@ -15,8 +15,8 @@ teacher_options="--max_epoch 2 --num_iters_per_epoch 60"
 student_options="--max_epoch 2 --num_iters_per_epoch 60"
 finetune_options="--max_epoch 2 --num_iters_per_epoch 20"
 small_options="--max_epoch 2 --num_iters_per_epoch 30"
-# The recogniser: rooms with one talker beside the dry speech, for training and validation; its steps; decoding.
-asr_rooms="200 40"
+# The recogniser: rooms with one talker, and as many with two, for training and validation; its steps; decoding.
+asr_rooms="100 20"
 asr_options="--max_epoch 3"
 decode_options=""
 # Joint fine-tuning of separator and recogniser (--joint true).

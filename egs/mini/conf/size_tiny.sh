@@ -15,8 +15,8 @@ teacher_options="--max_epoch 2 --num_iters_per_epoch 4"
 student_options="--max_epoch 2 --num_iters_per_epoch 4"
 finetune_options="--max_epoch 2 --num_iters_per_epoch 2"
 small_options="--max_epoch 2 --num_iters_per_epoch 2"
-# The recogniser: rooms with one talker beside the dry speech, for training and validation; its steps; decoding.
-asr_rooms="12 4"
+# The recogniser: rooms with one talker, and as many with two, for training and validation; its steps; decoding.
+asr_rooms="6 2"
 asr_options="--max_epoch 2 --allow_unknown true"
 decode_options="--allow_unknown"
 # Joint fine-tuning of separator and recogniser (--joint true).
