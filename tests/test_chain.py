@@ -3,9 +3,11 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,12 +15,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SYSTEMS = (
-    "mixture auxiva ilrma teacher_energy teacher_energy_residual teacher_spatial_merge teacher_oracle "
-    "student student_ft distilled distilled_ft supervised_small supervised_full oracle"
+    "mixture auxiva ilrma teacher_outputs teacher_energy teacher_energy_residual teacher_spatial_merge "
+    "teacher_oracle student student_ft distilled distilled_ft supervised_small supervised_full oracle dry"
 ).split()
 STAGES = (
-    "data scenes simulate teacher pseudo student finetune distill baselines separate score report".split()
-)
+    "data scenes simulate teacher pseudo student finetune distill baselines "
+    "asr retrain joint separate score decode wer report"
+).split()
+OFF = ["retrain", "joint"]  # unless asked for
 pytestmark = pytest.mark.chain
 
 
@@ -58,29 +62,53 @@ def test_the_table_has_every_system(undisturbed):
     results = json.loads((_exp(undisturbed) / "results.json").read_text())
     names = [row["system"] for row in results["rows"]]
     assert [n for n in names if "+mvdr" not in n] == SYSTEMS
-    assert set(STAGES) - {"report"} <= set(results["stages"])
+    assert set(STAGES) - {"report", *OFF} <= set(results["stages"])
     for row in results["rows"]:
         assert row["n"] == 4 and row["channels"] == 4
-        assert row["si_snr"] is not None or row["system"] == "oracle"
+        assert row["si_snr"] is not None or row["system"] in ("oracle", "dry")
+        assert row["cpwer"] is not None and row["words"] > 0
+        assert (row["orcwer"] is not None) == (row["system"] == "teacher_outputs")
     page = (_exp(undisturbed) / "RESULTS.md").read_text()
     assert all(name in page for name in names)
     assert "mean nothing" in page
     assert str(undisturbed) not in page and str(ROOT) not in page
 
 
-def test_the_asr_stages_find_their_place(undisturbed):
-    data = undisturbed / "data/espeak_tiny/test"
-    for talker in (1, 2):
-        texts = (data / f"text_spk{talker}").read_text().splitlines()
-        assert len(texts) == 4 and all(len(line.split()) > 1 for line in texts)
-        assert len((data / f"spk{talker}.scp").read_text().splitlines()) == 4
+def test_the_words_are_meeteval_s(undisturbed):
+    """The table's cpWER is what meeteval's own command line counts in the hypotheses that lie there."""
+    decoded = _exp(undisturbed) / "decoded"
+    row = next(row for row in _rows(undisturbed) if row["system"] == "student")
+    about = json.loads((_exp(undisturbed) / "wer/student.json").read_text())
+    command = [sys.executable, "-m", "meeteval.wer", "cpwer", "-r", str(decoded / "ref.seglst.json")]
+    command += [
+        "-h",
+        str(decoded / "student/hyp.seglst.json"),
+        "--average-out",
+        "-",
+        "--per-reco-out",
+        os.devnull,
+    ]
+    found = subprocess.run(command, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr[-2000:]
+    average = json.loads(found.stdout)
+    assert (average["errors"], average["length"]) == (about["errors"], about["words"])
+    assert round(100 * average["error_rate"], 4) == round(row["cpwer"], 4)
+
+
+def test_the_page_to_listen_to(undisturbed):
+    folder = _exp(undisturbed) / "report"
+    page = (folder / "report.html").read_text()
+    assert len(re.findall("<audio", page)) >= 4 and "student" in page
+    assert all((folder / path).is_file() for path in re.findall(r'src="([^"]+)"', page))
+    assert str(undisturbed) not in page and str(ROOT) not in page
 
 
 def test_a_second_run_does_nothing(undisturbed):
     before = _times(undisturbed)
     again = _run(undisturbed)
     assert again.returncode == 0
-    assert again.stdout.count("complete, nothing to do") == len(STAGES)
+    assert again.stdout.count("complete, nothing to do") == len(STAGES) - len(OFF)
+    assert [f" {name}: off, " in again.stdout for name in OFF] == [True] * len(OFF)
     assert _times(undisturbed) == before
     assert "student" in again.stdout and "mean nothing" in again.stdout, "the table is shown all the same"
 
@@ -92,14 +120,33 @@ def _times(recipe: Path) -> dict:
 
 
 def test_one_channel_joins_the_table(undisturbed, tmp_path):
+    """With the recogniser that is there, and what can be had beside: a second one, and a row `joint`."""
     recipe = tmp_path / "mini"
-    shutil.copytree(undisturbed, recipe)
-    done = _run(recipe, "--channels", "1")
+    shutil.copytree(undisturbed, recipe, symlinks=True)
+    done = _run(recipe, "--channels", "1", "--asr_exp", str(_exp(recipe) / "asr"))
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "asr: off, another recogniser was given" in done.stdout
     rows = json.loads((_exp(recipe) / "results.json").read_text())["rows"]
     one = [row["system"] for row in rows if row["channels"] == 1]
     assert one == [n for n in SYSTEMS if n not in ("auxiva", "ilrma", "teacher_spatial_merge")]
     assert [row for row in rows if row["channels"] == 4]
+    assert all(row["cpwer"] is not None for row in rows)
+
+
+def test_joint_and_retrained(undisturbed, tmp_path):
+    recipe = tmp_path / "mini"
+    shutil.copytree(undisturbed, recipe, symlinks=True)
+    done = _run(recipe, "--joint", "true", "--asr_train_on", "separated")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    rows, before = _rows(recipe), _rows(undisturbed)
+    joint = [row for row in rows if row["system"] == "joint"]
+    assert len(joint) == 1 and joint[0]["si_snri"] is not None and joint[0]["cpwer"] is not None
+    assert all(row["cpwer_separated"] is not None for row in rows if row["system"] != "joint")
+    retrained = ("cpwer_separated", "cpwer_separated_ci")
+    assert [row for row in rows if row["system"] != "joint"] == [
+        row | {key: found[key] for key in retrained}
+        for row, found in zip(before, [r for r in rows if r["system"] != "joint"], strict=True)
+    ]
 
 
 def _kill_when(recipe: Path, stage: str, sign) -> None:
@@ -131,6 +178,8 @@ def test_killed_anywhere_the_table_is_the_same(undisturbed, tmp_path):
     _kill_when(recipe, "teacher", (exp / "teacher/1epoch.pth").exists)
     _kill_when(recipe, "pseudo", lambda: any(data.glob("train_pseudo/**/*.wav")))
     _kill_when(recipe, "separate", lambda: any(exp.glob("separated/test/*/info.json")))
+    _kill_when(recipe, "asr", (exp / "asr/1epoch.pth").exists)
+    _kill_when(recipe, "decode", lambda: (exp / "decoded/cache.jsonl").exists())
     done = _run(recipe)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "was cut off; going on" in done.stdout
@@ -161,6 +210,11 @@ def test_a_changed_config_is_noticed(undisturbed, tmp_path):
         (["--channels", "many"], "expected a number of microphones"),
         (["--nj", "0"], "expected a number of processes"),
         (["--audio_format", "mp3"], "expected wav, flac or flac.ark"),
+        (["--joint", "yes"], "--joint yes: expected true or false"),
+        (["--asr_train_on", "noise"], "--asr_train_on noise: expected speech or separated"),
+        (["--asr_exp", "nowhere"], "--asr_exp nowhere: no such directory"),
+        (["--asr_exp", ".", "--asr_model", "tag"], "give one of them"),
+        (["--asr_model", "tag", "--joint", "true"], "leave --asr_exp and --asr_model out"),
         (["--stage", "score", "--stop_stage", "data"], "--stage score comes after --stop_stage data"),
         (["--corpus", "fsdd", "--corpus_dir", "nowhere"], "nowhere"),
         (["--stage", "teacher", "--corpus", "fsdd"], "run the stages before this one first"),
