@@ -276,11 +276,12 @@ fi
 # All microphone counts that were run stand in one table.
 tested=$(there exp/"$base"{,_[0-9]*ch}/scores | xargs -rn1 dirname)
 tested=${tested:-$exp}
+page=$(head -n 1 <<<"$tested")/report
 if stage report "the table, and a page to listen to" --in conf/*.yaml "conf/size_$size.sh" \
     $(printf '%s/scores ' $tested) $(there $(printf -- '%s/wer %s/wer_separated ' $tested $tested)) \
-    --out "$exp/report" --overwrite "$results"/{RESULTS.md,results.json}; then
+    --overwrite "$results"/{RESULTS.md,results.json} "$page/report.html"; then
   python3 -m frontend.bin.report --systems conf/systems.yaml --out "$results" $([ "$size" = full ] || echo --quick) \
-    $(printf -- '--exp %s ' $tested) $(printf -- '--config %s ' conf/*.yaml "conf/size_$size.sh") --listen "$exp/report" \
+    $(printf -- '--exp %s ' $tested) $(printf -- '--config %s ' conf/*.yaml "conf/size_$size.sh") --listen "$page" \
     $(there data/"$base"{,_[0-9]*ch}/train_{pseudo,distill}/quality.json | sed 's/^/--quality /')
 elif [ "$last_stage" -ge "$stage_at" ]; then # complete: show what there is
   python3 -m frontend.bin.report --show "$results"
