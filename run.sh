@@ -115,11 +115,12 @@ train_asr() { # NAME TRAINING-SET VALIDATION-SET [ESPnet options]
   python3 -m frontend.bin.asr_train --config conf/asr.yaml --train_set "$train_set" --valid_set "$valid_set" \
     --output_dir "$output" --seed "$seed" --ngpu "$ngpu" --num_threads "$nj" $asr_options "$@"
 }
-recognise() { # OUTPUT RECOGNISER SET [options]: a set's streams, its true images and its dry speech
-  local output=$1 recogniser=$2 set=$3
-  shift 3
-  python3 -m frontend.bin.decode $recogniser --config conf/decode.yaml --systems "$systems" --exp "$exp" --data "$data/$set" \
-    --separated "$exp/separated/$set" --speech "$speech/$set" --out "$output" --nj "$nj" --ngpu "$((ngpu > 0))" $decode_options "$@"
+recognise() { # OUTPUT SET RECOGNISER [options]: a set's streams, its true images and its dry speech
+  local output=$1 set=$2
+  shift 2
+  python3 -m frontend.bin.decode --config conf/decode.yaml --systems "$systems" --exp "$exp" --data "$data/$set" \
+    --separated "$exp/separated/$set" --speech "$speech/$set" --out "$output" --nj "$nj" --ngpu "$((ngpu > 0))" \
+    $decode_options "$@"
 }
 there() { # those of the PATHS that are there
   local path
@@ -219,7 +220,8 @@ if stage asr "a recogniser of single talkers, in rooms of their own" --in "$spee
   train_asr asr asr_train asr_dev
 fi
 asr=${asr_exp:-$exp/asr}
-recogniser=$([ -n "$asr_model" ] && echo "--asr_model $asr_model" || echo "--asr $asr")
+recogniser=(--asr "$asr") recogniser_files=("$asr"/config.yaml "$asr"/*.ave*.pth)
+[ -z "$asr_model" ] || recogniser=(--asr_model "$asr_model") recogniser_files=()
 
 off=$([ "$asr_train_on" = separated ] || echo "--asr_train_on separated runs it")
 if stage retrain "a second recogniser, of the student's streams" --in "$systems" conf/{asr,decode}.yaml "$data"/{train,dev} \
@@ -228,7 +230,7 @@ if stage retrain "a second recogniser, of the student's streams" --in "$systems"
   for set in train dev; do
     python3 -m frontend.bin.separate_systems --systems "$systems" --exp "$exp" --data "$data/$set" \
       --out "$exp/separated/$set" --only student --nj "$nj"
-    recognise "$exp/decoded_$set" "--asr $exp/asr" "$set" --only student
+    recognise "$exp/decoded_$set" "$set" --asr "$exp/asr" --only student
     # Label-free systems are judged by it too: it hears no mixture of the labelled set.
     python3 -m frontend.bin.asr_data --separated --data "$data/$set" --without "$data/${set}_small" \
       --streams "$exp/separated/$set/student" --decoded "$exp/decoded_$set/student" --out "$data/asr_${set}_separated"
@@ -259,11 +261,11 @@ if stage score "SI-SNR, SDR, STOI, PESQ, over-separation" --in "$exp"/separated/
 fi
 
 if stage decode "streams, mixtures, true images and dry speech to words" --in "$systems" conf/decode.yaml "$exp/separated/test" \
-    "$data/test" "$speech/test" $([ -n "$asr_model" ] || echo "$asr"/{config.yaml,"$model"}) \
+    "$data/test" "$speech/test" "${recogniser_files[@]}" \
     $(there "$exp"/{joint/asr,asr_separated}/"$model") --param "asr_model=$asr_model" "options=$decode_options" \
     --keep --out "$exp"/decoded $([ "$asr_train_on" = speech ] || echo "$exp/decoded_separated"); then
-  recognise "$exp/decoded" "$recogniser" test
-  [ "$asr_train_on" = speech ] || recognise "$exp/decoded_separated" "--asr $exp/asr_separated" test
+  recognise "$exp/decoded" test "${recogniser[@]}"
+  [ "$asr_train_on" = speech ] || recognise "$exp/decoded_separated" test --asr "$exp/asr_separated"
 fi
 
 if stage wer "cpWER of every system, with alignments" --in $(there "$exp"/decoded{,_separated}) "$data/test" \
