@@ -2,10 +2,11 @@
 
     python -m benchmarks.decode [--asr exp/espeak/asr --separated exp/espeak/separated/test/*]
 
-Ours takes the streams of a mixture together: the encoder sees them at once, the search one after the
-other. Both get the same weights, options and audio, and take turns on one thread. CPU time is what a
-core needs, wall time what passed (on a busy machine more). The default recogniser is that of egs/mini
-before its training, and hears words in any noise; loading is not timed.
+Ours takes the streams of a mixture together (the encoder sees them at once, the search one after the
+other) and in torch's inference mode, ESPnet in ``no_grad``. Both get the same weights, options and
+audio, and take turns on one thread. CPU time is what a core needs, wall time what passed (on a busy
+machine more). The default recogniser is that of egs/mini before its training, which hears words in any
+noise; loading is not timed.
 """
 
 import argparse
@@ -98,7 +99,7 @@ def peer(recogniser: Recogniser) -> Callable[[np.ndarray], list[str]]:
     def recognise(streams: np.ndarray) -> list[str]:
         found = [speech2text(stream) for stream in streams]
         found = [f[0] if isinstance(f, tuple) else f for f in found]  # the rest is of intermediate layers
-        return [hypotheses[0][0] if hypotheses else "" for hypotheses in found]
+        return [hypotheses[0][0] or "" if hypotheses else "" for hypotheses in found]
 
     return recognise
 
@@ -128,7 +129,7 @@ def show(passes: dict[str, list[Pass]], batches: Batches, fs: int) -> None:
     other = [f"'{a}' and '{b}'" for a, b in pairs if a != b]
     words, distinct = sum(len(a.split()) for a, _ in pairs), len({a for a, _ in pairs})
     print(
-        f"hypotheses: {n - len(other)} of {n} equal; {distinct} differ from stream to stream, "
+        f"hypotheses: {n - len(other)} of {n} equal; {distinct} distinct, "
         f"{words / audio_s:.1f} words/s" + (f"; first unequal: {other[0]}" if other else "")
     )
 
