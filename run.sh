@@ -26,11 +26,13 @@ seed=0                # of every random draw
 stage=1               # first stage, name or number
 stop_stage=report     # last stage, name or number
 nj=$(nproc)           # processes (data, separation, scores) or threads (training) at once
-ngpu=0                # GPUs for training
+ngpu=0                # GPUs for training, and one of them for decoding
 audio_format=wav      # of the simulated audio: wav, flac or flac.ark
+asr_config=asr        # the recogniser to train: conf/NAME.yaml; asr_gpu is larger
 asr_exp=              # a trained ESPnet recogniser, a directory, instead of stage asr
 asr_model=            # one of espnet_model_zoo, by its tag (or a packed zip), instead of stage asr
 asr_train_on=speech   # separated: a second recogniser, trained on the student's streams, has a column too
+allow_unknown=        # true: count words that the recogniser has no token for as errors, instead of stopping
 joint=false           # true: separator and recogniser are also fine-tuned together, a row of its own
 # internal
 recipe_dir=           # set by the recipes' own run.sh
@@ -57,25 +59,24 @@ last_stage=$(stage_number "$stop_stage")
 [[ $audio_format =~ ^(wav|flac|flac\.ark)$ ]] || die "--audio_format $audio_format: expected wav, flac or flac.ark"
 [[ $asr_train_on =~ ^(speech|separated)$ ]] || die "--asr_train_on $asr_train_on: expected speech or separated"
 [[ $joint =~ ^(true|false)$ ]] || die "--joint $joint: expected true or false"
+[[ $allow_unknown =~ ^(true|false)?$ ]] || die "--allow_unknown $allow_unknown: expected true or false"
+[ -f "$recipe_dir/conf/$asr_config.yaml" ] || die "unknown --asr_config '$asr_config': expected $recipe_dir/conf/$asr_config.yaml"
 [ -z "$asr_exp" ] || [ -z "$asr_model" ] || die "--asr_exp and --asr_model: give one of them"
-if [ "$joint$asr_train_on" != falsespeech ] && [ -n "$asr_exp$asr_model" ]; then
-  die "--joint true and --asr_train_on separated start from the recogniser of stage asr: leave --asr_exp and --asr_model out"
-fi
 command="./run.sh$([ "$recipe" = egs/mini ] || echo " --recipe $recipe")"
 [ "$corpus" = espeak ] || command+=" --corpus $corpus${corpus_dir:+ --corpus_dir $corpus_dir}"
 command+="${channels:+ --channels $channels}$([ "$size" = full ] || echo " --size $size")"
 command+=$([ "$seed" = 0 ] || echo " --seed $seed")
-command+="${asr_exp:+ --asr_exp $asr_exp}${asr_model:+ --asr_model $asr_model}"
-command+="$([ "$asr_train_on" = speech ] || echo " --asr_train_on $asr_train_on")$([ "$joint" = false ] || echo " --joint $joint")"
+command+="$([ "$asr_config" = asr ] || echo " --asr_config $asr_config")"
+command+="${asr_exp:+ --asr_exp $asr_exp}${asr_model:+ --asr_model $asr_model}${allow_unknown:+ --allow_unknown $allow_unknown}"
 if [ -n "$corpus_dir" ]; then
   [ -d "$corpus_dir" ] || die "--corpus_dir $corpus_dir: no such directory; expected the folder of the corpus"
   corpus_dir=$(cd "$corpus_dir" && pwd)
 fi
 if [ -n "$asr_exp" ]; then
   [ -d "$asr_exp" ] || die "--asr_exp $asr_exp: no such directory; expected the output directory of an ESPnet recogniser's training"
-  asr_exp=$(cd "$asr_exp" && pwd)
+  asr_exp=$(realpath --relative-to="$recipe_dir" "$asr_exp") # the page shows it: no names of somebody's home
 fi
-[ ! -f "$asr_model" ] || asr_model=$(realpath "$asr_model")
+[ ! -f "$asr_model" ] || asr_model=$(realpath --relative-to="$recipe_dir" "$asr_model")
 cd "$recipe_dir"
 
 # Where everything lies: speech is shared by all microphone counts.
@@ -87,11 +88,21 @@ results=exp/$base
 [ "$size$seed" != full0 ] || results=$([ "$corpus" = espeak ] && echo . || echo "$corpus")
 # shellcheck source=egs/mini/conf/size_full.sh
 . "conf/size_$size.sh"
+# What was once asked for stays in the table and is kept up to date; removing it ends that.
+[ ! -d "$exp/joint" ] || joint=true
+[ ! -d "$exp/asr_separated" ] || asr_train_on=separated
+if [ "$joint$asr_train_on" != falsespeech ] && [ -n "$asr_exp$asr_model" ]; then
+  die "--joint true and --asr_train_on separated start from the recogniser of stage asr: leave --asr_exp and --asr_model out" \
+    "(or remove $recipe_dir/$exp/joint and asr_separated of an earlier run)"
+fi
+command+="$([ "$asr_train_on" = speech ] || echo " --asr_train_on $asr_train_on")$([ "$joint" = false ] || echo " --joint $joint")"
 mkdir -p "$exp" || exit 2
 lock "$exp"
 began=$SECONDS
 bin=$("$root/local/install.sh" --extras mini)
 export PATH="$bin:$PATH" PYTHONUNBUFFERED=1
+given=${asr_exp:+--asr_exp $asr_exp}${asr_model:+--asr_model $asr_model}
+[ -z "$given" ] || given=$(python3 "$root/local/recogniser_of.py" "${given%% *}" "${given#* }" conf/{scenes,decode}.yaml) || exit 2
 python3 "$root/local/stage.py" note --exp "$exp" --param "command=$command" "seed=$seed" \
   "label_share=$small_share" "setup=$((SECONDS - began))"
 
@@ -112,15 +123,16 @@ label() { # MODEL NAME CONFIG: the model's streams of the unlabelled sets become
 train_asr() { # NAME TRAINING-SET VALIDATION-SET [ESPnet options]
   local output=$exp/$1 train_set=$data/$2 valid_set=$data/$3
   shift 3
-  python3 -m frontend.bin.asr_train --config conf/asr.yaml --train_set "$train_set" --valid_set "$valid_set" \
-    --output_dir "$output" --seed "$seed" --ngpu "$ngpu" --num_threads "$nj" $asr_options "$@"
+  python3 -m frontend.bin.asr_train --config "conf/$asr_config.yaml" --train_set "$train_set" --valid_set "$valid_set" \
+    --output_dir "$output" --seed "$seed" --ngpu "$ngpu" --num_threads "$nj" --allow_unknown "${allow_unknown:-false}" \
+    $asr_options "$@"
 }
 recognise() { # OUTPUT SET RECOGNISER [options]: a set's streams, its true images and its dry speech
   local output=$1 set=$2
   shift 2
   python3 -m frontend.bin.decode --config conf/decode.yaml --systems "$systems" --exp "$exp" --data "$data/$set" \
     --separated "$exp/separated/$set" --speech "$speech/$set" --out "$output" --nj "$nj" --ngpu "$((ngpu > 0))" \
-    $decode_options "$@"
+    $([ "$allow_unknown" != true ] || echo --allow_unknown) "$@"
 }
 there() { # those of the PATHS that are there
   local path
@@ -202,9 +214,9 @@ if stage baselines "supervised training on the few labels and on all" --in conf/
 fi
 
 off=$([ -z "$asr_exp$asr_model" ] || echo "another recogniser was given")
-if stage asr "a recogniser of single talkers, in rooms of their own" --in "$speech"/{train,dev} conf/{scenes,asr}.yaml \
+if stage asr "a recogniser of single talkers, in rooms of their own" --in "$speech"/{train,dev} conf/scenes.yaml "conf/$asr_config.yaml" \
     --out "$data/scenes_asr" "$data"/asr_{train,dev}{,_rooms1,_rooms2} "$exp/asr" \
-    --param "seed=$seed" "options=$asr_options" "rooms=$asr_rooms" "audio_format=$audio_format"; then
+    --param "seed=$seed" "options=$asr_options" "rooms=$asr_rooms" "audio_format=$audio_format" "allow_unknown=$allow_unknown"; then
   for set in train dev; do
     # One microphone, new rooms, each talker heard alone: nothing overlaps, and no mixture of a labelled set is heard.
     for talkers in 1 2; do
@@ -220,12 +232,14 @@ if stage asr "a recogniser of single talkers, in rooms of their own" --in "$spee
   train_asr asr asr_train asr_dev
 fi
 asr=${asr_exp:-$exp/asr}
-recogniser=(--asr "$asr") recogniser_files=("$asr"/config.yaml "$asr"/*.ave*.pth)
-[ -z "$asr_model" ] || recogniser=(--asr_model "$asr_model") recogniser_files=()
+recogniser=(--asr "$asr") recogniser_files=()
+[ -z "$asr_model" ] || recogniser=(--asr_model "$asr_model")
+[ -n "$given" ] || recogniser_files=("$asr"/{config.yaml,"$model"})
 
 off=$([ "$asr_train_on" = separated ] || echo "--asr_train_on separated runs it")
-if stage retrain "a second recogniser, of the student's streams" --in "$systems" conf/{asr,decode}.yaml "$data"/{train,dev} \
-    "$data"/{train,dev}_small "$speech"/{train,dev} "$exp"/{student,asr}/"$model" --param "options=$asr_options" \
+if stage retrain "a second recogniser, of the student's streams" --in "$systems" "conf/$asr_config.yaml" conf/decode.yaml \
+    "$data"/{train,dev}{,_small} "$speech"/{train,dev} "$exp"/{student,asr}/"$model" "$exp"/asr/{config.yaml,tokens.txt} \
+    --param "options=$asr_options" "allow_unknown=$allow_unknown" \
     --out "$exp"/separated/{train,dev} "$exp"/decoded_{train,dev} "$data"/asr_{train,dev}_separated "$exp/asr_separated"; then
   for set in train dev; do
     python3 -m frontend.bin.separate_systems --systems "$systems" --exp "$exp" --data "$data/$set" \
@@ -240,10 +254,11 @@ fi
 
 off=$([ "$joint" = true ] || echo "--joint true runs it")
 if stage joint "separator and recogniser fine-tuned together on the few labels" --in conf/joint.yaml \
-    "$data"/{train,dev}_small "$exp"/{student_ft,asr}/"$model" --out "$exp/joint" --param "options=$joint_options"; then
+    "$data"/{train,dev}_small "$exp"/{student_ft,asr}/{config.yaml,"$model"} --out "$exp/joint" \
+    --param "options=$joint_options" "allow_unknown=$allow_unknown"; then
   python3 -m frontend.bin.joint_train --config conf/joint.yaml --separator "$exp/student_ft" --asr "$exp/asr" \
     --train_set "$data/train_small" --valid_set "$data/dev_small" --output_dir "$exp/joint" \
-    --seed "$seed" --ngpu "$ngpu" --num_threads "$nj" $joint_options
+    --seed "$seed" --ngpu "$ngpu" --num_threads "$nj" --allow_unknown "${allow_unknown:-false}" $joint_options
 fi
 
 if stage separate "the test sets by every system, trained or blind" --in "$systems" "$data"/{test,test_1spk} \
@@ -260,18 +275,19 @@ if stage score "SI-SNR, SDR, STOI, PESQ, over-separation" --in "$exp"/separated/
     --single_separated "$exp/separated/test_1spk" --out "$exp/scores" --nj "$nj"
 fi
 
+retrained=$([ "$asr_train_on" = speech ] || echo _separated)
 if stage decode "streams, mixtures, true images and dry speech to words" --in "$systems" conf/decode.yaml "$exp/separated/test" \
-    "$data/test" "$speech/test" "${recogniser_files[@]}" \
-    $(there "$exp"/{joint/asr,asr_separated}/"$model") --param "asr_model=$asr_model" "options=$decode_options" \
-    --keep --out "$exp"/decoded $([ "$asr_train_on" = speech ] || echo "$exp/decoded_separated"); then
+    "$data/test" "$speech/test" "${recogniser_files[@]}" $(there "$exp"/joint/asr/{config.yaml,"$model"}) \
+    ${retrained:+"$exp/asr_separated/$model"} --param "recogniser=$given" "allow_unknown=$allow_unknown" \
+    --keep --out "$exp"/decoded ${retrained:+"$exp/decoded_separated"}; then
   recognise "$exp/decoded" test "${recogniser[@]}"
-  [ "$asr_train_on" = speech ] || recognise "$exp/decoded_separated" test --asr "$exp/asr_separated"
+  [ -z "$retrained" ] || recognise "$exp/decoded_separated" test --asr "$exp/asr_separated" --shared
 fi
 
-if stage wer "cpWER of every system, with alignments" --in $(there "$exp"/decoded{,_separated}) "$data/test" \
-    --keep --out $(there "$exp"/decoded{,_separated} | sed 's/decoded/wer/'); then
-  for words in $(there "$exp"/decoded{,_separated}); do
-    python3 -m frontend.bin.wer --data "$data/test" --decoded "$words" --out "${words/decoded/wer}" --seed "$seed" --nj "$nj"
+if stage wer "cpWER of every system, with alignments" --in "$data/test" "$exp/decoded" ${retrained:+"$exp/decoded_separated"} \
+    --keep --out "$exp/wer" ${retrained:+"$exp/wer_separated"}; then
+  for which in "" $retrained; do
+    python3 -m frontend.bin.wer --data "$data/test" --decoded "$exp/decoded$which" --out "$exp/wer$which" --seed "$seed" --nj "$nj"
   done
 fi
 
@@ -279,11 +295,13 @@ fi
 tested=$(there exp/"$base"{,_[0-9]*ch}/scores | xargs -rn1 dirname)
 tested=${tested:-$exp}
 page=$(head -n 1 <<<"$tested")/report
-if stage report "the table, and a page to listen to" --in conf/*.yaml "conf/size_$size.sh" \
-    $(printf '%s/scores ' $tested) $(there $(printf -- '%s/wer %s/wer_separated ' $tested $tested)) \
-    --overwrite "$results"/{RESULTS.md,results.json} "$page/report.html"; then
+configs=$(printf '%s\n' conf/*.yaml | grep -v '^conf/asr\|^conf/joint'; echo "conf/$asr_config.yaml"
+  [ "$joint" = false ] || echo conf/joint.yaml; echo "conf/size_$size.sh")
+if stage report "the table, and a page to listen to" --in $configs $(printf '%s/scores ' $tested) \
+    $(there $(printf -- '%s/wer %s/wer_separated ' $tested $tested)) \
+    --overwrite "$results"/{RESULTS.md,results.json,curves.png,cpwer_sisnri.png} "$page"; then
   python3 -m frontend.bin.report --systems conf/systems.yaml --out "$results" $([ "$size" = full ] || echo --quick) \
-    $(printf -- '--exp %s ' $tested) $(printf -- '--config %s ' conf/*.yaml "conf/size_$size.sh") --listen "$page" \
+    $(printf -- '--exp %s ' $tested) $(printf -- '--config %s ' $configs) --listen "$page" \
     $(there data/"$base"{,_[0-9]*ch}/train_{pseudo,distill}/quality.json | sed 's/^/--quality /')
 elif [ "$last_stage" -ge "$stage_at" ]; then # complete: show what there is
   python3 -m frontend.bin.report --show "$results"

@@ -22,7 +22,7 @@ from frontend.decode_rows import DRY, Row
 from frontend.errors import UserError
 from frontend.recogniser_files import RecogniserFiles, find_in_zoo, find_recogniser
 from frontend.streams import labelled_set
-from frontend.systems import load_systems
+from frontend.systems import load_systems, trained
 from frontend.vocabulary import unknown_words
 
 
@@ -36,13 +36,14 @@ class Request:
         data: a labelled test set.
         separated: a directory of streams per system.
         speech: the dry speech that the test set was simulated from.
-        systems: table of the systems, for those with a recogniser of their own.
-        exp: where these lie.
+        systems: table of the systems; streams of others are left out.
+        exp: where their own recognisers lie.
         out: where the hypotheses go.
         only: names of systems; none for all.
         allow_unknown: go on where a reference word is not among the recogniser's tokens.
         nj: processes at once, each with one thread.
         device: ``cpu``, or ``cuda``: then ``nj`` is 1.
+        shared: leave out systems with a recogniser of their own.
     """
 
     asr: str | None
@@ -58,6 +59,7 @@ class Request:
     allow_unknown: bool = False
     nj: int = 1
     device: str = "cpu"
+    shared: bool = False
 
 
 def decode(request: Request) -> None:
@@ -105,10 +107,15 @@ class _Search:
 
 def _rows(request: Request, mixtures: MixtureSet, texts: Mapping[str, list[str]]) -> list[Row]:
     shared = find_recogniser(request.asr) if request.asr else find_in_zoo(request.asr_model)
-    own = {system.name: system.asr for system in load_systems(request.systems) if system.asr}
+    listed = {system.name: system for system in trained(load_systems(request.systems), request.exp)}
+    own = {name: system.asr for name, system in listed.items() if system.asr}
     there = decode_rows.separated_streams(request.separated, mixtures)
+    unlisted = [name for name in there if name not in listed]
+    if unlisted:
+        print(f"not in {request.systems}, left out: {', '.join(unlisted)}", flush=True)
+    known = [name for name in there if name in listed and not (request.shared and name in own)]
     rows = []
-    for name in decode_rows.choose([*there, DRY], request.only, request.separated):
+    for name in decode_rows.choose([*known, DRY], request.only, request.separated):
         recogniser = find_recogniser(Path(request.exp) / own[name]) if name in own else shared
         if name == DRY:
             streams = decode_rows.dry_entries(mixtures, request.speech, texts)

@@ -15,7 +15,7 @@ from frontend.listen_choice import main_system
 from frontend.page import render
 from frontend.provenance import provenance
 from frontend.results import Scores, claims, comparisons, load_scores, over_separation, table_row
-from frontend.systems import System, load_systems
+from frontend.systems import System, load_systems, trained
 from frontend.text_file import read_json, read_text
 from frontend.training_facts import training_facts
 from frontend.word_plot import plot_words
@@ -114,13 +114,18 @@ def _quality(path: Path) -> dict:
 
 
 def _experiment(path: Path, run: dict, systems: Sequence[System], seed: int) -> dict[str, list]:
+    systems = trained(list(systems), path)
     every, single = load_scores(path / "scores"), load_scores(path / "scores" / "one_talker")
     scores = {system.name: every[system.name] for system in systems if system.name in every}
     if not scores:
         raise UserError(f"{path / 'scores'}: no score of any listed system (run the stage 'score' first)")
     about = _describe(path, next(iter(scores.values())))
     missing = [s.name for s in systems if s.name not in every and (about["channels"] > 1 or not _spatial(s))]
-    words, separated = load_words(path / "wer"), load_words(path / "wer_separated")
+    listed = [system.name for system in _with_dry(systems)]
+    words, separated = (
+        {name: one for name, one in load_words(path / place).items() if name in listed}
+        for place in ("wer", "wer_separated")
+    )
     rows = [
         table_row(
             system,

@@ -88,11 +88,8 @@ def choose(systems: list[System], names: list[str], path: str | Path) -> list[Sy
 
 
 def trained(systems: list[System], exp: str | Path) -> list[System]:
-    """Return ``systems`` without the optional ones that have no model below ``exp``; says which."""
-    left_out = [s for s in systems if s.optional and not (Path(exp) / s.model).is_dir()]
-    for system in left_out:
-        print(f"{system.name}: optional, and not trained; left out", flush=True)
-    return [s for s in systems if s not in left_out]
+    """Return ``systems`` without the optional ones that have no model below ``exp``."""
+    return [s for s in systems if not s.optional or (Path(exp) / s.model).exists()]
 
 
 def _system(name: str, entry: object, where: str) -> System:

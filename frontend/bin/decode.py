@@ -1,7 +1,7 @@
 """Recognise the streams of every system on a test set: OUT/SYSTEM/{text_spk1,...,hyp.seglst.json,info.json}.
 
-Beside the systems below SEPARATED it recognises `dry`, the clean speech that the test set was simulated
-from. A system that has not changed is skipped, audio that was ever recognised is not recognised again
+Beside the listed systems below SEPARATED it recognises `dry`, the clean speech that the test set was
+simulated from. A system that has not changed is skipped, audio that was ever recognised is not recognised again
 (OUT/cache.jsonl), and what was killed goes on where it was.
 """
 
@@ -28,6 +28,9 @@ def main() -> int | None:
     parser.add_argument("--exp", required=True, help="directory that the systems' own recognisers lie in")
     parser.add_argument("--out", required=True, help="where the hypotheses go")
     parser.add_argument("--only", default="", help="some of the systems, separated by commas")
+    parser.add_argument(
+        "--shared", action="store_true", help="leave out systems that have a recogniser of their own"
+    )
     parser.add_argument(
         "--allow_unknown",
         action="store_true",

@@ -16,9 +16,8 @@ teacher_options=""
 student_options=""
 finetune_options="--max_epoch 6 --num_iters_per_epoch 100 --optim_conf lr=0.001"
 small_options="--max_epoch 6 --num_iters_per_epoch 200"
-# The recogniser: rooms with one talker, and as many with two, for training and validation; its steps; decoding.
+# The recogniser: rooms with one talker, and as many with two, for training and validation; its steps.
 asr_rooms="600 60"
 asr_options=""
-decode_options=""
 # Joint fine-tuning of separator and recogniser (--joint true).
 joint_options=""

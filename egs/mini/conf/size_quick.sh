@@ -15,9 +15,10 @@ teacher_options="--max_epoch 2 --num_iters_per_epoch 60"
 student_options="--max_epoch 2 --num_iters_per_epoch 60"
 finetune_options="--max_epoch 2 --num_iters_per_epoch 20"
 small_options="--max_epoch 2 --num_iters_per_epoch 30"
-# The recogniser: rooms with one talker, and as many with two, for training and validation; its steps; decoding.
+# The recogniser: rooms with one talker, and as many with two, for training and validation; its steps.
 asr_rooms="100 20"
 asr_options="--max_epoch 3"
-decode_options=""
 # Joint fine-tuning of separator and recogniser (--joint true).
 joint_options="--max_epoch 1"
+# So little speech does not hold all the words.
+allow_unknown=${allow_unknown:-true}
