@@ -141,7 +141,10 @@ def make_separated_set(
         for talker, stream in (chosen or {}).items():
             lines.append(_Line(speakers[talker], f"sep-{key}_{talker + 1}", entries[stream], texts[talker]))
     if not lines:
-        raise UserError(f"{decoded}: no stream of {data} can be told from the others by what was recognised")
+        raise UserError(
+            f"{decoded}: no stream of {data} can be told from the others by what was recognised (train the "
+            "recogniser or the separator longer, or leave --asr_train_on separated out)"
+        )
     return _write(lines, out), left_out
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from frontend import atomic
 from frontend.errors import UserError
 from frontend.tables import read_scp, write_scp
-from frontend.text_file import read_json
+from frontend.text_file import read_json, read_text
 
 HYPOTHESES = "hyp.seglst.json"
 REFERENCES = "ref.seglst.json"
@@ -62,9 +62,26 @@ def write_hypotheses(directory: str | Path, texts: Texts, seconds: Seconds, info
 
 
 def write_segments(path: str | Path, rows: list[dict]) -> None:
-    """Write SegLST JSON, one segment a line."""
+    """Write SegLST JSON, one segment a line; a file that holds just that is left alone."""
     lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
-    atomic.write_text(path, f"[\n{lines}\n]\n")
+    text, path = f"[\n{lines}\n]\n", Path(path)
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        atomic.write_text(path, text)
+
+
+def read_seconds(path: str | Path) -> dict[str, list[float]]:
+    """Return ``{id: [where each of its segments ends]}`` of SegLST JSON.
+
+    Raises:
+        UserError: there is none, or it is no SegLST with times.
+    """
+    found: dict[str, list[float]] = {}
+    try:
+        for row in json.loads(read_text(Path(path))):
+            found.setdefault(row["session_id"], []).append(row["end_time"])
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: expected SegLST with times, found {error!r} (decode again)") from None
+    return found
 
 
 def read_hypotheses(directory: str | Path) -> dict[str, list[str]]:

@@ -17,14 +17,20 @@ PLAYED = (
     "mixture",
     "oracle",
     "dry",
-    "auxiva",
     "teacher_energy",
     "student",
     "student+mvdr",
     "distilled_ft",
     "supervised_full",
     "joint",
+    "auxiva",
+    "ilrma",
+    "teacher_spatial_merge",
+    "student_ft",
+    "supervised_small",
 )
+# Behind a heading to open, for whom the others are not enough.
+FOLDED = PLAYED[PLAYED.index("auxiva") :]
 MAIN = "student"
 BEST, MEDIAN, WORST, DISAGREE = "best", "median", "worst", "disagree"
 KINDS = {

@@ -6,7 +6,7 @@ from urllib.parse import quote
 import numpy as np
 
 from frontend.alignments import mark
-from frontend.listen_choice import KINDS
+from frontend.listen_choice import FOLDED, KINDS
 from frontend.listen_examples import Block, Clip, Example, Text
 from frontend.listen_html import Html, element, join
 from frontend.listen_media import RANGE_DB
@@ -38,9 +38,18 @@ def example_section(example: Example, number_: int, main: str, opened: bool) -> 
         summary,
         element("dl", texts, class_="talkers"),
         element("p", _about(example), class_="note", data_gain=repr(example.gain)),
-        [_block(one, example) for one in example.blocks],
+        [_block(one, example) for one in example.blocks if one.system == main or one.system not in FOLDED],
+        _more([one for one in example.blocks if one.system != main and one.system in FOLDED], example),
     ]
     return element("details", content, class_="example", id=f"utterance-{number_}", open=opened)
+
+
+def _more(blocks: Sequence[Block], example: Example) -> Html | str:
+    """Return what of an utterance is folded even where the utterance is not."""
+    if not blocks:
+        return ""
+    summary = element("summary", f"more systems: {', '.join(one.system for one in blocks)}")
+    return element("details", summary, [_block(one, example) for one in blocks], class_="more")
 
 
 def marked(text: Text) -> Html:

@@ -121,11 +121,9 @@ def _experiment(path: Path, run: dict, systems: Sequence[System], seed: int) -> 
         raise UserError(f"{path / 'scores'}: no score of any listed system (run the stage 'score' first)")
     about = _describe(path, next(iter(scores.values())))
     missing = [s.name for s in systems if s.name not in every and (about["channels"] > 1 or not _spatial(s))]
-    listed = [system.name for system in _with_dry(systems)]
-    words, separated = (
-        {name: one for name, one in load_words(path / place).items() if name in listed}
-        for place in ("wer", "wer_separated")
-    )
+    words = _words_of(path / "wer", systems)
+    # What a second recogniser heard that was removed since, nobody keeps up to date.
+    separated = _words_of(path / "wer_separated", systems) if (path / "asr_separated").is_dir() else {}
     rows = [
         table_row(
             system,
@@ -155,6 +153,12 @@ def _experiment(path: Path, run: dict, systems: Sequence[System], seed: int) -> 
     return (
         found | _per_system(scores) | _words(path, scores, words, names, main_system(scores, systems), seed)
     )
+
+
+def _words_of(directory: Path, systems: Sequence[System]) -> dict[str, Words]:
+    """Read the word errors of the systems that are listed."""
+    listed = [system.name for system in _with_dry(systems)]
+    return {name: words for name, words in load_words(directory).items() if name in listed}
 
 
 def _words(

@@ -2,7 +2,8 @@
 
 ``OUT/SYSTEM.jsonl`` holds the errors of each utterance, ``OUT/SYSTEM.txt`` its alignments for reading, and
 ``OUT/SYSTEM.json`` the rates and a fingerprint of all that went in, so that a second run counts only
-what changed.
+what changed. ``OUT/ref.seglst.json`` and ``OUT/SYSTEM.hyp.seglst.json`` are the texts as they were
+compared: of these two files meeteval's command line counts the same.
 """
 
 import contextlib
@@ -18,23 +19,37 @@ from frontend import atomic
 from frontend.alignments import readable
 from frontend.datadir import MixtureSet
 from frontend.errors import UserError
-from frontend.hypotheses import read_hypotheses, read_info
+from frontend.hypotheses import (
+    HYPOTHESES,
+    REFERENCES,
+    Seconds,
+    Texts,
+    read_hypotheses,
+    read_info,
+    read_seconds,
+    segments,
+    write_segments,
+)
 from frontend.parallel import parallel_map
 from frontend.text_normaliser import RULES, normalise
 from frontend.wer import COUNTS, utterance_errors, word_error_rate
 
 _DECIMALS = 4
-_SOURCES = ("alignments.py", "intervals.py", "text_normaliser.py", "wer.py", "wer_set.py")
+_SOURCES = ("alignments.py", "hypotheses.py", "intervals.py", "text_normaliser.py", "wer.py", "wer_set.py")
 _PACKAGES = ("meeteval", "kaldialign")
 
 
 @dataclass(frozen=True)
 class Job:
-    """One system: what was said and what was recognised, ``{id: [text of each talker or stream]}``."""
+    """One system: what was said and what was recognised, ``{id: [text of each talker or stream]}``.
+
+    ``seconds`` are the lengths of the streams.
+    """
 
     system: str
     references: dict[str, list[str]]
     hypotheses: dict[str, list[str]]
+    seconds: dict[str, list[float]]
     about: dict
 
 
@@ -51,8 +66,10 @@ def count_word_errors(data: str, decoded: str | Path, out: str | Path, nj: int =
     Raises:
         UserError: a talker has no text, or the hypotheses are of other utterances; found before any counting.
     """
-    out, references = Path(out), read_references(data)
-    jobs = [_job(path, data, references, seed) for path in _find_systems(Path(decoded))]
+    out, decoded, references = Path(out), Path(decoded), read_references(data)
+    jobs = [_job(path, data, references, seed) for path in _find_systems(decoded)]
+    lengths = _lengths(decoded / REFERENCES, references)
+    write_segments(out / REFERENCES, segments(_normalised(references), lengths))
     stale = [job for job in jobs if not _is_current(out, job)]
     print(f"{decoded}: {len(jobs)} systems, {len(jobs) - len(stale)} of them counted before", flush=True)
     with contextlib.closing(parallel_map(partial(_count, seed=seed), stale, nj, "wer")) as counted:
@@ -99,11 +116,37 @@ def _find_systems(decoded: Path) -> list[Path]:
     return found
 
 
+def _lengths(path: Path, references: Texts) -> dict[str, list[float]]:
+    """Return ``{id: [length of the recording, for each talker]}`` by the references that decoding wrote."""
+    ends = read_seconds(path)
+    for key in sorted(references.keys() - ends.keys()):
+        raise UserError(f"{path}: nothing said in utterance {key} (decode again)")
+    return {key: [max(ends[key])] * len(texts) for key, texts in references.items()}
+
+
+def _normalised(texts: Texts) -> dict[str, list[str]]:
+    return {key: [normalise(text) for text in row] for key, row in texts.items()}
+
+
+def _heard(texts: Texts, seconds: Seconds) -> list[dict]:
+    """Return SegLST without silent streams, which meeteval's command line gets wrong (:mod:`frontend.wer`).
+
+    Who has no stream and who has a silent one has as many errors. Of a recording in which nothing was
+    recognised the first stream stays: without any it would not be counted.
+    """
+    rows = segments(texts, seconds)
+    some = {row["session_id"] for row in rows if row["words"]}
+    return [r for r in rows if r["words"] or (r["session_id"] not in some and r["speaker"] == "spk1")]
+
+
 def _job(directory: Path, data: str, references: dict[str, list[str]], seed: int) -> Job:
     hypotheses, info = read_hypotheses(directory), read_info(directory)
     for key in sorted(hypotheses.keys() ^ references.keys()):
         where = "no hypothesis of" if key in references else "a hypothesis of unknown"
         raise UserError(f"{directory}: has {where} utterance {key} of {data} (decode again)")
+    seconds = read_seconds(directory / HYPOTHESES)
+    if {key: len(row) for key, row in seconds.items()} != {key: len(row) for key, row in hypotheses.items()}:
+        raise UserError(f"{directory / HYPOTHESES}: not of the streams of text_spk1 ... (decode again)")
     about = {
         "system": directory.name,
         "data": str(data),
@@ -114,13 +157,13 @@ def _job(directory: Path, data: str, references: dict[str, list[str]], seed: int
     }
     versions = [importlib.metadata.version(name) for name in _PACKAGES]
     code = [(Path(__file__).parent / name).read_text(encoding="utf-8") for name in _SOURCES]
-    everything = json.dumps([about, versions, code, seed, references, hypotheses])
+    everything = json.dumps([about, versions, code, seed, references, hypotheses, seconds])
     about["fingerprint"] = hashlib.sha256(everything.encode()).hexdigest()
-    return Job(directory.name, references, hypotheses, about)
+    return Job(directory.name, references, hypotheses, seconds, about)
 
 
 def _is_current(out: Path, job: Job) -> bool:
-    files = [out / f"{job.system}.{kind}" for kind in ("json", "jsonl", "txt")]
+    files = [out / f"{job.system}.{kind}" for kind in ("json", "jsonl", "txt", HYPOTHESES)]
     if not all(path.is_file() for path in files):
         return False
     return json.loads(files[0].read_text(encoding="utf-8")).get("fingerprint") == job.about["fingerprint"]
@@ -156,6 +199,7 @@ def _write(out: Path, job: Job, rows: list[dict], found: dict) -> None:
     lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     atomic.write_text(out / f"{job.system}.jsonl", "".join(lines))
     atomic.write_text(out / f"{job.system}.txt", "\n".join(map(readable, rows)))
+    write_segments(out / f"{job.system}.{HYPOTHESES}", _heard(_normalised(job.hypotheses), job.seconds))
     about = {**job.about, **found, "normaliser": list(RULES)}
     # Written last: with it the count is complete.
     atomic.write_text(out / f"{job.system}.json", json.dumps(about, indent=1) + "\n")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from frontend.errors import UserError
+from frontend.errors import UserError, did_you_mean
 from frontend.intervals import paired_ratio
 from frontend.results import entry, read_measured
 from frontend.wer import KINDS, word_error_rate
@@ -89,6 +89,32 @@ def difference(words: Mapping[str, Words], a: str, b: str, seed: int) -> tuple[f
     errors = words[a].count("errors") - words[b].count("errors")
     value, ci = word_error_rate(errors, words[a].count("words"), seed)
     return round(value, _DECIMALS), _rounded(ci)
+
+
+def compared(directory: Path, a: str, b: str, seed: int) -> str:
+    """Say in a line what the paired difference in cpWER of two systems is.
+
+    Args:
+        directory: with the word errors of both.
+        a, b: their names; the difference is that of ``a`` from ``b``.
+        seed: of the interval.
+
+    Raises:
+        UserError: a system that was not counted, or counts that do not belong together.
+    """
+    words = load_words(directory)
+    for name in (a, b):
+        if name not in words:
+            there = f"; there are {', '.join(words)}" if words else " (run the stage 'wer' first)"
+            raise UserError(
+                f"{directory}: no word errors of a system '{name}'{did_you_mean(name, words) or there}"
+            )
+    value, (low, high) = difference(words, a, b, seed)
+    rates = [_rate("cpwer", words[name], seed)["cpwer"] for name in (a, b)]
+    relative = f"{100 * value / rates[1]:+.1f} % relative" if rates[1] else "no errors to compare with"
+    line = f"{a} - {b}: cpWER {rates[0]:.1f} - {rates[1]:.1f} = {value:+.1f} points"
+    line += f" (95 % interval {low:+.1f} to {high:+.1f}), n = {len(words[a].ids)} utterances, {relative}"
+    return line if _same_recogniser(words, a, b) else f"{line}; heard by different recognisers"
 
 
 def word_comparisons(

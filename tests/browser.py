@@ -23,7 +23,7 @@ _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run --no-default-browser-check "
     "--disable-background-networking --disable-component-update --disable-sync --disable-extensions "
-    "--allow-file-access-from-files --autoplay-policy=no-user-gesture-required --mute-audio "
+    "--autoplay-policy=no-user-gesture-required --mute-audio "
     "--hide-scrollbars --remote-debugging-pipe"
 ).split()
 _PATIENCE_S = 60

@@ -75,19 +75,13 @@ def test_the_table_has_every_system(undisturbed):
 
 
 def test_the_words_are_meeteval_s(undisturbed):
-    """The table's cpWER is what meeteval's own command line counts in the hypotheses that lie there."""
-    decoded = _exp(undisturbed) / "decoded"
+    """The table's cpWER is what meeteval's own command line counts in the texts that lie beside it."""
+    wer = _exp(undisturbed) / "wer"
     row = next(row for row in _rows(undisturbed) if row["system"] == "student")
-    about = json.loads((_exp(undisturbed) / "wer/student.json").read_text())
-    command = [sys.executable, "-m", "meeteval.wer", "cpwer", "-r", str(decoded / "ref.seglst.json")]
-    command += [
-        "-h",
-        str(decoded / "student/hyp.seglst.json"),
-        "--average-out",
-        "-",
-        "--per-reco-out",
-        os.devnull,
-    ]
+    about = json.loads((wer / "student.json").read_text())
+    command = [sys.executable, "-m", "meeteval.wer", "cpwer", "-r", str(wer / "ref.seglst.json")]
+    command += ["-h", str(wer / "student.hyp.seglst.json")]
+    command += ["--average-out", "-", "--per-reco-out", os.devnull]
     found = subprocess.run(command, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr[-2000:]
     average = json.loads(found.stdout)

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from tiny_recognisers import make_recogniser, make_spoken, tones
 
 from frontend import datadir, errors
 from frontend.bin import decode as command_line
+from frontend.bin import wer
 from frontend.decode_cache import Cache, key_of
 from frontend.errors import UserError
 from frontend.hypotheses import read_hypotheses, read_info, segments
@@ -25,7 +27,7 @@ from frontend.recogniser_files import ASR_MODEL
 # One audio is recognised once: 6 streams of the model, 6 images in either order, 5 dry utterances, and 2
 # mixtures on both streams: that of one talker, without noise, is her image.
 ALL = 19
-SYSTEMS = "mixture: {}\nmodel: {model: student}\noracle: {}\n"
+SYSTEMS = "mixture: {}\nmodel: {model: student}\nswapped: {model: swapped}\noracle: {}\n"
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +148,44 @@ def test_meeteval_reads_it(spoken, command):
         errors_of[system] = json.loads(made.read_text())
     assert errors_of["oracle"]["length"] == 10
     assert errors_of["oracle"]["errors"] == errors_of["swapped"]["errors"]
+
+
+def _copy(root, system, k, entries):
+    """Make a stream of a system from the first channel of other audio, in files of its own, as floats."""
+    table = {}
+    for key, entry in entries.items():
+        audio, fs = datadir.read_audio(entry)
+        table[key] = write(root / f"separated/{system}/wav{k}/{key}.wav", audio[:1], fs, "FLOAT")
+        assert Path(table[key]).read_bytes() != Path(entry).read_bytes()
+    datadir.write_scp(root / f"separated/{system}/spk{k}.scp", table)
+
+
+def test_no_separator_is_the_mixture_and_a_perfect_one_the_oracle(spoken, command):
+    """From audio to counts: whichever files hold it, and whichever talker comes first."""
+    data = spoken / "data"
+    mixture, *images = (datadir.read_scp(data / f"{name}.scp") for name in ("wav", "spk1", "spk2"))
+    for k in (1, 2):
+        _copy(spoken, "no_separator", k, mixture)
+        turned = {key: images[(k - 1 + n) % 2][key] for n, key in enumerate(sorted(mixture))}
+        _copy(spoken, "perfect", k, turned)
+    (spoken / "systems.yaml").write_text(SYSTEMS + "no_separator: {model: none}\nperfect: {model: none}\n")
+    assert command(command_line, *options(spoken))[0] == 0
+    directories = ("--data", data, "--decoded", spoken / "decoded", "--out", spoken / "wer")
+    assert command(wer, *directories)[0] == 0
+    names = ("no_separator", "perfect", "mixture", "oracle")
+    found = {name: json.loads((spoken / f"wer/{name}.json").read_text()) for name in names}
+    sums = ("errors", "insertions", "deletions", "substitutions", "cpwer", "cpwer_ci")
+    for same, row in (("no_separator", "mixture"), ("perfect", "oracle")):
+        assert [found[same][key] for key in sums] == [found[row][key] for key in sums]
+        errors_of = [
+            [json.loads(line)["errors"] for line in (spoken / f"wer/{name}.jsonl").read_text().splitlines()]
+            for name in (same, row)
+        ]
+        assert errors_of[0] == errors_of[1] and found[row]["errors"] > 0
+    assert found["mixture"]["errors"] != found["oracle"]["errors"]
+    texts = texts_of(spoken)
+    assert texts["perfect"]["b"] == texts["oracle"]["b"][::-1] != texts["oracle"]["b"]
+    assert texts["perfect"]["a"] == texts["oracle"]["a"]
 
 
 def test_a_second_run_recognises_nothing(spoken, command, counted):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
@@ -363,7 +364,8 @@ def test_systems_are_chosen_by_the_stated_rule():
     assert main_system(scored(mixture=0.0, ilrma=2.0, other=None), systems) == "ilrma"
     assert main_system(scored(mixture=0.0, full=9.0, oracle=None), systems) == "full"
     assert main_system(scored(student=1.0, other=9.0), systems) == "student"
-    assert played_systems({"other", "oracle", "mixture", "ilrma"}, "other") == ["mixture", "oracle", "other"]
+    known = {"other", "oracle", "mixture", "ilrma", "distilled"}
+    assert played_systems(known, "other") == ["mixture", "oracle", "ilrma", "other"]
 
 
 def test_spectrogram_shows_a_tone_and_its_level(tmp_path):
@@ -392,6 +394,40 @@ def test_spectrogram_of_silence_and_of_long_and_short_signals(tmp_path):
     power = [np.mean(10 ** (power_db(np.tile(noise, k), FS) / 10)) for k in (2, 40)]
     assert power[0] == pytest.approx(power[1], rel=0.05)  # averaging columns keeps the power
     assert shared_gain([np.zeros(3)]) == 1
+
+
+@pytest.fixture(scope="module")
+def folded(tmp_path_factory):
+    """A page on which two systems are of less interest: both are the student once more."""
+    exp = make_experiment(tmp_path_factory.mktemp("folded"))
+    for name in ("ilrma", "student_ft"):
+        shutil.copytree(exp / "separated/test/student", exp / f"separated/test/{name}")
+        for path in [*(exp / "scores").glob("student.*"), *(exp / "wer").glob("student.*")]:
+            shutil.copy(path, path.with_name(name + path.suffix))
+    systems = [*SYSTEMS, System("ilrma", blind="ilrma"), System("student_ft", model="student_ft")]
+    return write_listening_page(exp / "report", make_results(), exp, systems).parent
+
+
+def test_systems_of_less_interest_are_folded(folded):
+    text = (folded / "report.html").read_text()
+    assert "Played: mixture, oracle, dry, teacher_energy, student, ilrma, student_ft." in text
+    for example in re.split(r'<details class="example"', text)[1:]:
+        shown, more = example.split('<details class="more">')
+        assert more.lstrip().startswith("<summary>more systems: ilrma, student_ft</summary>")
+        titles = [re.findall("<h4>(.*?)</h4>", part) for part in (shown, more)]
+        assert titles[0] == ["mixture", "references", "clean dry speech", "teacher_energy", "student"]
+        assert titles[1] == ["ilrma", "student_ft"]
+    assert len(Parsed(folded / "report.html").all("audio")) == 6 * 11 - 1
+
+
+def test_the_main_system_is_never_folded(tmp_path):
+    exp = make_experiment(tmp_path)
+    shutil.copytree(exp / "separated/test/student", exp / "separated/test/ilrma")
+    for path in [*exp.glob("*/student.*")]:
+        path.rename(path.with_name(f"ilrma{path.suffix}"))
+    systems = [System("mixture"), System("ilrma", blind="ilrma"), System("oracle")]
+    text = write_listening_page(exp / "report", make_results(), exp, systems).read_text()
+    assert "<h4>ilrma</h4>" in text and 'class="more"' not in text
 
 
 def test_same_inputs_same_bytes_and_old_pages_go(folder, tmp_path):
@@ -535,6 +571,18 @@ def test_browser_plays_everything(chromium, folder):
     # The browser draws the buttons of its players from data: addresses of its own.
     assert all(url.startswith((home, "data:image/svg")) for url in chromium.requests)
     assert len([url for url in chromium.requests if url.endswith(".wav")]) >= count
+    assert chromium.errors == []
+
+
+def test_browser_unfolds_more_systems(chromium, folded):
+    chromium.open(folded / "report.html")
+    seen = "document.querySelector('details.more audio').checkVisibility()"
+    assert not chromium.run(seen)
+    chromium.click("details.more > summary")
+    assert chromium.run("document.querySelector('details.more').open") and chromium.run(seen)
+    assert chromium.run("document.querySelectorAll('details.more[open]').length") == 1
+    chromium.run("window.a = document.querySelector('details.more audio'); a.loop = true; a.play()")
+    chromium.until("a.currentTime > 0")
     assert chromium.errors == []
 
 

@@ -140,6 +140,9 @@ def test_a_system_with_a_file_gone_is_separated_again(models, data, tmp_path, co
         ("a: {model: 3}", [], "name for 'model'"),
         ("- a", [], "expected a table of systems"),
         ("a: {model: [", [], "not YAML"),
+        ("a: {blind: ilrma, optional: true}", [], "optional: true beside a 'model'"),
+        ("a: {model: student, optional: maybe}", [], "optional: true beside a 'model'"),
+        ("a: {blind: ilrma, asr: asr}", [], "asr: DIRECTORY beside a 'model'"),
         ("student: {model: student}", ["--only", "studnet"], "did you mean 'student'"),
         ("a: {blind: ilrma}", ["--n_talkers", 3], "3 microphones"),
         ("a: {model: student}", ["--n_talkers", 3], "3 outputs"),
@@ -152,6 +155,16 @@ def test_mistakes_in_systems(models, data, tmp_path, command, systems, options, 
     arguments = ["--systems", tmp_path / "systems.yaml", "--exp", models, "--data", data]
     code, _, err = command(separate_systems, *arguments, "--out", tmp_path / "out", *options)
     assert code == 2 and message in err and not (tmp_path / "out").exists()
+
+
+def test_optional_systems_may_be_missing_others_not(models, data, tmp_path, command):
+    (tmp_path / "systems.yaml").write_text("mixture: {}\njoint: {model: joint, optional: true}\n")
+    arguments = ["--systems", tmp_path / "systems.yaml", "--exp", models, "--data", data]
+    code, out, _ = command(separate_systems, *arguments, "--out", tmp_path / "out")
+    assert code == 0 and "joint: optional, and not trained; left out" in out
+    assert [p.name for p in (tmp_path / "out").iterdir() if not p.name.startswith(".")] == ["mixture"]
+    (tmp_path / "systems.yaml").write_text("mixture: {}\njoint: {model: joint}\n")
+    assert command(separate_systems, *arguments, "--out", tmp_path / "out")[0] == 2
 
 
 def test_the_recipe_s_tables_are_in_the_agreed_order():

@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,10 +16,11 @@ from frontend.alignments import align, mark, readable
 from frontend.bin import wer as command
 from frontend.datadir import write_scp
 from frontend.errors import run
-from frontend.hypotheses import segments, write_hypotheses, write_segments
+from frontend.hypotheses import read_hypotheses, segments, write_hypotheses, write_segments
 from frontend.text_normaliser import RULES, normalise
 from frontend.wer import COUNTS, KINDS, utterance_errors, word_error_rate
 from frontend.wer_set import rates
+from frontend.word_results import load_words
 
 WORDS = "ONE TWO THREE FOUR".split()
 
@@ -259,8 +261,11 @@ def decode(system, texts):
 
 
 def count(monkeypatch, *options, expect=0):
-    base = ["wer", "--data", "data/test", "--decoded", "decoded", "--out", "wer"]
-    monkeypatch.setattr(sys, "argv", [*base, *options])
+    call(monkeypatch, "--data", "data/test", "--decoded", "decoded", "--out", "wer", *options, expect=expect)
+
+
+def call(monkeypatch, *options, expect=0):
+    monkeypatch.setattr(sys, "argv", ["wer", *options])
     with pytest.raises(SystemExit) as ended:
         run(command.main)
     assert (ended.value.code or 0) == expect
@@ -272,12 +277,36 @@ def counted(system):
 
 
 def cli(measure, system):
-    """Average and rows of meeteval's own command line on the files that decoding wrote."""
-    files = ["-r", "decoded/ref.seglst.json", "-h", f"decoded/{system}/hyp.seglst.json"]
+    """Average and rows of meeteval's own command line on the files that lie beside our counts."""
+    files = ["-r", "wer/ref.seglst.json", "-h", f"wer/{system}.hyp.seglst.json"]
     outs = ["--average-out", "average.json", "--per-reco-out", "rows.json"]
     command_line = [sys.executable, "-m", "meeteval.wer", measure, *files, *outs]
     subprocess.run(command_line, check=True, capture_output=True)
     return json.loads(Path("average.json").read_text()), json.loads(Path("rows.json").read_text())
+
+
+def scrawled(rng, text):
+    """The same words as somebody else may write them; silence as noise."""
+    if not text:
+        return rng.choice(["", "<noise>", "..."])
+    spellings = [str, str.lower, "<noise> {}".format, "'{}',".format, "{}\u00a0-".format]
+    return " ".join(rng.choice(spellings)(word) for word in text.split())
+
+
+def scrawl(rng):
+    """Rewrite references and hypotheses of the recipe so, with silent streams among more than talkers."""
+    for k in (1, 2):
+        path = Path(f"data/test/text_spk{k}")
+        texts = {x.split()[0]: " ".join(x.split()[1:]) for x in path.read_text().splitlines()}
+        texts["u05"] = ["ONE", "FOUR"][k - 1]
+        write_scp(path, {key: text and scrawled(rng, text) for key, text in texts.items()})
+    for system in ("oracle", "mixture", "teacher_outputs"):
+        texts = read_hypotheses(f"decoded/{system}")
+        if system == "teacher_outputs":
+            texts = {key: [rng.choice([text, ""]) for text in row] for key, row in texts.items()}
+            texts["u03"] = [""] * 4
+            texts["u05"] = ["THREE FOUR TWO", "", "ONE TWO", "TWO TWO"]  # meeteval finds 6 errors, not 5
+        decode(system, {key: [scrawled(rng, text) for text in row] for key, row in texts.items()})
 
 
 @pytest.mark.parametrize(
@@ -285,12 +314,17 @@ def cli(measure, system):
     [("cpwer", "oracle"), ("cpwer", "mixture"), ("cpwer", "teacher_outputs"), ("orcwer", "teacher_outputs")],
 )
 def test_counts_are_those_of_meetevals_command_line(recipe, monkeypatch, measure, system):
+    """Whatever spelling the recogniser and the corpus have."""
     pytest.importorskip("simplejson", reason="meeteval's command line reads SegLST with simplejson")
+    scrawl(random.Random(5))
+    raw = Path("data/test/text_spk1").read_text() + Path(f"decoded/{system}/text_spk1").read_text()
+    assert "one" in raw and "<noise>" in raw and "'," in raw
     count(monkeypatch)
     about, rows = counted(system)
     average, by_id = cli(measure, system)
     assert about[measure] == pytest.approx(100 * average["error_rate"], abs=1e-3) and about["errors"] > 0
     assert about["words"] == average["length"]
+    assert {row["id"] for row in rows} == by_id.keys()
     for row in rows:
         found = row["orc"] if measure == "orcwer" else row
         theirs = by_id[row["id"]]
@@ -300,8 +334,6 @@ def test_counts_are_those_of_meetevals_command_line(recipe, monkeypatch, measure
 
 def test_a_perfect_separator_is_the_oracle_and_no_separator_the_mixture(recipe, monkeypatch):
     """The oracle's streams in swapped order; the mixture's on both streams."""
-    from frontend.hypotheses import read_hypotheses
-
     oracle, mixture = read_hypotheses("decoded/oracle"), read_hypotheses("decoded/mixture")
     rng = random.Random(4)
     decode("perfect", {key: rng.sample(texts, 2) for key, texts in oracle.items()})
@@ -349,6 +381,35 @@ def test_only_what_changed_is_counted_again(recipe, monkeypatch, capsys):
     assert "3 systems, 0 of them counted before" in capsys.readouterr().out
 
 
+def test_the_texts_that_were_compared_are_kept(recipe, monkeypatch, capsys):
+    scrawl(random.Random(5))
+    count(monkeypatch)
+    references, heard = Path("wer/ref.seglst.json"), Path("wer/teacher_outputs.hyp.seglst.json")
+    rows = counted("teacher_outputs")[1]
+    listed = json.loads(references.read_text())
+    assert [s["words"] for s in listed] == [text for row in rows for text in row["references"]]
+    assert {(s["start_time"], s["end_time"]) for s in listed} == {(0.0, 2.5)}
+    found = {(s["session_id"], s["speaker"]): s["words"] for s in json.loads(heard.read_text())}
+    streams = {(r["id"], f"spk{k}"): t for r in rows for k, t in enumerate(r["hypotheses"], 1)}
+    spoken = {key for key, text in streams.items() if text}
+    unheard = {row["id"] for row in rows} - {key for key, _ in spoken}
+    assert "u03" in unheard and len(spoken) < 3 * N
+    assert found == {key: streams[key] for key in spoken | {(key, "spk1") for key in unheard}}
+    # what is gone is made again, and nothing else
+    before = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in Path("wer").iterdir()}
+    references.unlink()
+    count(monkeypatch)
+    assert "3 systems, 3 of them counted before" in capsys.readouterr().out
+    heard.unlink()
+    count(monkeypatch)
+    assert "3 systems, 2 of them counted before" in capsys.readouterr().out
+    after = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in Path("wer").iterdir()}
+    assert {name: data for name, (data, _) in after.items()} == {k: data for k, (data, _) in before.items()}
+    changed = {name for name in after if after[name] != before[name]}
+    assert changed == {references.name} | {name for name in after if name.startswith("teacher_outputs.")}
+    assert load_words(Path("wer")).keys() == {"oracle", "mixture", "teacher_outputs"}
+
+
 def edit(path, change):
     path = Path(path)
     path.write_text(change(path.read_text()))
@@ -384,6 +445,16 @@ DAMAGES = {
         "decoded/mixture/text_spk2", lambda t: t.split("\n", 1)[1]
     ),
     "decoded/oracle/info.json: expected a file": lambda: os.remove("decoded/oracle/info.json"),
+    "decoded/oracle/hyp.seglst.json: expected a file": lambda: os.remove("decoded/oracle/hyp.seglst.json"),
+    "decoded/oracle/hyp.seglst.json: not of the streams of text_spk1": lambda: os.remove(
+        "decoded/oracle/text_spk2"
+    ),
+    "decoded/ref.seglst.json: expected SegLST with times": lambda: edit(
+        "decoded/ref.seglst.json", lambda t: t.replace("end_time", "end")
+    ),
+    "decoded/ref.seglst.json: nothing said in utterance u29": lambda: edit(
+        "decoded/ref.seglst.json", lambda t: t.replace("u29", "u30")
+    ),
     "expected a directory with a directory per system": lambda: os.rename("decoded", "elsewhere"),
 }
 
@@ -395,3 +466,73 @@ def test_bad_input_is_one_line_and_counts_nothing(recipe, monkeypatch, capsys, e
     error = capsys.readouterr().err
     assert error.startswith("wer: error: ") and error.count("\n") == 1 and expected in error
     assert not Path("wer").exists()
+
+
+# --- two systems
+
+
+NUMBER = r"([+-]?[\d.]+)"
+
+
+def test_two_systems_compared(recipe, monkeypatch, capsys):
+    count(monkeypatch)
+    capsys.readouterr()
+    call(monkeypatch, "--compare", "oracle", "mixture", "--out", "wer")
+    (line,) = capsys.readouterr().out.splitlines()
+    pattern = rf"oracle - mixture: cpWER {NUMBER} - {NUMBER} = {NUMBER} points "
+    pattern += rf"\(95 % interval {NUMBER} to {NUMBER}\), n = 30 utterances, {NUMBER} % relative"
+    a, b, difference, low, high, relative = map(float, re.fullmatch(pattern, line).groups())
+    (oracle, ours), (mixture, theirs) = counted("oracle"), counted("mixture")
+    assert (a, b) == (round(oracle["cpwer"], 1), round(mixture["cpwer"], 1))
+    less = np.array([x["errors"] - y["errors"] for x, y in zip(ours, theirs, strict=True)])
+    words = np.array([row["words"] for row in ours])
+    assert difference == pytest.approx(100 * less.sum() / words.sum(), abs=0.051) and difference < -20
+    assert relative == pytest.approx(100 * (oracle["errors"] / mixture["errors"] - 1), abs=0.051)
+    # the deviation of a ratio of means, to first order
+    spread = 100 * np.sqrt(((less - words * less.sum() / words.sum()) ** 2).sum()) / words.sum()
+    assert (low, high) == pytest.approx((difference - 1.96 * spread, difference + 1.96 * spread), abs=3)
+    assert high - low == pytest.approx(2 * 1.96 * spread, rel=0.15)
+    call(monkeypatch, "--compare", "mixture", "oracle", "--out", "wer")
+    turned = f"= {-difference:+.1f} points (95 % interval {-high:+.1f} to {-low:+.1f})"
+    assert turned in capsys.readouterr().out
+
+
+def test_compared_with_no_errors_and_by_others(recipe, monkeypatch, capsys):
+    lines = [Path(f"data/test/text_spk{k}").read_text().splitlines() for k in (1, 2)]
+    decode("right", {x[:3]: [x[4:], y[4:]] for x, y in zip(*lines, strict=True)})
+    edit("decoded/right/info.json", lambda t: t.replace("abc", "def"))
+    count(monkeypatch)
+    capsys.readouterr()
+    call(monkeypatch, "--compare", "oracle", "right", "--out", "wer")
+    out = capsys.readouterr().out
+    assert "- 0.0 = +" in out and out.endswith("no errors to compare with; heard by different recognisers\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--compare", "oracle", "mixtur"],
+            "wer: no word errors of a system 'mixtur' (did you mean 'mixture'?)",
+        ),
+        (["--compare", "x", "mixture"], "of a system 'x'; there are mixture, oracle, teacher_outputs"),
+        (["--compare", "oracle", "mixture", "--out", "no"], "'oracle' (run the stage 'wer' first)"),
+        (["--compare", "oracle", "mixture", "--data", "d"], "--compare counts nothing: leave --data out"),
+        (["--decoded", "decoded"], "--data: expected a directory to count from, found none"),
+        ([], "--data and --decoded: expected"),
+    ],
+)
+def test_mistakes_in_comparing(recipe, monkeypatch, capsys, options, message):
+    count(monkeypatch)
+    before = {p: p.stat().st_mtime_ns for p in Path(".").rglob("*")}
+    capsys.readouterr()
+    call(monkeypatch, "--out", "wer", *options, expect=2)
+    out, err = capsys.readouterr()
+    assert not out and err.startswith("wer: error: ") and err.count("\n") == 1 and message in err
+    assert {p: p.stat().st_mtime_ns for p in Path(".").rglob("*")} == before
+
+
+def test_help_tells_of_both_uses(monkeypatch, capsys):
+    call(monkeypatch, "--help")
+    text = capsys.readouterr().out
+    assert "--data DIR --decoded DIR --out DIR" in text and "--compare A B --out DIR" in text

@@ -74,6 +74,7 @@ def test_columns_that_only_some_runs_have(recipe, monkeypatch):
     write_words(recipe / "exp/mini/wer", "teacher_outputs", 7 + COMMON, orc=6, streams=4)
     write_scores(recipe / "exp/mini/scores", "teacher_outputs", utterances(3.0), n_outputs=4)
     write_words(recipe / "exp/mini/wer_separated", "student", np.full(N, 2))
+    (recipe / "exp/mini/asr_separated").mkdir()
     results, page = report(monkeypatch)
     rows = by_name(results)
     assert (rows["teacher_outputs"]["orcwer"], rows["teacher_outputs"]["orcwer_ci"]) == (60, [60, 60])

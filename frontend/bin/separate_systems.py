@@ -30,7 +30,11 @@ def main() -> int | None:
     from frontend.separate_set import separate_set  # late, so that --help is quick
     from frontend.systems import choose, load_systems, trained
 
-    systems = trained(load_systems(args.systems), args.exp)
+    listed = load_systems(args.systems)
+    systems = trained(listed, args.exp)
+    for system in listed:
+        if system not in systems:
+            print(f"{system.name}: optional, and not trained; left out", flush=True)
     if args.only is not None:
         systems = choose(systems, args.only.split(","), args.systems)
     elif args.blind or args.models:
