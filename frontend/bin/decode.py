@@ -1,8 +1,8 @@
 """Recognise the streams of every system on a test set: OUT/SYSTEM/{text_spk1,...,hyp.seglst.json,info.json}.
 
 Beside the listed systems below SEPARATED it recognises `dry`, the clean speech that the test set was
-simulated from. A system that has not changed is skipped, audio that was ever recognised is not recognised again
-(OUT/cache.jsonl), and what was killed goes on where it was.
+simulated from. A system that has not changed is skipped, audio that was ever recognised is not recognised
+again (OUT/cache.jsonl), and what was killed goes on where it was.
 """
 
 import argparse

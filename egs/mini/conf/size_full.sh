@@ -1,4 +1,4 @@
-# The committed numbers: 25 minutes at most on 2 cores.
+# The committed numbers: 35 minutes at most on 2 cores.
 # shellcheck shell=bash disable=SC2034
 # Dry utterances of each part (for recorded digits: strings made of the recordings).
 speech_utts="--train_utts 1200 --dev_utts 150 --test_utts 200"

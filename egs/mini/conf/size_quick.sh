@@ -1,4 +1,4 @@
-# The same stages on less, in at most 8 minutes: shows that everything works, its numbers mean nothing.
+# The same stages on less, in at most 12 minutes: shows that everything works, its numbers mean nothing.
 # shellcheck shell=bash disable=SC2034
 # Dry utterances of each part (for recorded digits: strings made of the recordings).
 speech_utts="--train_utts 200 --dev_utts 60 --test_utts 60"
