@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -93,7 +94,7 @@ def test_the_page_to_listen_to(undisturbed):
     folder = _exp(undisturbed) / "report"
     page = (folder / "report.html").read_text()
     assert len(re.findall("<audio", page)) >= 4 and "student" in page
-    assert all((folder / path).is_file() for path in re.findall(r'src="([^"]+)"', page))
+    assert all((folder / unquote(path)).is_file() for path in re.findall(r'src="([^"]+)"', page))
     assert str(undisturbed) not in page and str(ROOT) not in page
 
 
