@@ -14,7 +14,7 @@ from frontend.parallel import progress
 from frontend.tables import read_scp, scan_table
 from frontend.task import read_state
 from frontend.token_list import unknown
-from frontend.train_checks import GIVEN, check_conf, check_gpu, lookup
+from frontend.train_checks import GIVEN, check_conf, check_gpu, given_set, lookup
 
 TOKEN_TYPES = ("word", "char", "bpe")
 _BATCH_TYPES = ("unsorted", "sorted", "folded", "length", "numel")
@@ -40,12 +40,7 @@ def read_sets(args: argparse.Namespace) -> dict[str, dict[str, str]]:
     fs, where = sampling_rate(args), args.config or "command line"
     texts = {}
     for which in ("train", "valid"):
-        given = getattr(args, f"{which}_set")
-        if given is None:
-            raise UserError(f"no {which} data: give --{which}_set DIR (with wav.scp and text)")
-        directory = Path(given)
-        if not directory.is_dir():
-            raise UserError(f"--{which}_set {directory}: no such directory (make it, or check the path)")
+        directory = given_set(args, which, " (with wav.scp and text)")
         wav, text = str(directory / "wav.scp"), str(directory / "text")
         entries, texts[which] = read_scp(wav), _read_texts(text)
         _match(wav, entries, text, texts[which])

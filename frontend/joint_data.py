@@ -1,7 +1,6 @@
 """What the joint training reads: whole mixtures, their references and transcripts."""
 
 import argparse
-from pathlib import Path
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from frontend.spatial import array_symmetries
 from frontend.tables import read_scp
 from frontend.token_list import count
 from frontend.token_list import unknown as unknown_tokens
-from frontend.train_checks import same_ids
+from frontend.train_checks import given_set, same_ids
 
 
 class WholeUtterances(AbsPreprocessor):
@@ -83,12 +82,7 @@ def expand_data(args: argparse.Namespace, talkers: int) -> None:
         UserError: a directory or a table in it is missing, or it has another number of talkers.
     """
     for which in ("train", "valid"):
-        given = getattr(args, f"{which}_set")
-        if given is None:
-            raise UserError(f"no {which} data: give --{which}_set DIR")
-        directory = Path(given)
-        if not directory.is_dir():
-            raise UserError(f"--{which}_set {directory}: no such directory (make it, or check the path)")
+        directory = given_set(args, which)
         found = sum(path.stem[3:].isdigit() for path in directory.glob("spk*.scp"))
         if found != talkers:
             raise UserError(

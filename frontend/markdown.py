@@ -1,6 +1,6 @@
 """Numbers as Markdown: one place for digits, units and what does not exist."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 NOTHING = "—"
 
@@ -44,3 +44,16 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s"
+
+
+def signal_cells(row: Mapping) -> list[str]:
+    """Return the cells in front of the words in every table of systems: its name and the scores of its signal."""
+    return [
+        row["system"],
+        str(row["channels"]),
+        f"{number(100 * row['label_share'])} %" if "label_share" in row else NOTHING,
+        with_interval(row["si_snri"], row["si_snri_ci"]),
+        number(row["sdr"]),
+        number(row["stoi"], 3),
+        number(row["pesq"], 2),
+    ]

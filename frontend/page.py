@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import PurePath
 
-from frontend.markdown import NOTHING, duration, number, table, with_interval
+from frontend.markdown import NOTHING, duration, number, signal_cells, table, with_interval
 from frontend.page_words import word_cells, word_headings, word_sections
 
 # Keys of a network's entry in the results, and the columns that show them.
@@ -81,13 +81,7 @@ def _systems(results: Mapping) -> str:
     header += [*words.values(), "RTF"]
     rows = [
         [
-            row["system"],
-            str(row["channels"]),
-            f"{number(100 * row['label_share'])} %" if "label_share" in row else NOTHING,
-            with_interval(row["si_snri"], row["si_snri_ci"]),
-            number(row["sdr"]),
-            number(row["stoi"], 3),
-            number(row["pesq"], 2),
+            *signal_cells(row),
             *word_cells(row, words),
             number(row["rtf"], 3),
         ]

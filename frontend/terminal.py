@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from frontend.errors import UserError
-from frontend.markdown import NOTHING, number, with_interval
+from frontend.markdown import NOTHING, number, signal_cells, with_interval
 from frontend.text_file import read_json
 
 _HEADER = "system,channels,labels,SI-SNRi dB [95 %],SDR dB,STOI,PESQ,cpWER % [95 %],RTF".split(",")
@@ -29,17 +29,7 @@ def summary(directory: Path) -> str:
 
 
 def _cells(row: Mapping) -> list[str]:
-    return [
-        row["system"],
-        str(row["channels"]),
-        f"{number(100 * row['label_share'])} %" if "label_share" in row else NOTHING,
-        with_interval(row["si_snri"], row["si_snri_ci"]),
-        number(row["sdr"]),
-        number(row["stoi"], 3),
-        number(row["pesq"], 2),
-        with_interval(row["cpwer"], row["cpwer_ci"]),
-        number(row["rtf"], 3),
-    ]
+    return [*signal_cells(row), with_interval(row["cpwer"], row["cpwer_ci"]), number(row["rtf"], 3)]
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -4,6 +4,7 @@ import argparse
 import inspect
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 
@@ -25,6 +26,26 @@ def check_gpu(args: argparse.Namespace) -> None:
             f"--ngpu {args.ngpu}: expected so many CUDA devices, torch finds {torch.cuda.device_count()} "
             "(give --ngpu 0 to train on the CPU)"
         )
+
+
+def given_set(args: argparse.Namespace, which: str, hint: str = "") -> Path:
+    """Return the directory of ``--train_set`` or ``--valid_set``.
+
+    Args:
+        args: with ``train_set`` and ``valid_set``.
+        which: ``train`` or ``valid``.
+        hint: what the directory should hold, for who gave none.
+
+    Raises:
+        UserError: none was given, or there is no such directory.
+    """
+    given = getattr(args, f"{which}_set")
+    if given is None:
+        raise UserError(f"no {which} data: give --{which}_set DIR{hint}")
+    directory = Path(given)
+    if not directory.is_dir():
+        raise UserError(f"--{which}_set {directory}: no such directory (make it, or check the path)")
+    return directory
 
 
 def _settings(cls: type, given: frozenset[str]) -> dict[str, bool]:

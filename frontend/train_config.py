@@ -9,7 +9,7 @@ from frontend.espnet import ESPnetEnhancementModel, abs_task, enh
 from frontend.parallel import progress
 from frontend.tables import read_scp
 from frontend.task import PREPROCESSORS, FrontendTask
-from frontend.train_checks import GIVEN, check_conf, check_gpu, check_weights, lookup, same_ids
+from frontend.train_checks import GIVEN, check_conf, check_gpu, check_weights, given_set, lookup, same_ids
 
 # Settings that the task fills in itself; a user who gives them would be ignored.
 _GIVEN = GIVEN | {"train", "lengths", "entries", "seed", "input_dim", "criterion"}
@@ -23,16 +23,12 @@ def expand_data(args: argparse.Namespace) -> None:
         UserError: a directory or a table in it is missing.
     """
     for which in ("train", "valid"):
-        directory = getattr(args, f"{which}_set")
-        if directory is None:
-            if not (
-                getattr(args, f"{which}_data_path_and_name_and_type") and getattr(args, f"{which}_shape_file")
-            ):
-                raise UserError(f"no {which} data: give --{which}_set DIR")
+        espnet_s = (
+            getattr(args, f"{which}_{name}") for name in ("data_path_and_name_and_type", "shape_file")
+        )
+        if getattr(args, f"{which}_set") is None and all(espnet_s):
             continue
-        directory = Path(directory)
-        if not directory.is_dir():
-            raise UserError(f"--{which}_set {directory}: no such directory (make it, or check the path)")
+        directory = given_set(args, which)
         names = {"wav.scp": "speech_mix"}
         if args.preprocessor != "mom":
             numbers = sorted(int(p.stem[3:]) for p in directory.glob("spk*.scp") if p.stem[3:].isdigit())
