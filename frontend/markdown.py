@@ -47,7 +47,7 @@ def duration(seconds: float) -> str:
 
 
 def signal_cells(row: Mapping) -> list[str]:
-    """Return the cells in front of the words in every table of systems: its name and the scores of its signal."""
+    """Return the cells in front of the words in a table of systems: name and scores of the signal."""
     return [
         row["system"],
         str(row["channels"]),
