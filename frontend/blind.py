@@ -94,10 +94,10 @@ def auxiva(
     """
     if prior not in ("gauss", "laplace"):
         raise UserError(f"auxiva: expected prior gauss or laplace, found '{prior}'")
-    n_fft, hop = _frames(fs, window, overlap)
-    x = _analyse(mixture, n_fft, hop)
-    y = _auxiva(_principal(x, n_sources), n_iter=iterations, model=prior, proj_back=False)
-    return _project_back(y, x, hop, mixture.shape[1])
+    n_fft, hop = frames(fs, window, overlap)
+    x = analyse(mixture, n_fft, hop)
+    y = demix(principal(x, n_sources), iterations, prior)
+    return _loudest_first(synthesise(y, x, hop, mixture.shape[1]))
 
 
 def ilrma(
@@ -121,34 +121,35 @@ def ilrma(
     Returns:
         (S, T), loudest first.
     """
-    n_fft, hop = _frames(fs, window, overlap)
-    x = _analyse(mixture, n_fft, hop)
+    n_fft, hop = frames(fs, window, overlap)
+    x = analyse(mixture, n_fft, hop)
     # pyroomacoustics draws from numpy's global state: lend it ours, give the caller's back.
     before = np.random.get_state()
     np.random.seed(int(generator(seed, "blind", "ilrma").integers(2**32)))
     try:
-        y = _ilrma(_principal(x, n_sources), n_iter=iterations, n_components=components, proj_back=False)
+        y = _ilrma(principal(x, n_sources), n_iter=iterations, n_components=components, proj_back=False)
     finally:
         np.random.set_state(before)
-    return _project_back(y, x, hop, mixture.shape[1])
+    return _loudest_first(synthesise(y, x, hop, mixture.shape[1]))
 
 
 METHODS = {"auxiva": auxiva, "ilrma": ilrma}
 
 
-def _frames(fs: int, window: float, overlap: int) -> tuple[int, int]:
-    hop = round(window * fs / overlap)
+def frames(fs: int, window: float, overlap: int) -> tuple[int, int]:
+    """Return window and hop in samples, of a window in seconds; ``overlap`` hops make a window."""
+    hop = max(1, round(window * fs / overlap))
     return hop * overlap, hop
 
 
-def _analyse(mixture: np.ndarray, n_fft: int, hop: int) -> np.ndarray:
-    """(C, T) to (frames, frequencies, C), as pyroomacoustics has it."""
-    padded = np.pad(mixture, [(0, 0), (0, max(0, n_fft - mixture.shape[1]))])
+def analyse(waveforms: np.ndarray, n_fft: int, hop: int) -> np.ndarray:
+    """(C, T) of level 1 to (frames, frequencies, C), as pyroomacoustics has it."""
+    padded = np.pad(waveforms, [(0, 0), (0, max(0, n_fft - waveforms.shape[1]))])
     dithered = padded + _DITHER * generator(0, "blind", "dither").standard_normal(padded.shape)
     return stft(dithered, nperseg=n_fft, noverlap=n_fft - hop)[2].transpose(2, 1, 0)
 
 
-def _principal(x: np.ndarray, n_sources: int) -> np.ndarray:
+def principal(x: np.ndarray, n_sources: int) -> np.ndarray:
     """The ``n_sources`` strongest principal components of every frequency; no change if there are no more."""
     if x.shape[2] == n_sources:
         return x
@@ -157,9 +158,17 @@ def _principal(x: np.ndarray, n_sources: int) -> np.ndarray:
     return np.einsum("lfc,fcs->lfs", x, vectors.conj())
 
 
-def _project_back(y: np.ndarray, x: np.ndarray, hop: int, n_samples: int) -> np.ndarray:
-    """Scale (frames, frequencies, S) to its part in channel 0 and return (S, T), loudest first."""
+def demix(x: np.ndarray, iterations: int, prior: str, start: np.ndarray | None = None) -> np.ndarray:
+    """AuxIVA of (frames, frequencies, S) in as many sources, from the matrices ``start`` (frequencies, S, S)."""
+    return _auxiva(x, n_iter=iterations, model=prior, proj_back=False, W0=start)
+
+
+def synthesise(y: np.ndarray, x: np.ndarray, hop: int, n_samples: int) -> np.ndarray:
+    """Scale (frames, frequencies, S) to its part in channel 0 of ``x`` and return (S, T)."""
     y = y * np.conj(projection_back(y, x[:, :, 0]))
     n_fft = 2 * (y.shape[1] - 1)
-    streams = istft(y.transpose(2, 1, 0), nperseg=n_fft, noverlap=n_fft - hop)[1][:, :n_samples]
+    return istft(y.transpose(2, 1, 0), nperseg=n_fft, noverlap=n_fft - hop)[1][:, :n_samples]
+
+
+def _loudest_first(streams: np.ndarray) -> np.ndarray:
     return streams[np.argsort(-(streams**2).sum(-1), kind="stable")]

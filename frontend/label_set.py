@@ -27,7 +27,8 @@ from frontend.datadir import (
 )
 from frontend.errors import UserError, did_you_mean
 from frontend.metrics import best_permutation, si_snr
-from frontend.pseudo_targets import check_rule, mask_mixture, refine, select
+from frontend.pseudo_targets import check_rule, select
+from frontend.refine import check_refinement, check_size, refine
 from frontend.streams import file_stamp
 from frontend.yaml_file import read_settings
 
@@ -39,23 +40,20 @@ class Labelling:
     Attributes:
         rule: a name in :data:`frontend.pseudo_targets.RULES` that needs no reference.
         n_talkers: targets per mixture.
-        mvdr: whether they are refined by a beamformer.
-        mask: whether they are then made masks on the reference channel, so that they sum to it.
+        refine: steps of :mod:`frontend.refine`, joined by a plus, or None.
         settings: of the rule.
     """
 
     rule: str
     n_talkers: int = 2
-    mvdr: bool = False
-    mask: bool = False
+    refine: str | None = None
     settings: dict = field(default_factory=dict)
 
     def __post_init__(self):
         if not isinstance(self.n_talkers, int) or self.n_talkers < 1:
             raise UserError(f"n_talkers: expected a number of talkers, found {self.n_talkers!r}")
-        for name in ("mvdr", "mask"):
-            if not isinstance(getattr(self, name), bool):
-                raise UserError(f"{name}: expected true or false, found {getattr(self, name)!r}")
+        if self.refine is not None:
+            check_refinement(self.refine, "refine: ")
         check_rule(self.rule, self.settings)
         if self.rule == "oracle":
             raise UserError(
@@ -65,13 +63,11 @@ class Labelling:
     def targets(self, outputs: torch.Tensor, mixture: torch.Tensor, fs: int) -> torch.Tensor:
         """(M, T), (C, T) at ``fs`` Hz to (S, T)."""
         streams = select(outputs, self.n_talkers, self.rule, mixture, fs=fs, **self.settings)
-        if self.mvdr:
-            streams = refine(streams, mixture, fs)
-        return mask_mixture(streams, mixture, fs) if self.mask else streams
+        return refine(streams, mixture, fs, self.refine) if self.refine else streams
 
 
 def load_labelling(path: str | Path | None, **given) -> Labelling:
-    """Read a labelling from YAML (``rule``, ``n_talkers``, ``mvdr`` and the rule's settings).
+    """Read a labelling from YAML (``rule``, ``n_talkers``, ``refine`` and the rule's settings).
 
     Args:
         path: the file, or None.
@@ -214,9 +210,10 @@ def _made_from(model: str, mixtures: MixtureSet, labelling: Labelling) -> str:
         if trained.n_outputs < labelling.n_talkers:
             raise UserError(f"{model}: {trained.n_outputs} outputs cannot make {labelling.n_talkers} targets")
         hashes = [hashlib.sha256(p.read_bytes()).hexdigest() for p in (trained.config, trained.checkpoint)]
-    if trained.n_mics < 2 and (labelling.mvdr or labelling.rule == "spatial_merge"):
-        name = "an MVDR" if labelling.mvdr else "rule 'spatial_merge'"
-        raise UserError(f"{name} needs two or more microphones, {model} has {trained.n_mics}")
+    if trained.n_mics < 2 and labelling.rule == "spatial_merge":
+        raise UserError(f"rule 'spatial_merge' needs two or more microphones, {model} has {trained.n_mics}")
+    if labelling.refine:
+        check_size(labelling.refine, trained.n_mics, labelling.n_talkers, f"{model}: ")
     return hashlib.sha256(json.dumps([stamps, hashes, asdict(labelling)]).encode()).hexdigest()
 
 

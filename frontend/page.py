@@ -201,7 +201,7 @@ def _pseudo_targets(results: Mapping) -> str:
         return ""
     rows = []
     for one in results["pseudo_targets"]:
-        rule = one["rule"] + "".join(f"+{step}" for step in ("mvdr", "mask") if one[step])
+        rule = "+".join(filter(None, (one["rule"], one["refine"])))
         # One line for all mixtures, then one for each number of talkers where that differs.
         parts = {"all": one} | (one["by_talkers"] if len(one["by_talkers"]) > 1 else {})
         for talkers, part in parts.items():

@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 import torch
 
+from frontend.blind import frames
 from frontend.errors import UserError, did_you_mean
 from frontend.partitions import best_assignment, cheapest_partition, spatial_costs, subset_si_snr, subsets
-from frontend.spatial import istft, mvdr_souden, stft, stream_masks
 
 
 def select(
@@ -141,7 +141,7 @@ def spatial_merge(
     fewest = n_talkers if min_talkers is None else min_talkers
     if not 1 <= fewest <= n_talkers:
         raise UserError(f"min_talkers must lie between 1 and {n_talkers}, found {fewest}")
-    n_fft, hop = _frames(window, fs, 2)
+    n_fft, hop = frames(fs, window, 2)
     cost = spatial_costs(outputs, mixture, weight_exponent, n_fft, hop, regularisation)
     groups, value = cheapest_partition(cost, n_talkers)
     for count in range(n_talkers - 1, fewest - 1, -1):
@@ -178,45 +178,3 @@ RULES: dict[str, Callable[..., torch.Tensor]] = {
     "spatial_merge": spatial_merge,
     "oracle": oracle,
 }
-
-
-def _frames(window: float, fs: int, overlap: int) -> tuple[int, int]:
-    """Return window and hop in samples, of a window in seconds; a whole number of hops makes a window."""
-    hop = max(1, round(window * fs / overlap))
-    return hop * overlap, hop
-
-
-def refine(streams: torch.Tensor, mixture: torch.Tensor, fs: int = 8000) -> torch.Tensor:
-    """Refine streams (S, T) with a beamformer each, by :func:`frontend.spatial.mvdr_souden`.
-
-    The window is the one found best there, 0.256 s, whatever the rate ``fs`` in Hz.
-
-    Raises:
-        UserError: fewer than two microphones in ``mixture`` (C, T), or fewer than two streams.
-    """
-    if len(mixture) < 2 or len(streams) < 2:
-        raise UserError(
-            "an MVDR needs two or more microphones, and two or more streams to tell apart; "
-            f"found {len(mixture)} and {len(streams)}"
-        )
-    n_fft, hop = _frames(0.256, fs, 4)
-    return mvdr_souden(mixture, streams, n_fft=n_fft, hop=hop)
-
-
-def mask_mixture(streams: torch.Tensor, mixture: torch.Tensor, fs: int = 8000) -> torch.Tensor:
-    """Divide the reference channel among the streams, in proportion to their power in each bin.
-
-    A beamformer suppresses where the other talker is not, too, and its streams do not sum to the
-    mixture. As masks they say what they know best, which bin is whose, and images they become again.
-
-    Args:
-        streams: (S, T).
-        mixture: (C, T); channel 0 is the reference channel.
-        fs: rate in Hz; the STFT's windows are 32 ms long, the hop a quarter.
-
-    Returns:
-        (S, T) that sum to the reference channel where any stream sounds.
-    """
-    n_fft, hop = _frames(0.032, fs, 4)
-    masks = stream_masks(stft(streams, n_fft, hop))
-    return istft(masks * stft(mixture[:1], n_fft, hop), n_fft, hop, streams.shape[-1])

@@ -11,6 +11,7 @@ from frontend.decode_options import complete, read_options
 from frontend.errors import UserError
 from frontend.hypotheses import segments
 from frontend.recogniser_files import RecogniserFiles, find_in_zoo, find_recogniser
+from frontend.refine import check_refinement, check_size
 from frontend.separate_files import Job, plan, write_streams
 
 FORMATS = ("text", "json", "stm")
@@ -26,7 +27,7 @@ class Request:
     asr_model: str | None = None
     config: str | None = None
     resample: bool = False
-    mvdr: bool = False
+    refine: str | None = None
     device: str = "cpu"
     max_seconds: float = packing.MAX_SECONDS
     save_streams: str | None = None
@@ -77,7 +78,7 @@ def _check_recording(request: Request) -> Job | None:
             request.separator,
             request.save_streams,
             request.resample,
-            request.mvdr,
+            request.refine,
             request.max_seconds,
         )
         return jobs[0]
@@ -85,15 +86,16 @@ def _check_recording(request: Request) -> Job | None:
     with packing.opened(request.separator) as trained:
         trained.check(request.input, channels, fs, request.resample)
         packing.check_length(request.input, frames / fs, request.max_seconds)
-        if request.mvdr and min(trained.n_mics, trained.n_outputs) < 2:
-            raise UserError(f"--mvdr needs two or more microphones and streams, {trained.path} has fewer")
+        if request.refine:
+            check_refinement(request.refine, "--refine: ")
+            check_size(request.refine, trained.n_mics, trained.n_outputs, f"{trained.path}: ")
     return None
 
 
 def _transcripts(request: Request, files: RecogniserFiles, options: dict, job: Job | None) -> list[str]:
     import torch
 
-    from frontend.pseudo_targets import refine
+    from frontend.refine import refine
     from frontend.recognise import Recogniser
     from frontend.separate import Separator, change_rate
 
@@ -101,8 +103,8 @@ def _transcripts(request: Request, files: RecogniserFiles, options: dict, job: J
     recogniser = Recogniser(files, options, request.device)
     waveform, fs = read_audio(request.input, finite=True)
     streams = separator(waveform, fs, request.resample)
-    if request.mvdr:
-        streams = refine(torch.from_numpy(streams), torch.from_numpy(waveform), fs).numpy()
+    if request.refine:
+        streams = refine(torch.from_numpy(streams), torch.from_numpy(waveform), fs, request.refine).numpy()
     if job:
         write_streams(job, streams, waveform, fs)
     return recogniser(change_rate(streams, fs, recogniser.fs), recogniser.fs)

@@ -15,6 +15,7 @@ from frontend.listen_choice import main_system
 from frontend.page import render
 from frontend.provenance import provenance
 from frontend.results import Scores, claims, comparisons, load_scores, over_separation, table_row
+from frontend.run_facts import run_facts, stage_commits
 from frontend.systems import System, load_systems, trained
 from frontend.text_file import read_json, read_text
 from frontend.training_facts import training_facts
@@ -78,14 +79,14 @@ def collect(
     experiments: Sequence[Path], systems: Sequence[System], quality: Sequence[Path], quick: bool
 ) -> dict:
     """Return everything ``results.json`` holds; see :func:`write_report`."""
-    runs = [_run_facts(path) for path in experiments]
+    runs = [run_facts(path) for path in experiments]
     seed = runs[0]["seed"]
     results = {
         "experiments": [path.name for path in experiments],
         "quick": quick,
         "command": runs[0]["command"],
         **provenance(),
-        **_commits(runs[0]),
+        **stage_commits(runs[0]),
         "seed": seed,
         "stages": {
             (stage if run is runs[0] else f"{path.name}/{stage}"): seconds
@@ -197,7 +198,7 @@ def _named(path: Path, entries: Sequence[Mapping]) -> list[dict]:
 
 def _spatial(system: System) -> bool:
     """Whether a system needs more than one microphone."""
-    return bool(system.blind or system.mvdr or system.rule == "spatial_merge")
+    return bool(system.blind or system.refine or system.rule == "spatial_merge")
 
 
 def _per_system(scores: dict[str, Scores]) -> dict[str, list]:
@@ -219,31 +220,6 @@ def _per_system(scores: dict[str, Scores]) -> dict[str, list]:
 def _describe(path: Path, scores: Scores) -> dict:
     about = {key: scores.about[key] for key in ("data", "channels", "fs", "talkers", "measures", "active_db")}
     return {"experiment": path.name, **about, "n": len(scores.utterances)}
-
-
-def _run_facts(path: Path) -> dict:
-    """Read what run.sh noted in ``stages.json``: command, seed, share of labels, seconds of each stage."""
-    if not path.is_dir():
-        raise UserError(f"{path}: expected the directory of an experiment, found none (check the path)")
-    facts = read_json(path / "stages.json")
-    for key in ("command", "seed", "stages"):
-        if key not in facts:
-            raise UserError(
-                f"{path / 'stages.json'}: expected '{key}', found {', '.join(facts) or 'nothing'}"
-            )
-    return {**facts, "seed": int(facts["seed"])}
-
-
-def _commits(run: dict) -> dict[str, str]:
-    """Return the commit that the stages ran at, not the page's own; several with their stages."""
-    stages: dict[str, list[str]] = {}
-    for stage, commit in run.get("commits", {}).items():
-        stages.setdefault(commit, []).append(stage)
-    if not any(stages):
-        return {}
-    if len(stages) == 1:
-        return {"commit": next(iter(stages))}
-    return {"commit": ", ".join(f"{commit} ({' '.join(names)})" for commit, names in stages.items())}
 
 
 def _share(system: System, run: dict, path: Path) -> float | None:

@@ -123,7 +123,7 @@ def table_row(
     row["rtf"] = scores.about["info"].get("rtf") if scores else None
     row["n"] = len(scores.utterances) if scores else about["n"]
     if system.labels:
-        row["label_share"] = 1.0 if system.labels == "full" else label_share
+        row["label_share"] = {"full": 1.0, "small": label_share}.get(system.labels, system.labels)
     return row
 
 
@@ -138,8 +138,8 @@ def _signal_columns(scores: Scores | None, seed: int) -> dict:
 
 
 def claims(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the pairs that are compared: those claimed, and each beamformer with what it refines."""
-    return [*CLAIMS, *((name, name.removesuffix("+mvdr")) for name in names if name.endswith("+mvdr"))]
+    """Return the pairs that are compared: those claimed, and each refined system with what it refines."""
+    return [*CLAIMS, *((name, name.split("+")[0]) for name in names if name.split("+")[0] in names and "+" in name)]
 
 
 def comparisons(scores: dict[str, Scores], single: dict[str, Scores], seed: int) -> list[dict]:
@@ -161,7 +161,7 @@ def over_separation(
     rows = []
     for system in systems:
         name = system.model or system.name
-        if system.name not in scores or system.mvdr or name in [row["system"] for row in rows]:
+        if system.name not in scores or system.refine or name in [row["system"] for row in rows]:
             continue
         one = scores[system.name]
         row = {"system": name, "channels": one.about["channels"], "set": talkers, "n": len(one.utterances)}

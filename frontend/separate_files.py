@@ -11,6 +11,7 @@ from frontend import atomic, packing
 from frontend.datadir import audio_info, read_audio, read_scp, to_pcm16
 from frontend.errors import UserError
 from frontend.parallel import progress
+from frontend.refine import check_refinement, check_size
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ def plan(
     model: str,
     out: str,
     resample: bool = False,
-    mvdr: bool = False,
+    refine: str | None = None,
     max_seconds: float = packing.MAX_SECONDS,
 ) -> list[Job]:
     """Decide which files will be made, and check all that can be checked without reading the audio.
@@ -38,7 +39,7 @@ def plan(
         model: the trained system.
         out: directory for the streams.
         resample: whether rates other than the model's are fine.
-        mvdr: whether a beamformer is wanted.
+        refine: steps of :mod:`frontend.refine` that are wanted, or None.
         max_seconds: longest recording to take.
 
     Raises:
@@ -47,11 +48,9 @@ def plan(
     """
     pairs = list(read_scp(scp).items()) if scp else [(Path(p).stem, p) for p in inputs]
     with packing.opened(model) as trained:
-        if mvdr and (trained.n_mics < 2 or trained.n_outputs < 2):
-            raise UserError(
-                f"--mvdr needs two or more microphones and streams, {model} has {trained.n_mics} "
-                f"and {trained.n_outputs}"
-            )
+        if refine:
+            check_refinement(refine, "--refine: ")
+            check_size(refine, trained.n_mics, trained.n_outputs, f"{model}: ")
         for _, entry in pairs:
             channels, frames, fs = audio_info(entry)
             trained.check(entry, channels, fs, resample)
@@ -85,7 +84,7 @@ def _name_outputs(pairs: list[tuple[str, str]], out: Path, n_outputs: int) -> li
 
 
 def separate_files(
-    jobs: list[Job], model: str, resample: bool, mvdr: bool, device: str, max_seconds: float
+    jobs: list[Job], model: str, resample: bool, refine: str | None, device: str, max_seconds: float
 ) -> None:
     """Separate every job's recording, as :func:`plan` was told, and print what it took.
 
@@ -94,7 +93,7 @@ def separate_files(
     """
     import torch
 
-    from frontend.pseudo_targets import refine
+    from frontend.refine import refine as refined
     from frontend.separate import Separator
 
     separator = Separator.from_pretrained(model, device, max_seconds)
@@ -103,8 +102,8 @@ def separate_files(
         waveform, fs = read_audio(job.entry, finite=True)
         start = time.perf_counter()
         streams = separator(waveform, fs, resample)
-        if mvdr:
-            streams = refine(torch.from_numpy(streams), torch.from_numpy(waveform), fs).numpy()
+        if refine:
+            streams = refined(torch.from_numpy(streams), torch.from_numpy(waveform), fs, refine).numpy()
         busy_s += time.perf_counter() - start
         audio_s += waveform.shape[1] / fs
         write_streams(job, streams, waveform, fs)

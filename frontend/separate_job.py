@@ -18,7 +18,8 @@ import torch
 from frontend import atomic
 from frontend.blind import separate_blind
 from frontend.datadir import AudioWriter, MixtureSet, write_scp
-from frontend.pseudo_targets import refine, select
+from frontend.pseudo_targets import select
+from frontend.refine import refine
 from frontend.systems import System
 
 
@@ -139,7 +140,7 @@ def _streams(system, outputs, mixture, references, task) -> torch.Tensor:
         streams = select(
             outputs, task.n_talkers, system.rule, mixture, references, task.fs, **system.settings
         )
-    return refine(streams, mixture, task.fs) if system.mvdr else streams
+    return refine(streams, mixture, task.fs, system.refine) if system.refine else streams
 
 
 def _has_oracle(systems: list[System]) -> bool:

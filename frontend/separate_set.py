@@ -14,6 +14,7 @@ from pathlib import Path
 from frontend import atomic, packing, parallel
 from frontend.datadir import MixtureSet, all_there, audio_info, write_scp
 from frontend.errors import UserError
+from frontend.refine import check_size
 from frontend.separate_job import Task, separate_job, write_info
 from frontend.streams import file_stamp
 from frontend.systems import UNPROCESSED, System
@@ -99,10 +100,10 @@ def _check(system: System, task: Task, channels: int) -> list[str]:
         streams = task.n_talkers if system.rule else trained.n_outputs
     if system.blind and channels < task.n_talkers:
         raise UserError(f"{where} needs {task.n_talkers} microphones, one per talker, found {channels}")
-    if (system.mvdr or system.rule == "spatial_merge") and channels < 2:
+    if system.rule == "spatial_merge" and channels < 2:
         raise UserError(f"{where} needs two or more microphones, found {channels} (leave this system out)")
-    if system.mvdr and streams < 2:
-        raise UserError(f"{where} has nothing to tell one stream from (ask for --n_talkers 2)")
+    if system.refine:
+        check_size(system.refine, channels, streams, f"{where}: ")
     if "oracle" in (system.name, system.rule) and not task.mixtures.n_talkers:
         raise UserError(f"{where} needs the talkers' images spk1.scp ..., found none")
     return hashes

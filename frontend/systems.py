@@ -6,12 +6,13 @@ An entry says where its streams come from::
     ilrma: {blind: ilrma, iterations: 30}             # a blind method and its settings
     teacher_energy: {model: teacher, rule: energy}    # outputs of exp/NAME/teacher, selected
     student: {model: student}                         # outputs as they are
-    student+mvdr: {model: student, mvdr: true}        # the same, refined by a beamformer
+    student+mvdr: {model: student, refine: mvdr}      # the same, refined by a beamformer
+    student+iva+mask: {model: student, refine: iva+mask}
     supervised_full: {model: supervised_full, labels: full}
     joint: {model: joint, asr: joint/asr}             # recognised by exp/NAME/joint/asr
     oracle: {}                                        # the true images
 
-``labels`` says which labelled set a system was trained on (``small`` or ``full``);
+``labels`` says which labelled set a system was trained on (``small``, ``full``, or a share such as 0.05);
 ``optional: true`` that it may be missing.
 """
 
@@ -21,11 +22,12 @@ from pathlib import Path
 from frontend.blind import check_blind
 from frontend.errors import UserError, did_you_mean
 from frontend.pseudo_targets import check_rule
+from frontend.refine import check_refinement
 from frontend.yaml_file import read_settings
 
 UNPROCESSED = ("mixture", "oracle")
 LABELS = ("small", "full")
-_OWN_KEYS = ("model", "blind", "rule", "mvdr", "labels", "asr", "optional")
+_OWN_KEYS = ("model", "blind", "rule", "refine", "labels", "asr", "optional")
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,8 @@ class System:
         model: directory of the trained network below the experiment, or None.
         blind: name of the blind method, or None.
         rule: how outputs become streams; None takes them as they are.
-        mvdr: whether the streams are refined by a beamformer.
-        labels: ``small``, ``full`` or None.
+        refine: steps of :mod:`frontend.refine` that the streams go through, joined by a plus, or None.
+        labels: ``small``, ``full``, a share of the labels, or None.
         asr: directory of its own recogniser below the experiment; None for the one that all rows share.
         optional: left out, rather than an error, where its model was not trained.
         settings: of the rule or the blind method.
@@ -48,8 +50,8 @@ class System:
     model: str | None = None
     blind: str | None = None
     rule: str | None = None
-    mvdr: bool = False
-    labels: str | None = None
+    refine: str | None = None
+    labels: str | float | None = None
     settings: dict = field(default_factory=dict)
     # Not in the repr, which stands for all that the streams depend on.
     asr: str | None = field(default=None, repr=False)
@@ -104,7 +106,7 @@ def _system(name: str, entry: object, where: str) -> System:
 def _check(system: System, where: str) -> None:
     made = [key for key in ("model", "blind") if getattr(system, key)]
     if system.name in UNPROCESSED:
-        if made or system.rule or system.mvdr or system.settings or system.asr:
+        if made or system.rule or system.refine or system.settings or system.asr:
             raise UserError(f"{where}expected {{}}, this row is not processed")
         return
     if len(made) != 1:
@@ -120,11 +122,18 @@ def _check(system: System, where: str) -> None:
     elif system.settings:
         key = next(iter(system.settings))
         raise UserError(f"{where}unknown key '{key}'{did_you_mean(key, _OWN_KEYS)}")
-    if not isinstance(system.mvdr, bool) or system.mvdr != system.name.endswith("+mvdr"):
-        raise UserError(f"{where}'mvdr: true' and a name that ends in '+mvdr' belong together")
+    steps = system.name.partition("+")[2]
+    if steps != (system.refine or ""):
+        raise UserError(
+            f"{where}expected the name to end in what refines it: 'refine: {system.refine or steps}' and "
+            f"a name that ends in '+{system.refine or steps}' belong together"
+        )
+    if system.refine is not None:
+        check_refinement(system.refine, where)
     if not isinstance(system.optional, bool) or (system.optional and not system.model):
         raise UserError(f"{where}expected optional: true beside a 'model', found {system.optional!r}")
     if system.asr is not None and not (system.model and isinstance(system.asr, str) and system.asr):
         raise UserError(f"{where}expected asr: DIRECTORY beside a 'model', found {system.asr!r}")
-    if system.labels not in (None, *LABELS):
-        raise UserError(f"{where}expected labels: {' or '.join(LABELS)}, found {system.labels!r}")
+    share = isinstance(system.labels, float) and 0 < system.labels < 1
+    if system.labels not in (None, *LABELS) and not share:
+        raise UserError(f"{where}expected labels: {' or '.join(LABELS)} or a share, found {system.labels!r}")

@@ -24,7 +24,7 @@ mixture: {}
 ilrma: {blind: ilrma}
 teacher_energy: {model: teacher, rule: energy}
 student: {model: student}
-student+mvdr: {model: student, mvdr: true}
+student+mvdr: {model: student, refine: mvdr}
 student_ft: {model: student_ft, labels: small}
 supervised_small: {model: supervised_small, labels: small}
 supervised_full: {model: supervised_full, labels: full}

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from frontend.blind import _principal, separate_blind
+from frontend.blind import principal, separate_blind
 from frontend.errors import UserError
 from frontend.metrics import si_snr
 
@@ -41,12 +41,12 @@ def test_separates_at_the_level_of_the_reference_channel(name, channels):
     assert (streams[0] ** 2).sum() >= (streams[1] ** 2).sum()
 
 
-def test_principal_components_hold_all_there_is_of_two_sources():
+def testprincipal_components_hold_all_there_is_of_two_sources():
     rng = np.random.default_rng(0)
     sources, steering = (rng.standard_normal((2, *s)) for s in [(50, 9, 2), (9, 4, 2)])
     sources, steering = sources[0] + 1j * sources[1], steering[0] + 1j * steering[1]
     x = np.einsum("lfs,fcs->lfc", sources, steering)  # (frames, frequencies, microphones)
-    components = _principal(x, 2)
+    components = principal(x, 2)
     assert components.shape == (50, 9, 2)
     np.testing.assert_allclose((np.abs(components) ** 2).sum((0, 2)), (np.abs(x) ** 2).sum((0, 2)))
 

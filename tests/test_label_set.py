@@ -13,7 +13,8 @@ from tiny_models import FS
 from frontend import datadir
 from frontend.bin import pseudo_targets
 from frontend.label_set import load_labelling
-from frontend.pseudo_targets import refine, select
+from frontend.pseudo_targets import select
+from frontend.refine import refine
 from frontend.separate import Separator
 
 
@@ -23,14 +24,14 @@ def test_a_labelled_set_is_made_and_told_from_the_truth(models, data, tmp_path, 
     made = {}
     for nj in (1, 2):
         out = tmp_path / f"pseudo{nj}"
-        arguments = ["--model", models / "teacher", "--data", unlabelled, "--rule", "spatial_merge", "--mvdr"]
+        arguments = ["--model", models / "teacher", "--data", unlabelled, "--rule", "spatial_merge", "--refine", "mvdr"]
         assert command(pseudo_targets, *arguments, "--out", out, "--reference", data, "--nj", nj)[0] == 0
         assert datadir.validate(out) == []
         made[nj] = {p.relative_to(out): p.read_bytes() for p in out.rglob("*.wav")}
     assert made[1] == made[2] and len(made[1]) == 6
     made_set, teacher = datadir.MixtureSet(out), Separator.from_pretrained(models / "teacher")
     x = torch.from_numpy(made_set.mixture("b")[0])
-    expected = refine(select(torch.from_numpy(teacher(x.numpy(), FS)), 2, "spatial_merge", x), x)
+    expected = refine(select(torch.from_numpy(teacher(x.numpy(), FS)), 2, "spatial_merge", x), x, FS, "mvdr")
     torch.testing.assert_close(torch.from_numpy(made_set.references("b")), expected, rtol=1e-4, atol=1e-6)
     quality = json.loads((out / "quality.json").read_text())
     assert quality["n"] == 3 and quality["rule"] == "spatial_merge" and np.isfinite(quality["si_snri"])
@@ -82,9 +83,9 @@ def test_a_kill_while_an_old_set_is_replaced_does_no_harm(models, data, tmp_path
 
 def test_a_configuration_of_labels_and_its_mistakes(models, data, tmp_path, command):
     config = tmp_path / "pseudo.yaml"
-    config.write_text("rule: spatial_merge\nmvdr: true\nweight_exponent: 2\n")
-    labelling = load_labelling(config, rule=None, n_talkers=None, mvdr=None)
-    assert (labelling.rule, labelling.n_talkers, labelling.mvdr) == ("spatial_merge", 2, True)
+    config.write_text("rule: spatial_merge\nrefine: mvdr+mask\nweight_exponent: 2\n")
+    labelling = load_labelling(config, rule=None, n_talkers=None, refine=None)
+    assert (labelling.rule, labelling.n_talkers, labelling.refine) == ("spatial_merge", 2, "mvdr+mask")
     assert labelling.settings == {"weight_exponent": 2}
     arguments = ["--model", models / "teacher", "--data", data, "--out", tmp_path / "pseudo"]
     for text, options, message in [

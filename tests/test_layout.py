@@ -13,10 +13,10 @@ PACKAGE = ROOT / "frontend"
 # From the ground up: a module imports from its own layer or from those before it.
 LAYERS = [
     {"frontend", "errors", "rng", "atomic", "parallel", "intervals", "yaml_file", "text_file", "precision"},
-    {"audio", "tables", "validate", "datadir", "dry_speech", "text_normaliser"},
-    {"scene_yaml", "scene_config", "scene_check", "scenes"},
+    {"audio", "tables", "validate", "datadir", "dry_speech", "text_normaliser", "activity", "segment_files", "speech_level", "speech_sets"},
+    {"scene_yaml", "scene_config", "scene_check", "scene_pairs", "scenes"},
     {"noise", "rirs", "simulate", "simulate_set"},
-    {"spatial", "mixit", "metrics", "over_separation", "partitions", "pseudo_targets", "blind"},
+    {"spatial", "mixit", "metrics", "over_separation", "partitions", "pseudo_targets", "blind", "refine"},
     {"separators", "mixing", "criteria", "schedule", "iterators", "resume", "espnet"},
     {"task", "packing", "separate", "separate_files", "systems", "streams", "score"},
     {"token_list", "train_checks", "train_door", "train_config", "asr_task", "asr_config", "asr_prepare"},

@@ -8,7 +8,7 @@ import torch
 
 from frontend import metrics, partitions
 from frontend.errors import UserError
-from frontend.pseudo_targets import RULES, mask_mixture, refine, select
+from frontend.pseudo_targets import RULES, select
 from frontend.spatial import istft, mvdr_souden, stft, stream_masks
 
 N_FFT, HOP = 64, 32
@@ -206,29 +206,9 @@ def test_subset_si_snr_equals_the_metric():
         assert table[mask].tolist() == pytest.approx(expected.tolist(), abs=1e-4)
 
 
-def test_masks_divide_the_mixture():
-    """They sum to the mixture, give each talker the bins that are his, and ignore the streams' level."""
-    t = torch.arange(8000) / 8000
-    low, high = torch.sin(2 * torch.pi * 500 * t), torch.sin(2 * torch.pi * 2500 * t)
-    mixture = (low + high).repeat(3, 1)
-    # What a beamformer may leave of two tones: too weak, filtered, with a trace of the other.
-    streams = mask_mixture(torch.stack([0.2 * low + 0.01 * high, 0.3 * high]), mixture)
-    torch.testing.assert_close(streams.sum(0), mixture[0], atol=1e-5, rtol=0)
-    assert metrics.si_snr(low.numpy(), streams[0].numpy()) > 25
-    torch.testing.assert_close(streams[1, 1000:-1000], high[1000:-1000], atol=0.02, rtol=0)
-    silent = mask_mixture(torch.zeros(2, 8000), mixture)
-    assert silent.abs().max() == 0
-
-
 def test_windows_are_as_long_at_any_rate():
     """In samples they grow with the rate; at 8 kHz they are those that were tuned."""
     outputs, mixture = _noise(4, 9000), _noise(3, 9000, seed=1)
-    assert torch.equal(refine(outputs, mixture), mvdr_souden(mixture, outputs, n_fft=2048, hop=512))
-    assert torch.equal(refine(outputs, mixture, 16000), mvdr_souden(mixture, outputs, n_fft=4096, hop=1024))
-    for fs, n_fft in ((8000, 256), (16000, 512)):
-        spectra, x = stft(outputs, n_fft, n_fft // 4), stft(mixture[0], n_fft, n_fft // 4)
-        expected = istft(stream_masks(spectra) * x, n_fft, n_fft // 4, 9000)
-        assert torch.equal(mask_mixture(outputs, mixture, fs), expected)
     plain = select(outputs, 2, "spatial_merge", mixture)
     assert torch.equal(plain, select(outputs, 2, "spatial_merge", mixture, fs=16000, window=0.032))
     assert not torch.equal(plain, select(outputs, 2, "spatial_merge", mixture, fs=16000))
@@ -252,8 +232,6 @@ def test_oracle_with_fewer_references_than_talkers():
         (lambda o: select(o, 2, "oracle"), "needs the references"),
         (lambda o: select(o, 2, "energy+residual", o[:, 1:]), "99 and 100 samples"),
         (lambda o: select(o, 2, "spatial_merge", o, min_talkers=3), "between 1 and 2"),
-        (lambda o: refine(o, o[:1]), "found 1 and 4"),
-        (lambda o: refine(o[:1], o), "found 4 and 1"),
     ],
 )
 def test_mistakes_are_named(call, message):

@@ -25,7 +25,7 @@ from frontend.bin import report as command
 from frontend.errors import run
 from frontend.markdown import number
 from frontend.page import render
-from frontend.report import _commits
+from frontend.run_facts import stage_commits
 
 KEYS = (
     "system channels si_snr si_snri si_snri_ci sdr stoi pesq over_separation cpwer cpwer_ci "
@@ -228,7 +228,7 @@ def test_what_each_network_was_trained_with(recipe, monkeypatch):
 
 def test_quality_of_pseudo_targets(recipe, monkeypatch):
     parts = {"2": {"n": 200, "si_snr": 3.0, "si_snri": 3.1}, "1": {"n": 100, "si_snr": 20.0, "si_snri": None}}
-    quality = {"rule": "energy", "n_talkers": 2, "mvdr": True, "mask": False, "settings": {}}
+    quality = {"rule": "energy", "n_talkers": 2, "refine": "mvdr", "settings": {}}
     quality |= {"n": 300, "si_snr": 8.0, "si_snri": 4.125, "by_talkers": parts}
     options = []
     for experiment in ("mini", "mini_1ch"):
@@ -389,8 +389,8 @@ def test_numbers_are_written_one_way():
 
 
 def test_the_commit_is_the_one_of_the_stages():
-    assert _commits({}) == {}
-    assert _commits({"commits": {"data": "", "teacher": ""}}) == {}
-    assert _commits({"commits": {"data": "abc", "teacher": "abc"}}) == {"commit": "abc"}
+    assert stage_commits({}) == {}
+    assert stage_commits({"commits": {"data": "", "teacher": ""}}) == {}
+    assert stage_commits({"commits": {"data": "abc", "teacher": "abc"}}) == {"commit": "abc"}
     mixed = {"commits": {"data": "abc", "teacher": "def+changes", "score": "abc"}}
-    assert _commits(mixed) == {"commit": "abc (data score), def+changes (teacher)"}
+    assert stage_commits(mixed) == {"commit": "abc (data score), def+changes (teacher)"}

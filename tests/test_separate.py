@@ -135,7 +135,7 @@ def test_a_table_other_rates_and_a_beamformer(models, tmp_path, command):
     arguments = ["--model", models / "student", "--scp", tmp_path / "wav.scp", "-o", tmp_path / "out"]
     code, _, err = command(separate, *arguments)
     assert code == 2 and "--resample" in err and not (tmp_path / "out").exists()
-    assert command(separate, *arguments, "--resample", "--mvdr")[0] == 0
+    assert command(separate, *arguments, "--resample", "--refine", "mvdr")[0] == 0
     assert datadir.audio_info(str(tmp_path / "out" / "y_spk2.wav")) == (1, 16000, 16000)
 
 

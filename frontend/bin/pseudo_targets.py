@@ -17,14 +17,14 @@ def main() -> int | None:
     parser.add_argument("--model", required=True, help="trained system: exp/..., a packed directory or zip")
     parser.add_argument("--data", required=True, help="mixture set to label, such as data/train_unlabelled")
     parser.add_argument("--out", required=True, help="mixture set to make, such as data/train_pseudo")
-    parser.add_argument("--config", help="YAML with rule, n_talkers, mvdr and the rule's settings")
+    parser.add_argument("--config", help="YAML with rule, n_talkers, refine and the rule's settings")
     parser.add_argument(
         "--rule",
         help="how outputs become targets: all, energy, energy+residual, spatial_merge (over --config)",
     )
     parser.add_argument("--n_talkers", type=int, help="targets per mixture (over --config; default: 2)")
     parser.add_argument(
-        "--mvdr", action="store_true", default=None, help="refine the targets by a beamformer"
+        "--refine", metavar="STEPS", help="refine the targets: mvdr, iva or mask, several joined by a plus"
     )
     parser.add_argument("--reference", help="labelled set to compare with, for information")
     parser.add_argument(
@@ -34,7 +34,7 @@ def main() -> int | None:
     args = parser.parse_args()
     from frontend.label_set import label_set, load_labelling  # late, so that --help is quick
 
-    labelling = load_labelling(args.config, rule=args.rule, n_talkers=args.n_talkers, mvdr=args.mvdr)
+    labelling = load_labelling(args.config, rule=args.rule, n_talkers=args.n_talkers, refine=args.refine)
     label_set(args.model, args.data, args.out, labelling, args.nj, args.device, args.reference)
 
 

@@ -20,7 +20,7 @@ def main() -> int | None:
     parser.add_argument("--model", required=True, help="trained system: exp/..., a packed directory or zip")
     parser.add_argument("-o", "--out", required=True, metavar="DIR", help="where the streams go")
     parser.add_argument("--resample", action="store_true", help="allow other sample rates than the model's")
-    parser.add_argument("--mvdr", action="store_true", help="refine the streams by a beamformer")
+    parser.add_argument("--refine", metavar="STEPS", help="refine the streams: mvdr, iva or mask, joined by a plus")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: %(default)s)")
     parser.add_argument(
         "--max_seconds",
@@ -36,8 +36,8 @@ def main() -> int | None:
         raise UserError("expected recordings either as files or as --scp wav.scp (see --help)")
     from frontend.separate_files import plan, separate_files  # late, so that --help is quick
 
-    jobs = plan(args.inputs, args.scp, args.model, args.out, args.resample, args.mvdr, args.max_seconds)
-    separate_files(jobs, args.model, args.resample, args.mvdr, args.device, args.max_seconds)
+    jobs = plan(args.inputs, args.scp, args.model, args.out, args.resample, args.refine, args.max_seconds)
+    separate_files(jobs, args.model, args.resample, args.refine, args.device, args.max_seconds)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,9 @@ single_mixtures=40
 # Settled after a first run with 0.04 had been seen on the test set (see README).
 # Share of train and dev whose labels the semi-supervised systems and supervised_small see.
 small_share=0.1
+# --curve true: further shares, fine-tuned and distilled besides supervised; and supervised only.
+semi_shares="0.01 0.05"
+more_shares="0.25"
 # Steps of training where they differ from the YAML: teacher; student, distilled and supervised_full;
 # fine-tuning; supervised_small.
 teacher_options=""
@@ -21,3 +24,5 @@ asr_rooms="600 60"
 asr_options=""
 # Joint fine-tuning of separator and recogniser (--joint true).
 joint_options=""
+# These numbers are committed.
+kept_page=true

@@ -9,6 +9,9 @@ test_mixtures=20
 single_mixtures=10
 # Share of train and dev whose labels the semi-supervised systems and supervised_small see.
 small_share=0.1
+# --curve true: further shares, fine-tuned and distilled besides supervised; and supervised only.
+semi_shares="0.01 0.05"
+more_shares="0.25"
 # Steps of training where they differ from the YAML: teacher; student, distilled and supervised_full;
 # fine-tuning; supervised_small.
 teacher_options="--max_epoch 2 --num_iters_per_epoch 60"
