@@ -90,15 +90,16 @@ def guided_iva(streams: torch.Tensor, mixture: torch.Tensor, fs: int) -> torch.T
     x = analyse(mixture.double().numpy() / level, n_fft, hop)
     target = analyse(streams[active].double().numpy() / level, n_fft, hop)
     components = principal(x, len(active))
-    start = np.stack([_map(components[:, f], target[:, f]) for f in range(x.shape[1])])
-    y = demix(components, iterations=_IVA_ITERATIONS, prior="gauss", start=start)
+    y = demix(components, _IVA_ITERATIONS, "gauss", _map(components, target))
     refined[active] = torch.from_numpy(level * synthesise(y, x, hop, streams.shape[-1])).to(streams.dtype)
     return refined
 
 
 def _map(components: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The (S, S) matrix that takes ``components`` (frames, S) to ``target`` (frames, S), in least squares."""
-    return np.linalg.lstsq(components, target, rcond=None)[0].T
+    """Per frequency, the (S, S) matrix that takes ``components`` (frames, F, S) to ``target``, in least squares."""
+    gram = np.einsum("lfc,lfd->fcd", components.conj(), components)
+    cross = np.einsum("lfc,lfs->fcs", components.conj(), target)
+    return np.linalg.solve(gram, cross).swapaxes(1, 2)
 
 
 def mask_mixture(streams: torch.Tensor, mixture: torch.Tensor, fs: int) -> torch.Tensor:

@@ -20,10 +20,10 @@ SYSTEMS = (
     "teacher_oracle student student_ft distilled distilled_ft supervised_small supervised_full oracle dry"
 ).split()
 STAGES = (
-    "data scenes simulate teacher pseudo student finetune distill baselines "
+    "data scenes simulate teacher pseudo student finetune distill baselines curve "
     "asr retrain joint separate score decode wer report"
 ).split()
-OFF = ["retrain", "joint"]  # unless asked for
+OFF = ["curve", "retrain", "joint"]  # unless asked for
 pytestmark = pytest.mark.chain
 
 
@@ -62,7 +62,7 @@ def undisturbed(tmp_path_factory) -> Path:
 def test_the_table_has_every_system(undisturbed):
     results = json.loads((_exp(undisturbed) / "results.json").read_text())
     names = [row["system"] for row in results["rows"]]
-    assert [n for n in names if "+mvdr" not in n] == SYSTEMS
+    assert [n for n in names if "+" not in n] == SYSTEMS
     assert set(STAGES) - {"report", *OFF} <= set(results["stages"])
     for row in results["rows"]:
         assert row["n"] == 4 and row["channels"] == 4
@@ -126,6 +126,30 @@ def test_one_channel_joins_the_table(undisturbed, tmp_path):
     assert one == [n for n in SYSTEMS if n not in ("auxiva", "ilrma", "teacher_spatial_merge")]
     assert [row for row in rows if row["channels"] == 4]
     assert all(row["cpwer"] is not None for row in rows)
+
+
+def test_another_training_seed_on_the_same_data(undisturbed, tmp_path):
+    """Its own networks and choice of labels, the first run's data, test set and recogniser; with the label curve."""
+    recipe = tmp_path / "mini"
+    shutil.copytree(undisturbed, recipe, symlinks=True)
+    first = _times(recipe)
+    done = _run(recipe, "--train_seed", "1", "--curve", "true")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    for stage in ("data", "scenes", "simulate"):
+        assert f" {stage}: off, those of exp/espeak_tiny are used" in done.stdout
+    other = recipe / "exp/espeak_tiny_train1"
+    results = json.loads((other / "results.json").read_text())
+    rows = {row["system"]: row for row in results["rows"]}
+    mine = {row["system"]: row for row in _rows(recipe)}
+    assert results["command"].endswith("--train_seed 1 --curve true")
+    for name in ("mixture", "auxiva", "oracle", "dry"):  # the same test set, the same recogniser
+        assert rows[name]["si_snri"] == mine[name]["si_snri"] and rows[name]["cpwer"] == mine[name]["cpwer"]
+    assert rows["student"]["si_snri"] != mine["student"]["si_snri"]
+    shares = {"student_ft_5": 0.05, "distilled_ft_5": 0.05, "supervised_5": 0.05, "supervised_25": 0.25}
+    assert {n: rows[n]["label_share"] for n in shares} == shares and not shares.keys() & mine.keys()
+    small = [(recipe / f"data/espeak_tiny{end}/train_small/wav.scp").read_text() for end in ("", "_train1")]
+    assert small[0] != small[1], "another choice of labels"
+    assert {p: t for p, t in _times(recipe).items() if p in first} == first, "the first run is left alone"
 
 
 def test_joint_joins_the_table_and_stays(undisturbed, tmp_path):
@@ -219,6 +243,8 @@ def test_a_changed_config_is_noticed(undisturbed, tmp_path):
         (["--channels", "many"], "expected a number of microphones"),
         (["--nj", "0"], "expected a number of processes"),
         (["--audio_format", "mp3"], "expected wav, flac or flac.ark"),
+        (["--train_seed", "1"], "run the same command without --train_seed first"),
+        (["--curve", "maybe"], "--curve maybe: expected true or false"),
         (["--joint", "yes"], "--joint yes: expected true or false"),
         (["--asr_train_on", "noise"], "--asr_train_on noise: expected speech or separated"),
         (["--asr_exp", "nowhere"], "--asr_exp nowhere: no such directory"),

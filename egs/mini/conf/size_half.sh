@@ -15,9 +15,9 @@ more_shares="0.25"
 # Steps of training where they differ from the YAML: teacher; student, distilled and supervised_full;
 # fine-tuning; supervised_small.
 teacher_options="--max_epoch 6"
-student_options="--max_epoch 5"
-finetune_options="--max_epoch 3 --num_iters_per_epoch 100 --optim_conf lr=0.001"
-small_options="--max_epoch 3 --num_iters_per_epoch 200"
+student_options="--max_epoch 4"
+finetune_options="--max_epoch 2 --num_iters_per_epoch 100 --optim_conf lr=0.001"
+small_options="--max_epoch 2 --num_iters_per_epoch 200"
 # The recogniser: rooms with one talker, and as many with two, for training and validation; its steps.
 asr_rooms="600 60"
 asr_options=""
