@@ -18,10 +18,12 @@ driver=$root/run.sh
 
 # options
 recipe=egs/mini       # the recipe to run
-corpus=espeak         # espeak (made here), fsdd or audiomnist (the latter two with --corpus_dir)
+corpus=espeak         # espeak (made here), fsdd or audiomnist (the latter two with --corpus_dir); recipes have their own
 corpus_dir=           # where the corpus lies
+fs=                   # Hz, 8000 or 16000, instead of conf/scenes.yaml's
 channels=             # microphones, instead of conf/scenes.yaml's; 1 adds the single-channel rows to the table
-size=full             # full, quick or tiny: how much of everything, conf/size_*.sh
+talkers=              # of a mixture, instead of two: 3, or 2-3 for either; as many outputs of the student
+size=full             # full, half, quick or tiny: how much of everything, conf/size_*.sh
 seed=0                # of every random draw
 train_seed=           # of training and of the choice of labels, beside a finished run: its data and recogniser are used
 curve=false           # true: further shares of the labels are rows too, conf/size_*.sh names them
@@ -36,9 +38,17 @@ asr_model=            # one of espnet_model_zoo, by its tag (or a packed zip), i
 asr_train_on=speech   # separated: a second recogniser, trained on the student's streams, has a column too
 allow_unknown=        # true: count words that the recogniser has no token for as errors, instead of stopping
 joint=false           # true: separator and recogniser are also fine-tuned together, a row of its own
+mismatch=false        # true: test sets of other arrays and rooms, conf/conditions.yaml, and a page about them
+on_the_fly=false      # true: training mixtures are rendered when they are read, from a bank of rooms; none is written
+librispeech=          # egs/mc_libri2mix: the folder with train-clean-360, train-clean-100, dev-clean, test-clean
+download=false        # egs/mc_libri2mix: true fetches what that folder lacks from openslr.org
+librimix_metadata=    # egs/mc_libri2mix: LibriMix's CSV files, instead of drawing the pairs
+noise_dir=            # egs/mc_libri2mix: recorded noise, such as wham_noise
+dry_run=false         # egs/mc_libri2mix: true prints what would be made, its size and time, and ends
 # internal
 recipe_dir=           # set by the recipes' own run.sh
 own_corpus=espeak     # whose kept page lies in the recipe's directory itself
+own_size=full         # what the recipe does unless told otherwise
 # end of options
 
 # shellcheck source=local/common.sh
@@ -51,146 +61,62 @@ if [ -z "$recipe_dir" ]; then # called by a person: the recipe sets its variable
   exec "$root/$recipe/run.sh" "$@"
 fi
 
-# Everything that can be wrong with the options is said before anything is written.
-first_stage=$(stage_number "$stage")
-last_stage=$(stage_number "$stop_stage")
-[ "$first_stage" -le "$last_stage" ] || die "--stage $stage comes after --stop_stage $stop_stage"
-[ -f "$recipe_dir/conf/size_$size.sh" ] || die "unknown size '$size': expected $recipe_dir/conf/size_$size.sh"
-[[ $channels =~ ^([1-9][0-9]*)?$ ]] || die "--channels $channels: expected a number of microphones"
-[[ $nj =~ ^[1-9][0-9]*$ ]] || die "--nj $nj: expected a number of processes"
-[[ $seed =~ ^[0-9]+$ ]] || die "--seed $seed: expected a number"
-[[ $train_seed =~ ^[0-9]*$ ]] || die "--train_seed $train_seed: expected a number"
-[[ $curve =~ ^(true|false)$ ]] || die "--curve $curve: expected true or false"
-[[ $audio_format =~ ^(wav|flac|flac\.ark)$ ]] || die "--audio_format $audio_format: expected wav, flac or flac.ark"
-[[ $asr_train_on =~ ^(speech|separated)$ ]] || die "--asr_train_on $asr_train_on: expected speech or separated"
-[[ $joint =~ ^(true|false)$ ]] || die "--joint $joint: expected true or false"
-[[ $allow_unknown =~ ^(true|false)?$ ]] || die "--allow_unknown $allow_unknown: expected true or false"
-[ -f "$recipe_dir/conf/$asr_config.yaml" ] || die "unknown --asr_config '$asr_config': expected $recipe_dir/conf/$asr_config.yaml"
-[ -z "$asr_exp" ] || [ -z "$asr_model" ] || die "--asr_exp and --asr_model: give one of them"
-command="./run.sh$([ "$recipe" = egs/mini ] || echo " --recipe $recipe")"
-[ "$corpus" = espeak ] || command+=" --corpus $corpus${corpus_dir:+ --corpus_dir $corpus_dir}"
-command+="${channels:+ --channels $channels}$([ "$size" = full ] || echo " --size $size")"
-command+="$([ "$seed" = 0 ] || echo " --seed $seed")${train_seed:+ --train_seed $train_seed}"
-command+="$([ "$asr_config" = asr ] || echo " --asr_config $asr_config")"
-command+="${asr_exp:+ --asr_exp $asr_exp}${asr_model:+ --asr_model $asr_model}${allow_unknown:+ --allow_unknown $allow_unknown}"
-if [ -n "$corpus_dir" ]; then
-  [ -d "$corpus_dir" ] || die "--corpus_dir $corpus_dir: no such directory; expected the folder of the corpus"
-  corpus_dir=$(cd "$corpus_dir" && pwd)
-fi
-if [ -n "$asr_exp" ]; then
-  [ -d "$asr_exp" ] || die "--asr_exp $asr_exp: no such directory; expected the output directory of an ESPnet recogniser's training"
-  asr_exp=$(realpath --relative-to="$recipe_dir" "$asr_exp") # the page shows it: no names of somebody's home
-fi
-[ ! -f "$asr_model" ] || asr_model=$(realpath --relative-to="$recipe_dir" "$asr_model")
+# shellcheck source=local/options.sh
+. "$root/local/options.sh"
+# shellcheck source=local/steps.sh
+. "$root/local/steps.sh"
+check_options
+resolve_paths
 cd "$recipe_dir"
-
-# Where everything lies: speech is shared by all microphone counts.
-base=$corpus$([ "$size" = full ] || echo "_$size")$([ "$seed" = 0 ] || echo "_seed$seed")
-name=$base${channels:+_${channels}ch}
-speech=data/$base/speech data=data/$name first=exp/$name
-# Runs of other training seeds share the data and the recogniser of the first.
-again=${train_seed:+_train$train_seed}
-labels=$data$again exp=$first$again
-# shellcheck source=egs/mini/conf/size_full.sh
-. "conf/size_$size.sh"
-# Only runs of seed 0 in a size that says so write the page that is kept; the real corpora have one each.
-results=exp/$base$again
-[ "${kept_page:-false}$seed$again" != true0 ] || results=$([ "$corpus" = "$own_corpus" ] && echo . || echo "$corpus")
-# What was once asked for stays in the table and is kept up to date; removing it ends that.
-[ ! -d "$exp/joint" ] || joint=true
-[ ! -d "$exp/asr_separated" ] || asr_train_on=separated
-[ ! -d "$exp/curve" ] || curve=true
-if [ "$joint$asr_train_on" != falsespeech ] && [ -n "$asr_exp$asr_model" ]; then
-  die "--joint true and --asr_train_on separated start from the recogniser of stage asr: leave --asr_exp and --asr_model out" \
-    "(or remove $recipe_dir/$exp/joint and asr_separated of an earlier run)"
-fi
-if [ -n "$again" ]; then
-  [ -z "$asr_exp$asr_model" ] || die "--train_seed takes the recogniser of $first: leave --asr_exp and --asr_model out"
-  [ "$joint$asr_train_on" = falsespeech ] || die "--train_seed goes without --joint true and --asr_train_on separated"
-  for path in "$data"/{train,test}/wav.scp "$first/asr/config.yaml"; do
-    [ -e "$path" ] || die "--train_seed $train_seed: $recipe_dir/$path is not there; run the same command without --train_seed first"
-  done
-fi
-command+="$([ "$curve" = false ] || echo " --curve true")"
-command+="$([ "$asr_train_on" = speech ] || echo " --asr_train_on $asr_train_on")$([ "$joint" = false ] || echo " --joint $joint")"
-mkdir -p "$exp" || exit 2
-lock "$exp"
+set_paths
+check_together
+command=$(shown_command)
 began=$SECONDS
 bin=$("$root/local/install.sh" --extras mini)
 export PATH="$bin:$PATH" PYTHONUNBUFFERED=1
+[ "$dry_run" = false ] || { estimate && exit; }
+mkdir -p "$exp" || exit 2
+lock "$exp"
+set_changes
 given=${asr_exp:+--asr_exp $asr_exp}${asr_model:+--asr_model $asr_model}
-[ -z "$given" ] || given=$(python3 "$root/local/recogniser_of.py" "${given%% *}" "${given#* }" conf/{scenes,decode}.yaml) || exit 2
+[ -z "$given" ] || given=$(python3 "$root/local/recogniser_of.py" "${given%% *}" "${given#* }" "$([ -n "$fs" ] && echo "$changes" || echo conf/scenes.yaml)" conf/decode.yaml) || exit 2
 python3 "$root/local/stage.py" note --exp "$exp" --param "command=$command" "seed=$seed" \
-  "label_share=$small_share" "setup=$((SECONDS - began))"
-
-train() { # NAME CONFIG TRAINING-SET VALIDATION-SET [ESPnet options]
-  local output=$exp/$1 config=conf/$2.yaml train_set=$3 valid_set=$4
-  shift 4
-  python3 -m frontend.bin.enh_train --config "$config" --train_set "$train_set" --valid_set "$valid_set" \
-    --output_dir "$output" --separator_conf n_mics="$mics" --preprocessor_conf array_symmetry="$symmetry" \
-    --seed "${train_seed:-$seed}" --ngpu "$ngpu" --num_threads "$nj" "$@"
-}
-keep_labels() { # SHARE NAME: of the labelled mixtures of train and dev, in {train,dev}_NAME
-  for set in train dev; do
-    python3 -m frontend.bin.subset --data "$data/$set" --out "$labels/${set}_$2" --share "$1" --seed "${train_seed:-$seed}"
-  done
-}
-label() { # MODEL NAME CONFIG: the model's streams of the unlabelled sets become the targets in {train,dev}_NAME
-  for set in train dev; do
-    # --reference only scores the targets for the reader; nothing is chosen by it
-    python3 -m frontend.bin.pseudo_targets --config "conf/$3.yaml" --model "$exp/$1" --data "$data/${set}_unlabelled" \
-      --reference "$data/$set" --out "$labels/${set}_$2" --nj "$nj"
-  done
-}
-train_asr() { # NAME TRAINING-SET VALIDATION-SET [ESPnet options]
-  local output=$exp/$1 train_set=$data/$2 valid_set=$data/$3
-  shift 3
-  python3 -m frontend.bin.asr_train --config "conf/$asr_config.yaml" --train_set "$train_set" --valid_set "$valid_set" \
-    --output_dir "$output" --seed "$seed" --ngpu "$ngpu" --num_threads "$nj" --allow_unknown "${allow_unknown:-false}" \
-    $asr_options "$@"
-}
-recognise() { # OUTPUT SET RECOGNISER [options]: a set's streams, its true images and its dry speech
-  local output=$1 set=$2
-  shift 2
-  python3 -m frontend.bin.decode --config conf/decode.yaml --systems "$systems" --exp "$exp" --data "$data/$set" \
-    --separated "$exp/separated/$set" --speech "$speech/$set" --out "$output" --nj "$nj" --ngpu "$((ngpu > 0))" \
-    $([ "$allow_unknown" != true ] || echo --allow_unknown) "$@"
-}
-percent() { awk -v share="$1" 'BEGIN { printf "%g", 100 * share }'; } # 0.05 -> 5
-there() { # those of the PATHS that are there
-  local path
-  for path in "$@"; do [ ! -e "$path" ] || echo "$path"; done
-}
-model=valid.loss.ave.pth
+  "train_seed=${train_seed:-$seed}" "label_share=$small_share" "setup=$((SECONDS - began))"
 
 shared=$([ -z "$again" ] || echo "those of $first are used")
 off=$shared
 if stage data "speech of single talkers, talker-disjoint, with texts" --in local ${corpus_dir:+"$corpus_dir"} --out "$speech" \
-    --param "corpus=$corpus" "seed=$seed" "utterances=$speech_utts"; then
-  local/data.sh --corpus "$corpus" ${corpus_dir:+--corpus_dir "$corpus_dir"} --out "$speech" --seed "$seed" --nj "$nj" \
-    $speech_utts
+    --param "corpus=$corpus" "seed=$seed" "utterances=$speech_utts" ${librimix_metadata:+"metadata=$librimix_metadata"} \
+    ${noise_dir:+"noise=$noise_dir"}; then
+  [ ! -f local/estimate.py ] || estimate --check
+  local/data.sh --corpus "$corpus" ${corpus_dir:+--corpus_dir "$corpus_dir"} ${fs:+--fs "$fs"} --out "$speech" --seed "$seed" \
+    --nj "$nj" $speech_utts $([ "$download" = false ] || echo "--download true") \
+    ${librimix_metadata:+--librimix_metadata "$librimix_metadata"} ${noise_dir:+--noise_dir "$noise_dir" --noise_files "$noise_files"}
+fi
+
+bank=$([ "$on_the_fly" = false ] || echo "--bank $bank_scenes")
+off=$shared
+if stage scenes "who stands where, in which room: text only" --in "$speech" conf/scenes.yaml $changes --out "$data/scenes" \
+    --param "seed=$seed" "channels=$channels" ${talkers:+"talkers=$talkers"} \
+    "mixtures=$train_mixtures $dev_mixtures $test_mixtures $single_mixtures${labelled_mixtures:+ $labelled_mixtures}" \
+    ${bank:+"bank=$bank"}; then
+  mixtures train "$train_mixtures" train ${talkers:+--talkers "$talkers"} $bank
+  [ "$pool" = train ] || mixtures "$pool" "$labelled_mixtures" "$pool" ${talkers:+--talkers "$talkers"} $bank
+  mixtures dev "$dev_mixtures" dev ${talkers:+--talkers "$talkers"}
+  mixtures test "$test_mixtures" test --n_talkers "${talkers:-2}"
+  mixtures test_1spk "$single_mixtures" test --n_talkers 1
 fi
 
 off=$shared
-if stage scenes "who stands where, in which room: text only" --in "$speech" conf/scenes.yaml --out "$data/scenes" \
-    --param "seed=$seed" "channels=$channels" "mixtures=$train_mixtures $dev_mixtures $test_mixtures $single_mixtures"; then
-  scenes() { # SET NUMBER SPEECH [options]
-    local set=$1 number=$2 from=$3; shift 3
-    python3 -m frontend.bin.scenes --config conf/scenes.yaml --speech "$speech/$from" --num "$number" --prefix "$set" \
-      --seed "$seed" ${channels:+--channels "$channels"} --out "$data/scenes/$set.jsonl" "$@"
-  }
-  scenes train "$train_mixtures" train
-  scenes dev "$dev_mixtures" dev
-  scenes test "$test_mixtures" test --n_talkers 2
-  scenes test_1spk "$single_mixtures" test --n_talkers 1
-fi
-
-off=$shared
-if stage simulate "images, noise and mixtures of every scene" --in "$data/scenes" --out "$data"/{train,dev,test,test_1spk} \
-    "$data"/{train,dev}_unlabelled --param "audio_format=$audio_format"; then
-  for set in train dev test test_1spk; do
-    python3 -m frontend.bin.simulate --scenes "$data/scenes/$set.jsonl" --speech "$speech/${set%_1spk}" \
-      --out "$data/$set" --rir_cache "$data/rirs" --nj "$nj" --audio_format "$audio_format"
+sets=$([ "$pool" = train ] || echo "$pool ")"train dev test test_1spk"
+if stage simulate "images, noise and mixtures of every scene" --in "$data/scenes" --out $(printf "$data/%s " $sets) \
+    "$data"/{train,dev}_unlabelled --param "audio_format=$audio_format" ${bank:+"virtual=$on_the_fly"}; then
+  for set in $sets; do
+    if [ -n "$bank" ] && [[ $set != dev && $set != test* ]]; then # read by trainings alone: nothing is written
+      simulate "scenes/$set.jsonl" "$set" "$set" --rir_cache "$data/rirs" --n_talkers "$most" --virtual
+      continue
+    fi
+    simulate "scenes/$set.jsonl" "${set%_1spk}" "$set" --rir_cache "$data/rirs" --n_talkers "$most" --audio_format "$audio_format"
     python3 -m frontend.bin.validate_data "$data/$set"
   done
   for set in train dev; do
@@ -201,15 +127,18 @@ fi
 # What the array is, the scenes say; nothing spatial can be had from one microphone.
 read -r mics symmetry few <<<"$(python3 "$root/local/array_of.py" "$data/scenes/train.jsonl")"
 systems=conf/systems$few.yaml
+# Where two or three talk, the rule has to leave a target silent.
+rule=pseudo$few
+[[ $talkers != *-* || -n $few ]] || rule=pseudo_mixed
 
 if stage teacher "MixIT on mixtures of unlabelled mixtures" --in conf/teacher.yaml "$data"/{train,dev} \
     --out "$exp/teacher" --param "options=$teacher_options"; then
   train teacher teacher "$data"/{train,dev}_unlabelled $teacher_options
 fi
 
-if stage pseudo "the teacher labels the unlabelled mixtures" --in "conf/pseudo$few.yaml" "$data"/{train,dev} "$exp/teacher/$model" \
+if stage pseudo "the teacher labels the unlabelled mixtures" --in "conf/$rule.yaml" "$data"/{train,dev} "$exp/teacher/$model" \
     --out "$labels"/{train,dev}_pseudo; then
-  label teacher pseudo "pseudo$few"
+  label teacher pseudo "$rule"
 fi
 
 if stage student "PIT on the teacher's labels" --in conf/student.yaml "$labels"/{train,dev}_pseudo "$exp/teacher/$model" \
@@ -236,7 +165,7 @@ if stage baselines "supervised training on the few labels and on all" --in conf/
     "$data"/{train,dev} "$labels"/{train,dev}_small --out "$exp"/supervised_{small,full} \
     --param "options=$student_options $small_options"; then
   train supervised_small student "$labels"/{train,dev}_small $small_options
-  train supervised_full student "$data"/{train,dev} $student_options
+  train supervised_full student "$data/$pool" "$data/dev" $student_options
 fi
 
 off=$([ "$curve" = true ] || echo "--curve true runs it")
@@ -258,19 +187,18 @@ if stage curve "fine-tuning, distillation and supervised training on other share
 fi
 
 off=$([ -z "$asr_exp$asr_model" ] || echo "another recogniser was given")$([ -z "$again" ] || echo "that of $first is used")
-if stage asr "a recogniser of single talkers, in rooms of their own" --in "$speech"/{train,dev} conf/scenes.yaml "conf/$asr_config.yaml" \
-    --out "$data/scenes_asr" "$data"/asr_{train,dev}{,_rooms1,_rooms2} "$exp/asr" \
+if stage asr "a recogniser of single talkers, in rooms of their own" --in "$speech"/{"$pool",dev} conf/scenes.yaml $changes \
+    "conf/$asr_config.yaml" --out "$data/scenes_asr" "$data"/asr_{train,dev}{,_rooms1,_rooms2} "$exp/asr" \
     --param "seed=$seed" "options=$asr_options" "rooms=$asr_rooms" "audio_format=$audio_format" "allow_unknown=$allow_unknown"; then
   for set in train dev; do
     # One microphone, new rooms, each talker heard alone: nothing overlaps, and no mixture of a labelled set is heard.
-    for talkers in 1 2; do
-      number=$([ "$set" = train ] && echo "${asr_rooms% *}" || echo "${asr_rooms#* }")
-      python3 -m frontend.bin.scenes --config conf/scenes.yaml --speech "$speech/$set" --num "$number" \
-        --prefix "asr${talkers}_$set" --seed "$seed" --channels 1 --n_talkers "$talkers" --out "$data/scenes_asr/$set$talkers.jsonl"
-      python3 -m frontend.bin.simulate --scenes "$data/scenes_asr/$set$talkers.jsonl" --speech "$speech/$set" \
-        --out "$data/asr_${set}_rooms$talkers" --nj "$nj" --audio_format "$audio_format"
+    from=${set/train/$pool}
+    for number in 1 2; do
+      draw_scenes "scenes_asr/$set$number.jsonl" "$(cut -d' ' -f"$([ "$set" = train ] && echo 1 || echo 2)" <<<"$asr_rooms")" "$from" \
+        --prefix "asr${number}_$set" --channels 1 --n_talkers "$number"
+      simulate "scenes_asr/$set$number.jsonl" "$from" "asr_${set}_rooms$number" --audio_format "$audio_format"
     done
-    python3 -m frontend.bin.asr_data --speech "$speech/$set" --rooms "$data/asr_${set}_rooms1" \
+    python3 -m frontend.bin.asr_data --speech "$speech/$from" --rooms "$data/asr_${set}_rooms1" \
       --rooms "$data/asr_${set}_rooms2" --out "$data/asr_$set"
   done
   train_asr asr asr_train asr_dev
@@ -286,11 +214,10 @@ if stage retrain "a second recogniser, of the student's streams" --in "$systems"
     --param "options=$asr_options" "allow_unknown=$allow_unknown" \
     --out "$exp"/separated/{train,dev} "$exp"/decoded_{train,dev} "$data"/asr_{train,dev}_separated "$exp/asr_separated"; then
   for set in train dev; do
-    python3 -m frontend.bin.separate_systems --systems "$systems" --exp "$exp" --data "$data/$set" \
-      --out "$exp/separated/$set" --only student --nj "$nj"
+    separate "$data/$set" "$exp/separated/$set" --only student
     recognise "$exp/decoded_$set" "$set" --asr "$exp/asr" --only student
     # Label-free systems are judged by it too: it hears no mixture of the labelled set.
-    python3 -m frontend.bin.asr_data --separated --data "$data/$set" --without "$labels/${set}_small" \
+    python3 -m frontend.bin.asr_data --separated --data "$data/$set" $([ "$pool" != train ] || echo "--without $labels/${set}_small") \
       --streams "$exp/separated/$set/student" --decoded "$exp/decoded_$set/student" --out "$data/asr_${set}_separated"
   done
   train_asr asr_separated asr_train_separated asr_dev_separated --token_list "$exp/asr/tokens.txt" --init_param "$exp/asr/$model"
@@ -309,8 +236,7 @@ if stage separate "the test sets by every system, trained or blind" --in "$syste
     "$exp"/{teacher,student,student_ft,distilled,distilled_ft,supervised_small,supervised_full}/"$model" \
     $(there "$exp"/{joint,curve/*}/"$model") --keep --out "$exp"/separated/{test,test_1spk}; then
   for set in test test_1spk; do
-    python3 -m frontend.bin.separate_systems --systems "$systems" --exp "$exp" --data "$data/$set" \
-      --out "$exp/separated/$set" --nj "$nj" $([ "$set" = test ] || echo --models)
+    separate "$data/$set" "$exp/separated/$set" $([ "$set" = test ] || echo --models)
   done
 fi
 
@@ -335,13 +261,29 @@ if stage wer "cpWER of every system, with alignments" --in "$data/test" "$exp/de
   done
 fi
 
+off=$([ "$mismatch" = true ] || echo "--mismatch true runs it")
+if stage mismatch "test sets of other arrays, rooms and noise, by the student and AuxIVA" --in conf/{conditions,scenes}.yaml $changes \
+    "$systems" "$speech/test" "$exp/student/$model" --param "seed=$seed" "num=$test_mixtures" "channels=$channels" \
+    ${talkers:+"talkers=$talkers"} --keep --out "$data/conditions" "$exp/mismatch"; then
+  python3 -m frontend.bin.conditions --config conf/scenes.yaml ${changes:+--changes "$changes"} --conditions conf/conditions.yaml \
+    --speech "$speech/test" --num "$test_mixtures" --seed "$seed" --n_talkers "${talkers:-2}" ${channels:+--channels "$channels"} \
+    --out "$data/conditions" --rir_cache "$data/rirs" --nj "$nj" --audio_format "$audio_format"
+  for set in "$data"/conditions/*/wav.scp; do
+    set=$(dirname "$set")
+    separated=$exp/mismatch/$(basename "$set")
+    separate "$set" "$separated/separated" --only "student,student+mvdr,student+iva+mask,auxiva"
+    python3 -m frontend.bin.score --data "$set" --separated "$separated/separated" --out "$separated/scores" --measures "" --nj "$nj"
+  done
+  python3 -m frontend.bin.mismatch --exp "$exp" --systems "$systems" --out "$results" --microphones $(there exp/"$family"_[0-9]*ch)
+fi
+
 # All microphone counts that were run stand in one table.
-tested=$([ -n "$again" ] || there exp/"$base"{,_[0-9]*ch}/scores | xargs -rn1 dirname)
+tested=$([ -n "$again" ] || there exp/"$family"{,_[0-9]*ch}/scores | xargs -rn1 dirname)
 tested=${tested:-$exp}
 labelled=${tested//exp\//data\/} # where their pseudo-targets are
 labelled=${labelled//\/scores/}
 page=$(head -n 1 <<<"$tested")/report
-configs=$(printf '%s\n' conf/*.yaml | grep -v '^conf/asr\|^conf/joint'; echo "conf/$asr_config.yaml"
+configs=$(printf '%s\n' conf/*.yaml | grep -v '^conf/\(asr\|joint\|conditions\|pseudo_mixed\)'; echo "conf/$asr_config.yaml"
   [ "$joint" = false ] || echo conf/joint.yaml; echo "conf/size_$size.sh")
 if stage report "the table, and a page to listen to" --in $configs $(printf '%s/scores ' $tested) \
     $(there $(printf -- '%s/wer %s/wer_separated ' $tested $tested)) \

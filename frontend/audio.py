@@ -1,8 +1,13 @@
-"""Audio in and out: wav and flac files and Kaldi archives of them, arrays of shape (C, T)."""
+"""Audio in and out: wav and flac files and Kaldi archives of them, arrays of shape (C, T).
 
+An entry of a ``.scp`` file may also name audio that is made when it is read (see :data:`RENDERERS`).
+"""
+
+import importlib
 import io
 import struct
 from pathlib import Path
+from types import ModuleType
 
 import kaldiio
 import numpy as np
@@ -13,6 +18,17 @@ from frontend import atomic
 from frontend.errors import UserError
 
 AUDIO_FORMATS = ("wav", "flac", "flac.ark")
+# Entries ``SCHEME:...`` are not read but made, by a module with audio_file, audio_info, read and stamp.
+# Such a module stands above this one, and every process that reads must find it, data workers included:
+# hence names that are imported when the first such entry is met, and no registration that could be forgotten.
+RENDERERS = {"scene": "frontend.virtual"}
+
+
+def renderer(entry: str) -> ModuleType | None:
+    """Return the module that makes the audio of an entry, None where a file holds it."""
+    scheme, colon, _ = entry.partition(":")
+    name = RENDERERS.get(scheme) if colon else None
+    return importlib.import_module(name) if name else None
 
 
 def _split_archive(entry: str) -> tuple[str, int | None]:
@@ -21,7 +37,10 @@ def _split_archive(entry: str) -> tuple[str, int | None]:
 
 
 def audio_file(entry: str) -> Path:
-    """Return the file, or archive, that an entry of a ``.scp`` file names."""
+    """Return the file, or archive, that an entry of a ``.scp`` file names; the scenes of a rendered one."""
+    made_by = renderer(entry)
+    if made_by:
+        return made_by.audio_file(entry)
     return Path(_split_archive(entry)[0])
 
 
@@ -44,11 +63,13 @@ def _archive_record(path: str, offset: int) -> io.BytesIO | None:
 def _is_cut_off(path: str) -> bool:
     """Tell whether a wav is shorter than its header says; libsndfile would return what is left of it."""
     with open(path, "rb") as file:
-        head = file.read(8)
+        head = file.read(28)
         size = file.seek(0, io.SEEK_END)
+    if len(head) == 28 and head[:4] == b"RF64" and head[12:16] == b"ds64":  # a wav beyond 4 GiB
+        return size + 1 < struct.unpack("<Q", head[20:])[0] + 8
     if len(head) < 8 or head[:4] != b"RIFF":
         return False
-    promised = struct.unpack("<I", head[4:])[0]
+    promised = struct.unpack("<I", head[4:8])[0]
     unknown = promised in (0, 0xFFFFFFFF) or promised > 0xFFFFFF00  # written to a pipe
     return not unknown and size + 1 < promised + 8  # some writers leave the padding byte out
 
@@ -87,6 +108,9 @@ def audio_info(entry: str) -> tuple[int, int, int]:
     Raises:
         UserError: as :func:`read_audio`.
     """
+    made_by = renderer(entry)
+    if made_by:
+        return made_by.audio_info(entry)
     with _open(entry) as audio:
         return audio.channels, _checked_frames(entry, audio), audio.samplerate
 
@@ -97,7 +121,8 @@ def read_audio(
     """Read a recording or a piece of it.
 
     Args:
-        entry: a wav or flac file, or ``archive.ark:offset``; relative to the working directory.
+        entry: a wav or flac file, ``archive.ark:offset``, or what is made when read (:data:`RENDERERS`);
+            paths are relative to the working directory.
         start: first sample.
         frames: number of samples, -1 = to the end; fewer come back only at the end of the recording.
         finite: check for NaN and infinity.
@@ -109,11 +134,13 @@ def read_audio(
         UserError: missing, unreadable, truncated or empty file, ``start`` beyond its end, NaN.
     """
     entry = str(entry)
+    made_by = renderer(entry)
+    if made_by:
+        made, fs = made_by.read(entry)  # finite: it was checked when it was made
+        return made[:, start : start + _wanted(entry, start, frames, made.shape[1])].copy(), fs
     with _open(entry) as audio:
         total, fs = _checked_frames(entry, audio), audio.samplerate
-        if not 0 <= start < total:
-            raise UserError(f"{entry}: sample {start} asked for, found {total} samples")
-        wanted = total - start if frames < 0 else min(frames, total - start)
+        wanted = _wanted(entry, start, frames, total)
         try:
             audio.seek(start)
             data = audio.read(wanted, dtype="float32", always_2d=True)
@@ -124,6 +151,13 @@ def read_audio(
     if finite and not np.isfinite(data).all():
         raise UserError(f"{entry}: NaN or infinity at sample {start + _first_bad(data)} (make it again)")
     return np.ascontiguousarray(data.T), fs
+
+
+def _wanted(entry: str, start: int, frames: int, total: int) -> int:
+    """Return how many samples there are of ``frames`` from ``start`` on."""
+    if not 0 <= start < total:
+        raise UserError(f"{entry}: sample {start} asked for, found {total} samples")
+    return total - start if frames < 0 else min(frames, total - start)
 
 
 def _first_bad(data: np.ndarray) -> int:

@@ -7,7 +7,8 @@ absent in an unlabelled set; silent where a mixture has fewer talkers), ``text_s
 alone where there is no talker), ``utt2spk spk2utt`` (utt -> utt), ``utt2num_samples``, ``scenes.jsonl``.
 
 Every table is sorted by id. Paths in ``.scp`` files are relative to the working directory, as Kaldi's and
-ESPnet's are; an entry is a file or ``archive.ark:offset``.
+ESPnet's are; an entry is a file, ``archive.ark:offset``, or a scene that is rendered when it is read
+(``scene:SET/scenes.jsonl:ID:STREAM``, see :mod:`frontend.virtual`).
 """
 
 import json

@@ -73,7 +73,7 @@ def decode(request: Request) -> None:
     rows = _rows(request, mixtures, texts)
     recognisers = {row.recogniser.path: row.recogniser for row in rows}
     searches = {
-        path: _Search(files, complete(options, files, request.config)) for path, files in recognisers.items()
+        path: Search(files, complete(options, files, request.config)) for path, files in recognisers.items()
     }
     for files in recognisers.values():
         _check_recogniser(files, mixtures, texts, request.allow_unknown)
@@ -91,8 +91,8 @@ def decode(request: Request) -> None:
 
 
 @dataclass(frozen=True)
-class _Search:
-    """A recogniser and the options of its search."""
+class Search:
+    """A recogniser and the options of its search, before the long imports."""
 
     files: RecogniserFiles
     options: dict
@@ -143,7 +143,7 @@ def _check_recogniser(
 
 def _decode_group(
     rows: list[Row],
-    search: _Search,
+    search: Search,
     cache: Cache,
     prints: Mapping[str, str],
     mixtures: MixtureSet,
@@ -153,7 +153,7 @@ def _decode_group(
     plan = decode_job.plan(rows, search.identity, cache)
     cpu_s: dict[str, float] = {}
     if plan.jobs:
-        with _recogniser(search, request.device) as recogniser:
+        with loaded(search, request.device) as recogniser:
             nj = 1 if request.device != "cpu" else request.nj
             for done in decode_job.run(plan.jobs, recogniser, nj, f"decode with {search.files.path}"):
                 cache.add(done.texts)
@@ -180,8 +180,11 @@ def _decode_group(
 
 
 @contextlib.contextmanager
-def _recogniser(search: _Search, device: str) -> Iterator:
-    """Load a recogniser; where it is to be forked, without starting threads, which would not survive that."""
+def loaded(search: Search, device: str) -> Iterator:
+    """Load a :class:`frontend.recognise.Recogniser`.
+
+    Where it is to be forked, without starting threads, which would not survive that.
+    """
     import torch
 
     from frontend.recognise import Recogniser  # ESPnet: 9 s, once for all processes forked from here

@@ -3,6 +3,8 @@
 import hashlib
 from pathlib import Path
 
+import numpy as np
+
 from frontend.datadir import audio_info, read_audio, read_scp
 from frontend.errors import UserError
 from frontend.parallel import progress
@@ -22,6 +24,26 @@ def read_speech(path: str | Path, fs: int) -> dict[str, tuple[str, float]]:
             raise UserError(f"{path}/utt2spk: utterance '{name}' of wav.scp is missing; add its speaker")
         speech[name] = speakers[name], check_speech(name, entry, fs) / fs
     return speech
+
+
+def read_noises(path: str | Path, fs: int) -> dict[str, float]:
+    """Return the recorded noise that lies beside a speech set, ``noise.scp``: id -> seconds.
+
+    Raises:
+        UserError: no such table, a recording of another rate than ``fs`` or of several channels, an id
+            that is an utterance's as well.
+    """
+    table = Path(path) / "noise.scp"
+    if not table.is_file():
+        raise UserError(
+            f"{table}: noise of kind 'recorded' is asked for, found no table of it "
+            "(prepare the data with --noise_dir, or take another kind)"
+        )
+    entries, speech = read_scp(table), read_scp(Path(path) / "wav.scp")
+    for both in sorted(entries.keys() & speech.keys())[:1]:
+        raise UserError(f"{table}: '{both}' is an utterance of wav.scp as well (take another id)")
+    named = progress(entries.items(), len(entries), "noise")
+    return {name: check_speech(name, entry, fs) / fs for name, entry in named}
 
 
 def check_speech(name: str, entry: str, fs: int, samples: int | None = None) -> int:
@@ -51,4 +73,9 @@ def fingerprint(entry: str) -> str:
     Raises:
         UserError: unreadable audio, NaN.
     """
-    return hashlib.blake2b(read_audio(entry, finite=True)[0].tobytes(), digest_size=8).hexdigest()
+    return digest(read_audio(entry, finite=True)[0])
+
+
+def digest(samples: np.ndarray) -> str:
+    """Return a digest of ``(C, T)`` float32, the fingerprint of an utterance."""
+    return hashlib.blake2b(samples.tobytes(), digest_size=8).hexdigest()

@@ -161,15 +161,19 @@ def _quality(references: np.ndarray, targets: np.ndarray, mixture: np.ndarray) -
     references = references[np.any(references != 0, axis=-1)][: len(targets)]
     chosen = targets[best_permutation(references, targets)]
     values = si_snr(references, chosen)
+    row = {"talkers": len(references), "sounding": int(np.any(targets != 0, axis=-1).sum()), "si_snr": values}
     with np.errstate(invalid="ignore"):  # a talker alone and no noise: infinity less infinity
-        return {"talkers": len(references), "si_snr": values, "si_snri": values - si_snr(references, mixture)}
+        return row | {"si_snri": values - si_snr(references, mixture)}
 
 
 def _write_quality(out: Path, model: str, labelling: Labelling, rows: list[dict]) -> None:
-    """Means over talkers, all and by the number of talkers in the mixture; silent targets are left out."""
+    """Means over talkers, all and by the number of talkers in the mixture; silent targets are left out.
+
+    ``sounding`` is the mean number of targets that are not silent.
+    """
 
     def means(rows: list[dict]) -> dict:
-        found = {"n": len(rows)}
+        found = {"n": len(rows), "sounding": round(float(np.mean([row["sounding"] for row in rows])), 3)}
         for key in ("si_snr", "si_snri"):
             values = np.concatenate([np.atleast_1d(row[key]) for row in rows])
             values = values[np.isfinite(values)]
@@ -182,8 +186,8 @@ def _write_quality(out: Path, model: str, labelling: Labelling, rows: list[dict]
     atomic.write_text(out / "quality.json", json.dumps(quality, indent=1) + "\n")
     for n, row in by_talkers.items():
         print(
-            f"{out}: {row['n']} mixtures of {n} talker(s), targets at {row['si_snr']} dB SI-SNR, "
-            f"improvement {row['si_snri']} dB (for information; nothing is chosen by it)",
+            f"{out}: {row['n']} mixtures of {n} talker(s), {row['sounding']} targets at {row['si_snr']} dB "
+            f"SI-SNR, improvement {row['si_snri']} dB (for information; nothing is chosen by it)",
             flush=True,
         )
 

@@ -1,4 +1,4 @@
-"""Noise at the microphones: white, or the babble of many far voices from everywhere.
+"""Noise at the microphones: white, the babble of many far voices from everywhere, or recorded.
 
 Channel 0 does not depend on how many channels there are.
 """
@@ -9,7 +9,7 @@ import numpy as np
 from scipy import fft
 
 from frontend.rng import generator
-from frontend.scene_config import SPEED_OF_SOUND
+from frontend.scene_config import JOINT_S, SPEED_OF_SOUND
 
 # Microphones see the same at 0 Hz: without a little of their own the coherence matrix has no root.
 _LOADING = 1e-6
@@ -20,7 +20,7 @@ def scene_noise(scene: dict, load_speech: Callable[[str], np.ndarray]) -> np.nda
 
     Args:
         scene: as in :mod:`frontend.scenes`.
-        load_speech: utterance id -> ``(T',)``; called for babble only.
+        load_speech: utterance id -> ``(T',)``; called for babble, and for recorded noise by its ids.
 
     Returns:
         ``(C, T)`` float64; all channels of the same expected level; zeros for kind ``none``.
@@ -31,7 +31,11 @@ def scene_noise(scene: dict, load_speech: Callable[[str], np.ndarray]) -> np.nda
     if kind == "white":
         return np.stack([_rng(scene, "white", c).standard_normal(samples) for c in range(channels)])
     voices = [_unit_power(load_speech(name)) for name in scene["noise"]["utterances"]]
-    independent = np.stack([_babble(scene, voices, c) for c in range(channels)])
+    if kind == "recorded":
+        voices = [_ring(voices, round(JOINT_S * scene["fs"]))]
+        independent = np.stack([_recorded(scene, voices[0], c) for c in range(channels)])
+    else:
+        independent = np.stack([_babble(scene, voices, c) for c in range(channels)])
     return diffuse(independent, np.array(scene["mics"]), scene["fs"])
 
 
@@ -54,6 +58,33 @@ def _babble(scene: dict, voices: list[np.ndarray], channel: int) -> np.ndarray:
     starts = _rng(scene, "babble_start", channel).random(len(voices))
     turned = [np.roll(v, -int(start * len(v))) for v, start in zip(voices, starts, strict=True)]
     return sum(np.resize(v, scene["samples"]) for v in turned)
+
+
+def _ring(pieces: list[np.ndarray], joint: int) -> np.ndarray:
+    """Join recordings into a ring, ``(T,)``: each fades into the next over ``joint`` samples, the last
+    into the first. The fades keep the power, for the recordings know nothing of each other.
+    """
+    joint = min(joint, min(map(len, pieces)) // 2)
+    rise = np.sin(np.pi / 2 * (np.arange(joint) + 0.5) / max(joint, 1))
+    ring, at = np.zeros(sum(map(len, pieces)) - joint * len(pieces)), 0
+    for piece in pieces:
+        faded = piece.copy()
+        faded[:joint] *= rise
+        faded[len(piece) - joint :] *= rise[::-1]
+        # A piece alone overlaps itself, hence not by slices.
+        np.add.at(ring, (at + np.arange(len(piece))) % len(ring), faded)
+        at += len(piece) - joint
+    return ring
+
+
+def _recorded(scene: dict, ring: np.ndarray, channel: int) -> np.ndarray:
+    """Return the ring from a place of its own in each channel, repeated where it is too short.
+
+    One ring for all channels makes them of one spectrum, as a diffuse field has. The places are
+    spread by the golden ratio: for eight channels, no two are nearer than 1/18 of the ring.
+    """
+    start = _rng(scene, "recorded_start").random() + channel * (np.sqrt(5) - 1) / 2
+    return np.resize(np.roll(ring, -int(start % 1 * len(ring))), scene["samples"])
 
 
 def diffuse(independent: np.ndarray, mics: np.ndarray, fs: int) -> np.ndarray:

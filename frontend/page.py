@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import PurePath
 
 from frontend.markdown import NOTHING, duration, number, signal_cells, table, with_interval
+from frontend.page_counting import counting_section
 from frontend.page_words import word_cells, word_headings, word_sections
 
 # Keys of a network's entry in the results, and the columns that show them.
@@ -43,6 +44,7 @@ def render(results: Mapping, configs: Mapping[str, str]) -> str:
         _comparisons(results),
         *word_sections(results, pictures.get("words")),
         _over_separation(results),
+        counting_section(results.get("talkers_counted", [])),
         _pseudo_targets(results),
         _networks(results),
         _cost(results),

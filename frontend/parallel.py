@@ -47,22 +47,25 @@ class Progress:
 
     def __init__(self, total: int, what: str, done: int = 0, unit: str = "utt"):
         self.total, self.what, self.first, self.done = total, what, done, done
+        self.timed_from = done
         self.bar = None
         if sys.stderr.isatty():
             self.bar = tqdm(total=total, initial=done, desc=what, unit=unit, dynamic_ncols=True)
         self.start = self.last = time.monotonic()
 
-    def step(self) -> None:
-        """Count one step."""
-        self.done += 1
+    def step(self, steps: int = 1) -> None:
+        """Count one step, or several."""
+        is_first = self.done == self.first
+        self.done += steps
         now = time.monotonic()
         if self.bar is not None:
-            self.bar.update()
-        elif self.done == self.first + 1:
+            self.bar.update(steps)
+        elif is_first:
             # Before the first step lies the start of processes, which says nothing of the rest.
             self.start = self.last = now
+            self.timed_from = self.done
         elif now - self.last > _LOG_EVERY_S and self.done < self.total:
-            left = (now - self.start) / (self.done - self.first - 1) * (self.total - self.done)
+            left = (now - self.start) / (self.done - self.timed_from) * (self.total - self.done)
             print(
                 f"{self.what}: {self.done}/{self.total}, about {left:.0f} s left", file=sys.stderr, flush=True
             )

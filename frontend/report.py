@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from frontend import agreement, atomic
+from frontend.counting import counted
 from frontend.curves import learning_curves, plot_curves
 from frontend.errors import UserError
 from frontend.listen_choice import main_system
@@ -147,6 +148,7 @@ def _experiment(path: Path, run: dict, systems: Sequence[System], seed: int) -> 
         "not_scored": _named(path, [{"system": name} for name in missing]),
         "test_sets": [about],
         "networks": _named(path, [training_facts(path / model) for model in networks]),
+        "talkers_counted": _named(path, counted(scores, single, systems, seed, least=3)),
     }
     names = [row["system"] for row in rows]
     pairs = [*WORD_CLAIMS, *claims(names)]
@@ -219,6 +221,9 @@ def _per_system(scores: dict[str, Scores]) -> dict[str, list]:
 
 def _describe(path: Path, scores: Scores) -> dict:
     about = {key: scores.about[key] for key in ("data", "channels", "fs", "talkers", "measures", "active_db")}
+    numbers = sorted({row["talkers"] for row in scores.utterances})
+    if len(numbers) > 1:
+        about["talkers"] = " or ".join(map(str, numbers))
     return {"experiment": path.name, **about, "n": len(scores.utterances)}
 
 

@@ -60,14 +60,28 @@ def rirs_of(scene: dict, cache: str | Path | None = None) -> Rirs:
     """
     if cache is None:
         return compute_rirs(scene)
-    key = json.dumps([_VERSION, pyroomacoustics.__version__, geometry(scene)], sort_keys=True)
-    digest = hashlib.sha256(key.encode()).hexdigest()[:32]
-    path = Path(cache) / digest[:2] / f"{digest}.npz"
+    path = rirs_path(scene, cache)
     if not path.exists():
         rirs = compute_rirs(scene)
         with atomic.file(path) as part, open(part, "wb") as stream:
             np.savez(stream, **rirs._asdict())
         return rirs
+    return load_rirs(path)
+
+
+def rirs_path(scene: dict, cache: str | Path) -> Path:
+    """Return the file of ``cache`` that holds the impulse responses of a scene, or will."""
+    key = json.dumps([_VERSION, pyroomacoustics.__version__, geometry(scene)], sort_keys=True)
+    digest = hashlib.sha256(key.encode()).hexdigest()[:32]
+    return Path(cache) / digest[:2] / f"{digest}.npz"
+
+
+def load_rirs(path: str | Path) -> Rirs:
+    """Read a file of the cache.
+
+    Raises:
+        UserError: it is damaged.
+    """
     try:
         with np.load(path) as kept:
             return Rirs(kept["filters"], float(kept["t60"]), kept["drr_db"])

@@ -25,7 +25,7 @@ def validate_scene(scene: Any, where: str) -> None:
     def fail(what: str) -> None:
         raise UserError(f"{where}: {what}")
 
-    _check_keys(scene, _KEYS, ("measured",), "scene", fail)
+    _check_keys(scene, _KEYS, ("measured", "virtual"), "scene", fail)
     if not (isinstance(scene["id"], str) and scene["id"] and not set(scene["id"]) & set(" \t/")):
         fail(f"id: expected a name without spaces or slashes; found {scene['id']!r}")
     for key in ("fs", "samples"):
@@ -112,14 +112,12 @@ def _check_noise(noise: Any, fail) -> None:
     kind = noise.get("kind") if isinstance(noise, dict) else None
     if kind not in NOISE_KINDS:
         fail(f"noise: kind: expected one of {NOISE_KINDS}; found {kind!r}")
-    needed = {"none": ("kind",), "white": ("kind", "snr_db"), "babble": ("kind", "snr_db", "utterances")}[
-        kind
-    ]
+    needed = {"none": ("kind",), "white": ("kind", "snr_db")}.get(kind, ("kind", "snr_db", "utterances"))
     _check_keys(noise, needed, (), "noise", fail)
     if kind != "none" and not _is_number(noise["snr_db"]):
         fail(f"noise: snr_db: expected dB; found {noise['snr_db']!r}")
-    if kind == "babble" and not (isinstance(noise["utterances"], list) and noise["utterances"]):
-        fail("noise: utterances: babble needs at least one utterance")
+    if "utterances" in needed and not (isinstance(noise["utterances"], list) and noise["utterances"]):
+        fail(f"noise: utterances: {kind} needs at least one utterance")
 
 
 def config_problems(config: SceneConfig) -> list[str]:
@@ -137,7 +135,8 @@ def config_problems(config: SceneConfig) -> list[str]:
         (array.radius > 0 < array.spacing, "array: expected a radius and a spacing above 0"),
         (array.n >= 1, f"array: n: expected at least one microphone; found {array.n}"),
         (array.channels >= 0, f"array: expected at least one channel; found {array.channels}"),
-        (talkers.number >= 1, f"talkers: number: expected at least 1; found {talkers.number}"),
+        (talkers.numbers[0] >= 1, f"talkers: number: expected at least 1; found {talkers.numbers[0]}"),
+        (array.jitter[0] >= 0, f"array: jitter: expected metres from 0; found {array.jitter[0]}"),
         (0 <= talkers.one_talker_share <= 1, "talkers: one_talker_share: expected 0 to 1"),
         (talkers.onset[0] >= 0, f"talkers: onset: expected seconds from 0; found {talkers.onset[0]}"),
         (
@@ -155,13 +154,14 @@ def _one_of(found: str, known: tuple[str, ...]) -> str:
 def _impossible_geometry(config: SceneConfig) -> list[str]:
     room, array, talkers = config.room, config.array, config.talkers
     offsets = array.offsets()
-    reach = max(math.dist(offset, (0, 0, 0)) for offset in offsets)
+    reach = max(math.dist(offset, (0, 0, 0)) for offset in offsets) + array.jitter[1]
     clearance = min(array.wall_margin, array.height[0], room.height[0] - array.height[1])
     margin = max(array.wall_margin, talkers.wall_margin)
     largest = (room.length[1], room.width[1], room.height[1])
     shortest = sabine_absorption(largest, 1.0)
     ceiling = room.height[0]
-    crowded = talkers.number > 1 and talkers.number * talkers.min_angle > 360
+    most = talkers.numbers[1]
+    crowded = most > 1 and most * talkers.min_angle > 360
     requirements = [
         (
             len(offsets) >= array.channels,
@@ -176,7 +176,7 @@ def _impossible_geometry(config: SceneConfig) -> list[str]:
             talkers.distance[0] > reach,
             f"talkers: distance: expected more than the array's {reach:.3f} m; found {talkers.distance[0]}",
         ),
-        (not crowded, f"talkers: {talkers.number} talkers cannot stand {talkers.min_angle} degrees apart"),
+        (not crowded, f"talkers: {most} talkers cannot stand {talkers.min_angle} degrees apart"),
         (
             talkers.wall_margin >= _CLEARANCE and min(room.length[0], room.width[0]) > 2 * margin,
             f"talkers, array: wall_margin: expected {_CLEARANCE} m to half the smallest room; found {margin}",

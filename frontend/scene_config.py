@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 SPEED_OF_SOUND = 343.0  # m/s, in air at 20 degrees Celsius
 Range = tuple[float, float]
+Count = int | tuple[int, int]  # a number, or fewest and most, each as likely
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,9 @@ class ArrayConfig:
 
     ``n`` microphones on a circle of ``radius``, in a row of ``spacing`` (metres) or as in
     ``file`` (one ``x y z`` a line, metres from the array's centre). ``channels`` asks for
-    another number of microphones without moving microphone 0 (see :meth:`offsets`).
+    another number of microphones without moving microphone 0 (see :meth:`offsets`). ``jitter``:
+    so many metres off their places, in any direction, are all microphones but microphone 0, to
+    which phases and places are relative.
     """
 
     kind: str = "circular"
@@ -33,6 +36,7 @@ class ArrayConfig:
     height: Range = (0.8, 1.3)
     wall_margin: float = 1.0
     rotate: bool = True
+    jitter: Range = (0.0, 0.0)
     channels: int = 0  # 0: as many as n (or as lines in file)
     coordinates: tuple[tuple[float, float, float], ...] = ()  # content of ``file``
 
@@ -56,7 +60,7 @@ class ArrayConfig:
 class TalkersConfig:
     """Who speaks, from where (seen from the array's centre), how loud and when."""
 
-    number: int = 2
+    number: Count = 2
     one_talker_share: float = 0.0
     distance: Range = (0.75, 2.0)
     min_angle: float = 30.0
@@ -65,10 +69,15 @@ class TalkersConfig:
     level_db: Range = (-2.5, 2.5)
     onset: Range = (0.0, 0.5)
 
+    @property
+    def numbers(self) -> tuple[int, int]:
+        """Fewest and most talkers, but for mixtures of one talker."""
+        return (self.number, self.number) if isinstance(self.number, int) else self.number
+
 
 @dataclass(frozen=True)
 class NoiseConfig:
-    """``none``, ``white`` (independent at each microphone) or ``babble`` (diffuse)."""
+    """``none``, ``white`` (independent at each microphone), ``babble`` or ``recorded`` (both diffuse)."""
 
     kind: str = "white"
     snr_db: Range = (20.0, 30.0)
@@ -90,7 +99,8 @@ class SceneConfig:
 
 
 ARRAY_KINDS = ("circular", "linear", "coordinates")
-NOISE_KINDS = ("none", "white", "babble")
+NOISE_KINDS = ("none", "white", "babble", "recorded")
+JOINT_S = 0.05  # seconds, over which two recordings of noise are faded into each other
 
 
 def sabine_absorption(room: tuple[float, ...] | list[float], t60: float) -> float:

@@ -12,7 +12,7 @@ of the room, angles counter-clockwise:
 ``talkers [{speaker, utterance, samples, position, level_db, offset}, ...]``
     level relative to talker 1 at the reference, offset in seconds.
 ``noise {kind, snr_db, utterances}, level_dbfs``
-    utterances only for babble; ``level_dbfs`` is the level of the mixture.
+    utterances only for babble, and for recorded (of noise.scp); ``level_dbfs`` is the mixture's level.
 
 Each quantity has a generator of its own, so that changing one in the configuration leaves
 the others as they were (as in fgnt/mms_msg: sampling apart from rendering). All numbers are
@@ -29,6 +29,8 @@ from frontend.errors import UserError
 from frontend.rng import generator
 from frontend.scene_check import validate_scene
 from frontend.scene_config import Range, SceneConfig
+from frontend.scene_noise import draw_noise
+from frontend.scene_pairs import Pair
 from frontend.scene_yaml import load_config
 
 __all__ = ["load_config", "read_scenes", "sample_scene", "validate_scene", "write_scenes"]
@@ -38,10 +40,10 @@ _TRIES_ARRAY = 50  # of an array position around which all talkers find a place
 
 
 class _Draw:
-    """Rounded draws of one utterance, each from the generator of its purpose."""
+    """Rounded draws of one utterance (or room of a bank), each from the generator of its purpose."""
 
-    def __init__(self, seed: int, utterance: str):
-        self.key = (seed, utterance)
+    def __init__(self, seed: int, *name: str | int):
+        self.key = (seed, *name)
 
     def rng(self, *purpose: str | int):
         return generator(*self.key, *purpose)
@@ -51,7 +53,14 @@ class _Draw:
 
 
 def sample_scene(
-    utterance: str, config: SceneConfig, speech: dict[str, tuple[str, float]], seed: int
+    utterance: str,
+    config: SceneConfig,
+    speech: dict[str, tuple[str, float]],
+    seed: int,
+    pair: Pair | None = None,
+    noises: dict[str, float] | None = None,
+    speakers: dict[str, list[str]] | None = None,
+    bank: int | None = None,
 ) -> dict:
     """Draw the scene that belongs to ``(seed, utterance)``.
 
@@ -61,31 +70,46 @@ def sample_scene(
         speech: dry utterances to choose from: id -> (speaker, seconds); those longer than
             ``config.max_seconds`` are left out.
         seed: of the set.
+        pair: the talkers' utterances and levels, given instead of drawn.
+        noises: recorded noise to choose from, id -> seconds; only where the noise is of that kind.
+        speakers: ``by_speaker(speech, config.max_seconds)``, where it is at hand already.
+        bank: take the geometry (room, array, number of talkers and their places) from one of so many,
+            which all sets of this seed share; None: each mixture has its own.
 
     Raises:
         UserError: too few speakers, or a geometry that finds no place in the room.
     """
     draw = _Draw(seed, utterance)
-    single = draw.rng("n_talkers").random() < config.talkers.one_talker_share
-    number = 1 if single else config.talkers.number
+    where = _Draw(seed, "bank", int(draw.rng("bank").integers(bank))) if bank else draw
+    number = _number(where, config)
     sides = (config.room.length, config.room.width, config.room.height)
-    room = [draw.uniform(side, 3, "room", axis) for axis, side in enumerate(sides)]
-    centre, places = _place(draw, config, room, number)
-    speakers = _speakers(speech, config, number, utterance)
-    talkers = _talkers(draw, config, speakers, places, speech)
+    room = [where.uniform(side, 3, "room", axis) for axis, side in enumerate(sides)]
+    centre, places = _place(where, config, room, number)
+    if speakers is None and (pair is None or config.noise.kind == "babble"):
+        speakers = by_speaker(speech, config.max_seconds)
+    if pair is None:
+        _check_enough(speakers, len(speech), config, number, utterance)
+    talkers = _talkers(draw, config, speakers, places, speech, pair)
+    samples = max(round(t["offset"] * config.fs) + t["samples"] for t in talkers)
     return {
         "id": utterance,
         "seed": seed,
         "fs": config.fs,
-        "samples": max(round(t["offset"] * config.fs) + t["samples"] for t in talkers),
+        "samples": samples,
         "room": room,
-        "t60": draw.uniform(config.t60, 3, "t60"),
+        "t60": where.uniform(config.t60, 3, "t60"),
         "array": config.array.kind,
-        "mics": _microphones(draw, config, centre),
+        "mics": _microphones(where, config, centre),
         "talkers": talkers,
-        "noise": _noise(draw, config, speakers, {t["speaker"] for t in talkers}, utterance),
+        "noise": draw_noise(draw, config, speakers, {t["speaker"] for t in talkers}, noises, samples),
         "level_dbfs": draw.uniform(config.level_dbfs, 1, "level_dbfs"),
     }
+
+
+def _number(draw: _Draw, config: SceneConfig) -> int:
+    single = draw.rng("n_talkers").random() < config.talkers.one_talker_share
+    fewest, most = config.talkers.numbers
+    return 1 if single else int(draw.rng("number").integers(fewest, most + 1))
 
 
 def _place(
@@ -107,8 +131,8 @@ def _place(
         else:
             return centre, places
     raise UserError(
-        f"scene {draw.key[1]}: {number} talkers at {config.talkers.distance} m from the array and "
-        f"{config.talkers.min_angle} degrees apart found no place in a room of {room} m; "
+        f"scene {' '.join(map(str, draw.key[1:]))}: {number} talkers at {config.talkers.distance} m from "
+        f"the array and {config.talkers.min_angle} degrees apart found no place in a room of {room} m; "
         "take larger rooms, smaller distances or smaller margins"
     )
 
@@ -132,42 +156,61 @@ def _stand(draw, config, room, centre, azimuths, key) -> tuple[list[float], floa
 def _microphones(draw: _Draw, config: SceneConfig, centre: list[float]) -> list[list[float]]:
     turn = math.radians(draw.rng("rotation").uniform(0, 360)) if config.array.rotate else 0.0
     cos, sin = math.cos(turn), math.sin(turn)
-    return [
+    mics = []
+    for number, (x, y, z) in enumerate(config.array.offsets()):
+        error = _displacement(draw, config, number)
+        place = x * cos - y * sin, x * sin + y * cos, z
         # 0.1 mm: 1 mm would be 4 degrees of phase at 4 kHz.
-        [
-            round(centre[0] + x * cos - y * sin, 4),
-            round(centre[1] + x * sin + y * cos, 4),
-            round(centre[2] + z, 4),
-        ]
-        for x, y, z in config.array.offsets()
-    ]
+        mics.append([round(c + p + e, 4) for c, p, e in zip(centre, place, error, strict=True)])
+    return mics
 
 
-def _speakers(speech: dict, config: SceneConfig, number: int, utterance: str) -> dict[str, list[str]]:
-    """Speaker -> utterances short enough, both sorted; at least ``number`` speakers."""
+def _displacement(draw: _Draw, config: SceneConfig, number: int) -> list[float]:
+    """Return how far off its place a microphone is: [x, y, z] of a length drawn from ``jitter``."""
+    if number == 0 or config.array.jitter[1] == 0:
+        return [0.0, 0.0, 0.0]
+    direction = draw.rng("jitter_direction", number).standard_normal(3)
+    length = draw.rng("jitter", number).uniform(*config.array.jitter)
+    return [float(v) for v in length * direction / math.hypot(*direction)]
+
+
+def by_speaker(speech: dict[str, tuple[str, float]], max_seconds: float) -> dict[str, list[str]]:
+    """Return speaker -> utterances of at most ``max_seconds``, both sorted."""
     speakers: dict[str, list[str]] = {}
     for name in sorted(speech):
-        if 0 < speech[name][1] <= config.max_seconds:
+        if 0 < speech[name][1] <= max_seconds:
             speakers.setdefault(speech[name][0], []).append(name)
-    if len(speakers) < number:
-        raise UserError(
-            f"scene {utterance}: {number} different speakers needed, the speech set has {len(speakers)} with "
-            f"utterances of at most {config.max_seconds} s ({len(speech)} utterances in all); "
-            "give more speech or raise max_seconds"
-        )
     return dict(sorted(speakers.items()))
 
 
-def _talkers(draw, config, speakers: dict[str, list[str]], places, speech) -> list[dict]:
+def _check_enough(speakers: dict, utterances: int, config: SceneConfig, number: int, scene: str) -> None:
+    if len(speakers) < number:
+        raise UserError(
+            f"scene {scene}: {number} different speakers needed, the speech set has {len(speakers)} with "
+            f"utterances of at most {config.max_seconds} s ({utterances} utterances in all); "
+            "give more speech or raise max_seconds"
+        )
+
+
+def _talkers(draw, config, speakers, places, speech, pair: Pair | None) -> list[dict]:
     number = len(places)
+    if pair is not None and number > len(pair.utterances):
+        raise UserError(f"scene {draw.key[1]}: {number} talkers asked for, the list of mixtures gives 2")
     # All speakers are shuffled: talker 1 is then the same whatever the number of talkers.
-    order = draw.rng("speaker").permutation(len(speakers))[:number]
-    names = [list(speakers)[int(k)] for k in order]
+    if pair is None:
+        known = list(speakers)
+        names = [known[int(k)] for k in draw.rng("speaker").permutation(len(known))[:number]]
+    else:
+        names = [speech[utterance][0] for utterance in pair.utterances[:number]]
     onsets = [draw.uniform(config.talkers.onset, 3, "onset", k) for k in range(number)]
     talkers = []
     for k, (name, place) in enumerate(zip(names, places, strict=True)):
-        choice = speakers[name]
-        utterance = choice[int(draw.rng("utterance", k).integers(len(choice)))]
+        if pair is not None:
+            utterance = pair.utterances[k]
+        else:
+            choice = speakers[name]
+            utterance = choice[int(draw.rng("utterance", k).integers(len(choice)))]
+        level = draw.uniform(config.talkers.level_db, 1, "level", k) if pair is None else pair.level_db
         samples = round(speech[utterance][1] * config.fs)
         latest = math.floor((config.max_seconds - samples / config.fs) * 1000 + 1e-6) / 1000
         talkers.append(
@@ -176,28 +219,11 @@ def _talkers(draw, config, speakers: dict[str, list[str]], places, speech) -> li
                 "utterance": utterance,
                 "samples": samples,
                 "position": place,
-                "level_db": draw.uniform(config.talkers.level_db, 1, "level", k) if k else 0.0,
+                "level_db": level if k else 0.0,
                 "offset": min(round(onsets[k] - min(onsets), 3), latest),  # someone starts at once
             }
         )
     return talkers
-
-
-def _noise(draw, config, speakers, talking: set[str], utterance: str) -> dict:
-    if config.noise.kind == "none":
-        return {"kind": "none"}
-    noise = {"kind": config.noise.kind, "snr_db": draw.uniform(config.noise.snr_db, 1, "snr")}
-    if config.noise.kind == "babble":
-        others = [u for speaker, names in speakers.items() if speaker not in talking for u in names]
-        count = config.noise.babble_talkers
-        if len(others) < count:
-            raise UserError(
-                f"scene {utterance}: babble of {count} utterances needs as many by other speakers than "
-                f"the talkers; found {len(others)}; lower noise: babble_talkers or give more speech"
-            )
-        picked = draw.rng("babble").choice(len(others), size=count, replace=False)
-        noise["utterances"] = [others[int(k)] for k in picked]
-    return noise
 
 
 def write_scenes(path: str | Path, scenes: Iterable[dict]) -> None:

@@ -115,6 +115,7 @@ def score_utterance(
     with np.errstate(invalid="ignore"):  # inf - inf: a talker alone without noise
         improvement = values - si_snr(references, mixture)
     active, surplus = surplus_outputs(outputs, mixture, len(references), settings.active_db)
+    active_streams, _ = surplus_outputs(streams, mixture, len(references), settings.active_db)
     row = {
         "talkers": len(references),
         "permutation": order.tolist(),
@@ -122,6 +123,7 @@ def score_utterance(
         "si_snr": values,
         "si_snri": improvement,
         "active_outputs": active,
+        "active_streams": active_streams,
         "surplus_outputs": surplus,
         "energy_outside_best": energy_outside_best(references, outputs, fs),
     }

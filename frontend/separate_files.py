@@ -1,5 +1,6 @@
 """A user's recordings in, one file per talker out."""
 
+import resource
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,18 +9,58 @@ import numpy as np
 from scipy.io import wavfile
 
 from frontend import atomic, packing
-from frontend.datadir import audio_info, read_audio, read_scp, to_pcm16
+from frontend.continuous import WINDOW_S, ContinuousSeparator, Recording, check_window
+from frontend.datadir import read_scp, to_pcm16
 from frontend.errors import UserError
-from frontend.parallel import progress
+from frontend.parallel import Progress
 from frontend.refine import check_refinement, check_size
+from frontend.stream_files import StreamFiles
 
 
 @dataclass(frozen=True)
 class Job:
     """One recording: what to read, and the files to write."""
 
-    entry: str
+    recording: Recording
     outputs: list[Path]
+
+
+@dataclass(frozen=True)
+class How:
+    """How to separate.
+
+    Attributes:
+        resample: whether rates other than the model's are fine.
+        refine: steps of :mod:`frontend.refine` that are wanted, or None.
+        device: ``cpu``, ``cuda``, ...
+        max_seconds: longer recordings are separated continuously.
+        window: length of a window in seconds; if given, whatever is longer is separated continuously.
+        hop: from one window to the next in seconds; default half a window.
+
+    Raises:
+        UserError: windows that do not overlap.
+    """
+
+    resample: bool = False
+    refine: str | None = None
+    device: str = "cpu"
+    max_seconds: float = packing.MAX_SECONDS
+    window: float | None = None
+    hop: float | None = None
+
+    def __post_init__(self):
+        check_window(*self.windows)
+
+    @property
+    def windows(self) -> tuple[float, float]:
+        """Window and hop in seconds."""
+        window = WINDOW_S if self.window is None else self.window
+        return window, window / 2 if self.hop is None else self.hop
+
+    def is_long(self, recording: Recording) -> bool:
+        """Whether a recording is separated continuously."""
+        window, _ = self.windows
+        return recording.seconds > (max(window, self.max_seconds) if self.window is None else window)
 
 
 def plan(
@@ -29,7 +70,8 @@ def plan(
     out: str,
     resample: bool = False,
     refine: str | None = None,
-    max_seconds: float = packing.MAX_SECONDS,
+    max_seconds: float = float("inf"),
+    join: str | None = None,
 ) -> list[Job]:
     """Decide which files will be made, and check all that can be checked without reading the audio.
 
@@ -41,51 +83,55 @@ def plan(
         resample: whether rates other than the model's are fine.
         refine: steps of :mod:`frontend.refine` that are wanted, or None.
         max_seconds: longest recording to take.
+        join: the inputs are the channels of one recording, one file each, which is named so.
 
     Raises:
         UserError: missing, unreadable or too long recordings, channels or rates that do not fit the model,
             two recordings that would be written to the same files, an output that is an input.
     """
-    pairs = list(read_scp(scp).items()) if scp else [(Path(p).stem, p) for p in inputs]
+    if join:
+        entries = [(join, list(inputs))]
+    else:
+        pairs = read_scp(scp).items() if scp else [(Path(p).stem, p) for p in inputs]
+        entries = [(name, [entry]) for name, entry in pairs]
     with packing.opened(model) as trained:
         if refine:
             check_refinement(refine, "--refine: ")
             check_size(refine, trained.n_mics, trained.n_outputs, f"{model}: ")
-        for _, entry in pairs:
-            channels, frames, fs = audio_info(entry)
-            trained.check(entry, channels, fs, resample)
-            packing.check_length(entry, frames / fs, max_seconds)
-    jobs = _name_outputs(pairs, Path(out), trained.n_outputs)
+        named = [(name, Recording(files)) for name, files in entries]
+        for _, recording in named:
+            trained.check(recording.name, recording.channels, recording.fs, resample)
+            packing.check_length(recording.name, recording.seconds, max_seconds)
+            recording.check_end()
+    jobs = _name_outputs(named, Path(out), trained.n_outputs)
     if Path(out).exists() and not Path(out).is_dir():
         raise UserError(f"{out}: expected a directory for the streams, found a file (choose another)")
     Path(out).mkdir(parents=True, exist_ok=True)  # fails now, not after the first separation
     return jobs
 
 
-def _name_outputs(pairs: list[tuple[str, str]], out: Path, n_outputs: int) -> list[Job]:
+def _name_outputs(named: list[tuple[str, Recording]], out: Path, n_outputs: int) -> list[Job]:
     seen: dict[str, str] = {}
-    sources = {Path(entry).resolve() for _, entry in pairs}
+    sources = {Path(entry).resolve() for _, recording in named for entry in recording.entries}
     jobs = []
-    for name, entry in pairs:
+    for name, recording in named:
         if name in seen:
-            both = f"{seen[name]} and {entry} would both become"
+            both = f"{seen[name]} and {recording.name} would both become"
             raise UserError(f"{both} {out}/{name}_spk1.wav (rename one, or use --scp with two ids)")
         if "/" in name:
             raise UserError(f"id '{name}': expected no '/', files are named after it")
-        seen[name] = entry
-        job = Job(entry, [out / f"{name}_spk{k}.wav" for k in range(1, n_outputs + 1)])
+        seen[name] = recording.name
+        job = Job(recording, [out / f"{name}_spk{k}.wav" for k in range(1, n_outputs + 1)])
         for path in job.outputs:
             if path.resolve() in sources:
                 raise UserError(
-                    f"{path}: an input that a stream of {entry} would replace (choose another DIR)"
+                    f"{path}: an input that a stream of {recording.name} would replace (choose another DIR)"
                 )
         jobs.append(job)
     return jobs
 
 
-def separate_files(
-    jobs: list[Job], model: str, resample: bool, refine: str | None, device: str, max_seconds: float
-) -> None:
+def separate_files(jobs: list[Job], model: str, how: How) -> None:
     """Separate every job's recording, as :func:`plan` was told, and print what it took.
 
     Raises:
@@ -93,22 +139,70 @@ def separate_files(
     """
     import torch
 
-    from frontend.refine import refine as refined
+    from frontend.refine import refine
     from frontend.separate import Separator
 
-    separator = Separator.from_pretrained(model, device, max_seconds)
+    window, hop = how.windows
+    for job in filter(lambda job: how.is_long(job.recording), jobs):
+        print(
+            f"{job.recording.name}: {job.recording.seconds:.1f} s: separated continuously, in windows of "
+            f"{window:g} s every {hop:g} s",
+            flush=True,
+        )
+    separator = Separator.from_pretrained(model, how.device, max(how.max_seconds, window))
+    refined = (lambda streams, mixture, fs: refine(streams, mixture, fs, how.refine)) if how.refine else None
+    continuous = ContinuousSeparator(separator, window, hop, refined)
+    shown = Progress(sum(_seconds(job) for job in jobs), "separate", unit="s")
     audio_s = busy_s = 0.0
-    for job in progress(jobs, len(jobs), "separate"):
-        waveform, fs = read_audio(job.entry, finite=True)
+    for job in jobs:
         start = time.perf_counter()
-        streams = separator(waveform, fs, resample)
-        if refine:
-            streams = refined(torch.from_numpy(streams), torch.from_numpy(waveform), fs, refine).numpy()
-        busy_s += time.perf_counter() - start
-        audio_s += waveform.shape[1] / fs
-        write_streams(job, streams, waveform, fs)
-    rtf = busy_s / audio_s
-    print(f"{len(jobs)} recording(s), {audio_s:.1f} s in {busy_s:.1f} s: real-time factor {rtf:.4f}")
+        if how.is_long(job.recording):
+            _separate_long(job, continuous, how.resample, shown)
+        else:
+            waveform, fs = job.recording.read(), job.recording.fs
+            streams = separator(waveform, fs, how.resample)
+            if refined:
+                streams = refined(torch.from_numpy(streams), torch.from_numpy(waveform), fs).numpy()
+            write_streams(job, streams, waveform, fs)
+            shown.step(_seconds(job))
+        took = time.perf_counter() - start
+        if how.is_long(job.recording):
+            print(f"{job.recording.name}: {_took(job.recording.seconds, took)}, {_peak_memory()}", flush=True)
+        busy_s += took
+        audio_s += job.recording.seconds
+    shown.close()
+    print(f"{len(jobs)} recording(s), {_took(audio_s, busy_s)}")
+
+
+def _seconds(job: Job) -> int:
+    return max(1, round(job.recording.seconds))
+
+
+def _took(audio_s: float, busy_s: float) -> str:
+    return f"{audio_s:.1f} s in {busy_s:.1f} s: real-time factor {busy_s / audio_s:.4f}"
+
+
+def _peak_memory() -> str:
+    return f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB"
+
+
+def _separate_long(job: Job, separator: ContinuousSeparator, resample: bool, shown: Progress) -> None:
+    """Separate in bounded memory; encoding as :func:`write_streams`."""
+    recording, as_integers, counted = job.recording, True, 0
+
+    def read(start: int, frames: int) -> np.ndarray:
+        nonlocal as_integers
+        waveform = recording.read(start, frames)
+        as_integers = as_integers and _is_16_bit(waveform)
+        return waveform
+
+    with StreamFiles(job.outputs, recording.frames, recording.fs) as files:
+        for streams in separator.pieces(read, recording.frames, recording.fs, resample):
+            files.write(streams)
+            done = round(files.written / recording.frames * _seconds(job))
+            shown.step(done - counted)
+            counted = done
+        files.finish(as_integers and files.peak < 1)
 
 
 def write_streams(job: Job, streams: np.ndarray, waveform: np.ndarray, fs: int) -> None:

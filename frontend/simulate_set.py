@@ -61,7 +61,7 @@ class Job:
 
     def made_of(self, scene: dict) -> dict:
         """Return what the audio of a scene depends on."""
-        return {"scene": scene, "speech": {name: self.prints[name] for name in _spoken(scene)}}
+        return {"scene": scene, "speech": {name: self.prints[name] for name in spoken(scene)}}
 
 
 def simulate_set(
@@ -72,6 +72,7 @@ def simulate_set(
     audio_format: str = "wav",
     rir_cache: str | Path | None = None,
     parts: bool = False,
+    n_talkers: int | None = None,
 ) -> dict[str, int]:
     """Render all scenes of a file into the mixture set ``out``.
 
@@ -86,6 +87,7 @@ def simulate_set(
         audio_format: ``wav``, ``flac`` or ``flac.ark``.
         rir_cache: where impulse responses are kept; None: ``out/rirs``.
         parts: also write ``image1.scp ...`` (all channels of each talker) and ``noise.scp``.
+        n_talkers: number of ``spkN.scp``; None: as many as talk in the fullest mixture.
 
     The set has texts (``text_spk1`` ...) if the speech set has a ``text``.
 
@@ -98,8 +100,9 @@ def simulate_set(
     todo = sorted(read_scenes(scenes), key=lambda scene: scene["id"])
     for scene in todo:
         scene.pop("measured", None)
-    entries = _check(todo, scenes, Path(speech))
-    n_talkers = max(len(scene["talkers"]) for scene in todo)
+        scene.pop("virtual", None)
+    entries = check_scenes(todo, scenes, Path(speech))
+    n_talkers = number_of_talkers(todo, scenes, n_talkers)
     cache = str(Path(out) / "rirs" if rir_cache is None else rir_cache)
     prints = {name: fingerprint(entry) for name, entry in progress(entries.items(), len(entries), "speech")}
     job = Job(entries, prints, str(out), n_talkers, audio_format, cache, parts)
@@ -112,7 +115,7 @@ def simulate_set(
     for _ in parallel_map(functools.partial(_render_shard, job=job), left, nj, "simulate"):
         pass
     records = [record for shard in shards for record in _read_done(shard, job)]
-    _write_tables(records, job, Path(speech))
+    write_tables(records, job, Path(speech))
     rendered = sum(map(len, left))
     return {
         "total": len(todo),
@@ -122,9 +125,21 @@ def simulate_set(
     }
 
 
-def _check(scenes: list[dict], where: str | Path, speech: Path) -> dict[str, str]:
+def number_of_talkers(scenes: list[dict], where: str | Path, wanted: int | None) -> int:
+    """Return the number of talkers of the set; a small set may lack a mixture of as many as others have."""
+    fullest = max(scenes, key=lambda scene: len(scene["talkers"]))
+    most = len(fullest["talkers"])
+    if wanted is not None and wanted < most:
+        raise UserError(
+            f"{where}: scene {fullest['id']} has {most} talkers, expected at most {wanted} (--n_talkers)"
+        )
+    return most if wanted is None else wanted
+
+
+def check_scenes(scenes: list[dict], where: str | Path, speech: Path) -> dict[str, str]:
     """Check scenes against each other and the speech set before hours of work; return the entries needed."""
     wav, speakers = read_scp(speech / "wav.scp"), read_scp(speech / "utt2spk")
+    noises = read_scp(speech / "noise.scp") if any(map(_is_recorded, scenes)) else {}
     texts = read_scp(speech / "text", allow_empty=True) if (speech / "text").exists() else wav
     fs, channels = scenes[0]["fs"], len(scenes[0]["mics"])
     samples: dict[str, int | None] = {}
@@ -144,6 +159,9 @@ def _check(scenes: list[dict], where: str | Path, speech: Path) -> dict[str, str
         for name in scene["noise"].get("utterances", []):
             samples.setdefault(name, None)
     for name, expected in samples.items():
+        if name in noises:
+            check_speech(name, noises[name], fs)
+            continue
         if name not in wav:
             raise UserError(
                 f"{speech}/wav.scp: utterance '{name}' is missing, {where} asks for it; "
@@ -152,10 +170,14 @@ def _check(scenes: list[dict], where: str | Path, speech: Path) -> dict[str, str
         if name not in texts:
             raise UserError(f"{speech}/text: utterance '{name}' is missing; add what is said in it")
         check_speech(name, wav[name], fs, expected)
-    return {name: wav[name] for name in samples}
+    return {name: {**wav, **noises}[name] for name in samples}
 
 
-def _spoken(scene: dict) -> list[str]:
+def _is_recorded(scene: dict) -> bool:
+    return scene["noise"]["kind"] == "recorded"
+
+
+def spoken(scene: dict) -> list[str]:
     """Return the utterances that a scene is made of."""
     return [t["utterance"] for t in scene["talkers"]] + scene["noise"].get("utterances", [])
 
@@ -221,8 +243,19 @@ def _writer(stream: str, shard: list[dict], job: Job) -> AudioWriter:
     return AudioWriter(directory, job.audio_format, shard[0]["fs"], name=name)
 
 
-def _write_tables(records: list[dict], job: Job, speech: Path) -> None:
-    """Make ``OUT`` a data directory; wav.scp, which makes it one, last."""
+def _facts(record: dict) -> dict:
+    """Return what the set's ``scenes.jsonl`` says beside the scene."""
+    return {key: record[key] for key in ("measured", "virtual") if key in record}
+
+
+def write_tables(records: list[dict], job: Job, speech: Path) -> None:
+    """Make ``OUT`` a data directory; wav.scp, which makes it one, last.
+
+    Args:
+        records: ``scene``, ``measured``, ``entries`` (stream -> entry); of a virtual set, ``virtual``.
+        job: what was done.
+        speech: the speech set.
+    """
     out, scenes = Path(job.out), {r["scene"]["id"]: r["scene"] for r in records}
     tables = {"wav.scp" if stream == "mix" else f"{stream}.scp": stream for stream in job.streams}
     texts = read_scp(speech / "text", allow_empty=True) if (speech / "text").exists() else None
@@ -236,6 +269,6 @@ def _write_tables(records: list[dict], job: Job, speech: Path) -> None:
         write_scp(out / name, {i: "".join(texts[u] for u in us) for i, us in said.items()})
     write_spk2utt(out, {name: name for name in scenes})
     write_scp(out / "utt2num_samples", {name: scene["samples"] for name, scene in scenes.items()})
-    write_scenes(out / "scenes.jsonl", [{**r["scene"], "measured": r["measured"]} for r in records])
+    write_scenes(out / "scenes.jsonl", [{**r["scene"], **_facts(r)} for r in records])
     for name, stream in reversed(tables.items()):
         write_scp(out / name, {r["scene"]["id"]: r["entries"][stream] for r in records})

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from frontend.audio import renderer
 from frontend.datadir import MixtureSet, audio_info, read_audio, read_scp
 from frontend.errors import UserError
 
@@ -30,12 +31,16 @@ def labelled_set(path: str | Path) -> MixtureSet:
     return mixtures
 
 
-def file_stamp(entry: str) -> tuple[int, int]:
-    """Return size and time of change of the file (or archive) behind an scp entry.
+def file_stamp(entry: str) -> tuple:
+    """Return size and time of change of the file (or archive) behind an scp entry; of one that is rendered
+    when it is read, a digest of what it is made of.
 
     Raises:
         UserError: there is no such file.
     """
+    made_by = renderer(entry)
+    if made_by:
+        return made_by.stamp(entry)
     name, colon, offset = entry.rpartition(":")
     path = Path(name if colon and offset.isdigit() else entry)
     try:

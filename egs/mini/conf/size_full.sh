@@ -7,6 +7,8 @@ train_mixtures=1500
 dev_mixtures=100
 test_mixtures=100
 single_mixtures=40
+# --on_the_fly true: the rooms that all training mixtures share.
+bank_scenes=500
 # Settled after a first run with 0.04 had been seen on the test set (see README).
 # Share of train and dev whose labels the semi-supervised systems and supervised_small see.
 small_share=0.1

@@ -7,6 +7,8 @@ train_mixtures=200
 dev_mixtures=20
 test_mixtures=20
 single_mixtures=10
+# --on_the_fly true: the rooms that all training mixtures share.
+bank_scenes=50
 # Share of train and dev whose labels the semi-supervised systems and supervised_small see.
 small_share=0.1
 # --curve true: further shares, fine-tuned and distilled besides supervised; and supervised only.

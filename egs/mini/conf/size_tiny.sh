@@ -7,6 +7,8 @@ train_mixtures=12
 dev_mixtures=4
 test_mixtures=4
 single_mixtures=2
+# --on_the_fly true: the rooms that all training mixtures share.
+bank_scenes=4
 # Share of train and dev whose labels the semi-supervised systems and supervised_small see.
 small_share=0.5
 # --curve true: further shares, fine-tuned and distilled besides supervised; and supervised only.

@@ -11,45 +11,10 @@ import digits_corpora
 import espeak_corpus
 from speech import FS
 
-from frontend import atomic
-from frontend.datadir import AudioWriter, write_scp, write_spk2utt
 from frontend.errors import UserError, run
-from frontend.parallel import parallel_map
+from frontend.speech_sets import check_out, write_sets
 
 CORPORA = {"fsdd": digits_corpora.plan_fsdd, "audiomnist": digits_corpora.plan_audiomnist}
-
-
-def _render(job: tuple) -> tuple[str, int]:
-    """Make and write one utterance in a worker; return its id and length in samples."""
-    utterance, directory = job
-    signal = utterance.render()
-    with AudioWriter(directory, "wav", FS) as writer:
-        writer.write(utterance.id, signal)
-    return utterance.id, len(signal)
-
-
-def write_sets(out: Path, sets: dict[str, list], nj: int) -> dict[str, float]:
-    """Render all speech sets, complete or not at all, and return the seconds of each."""
-    with atomic.directory(out) as part:
-        # one pool of processes for all sets: each start costs a second of imports
-        jobs = [(u, str(part / name / "wav")) for name, utterances in sets.items() for u in utterances]
-        samples = dict(parallel_map(_render, jobs, nj, "speech"))
-        for name, utterances in sets.items():
-            entries = {u.id: out / name / "wav" / f"{u.id}.wav" for u in utterances}
-            write_scp(part / name / "wav.scp", entries)
-            write_scp(part / name / "text", {u.id: u.text for u in utterances})
-            write_scp(part / name / "utt2num_samples", {u.id: samples[u.id] for u in utterances})
-            write_spk2utt(part / name, {u.id: u.speaker for u in utterances})
-    return {name: sum(samples[u.id] for u in utterances) / FS for name, utterances in sets.items()}
-
-
-def _check_out(out: Path) -> None:
-    """Refuse to replace anything but speech sets."""
-    if out.exists() and not out.is_dir():
-        raise UserError(f"--out {out}: expected a directory to make, found a file (choose another)")
-    others = {p.name for p in out.iterdir()} - set(digits_corpora.SETS) if out.exists() else set()
-    if others:
-        raise UserError(f"--out {out}: holds {min(others)}, which would be lost (choose another directory)")
 
 
 def _parse() -> argparse.Namespace:
@@ -69,7 +34,7 @@ def _parse() -> argparse.Namespace:
 def main() -> None:
     """Check, plan, render."""
     options = _parse()
-    _check_out(options.out)
+    check_out(options.out, digits_corpora.SETS)
     sizes = {name: getattr(options, f"{name}_utts") for name in digits_corpora.SETS}
     for name, number in sizes.items():
         if number < 1:
@@ -86,7 +51,7 @@ def main() -> None:
         )
     else:
         sets = CORPORA[options.corpus](options.corpus_dir, options.seed, sizes)
-    for name, seconds in write_sets(options.out, sets, options.nj).items():
+    for name, seconds in write_sets(options.out, sets, FS, options.nj).items():
         talkers = len({u.speaker for u in sets[name]})
         print(
             f"{options.out / name}: {len(sets[name])} utterances, {talkers} talkers, {seconds / 60:.1f} min"

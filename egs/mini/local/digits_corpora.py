@@ -12,6 +12,7 @@ from speech import FS, normalise, resample, trim
 from frontend.datadir import audio_info, read_audio
 from frontend.errors import UserError
 from frontend.rng import generator
+from frontend.speech_sets import split_speakers
 
 SETS = ("train", "dev", "test")
 _SHORTEST, _LONGEST = 4, 6  # digits a string: about 2 to 4 s
@@ -134,15 +135,4 @@ def _genders(corpus: Path, speakers: list[str]) -> dict[str, str]:
 
 def _split_speakers(speakers: list[str], genders: dict[str, str], seed: int) -> dict[str, set[str]]:
     """Split at random with each gender's share about the same in every set, at least 2 talkers in each."""
-    order: list[tuple[float, str]] = []
-    for gender in sorted(set(genders.values())):
-        group = [s for s in speakers if genders[s] == gender]
-        group.sort(key=lambda s: generator(seed, s, "split").random())
-        order += [((rank + 0.5) / len(group), s) for rank, s in enumerate(group)]
-    ranked = [speaker for _, speaker in sorted(order)]
-    test, dev = max(2, round(0.2 * len(ranked))), max(2, round(0.15 * len(ranked)))
-    return {
-        "test": set(ranked[:test]),
-        "dev": set(ranked[test : test + dev]),
-        "train": set(ranked[test + dev :]),
-    }
+    return split_speakers(speakers, genders, {"test": 0.2, "dev": 0.15, "train": 0.65}, seed)

@@ -1,0 +1,112 @@
+"""What it costs to render mixtures while training instead of reading them from files.
+
+    python -m benchmarks.virtual [--scenes egs/mini/conf/scenes.yaml] [--config egs/mini/conf/student.yaml]
+
+First, one process reads crops of mixtures and both images, in random order, as a training does; CPU time.
+Then trainings with 0 and more workers, of files and of scenes, through the real command. The speech is
+noise: 200 utterances of one length, so that all mixtures are about as long.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from benchmarks.train_step import measure
+from frontend.audio import read_audio
+from frontend.datadir import AudioWriter, MixtureSet, write_scp, write_spk2utt
+from frontend.dry_speech import read_speech
+from frontend.errors import run
+from frontend.rng import generator
+from frontend.scenes import load_config, sample_scene, write_scenes
+from frontend.simulate_set import simulate_set
+from frontend.virtual_set import virtual_set
+
+_UTTERANCES, _SPEAKERS = 200, 20
+
+
+def _make_sets(work: Path, scenes: str, number: int, bank: int, seconds: float | None) -> None:
+    """Write the same mixtures as ``files`` and as ``scenes``."""
+    config = load_config(scenes)
+    samples = round((seconds or config.max_seconds) * config.fs)
+    wav, utt2spk = {}, {}
+    with AudioWriter(work / "speech" / "wav", "wav", config.fs) as writer:
+        for k in range(_UTTERANCES):
+            noise = generator(0, k).standard_normal(samples)
+            wav[f"u{k:03d}"] = writer.write(f"u{k:03d}", 0.1 * np.clip(noise, -5, 5))
+            utt2spk[f"u{k:03d}"] = f"s{k % _SPEAKERS}"
+    write_scp(work / "speech" / "wav.scp", wav)
+    write_spk2utt(work / "speech", utt2spk)
+    speech = read_speech(work / "speech", config.fs)
+    names = [f"m{k:05d}" for k in range(number)]
+    write_scenes(work / "list", [sample_scene(name, config, speech, 0, bank=bank) for name in names])
+    for make, out in ((virtual_set, "scenes"), (simulate_set, "files")):
+        count = make(work / "list", work / "speech", work / out, rir_cache=work / "rirs")
+        if "bytes" in count:
+            text, audio = count["bytes"] / 1e6, count["rendered_bytes"] / 1e6
+            print(f"on disk: {text:.2f} MB of scenes, {audio:.2f} MB of audio")
+
+
+def _read(data: Path, crop: float) -> tuple[float, int]:
+    """Return CPU seconds of reading a crop of each mixture and its images, and the number of mixtures."""
+    mixtures = MixtureSet(data)
+    order = [mixtures.ids[k] for k in generator(0, "order").permutation(len(mixtures.ids))]
+    fs = read_audio(mixtures.wav[order[-1]])[1]  # also imports
+    start = time.process_time()
+    for name in order:
+        for table in (mixtures.wav, *mixtures.speakers):
+            read_audio(table[name], 0, round(crop * fs))
+    return time.process_time() - start, len(order)
+
+
+def main() -> int | None:
+    """Run the benchmark."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw, allow_abbrev=False)
+    parser.add_argument("--scenes", default="egs/mini/conf/scenes.yaml", help="configuration of the scenes")
+    parser.add_argument("--config", default="egs/mini/conf/student.yaml", help="of the training")
+    parser.add_argument("--seconds", type=float, help="of an utterance (default: the scenes' max_seconds)")
+    parser.add_argument("--num", type=int, default=200, help="mixtures (default: %(default)s)")
+    parser.add_argument("--bank", type=int, default=50, help="rooms (default: %(default)s)")
+    parser.add_argument(
+        "--workers", default="0,1,2", help="data workers to train with (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=50, help="of an epoch, 0: only read (default: %(default)s)"
+    )
+    parser.add_argument("--num_threads", type=int, default=1)
+    parser.add_argument("--ngpu", type=int, default=0)
+    args = parser.parse_args()
+    crop = yaml.safe_load(Path(args.config).read_text())["preprocessor_conf"]["crop"]
+    with tempfile.TemporaryDirectory() as place:
+        work = Path(place)
+        _make_sets(work, args.scenes, args.num, args.bank, args.seconds)
+        for name in ("files", "scenes"):
+            seconds, number = _read(work / name, crop)
+            print(
+                f"{name}: {number / seconds:.0f} mixtures/s of CPU time, {1e3 * seconds / number:.2f} ms each"
+            )
+        for workers in args.workers.split(",") if args.steps else ():
+            more = [
+                "--num_workers",
+                workers,
+                "--num_threads",
+                str(args.num_threads),
+                "--ngpu",
+                str(args.ngpu),
+            ]
+            for name in ("files", "scenes"):
+                spent = measure(args.config, work / name, work / f"{name}{workers}", args.steps, more)
+                step, wait = 1e3 * spent["train_time"], 1e3 * spent["iter_time"]
+                print(
+                    f"{workers} workers, {name}: {step:.1f} ms/step, of it waiting for data {wait:.1f} ms = "
+                    f"{100 * wait / step:.1f} %",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,254 @@
+"""What a run would make, and whether it fits: hours, files, gigabytes, time. Nothing is written.
+
+Sizes are those of the corpus where it is given, else LibriSpeech's published ones. Speeds were measured on
+one core of an AMD EPYC with egs/mini: yours differ. With --check, only a line, and exit code 2 if the
+free disk space is too small.
+"""
+
+import argparse
+import math
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from download_corpus import SIZES
+from librispeech import FS, SUBSETS, check_root, read_subset
+
+from frontend.datadir import audio_info
+from frontend.errors import UserError, run
+from frontend.parallel import number_of_processes, parallel_map
+from frontend.yaml_file import read_settings
+
+# subset: hours, utterances (openslr.org/12), seconds of a mixture in max mode. The last of the training
+# subsets is from the sizes that LibriMix's metadata/Libri2Mix/storage_info.txt states; that of dev and test
+# is a guess, for LibriMix leaves out long utterances there and we do not.
+OFFICIAL = {
+    "train-clean-360": (363.6, 104014, 15.2),
+    "train-clean-100": (100.6, 28539, 15.0),
+    "dev-clean": (5.4, 2703, 10.0),
+    "test-clean": (5.4, 2620, 10.0),
+}
+_FLAC_SPEECH = 0.55  # of 16-bit samples: read speech at 8 kHz (speechocean762)
+_FLAC_MIXTURE = 0.62  # mixtures with sensor noise and their images (egs/mini)
+_RIR_BYTES = 78e3  # of a mixture's cache file: 2 talkers, 4 microphones, 8 kHz, T60 0.15-0.4 s
+_SCENE_BYTES = 1300.0  # its text, twice: as drawn and as rendered
+_RIR_S = 0.078  # a mixture and core, 4 microphones, 8 kHz
+_CONVOLVE_S = 0.002  # a second of mixture and core, 4 microphones, 8 kHz
+_READ_S = 0.0012  # a second of speech and core: decode, resample, measure, write
+_LABEL_S = 0.06  # a second of mixture and core, 8 kHz: separate, merge, beamformer, AuxIVA
+_STEP_S = 0.075  # a training step on 2 cores: batches of 4 x 2.5 s, the network of egs/mini
+_NETWORKS = {"teacher": "teacher", "student": "student", "finetune": "student", "small": "student"}
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A mixture set: how many mixtures, their mean length, and the speech they are made of."""
+
+    name: str
+    mixtures: int
+    mixture_s: float
+    hours: float
+    utterances: int
+
+
+def pools(
+    mixtures: dict[str, int], utterances: dict[str, int], lengths: dict[str, list[float]]
+) -> list[Pool]:
+    """Return the sets of a run.
+
+    Args:
+        mixtures: of each set.
+        utterances: limits, 0: all.
+        lengths: seconds of each utterance of a subset; empty: LibriSpeech's published sizes.
+    """
+    found = []
+    for name, subset in SUBSETS.items():
+        hours, number, mean = OFFICIAL[subset] if not lengths else _of(lengths[subset])
+        taken = min(utterances.get(name) or number, number)
+        found.append(Pool(name, mixtures.get(name, 0), mean, hours * taken / number, taken))
+    return found
+
+
+def _of(lengths: list[float]) -> tuple[float, int, float]:
+    """Return hours, utterances, and the mean of the longer of two utterances drawn at random."""
+    ordered, n = sorted(lengths), len(lengths)
+    longer = sum(s * 2 * k for k, s in enumerate(ordered)) / max(n * (n - 1), 1)
+    return sum(lengths) / 3600, n, longer
+
+
+def bytes_of(
+    found: list[Pool], fs: int, channels: int, virtual: bool, bank: int, flac: bool = False
+) -> dict[str, float]:
+    """Return bytes by what they are for; mixtures have two talkers' images beside their channels."""
+    share = _FLAC_MIXTURE if flac else 1.0
+    number = sum(p.mixtures for p in found)
+    seconds = sum(p.mixtures * p.mixture_s for p in found)
+    rooms = min(bank, number) if virtual else number
+    # Twice, by the teacher and by the fine-tuned student; two talkers, float32.
+    labelled = sum(p.mixtures * p.mixture_s for p in found if p.name in ("train", "dev"))
+    return {
+        "speech": 0.0 if fs == FS else _FLAC_SPEECH * 2 * fs * 3600 * sum(p.hours for p in found),
+        "scenes": _SCENE_BYTES * number,
+        "rooms": _RIR_BYTES * rooms * fs / 8000 * channels / 4,
+        "mixtures": 0.0 if virtual else share * 2 * fs * (channels + 2) * seconds,
+        "pseudo-targets": 2 * 2 * 4 * fs * labelled,
+    }
+
+
+def files_of(found: list[Pool], fs: int, virtual: bool, bank: int) -> dict[str, int]:
+    """Return the number of files by what they are for."""
+    number = sum(p.mixtures for p in found)
+    labelled = sum(p.mixtures for p in found if p.name in ("train", "dev"))
+    return {
+        "speech": 0 if fs == FS else sum(p.utterances for p in found),
+        "scenes": len(found),
+        "rooms": min(bank, number) if virtual else number,
+        "mixtures": 0 if virtual else 4 * number,  # mix, spk1, spk2 and the record that it is done
+        "pseudo-targets": 2 * 2 * labelled,
+    }
+
+
+def core_hours_of(found: list[Pool], fs: int, channels: int, virtual: bool, bank: int) -> dict[str, float]:
+    """Return hours of one core by what they are for; costs grow with rate and number of microphones."""
+    scale = fs / 8000 * channels / 4
+    number = sum(p.mixtures for p in found)
+    rooms = min(bank, number) if virtual else number
+    rendered = 0.0 if virtual else sum(p.mixtures * p.mixture_s for p in found)
+    labelled = sum(p.mixtures * p.mixture_s for p in found if p.name in ("train", "dev"))
+    return {
+        "speech": _READ_S * sum(p.hours for p in found),
+        "rooms": _RIR_S * scale * rooms / 3600,
+        "mixtures": _CONVOLVE_S * scale * rendered / 3600,
+        "pseudo-targets": 2 * _LABEL_S * scale * labelled / 3600,
+    }
+
+
+def steps_of(config: Path, options: str) -> int:
+    """Return the training steps of a YAML file, its keys overridden by command-line ``options``."""
+    settings, words = read_settings(config, "training configuration"), options.split()
+    for key in ("max_epoch", "num_iters_per_epoch"):
+        if f"--{key}" in words:
+            settings[key] = int(words[words.index(f"--{key}") + 1])
+    return settings["max_epoch"] * settings["num_iters_per_epoch"]
+
+
+def free_bytes(path: Path) -> int:
+    """Return the free bytes of the disk on which ``path`` is or will be."""
+    path = path.resolve()
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+def report(
+    found: list[Pool], sizes: dict, files: dict, hours: dict, nj: int, trainings: dict[str, int]
+) -> list[str]:
+    """Return the lines to print."""
+    lines = [f"{'set':10} {'mixtures':>9} {'hours':>8} {'speech h':>9} {'utterances':>11}"]
+    for p in found:
+        mixed = p.mixtures * p.mixture_s / 3600
+        lines.append(f"{p.name:10} {p.mixtures:9d} {mixed:8.1f} {p.hours:9.1f} {p.utterances:11d}")
+    lines.append(f"{'stage':15} {'files':>8} {'GB':>8} {'core hours':>11}")
+    for name, size in sizes.items():
+        lines.append(f"{name:15} {files[name]:8d} {size / 1e9:8.1f} {hours.get(name, 0.0):11.1f}")
+    total = sum(hours.values())
+    lines.append(f"{'sum':15} {sum(files.values()):8d} {sum(sizes.values()) / 1e9:8.1f} {total:11.1f}")
+    lines.append(f"about {total / nj:.1f} h with --nj {nj}, besides training, test and recogniser")
+    if trainings:
+        spent = sum(trainings.values()) * _STEP_S / 3600
+        named = ", ".join(f"{name} {number}" for name, number in trainings.items())
+        lines.append(f"training steps: {named}; {spent:.1f} h on 2 cores if they were as small as egs/mini's")
+    return lines
+
+
+def _lengths(corpus: Path | None, nj: int) -> dict[str, list[float]]:
+    if corpus is None or not corpus.is_dir():
+        return {}
+    check_root(corpus)
+    return {
+        s: list(parallel_map(_seconds, read_subset(corpus, s), nj, f"{s} lengths")) for s in SUBSETS.values()
+    }
+
+
+def _seconds(utterance) -> float:
+    return audio_info(utterance.source)[1] / FS
+
+
+def _numbers(words: list[str], option: str) -> dict[str, int]:
+    """Read ``SET=NUMBER ...``."""
+    pairs = [word.partition("=") for word in words]
+    for name, _, number in pairs:
+        if name not in SUBSETS or not number.isdecimal():
+            raise UserError(
+                f"--{option}: expected SET=NUMBER with one of {', '.join(SUBSETS)}; found '{name}={number}'"
+            )
+    return {name: int(number) for name, _, number in pairs}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--corpus_dir", type=Path, help="folder of LibriSpeech; without it, published sizes")
+    parser.add_argument(
+        "--out", type=Path, default=Path("data"), help="whose disk is looked at (default: data)"
+    )
+    parser.add_argument(
+        "--mixtures", nargs="+", default=[], metavar="SET=N", help="train=50800 labelled=13900 ..."
+    )
+    parser.add_argument("--fs", type=int, choices=(8000, 16000), default=8000)
+    parser.add_argument("--channels", type=int, default=4)
+    parser.add_argument("--on_the_fly", choices=("true", "false"), default="false")
+    parser.add_argument("--bank", type=int, default=20000, help="rooms, on the fly")
+    parser.add_argument("--audio_format", choices=("wav", "flac", "flac.ark"), default="wav")
+    parser.add_argument("--download", choices=("true", "false"), default="false")
+    parser.add_argument("--nj", type=number_of_processes, default=1)
+    parser.add_argument("--speech_utts", default="", help="the size file's: --train_utts N ...")
+    for name in _NETWORKS:
+        parser.add_argument(
+            f"--{name}_options", default=None, help="the size file's; adds the training's steps"
+        )
+    parser.add_argument("--check", action="store_true", help="one line only; exit code 2 if it does not fit")
+    return parser
+
+
+def main() -> None:
+    """Estimate, print, compare with the disk."""
+    args = _parser().parse_args()
+    limits = args.speech_utts.split()
+    utterances = {n: int(limits[limits.index(f"--{n}_utts") + 1]) for n in SUBSETS if f"--{n}_utts" in limits}
+    lengths = _lengths(args.corpus_dir, args.nj)
+    found = pools(_numbers(args.mixtures, "mixtures"), utterances, lengths)
+    virtual, flac = args.on_the_fly == "true", args.audio_format != "wav"
+    sizes = bytes_of(found, args.fs, args.channels, virtual, args.bank, flac)
+    files = files_of(found, args.fs, virtual, args.bank)
+    hours = core_hours_of(found, args.fs, args.channels, virtual, args.bank)
+    given = {name: getattr(args, f"{name}_options") for name in _NETWORKS}
+    trainings = {n: steps_of(Path(f"conf/{_NETWORKS[n]}.yaml"), o) for n, o in given.items() if o is not None}
+    if not args.check:
+        source = f"lengths of {args.corpus_dir}" if lengths else "LibriSpeech's published sizes"
+        kind = "on the fly" if virtual else f"rendered as {args.audio_format}"
+        kind = f"{args.fs} Hz, {args.channels} channels, {kind}"
+        print("\n".join([f"{kind}; by {source}", *report(found, sizes, files, hours, args.nj, trainings)]))
+    # An archive and what is unpacked of it lie there at once; one is deleted before the next.
+    missing = [s for s in SIZES if args.corpus_dir is None or not (args.corpus_dir / s).is_dir()]
+    fetched = sum(SIZES[s] for s in missing) + max((SIZES[s] for s in missing), default=0.0)
+    if args.download == "true" and missing:
+        print(
+            f"download: {', '.join(missing)}: {sum(SIZES[s] for s in missing):.1f} GB, unpacked about as much"
+        )
+    needed = sum(sizes.values()) + (fetched * 1e9 if args.download == "true" else 0.0)
+    free = free_bytes(args.out)
+    line = f"{math.ceil(needed / 1e8) / 10} GB needed, {free / 1e9:.1f} GB free where {args.out} is"
+    if needed <= free:
+        print(f"disk: {line}")
+    elif args.check:
+        raise UserError(
+            f"{line}: make room, or take --on_the_fly true, --audio_format flac.ark or a smaller --size"
+        )
+    else:
+        print(f"disk: {line}: it does not fit; --on_the_fly true or --audio_format flac.ark takes less")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,133 @@
+"""Make the speech sets of this recipe and the lists of who is mixed with whom.
+
+OUT/train is train-clean-360 (the unlabelled pool), OUT/labelled train-clean-100, OUT/dev dev-clean and
+OUT/test test-clean. OUT/SET/pairs lists the mixtures: LibriMix's own (--librimix_metadata DIR), or
+drawn with its statistics. Run it again after it was cut off: it goes on where it was.
+"""
+
+import argparse
+from pathlib import Path
+
+from download_corpus import BASE_URL, download
+from dry_sets import write_set
+from librimix_lists import first_utterances, read_table, to_pairs
+from librispeech import SUBSETS, check_root, read_subset
+from noise_files import plan_noise, write_noise
+
+from frontend.datadir import read_scp
+from frontend.errors import UserError, run
+from frontend.parallel import number_of_processes
+from frontend.scene_pairs import draw_pairs, write_pairs
+from frontend.speech_sets import check_out, in_turns
+
+# Mixtures listed, as many as Libri2Mix has.
+LISTED = {"train": 50800, "labelled": 13900, "dev": 3000, "test": 3000}
+_BOOLEAN = {"true": True, "false": False}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument(
+        "--corpus", choices=("librispeech",), default="librispeech", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--corpus_dir", type=Path, required=True, help="folder that holds train-clean-360 ..."
+    )
+    parser.add_argument("--out", type=Path, required=True, help="such as data/librispeech/speech")
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument("--nj", type=number_of_processes, default=1, help="processes (default: %(default)s)")
+    parser.add_argument(
+        "--fs", type=int, choices=(8000, 16000), default=8000, help="Hz (default: %(default)s)"
+    )
+    for name, subset in SUBSETS.items():
+        parser.add_argument(f"--{name}_utts", type=int, default=0, help=f"utterances of {subset}; 0: all")
+    parser.add_argument(
+        "--min_seconds", type=float, default=3.0, help="of drawn mixtures' utterances (default: 3)"
+    )
+    parser.add_argument(
+        "--max_seconds", type=float, default=36.0, help="of drawn mixtures' utterances (default: 36)"
+    )
+    parser.add_argument("--librimix_metadata", type=Path, help="folder of libri2mix_SUBSET.csv")
+    parser.add_argument(
+        "--noise_dir", type=Path, help="recorded noise: tr/ cv/ tt/ as in wham_noise, or wav files"
+    )
+    parser.add_argument("--noise_files", type=int, default=0, help="of each set; 0: all")
+    parser.add_argument("--download", choices=_BOOLEAN, default="false", help="fetch what --corpus_dir lacks")
+    parser.add_argument("--base_url", default=BASE_URL, help="default: %(default)s")
+    return parser
+
+
+def _check(args: argparse.Namespace) -> None:
+    check_out(args.out, tuple(SUBSETS))
+    for option in (*(f"{name}_utts" for name in SUBSETS), "noise_files"):
+        if getattr(args, option) < 0:
+            raise UserError(f"--{option}: expected 0 (all) or more, found {getattr(args, option)}")
+    if not 0 <= args.min_seconds < args.max_seconds:
+        raise UserError(f"--min_seconds {args.min_seconds}: expected 0 or more, below --max_seconds")
+
+
+def main() -> None:
+    """Check everything, then write."""
+    args = _parser().parse_args()
+    _check(args)
+    noises = plan_noise(args.noise_dir, args.seed, args.noise_files) if args.noise_dir else {}
+    tables = (
+        {n: read_table(args.librimix_metadata, s) for n, s in SUBSETS.items()}
+        if args.librimix_metadata
+        else {}
+    )
+    if _BOOLEAN[args.download]:
+        download(args.corpus_dir, list(SUBSETS.values()), args.base_url)
+    check_root(args.corpus_dir)
+    sets = {name: read_subset(args.corpus_dir, subset) for name, subset in SUBSETS.items()}
+    for name in tables:
+        _check_listed(sets[name], tables[name], args.librimix_metadata, SUBSETS[name])
+    for name, spoken in sets.items():
+        number = getattr(args, f"{name}_utts")
+        if name in tables:
+            wanted = first_utterances(tables[name], number)
+            chosen = [u for u in spoken if u.id in wanted]
+        else:
+            chosen = in_turns(spoken, number or len(spoken), args.seed)
+        out = args.out / name
+        seconds = write_set(out, chosen, args.fs, args.nj)
+        print(
+            f"{out}: {len(chosen)} of {len(spoken)} utterances, {len({u.speaker for u in chosen})} talkers, "
+            f"{seconds / 3600:.2f} h"
+        )
+        _write_list(out, tables.get(name), name, args)
+        if noises:
+            number, seconds = write_noise(out, noises[name], args.fs, args.nj)
+            print(f"{out}/noise.scp: {number} recordings, {seconds / 3600:.2f} h")
+        else:
+            (out / "noise.scp").unlink(missing_ok=True)  # of an earlier run
+
+
+def _check_listed(spoken: list, rows: list, directory: Path, subset: str) -> None:
+    known = {u.id for u in spoken}
+    lacking = sorted({name for row in rows for name in row.utterances} - known)
+    if lacking:
+        raise UserError(
+            f"{directory}/libri2mix_{subset}.csv: {len(lacking)} of its utterances are not in {subset}, such "
+            f"as {lacking[0]}; expected the table of the same corpus (is {subset} complete?)"
+        )
+
+
+def _write_list(out: Path, rows: list | None, name: str, args: argparse.Namespace) -> None:
+    """Write the list of mixtures: LibriMix's, or drawn."""
+    if rows is not None:
+        pairs = to_pairs(rows, {k: float(level) for k, level in read_scp(out / "utt2level").items()})
+        print(f"{out}/pairs: {len(pairs)} of LibriMix's {len(rows)} mixtures")
+    else:
+        speakers, samples = read_scp(out / "utt2spk"), read_scp(out / "utt2num_samples")
+        speech = {k: (speakers[k], int(samples[k]) / args.fs) for k in speakers}
+        limits = {"shortest": args.min_seconds, "longest": args.max_seconds}
+        pairs = draw_pairs(speech, LISTED[name], name, args.seed, **limits)
+        print(f"{out}/pairs: {len(pairs)} mixtures drawn")
+    write_pairs(out / "pairs", pairs)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,94 @@
+"""LibriMix's public tables (``metadata/Libri2Mix`` of its repository) as lists of mixtures.
+
+One table a subset, ``libri2mix_SUBSET.csv``: mixture_ID, source_K_path, source_K_gain, noise_path,
+noise_gain. A gain is a factor on the waveform as it is stored.
+"""
+
+import csv
+import math
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from frontend.errors import UserError
+from frontend.scene_pairs import Pair
+
+_COLUMNS = ("mixture_ID", "source_1_path", "source_1_gain", "source_2_path", "source_2_gain")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One row: the utterances of a mixture and the factors on their waveforms."""
+
+    id: str
+    utterances: tuple[str, str]
+    gains: tuple[float, float]
+
+
+def read_table(directory: Path, subset: str) -> list[Listed]:
+    """Return the mixtures of ``libri2mix_SUBSET.csv``, in its order.
+
+    Raises:
+        UserError: naming file and line: no table, other columns, a path of another subset, a bad gain.
+    """
+    path = directory / f"libri2mix_{subset}.csv"
+    if not path.is_file():
+        below = sorted(directory.glob(f"*/{path.name}")) + sorted(directory.glob(f"*/*/{path.name}"))
+        hint = f"give {below[0].parent}" if below else "metadata/Libri2Mix of LibriMix's repository has it"
+        raise UserError(f"{path}: expected LibriMix's table of {subset}, found no file ({hint})")
+    with open(path, encoding="utf-8", newline="") as file:
+        table = csv.DictReader(file)
+        lacking = [name for name in _COLUMNS if name not in (table.fieldnames or [])]
+        if lacking:
+            raise UserError(
+                f"{path}:1: expected the columns {', '.join(_COLUMNS)}; found no {', '.join(lacking)} "
+                "(not the _info table)"
+            )
+        rows = [_listed(row, subset, f"{path}:{table.line_num}") for row in table]
+    if not rows:
+        raise UserError(f"{path}: expected a mixture a line, found none (copy the table again)")
+    return rows
+
+
+def _listed(row: dict, subset: str, where: str) -> Listed:
+    if any(row[name] is None for name in _COLUMNS):
+        raise UserError(
+            f"{where}: expected {len(_COLUMNS)} columns or more, found fewer (cut off? copy it again)"
+        )
+    paths = [PurePosixPath(row[f"source_{k}_path"]) for k in (1, 2)]
+    for path in paths:
+        if path.parts[0] != subset or path.suffix != ".flac":
+            raise UserError(f"{where}: expected a path {subset}/SPEAKER/CHAPTER/ID.flac, found '{path}'")
+    try:
+        gains = [float(row[f"source_{k}_gain"]) for k in (1, 2)]
+    except ValueError:
+        gains = [math.nan]
+    if not all(0 < gain < math.inf for gain in gains):
+        raise UserError(
+            f"{where}: expected gains above 0, found {row['source_1_gain']}, {row['source_2_gain']}"
+        )
+    return Listed(row["mixture_ID"], (paths[0].stem, paths[1].stem), (gains[0], gains[1]))
+
+
+def first_utterances(rows: list[Listed], number: int) -> set[str]:
+    """Return the utterances of the table's first mixtures: at most ``number`` of them (0: all)."""
+    taken: set[str] = set()
+    for row in rows:
+        if 0 < number < len(taken | {*row.utterances}):
+            break
+        taken |= {*row.utterances}
+    return taken
+
+
+def to_pairs(rows: list[Listed], levels: dict[str, float]) -> list[Pair]:
+    """Return the mixtures whose utterances have a level, with the level between their talkers.
+
+    LibriMix draws loudness (LUFS) and writes gains; scenes want the level between talkers by active frames.
+    Hence ``20 log10(gain_2 / gain_1) + level_2 - level_1``, the level of each stored waveform in dB.
+    """
+    pairs = []
+    for row in rows:
+        one, two = (levels.get(name) for name in row.utterances)
+        if one is not None and two is not None:
+            level = 20 * math.log10(row.gains[1] / row.gains[0]) + two - one
+            pairs.append(Pair(row.id, row.utterances, round(level, 1)))
+    return pairs

@@ -1,0 +1,104 @@
+"""LibriSpeech as it is published: SUBSET/SPEAKER/CHAPTER/ID.flac, one SPEAKER-CHAPTER.trans.txt a chapter."""
+
+from pathlib import Path
+
+from frontend.errors import UserError
+from frontend.parallel import progress
+from frontend.speech_sets import Spoken
+
+# Our sets and the subsets they are made of; train is the unlabelled pool, labelled the labelled one.
+SUBSETS = {
+    "train": "train-clean-360",
+    "labelled": "train-clean-100",
+    "dev": "dev-clean",
+    "test": "test-clean",
+}
+FS = 16000
+_ALL = {*SUBSETS.values(), "train-other-500", "dev-other", "test-other"}
+_WHERE = "openslr.org/12 has it, and so has --download true"
+
+
+def check_root(root: Path) -> None:
+    """Check that ``root`` is the folder that holds the four subsets.
+
+    Raises:
+        UserError: it is the folder above or below, a subset is missing, an archive is still packed.
+    """
+    wanted = f"expected the folder that holds {', '.join(SUBSETS.values())}"
+    if not root.is_dir():
+        raise UserError(f"{root}: {wanted}; found no such folder (check the path)")
+    if root.name in _ALL or any(parent.name in _ALL for parent in root.resolve().parents):
+        inside = [p for p in (root.resolve(), *root.resolve().parents) if p.name in _ALL][-1]
+        raise UserError(f"{root}: {wanted}; found a folder of {inside.name} (give {inside.parent})")
+    missing = [name for name in SUBSETS.values() if not (root / name).is_dir()]
+    if not missing:
+        return
+    inside = [p for p in sorted(root.iterdir()) if p.is_dir() and any((p / n).is_dir() for n in _ALL)]
+    if inside and len(missing) == len(SUBSETS):
+        raise UserError(f"{root}: {wanted}; found them in a folder of it (give {inside[0].resolve()})")
+    packed = [name for name in missing if (root / f"{name}.tar.gz").exists()]
+    if packed:
+        archive = root / f"{packed[0]}.tar.gz"
+        raise UserError(
+            f"{root}: {wanted}; {packed[0]} is still packed "
+            f"(unpack {archive}, so that {root / packed[0]} is there)"
+        )
+    there = [name for name in SUBSETS.values() if name not in missing]
+    found = f"found {', '.join(there)}, but no {', '.join(missing)}" if there else "found none of them"
+    raise UserError(f"{root}: {wanted}; {found} ({_WHERE})")
+
+
+def read_subset(root: Path, subset: str) -> list[Spoken]:
+    """Return the utterances of a subset, sorted by id.
+
+    Raises:
+        UserError: no transcript in a chapter, an empty one, a line without words, a transcript without
+            its recording (a half-unpacked archive), or the other way round.
+    """
+    folder = root / subset
+    chapters = sorted(p for p in folder.glob("*/*") if p.is_dir())
+    if not chapters:
+        raise UserError(
+            f"{folder}: expected SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt, found nothing of the kind "
+            f"(unpack the archive again; {_WHERE})"
+        )
+    utterances, silent, unread = [], [], []
+    for chapter in progress(chapters, len(chapters), subset):
+        texts = _transcripts(chapter)
+        recorded = {p.stem for p in chapter.glob("*.flac")}
+        silent += [chapter / f"{name}.flac" for name in sorted(texts.keys() - recorded)]
+        unread += [chapter / f"{name}.flac" for name in sorted(recorded - texts.keys())]
+        speaker = chapter.parent.name
+        utterances += [Spoken(n, speaker, t, str(chapter / f"{n}.flac")) for n, t in texts.items()]
+    if silent:
+        raise UserError(
+            f"{silent[0]}: expected a recording, for the chapter's .trans.txt names it; {len(silent)} of "
+            f"{len(utterances)} in {subset} are missing (half unpacked? unpack {subset}.tar.gz again)"
+        )
+    if unread:
+        raise UserError(
+            f"{unread[0]}: not in the chapter's .trans.txt; {len(unread)} recordings of {subset} have no "
+            f"transcript (half unpacked? unpack {subset}.tar.gz again)"
+        )
+    return sorted(utterances, key=lambda u: u.id)
+
+
+def _transcripts(chapter: Path) -> dict[str, str]:
+    path = chapter / f"{chapter.parent.name}-{chapter.name}.trans.txt"
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: expected the transcript of the chapter, found none (half unpacked? unpack it again)"
+        ) from None
+    if not lines:
+        raise UserError(f"{path}: expected 'ID WORDS' a line, found an empty file (unpack it again)")
+    texts = {}
+    for number, line in enumerate(lines, 1):
+        name, _, text = line.partition(" ")
+        if not text.strip():
+            raise UserError(f"{path}:{number}: expected 'ID WORDS', found '{line}' (unpack it again)")
+        if not name.startswith(f"{chapter.parent.name}-{chapter.name}-"):
+            raise UserError(f"{path}:{number}: '{name}' is of another chapter (unpack it again)")
+        texts[name] = text.strip()
+    return texts

@@ -1,0 +1,104 @@
+"""Recorded noise, such as wham_noise: folders tr, cv and tt of wav files, or one flat folder."""
+
+import math
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from librispeech import SUBSETS
+
+from frontend.datadir import AudioWriter, audio_info, read_audio, write_scp
+from frontend.errors import UserError
+from frontend.parallel import parallel_map
+from frontend.rng import generator
+from frontend.speech_level import resample
+
+_WHAM = {"train": "tr", "labelled": "tr", "dev": "cv", "test": "tt"}
+_SHARES = {"dev": 0.1, "test": 0.1}  # of a flat folder; the rest is for training
+_SHORTEST_S = 1.0
+
+
+def plan_noise(directory: Path, seed: int, number: int) -> dict[str, list[Path]]:
+    """Return the files of each set; none is used in two of train (with labelled), dev and test.
+
+    Args:
+        directory: with ``tr/ cv/ tt/``, or with wav files.
+        seed: of the split of a flat folder, and of the choice.
+        number: of files a set, 0: all.
+
+    Raises:
+        UserError: neither layout is there.
+    """
+    if not directory.is_dir():
+        raise UserError(f"--noise_dir {directory}: no such folder (give the one that holds tr/ cv/ tt/)")
+    folders = {name for name in _WHAM.values() if (directory / name).is_dir()}
+    flat = _wavs(directory)
+    if folders and len(folders) < 3:
+        lacking = ", ".join(sorted({*_WHAM.values()} - folders))
+        raise UserError(
+            f"--noise_dir {directory}: expected tr/ cv/ tt/, found no {lacking} (unpack it again)"
+        )
+    if not folders and not flat:
+        inside = [p for p in sorted(directory.iterdir()) if (p / "tr").is_dir()]
+        hint = f"give {inside[0]}" if inside else "check the path"
+        raise UserError(f"--noise_dir {directory}: expected tr/ cv/ tt/ or wav files, found neither ({hint})")
+    files = {s: _wavs(directory / f) for s, f in _WHAM.items()} if folders else _split(flat, seed)
+    for name, found in files.items():
+        if not found:
+            raise UserError(f"--noise_dir {directory}: no wav file is left for {name} (give more recordings)")
+    return {name: sorted(_shuffled(found, seed, "noise")[: number or None]) for name, found in files.items()}
+
+
+def _shuffled(files: list[Path], seed: int, purpose: str) -> list[Path]:
+    return sorted(files, key=lambda p: generator(seed, p.name, purpose).random())
+
+
+def _wavs(directory: Path) -> list[Path]:
+    return sorted(p for p in directory.iterdir() if p.suffix.lower() in (".wav", ".flac"))
+
+
+def _split(files: list[Path], seed: int) -> dict[str, list[Path]]:
+    ranked = _shuffled(files, seed, "noise_split")
+    first = math.ceil(_SHARES["dev"] * len(files))
+    second = first + math.ceil(_SHARES["test"] * len(files))
+    parts = {"dev": ranked[:first], "test": ranked[first:second], "train": ranked[second:]}
+    return {name: parts["train" if name == "labelled" else name] for name in SUBSETS}
+
+
+def write_noise(out: Path, files: list[Path], fs: int, nj: int) -> tuple[int, float]:
+    """Write ``out/noise.scp``: mono files of ``fs`` where they lie, others as copies ``out/noise/ID.flac``.
+
+    Channel 0 is taken of several, as LibriMix does. What is shorter than 1 s or silent is left out.
+
+    Returns:
+        number of recordings and their seconds.
+
+    Raises:
+        UserError: a rate below ``fs``, unreadable audio, nothing left.
+    """
+    made = list(parallel_map(partial(_noise, out=str(out / "noise"), fs=fs), files, nj, f"{out} noise"))
+    kept = {f"noise_{path.stem}": item for path, item in zip(files, made, strict=True) if item is not None}
+    if not kept:
+        raise UserError(
+            f"{files[0].parent}: expected noise of 1 s or more, found none (give other recordings)"
+        )
+    write_scp(out / "noise.scp", {name: entry for name, (entry, _) in kept.items()})
+    return len(kept), sum(seconds for _, seconds in kept.values())
+
+
+def _noise(path: Path, out: str, fs: int) -> tuple[str, float] | None:
+    channels, frames, rate = audio_info(str(path))
+    if rate < fs:
+        raise UserError(f"{path}: expected noise at {fs} Hz or more, found {rate} Hz (give other recordings)")
+    if frames < _SHORTEST_S * rate:
+        return None
+    entry, name = f"{out}/noise_{path.stem}.flac", f"noise_{path.stem}"
+    if (channels, rate) == (1, fs):
+        entry = str(path)
+    elif not (Path(entry).is_file() and audio_info(entry)[1:] == (math.ceil(frames * fs / rate), fs)):
+        signal = resample(read_audio(path, finite=True)[0][0].astype(np.float64), rate, fs)
+        if not signal.any():
+            return None
+        with AudioWriter(out, "flac", fs) as writer:
+            writer.write(name, signal.clip(-1, 1))
+    return (entry, frames / rate) if read_audio(entry)[0].any() else None

@@ -1,0 +1,138 @@
+# What the options of run.sh may be, and where a run with them lies. Sourced by run.sh, never run.
+# shellcheck shell=bash disable=SC2034,SC2154
+
+one_of() { # OPTION PATTERN EXPECTED
+  [[ ${!1} =~ ^($2)$ ]] || die "--$1 ${!1}: expected $3"
+}
+check_options() { # everything that can be wrong with them is said before anything is written
+  first_stage=$(stage_number "$stage")
+  last_stage=$(stage_number "$stop_stage")
+  [ "$first_stage" -le "$last_stage" ] || die "--stage $stage comes after --stop_stage $stop_stage"
+  [ -f "$recipe_dir/conf/size_$size.sh" ] || die "unknown size '$size': expected $recipe_dir/conf/size_$size.sh"
+  one_of channels "([1-9][0-9]*)?" "a number of microphones"
+  one_of talkers "([1-9]|[1-9]-[1-9])?" "a number of talkers, or two: 3, 2-3"
+  one_of fs "(8000|16000)?" "8000 or 16000"
+  one_of nj "[1-9][0-9]*" "a number of processes"
+  one_of seed "[0-9]+" "a number"
+  one_of train_seed "[0-9]*" "a number"
+  one_of audio_format "wav|flac|flac\.ark" "wav, flac or flac.ark"
+  one_of asr_train_on "speech|separated" "speech or separated"
+  one_of allow_unknown "(true|false)?" "true or false"
+  local option
+  for option in curve mismatch joint on_the_fly download dry_run; do
+    one_of "$option" "true|false" "true or false"
+  done
+  [ -f "$recipe_dir/conf/$asr_config.yaml" ] || die "unknown --asr_config '$asr_config': expected $recipe_dir/conf/$asr_config.yaml"
+  [ -z "$asr_exp" ] || [ -z "$asr_model" ] || die "--asr_exp and --asr_model: give one of them"
+  if [ -n "$librispeech$librimix_metadata$noise_dir" ] || [ "$download$dry_run" != falsefalse ]; then
+    [ -f "$recipe_dir/local/estimate.py" ] ||
+      die "--librispeech, --librimix_metadata, --noise_dir, --download and --dry_run are options of egs/mc_libri2mix/run.sh"
+  fi
+  [ -z "$librispeech" ] || [ -z "$corpus_dir" ] || die "--librispeech and --corpus_dir: give one of them"
+  given_dirs="${corpus_dir:+ --corpus_dir $corpus_dir}${librispeech:+ --librispeech $librispeech}"
+  given_dirs+="${librimix_metadata:+ --librimix_metadata $librimix_metadata}${noise_dir:+ --noise_dir $noise_dir}"
+  corpus_dir=${librispeech:-$corpus_dir}
+}
+
+# The command that the page shows: what differs from the defaults.
+shown_command() {
+  local recipe_name
+  recipe_name=$(basename "$recipe_dir")
+  [ "$recipe_name" = mini ] && printf ./run.sh || printf %s "egs/$recipe_name/run.sh"
+  [ "$corpus" = "$own_corpus" ] || printf %s " --corpus $corpus"
+  printf %s "$given_dirs${fs:+ --fs $fs}${channels:+ --channels $channels}${talkers:+ --talkers $talkers}"
+  [ "$on_the_fly" = false ] || printf %s " --on_the_fly true"
+  [ "$size" = "$own_size" ] || printf %s " --size $size"
+  [ "$seed" = 0 ] || printf %s " --seed $seed"
+  printf %s "${train_seed:+ --train_seed $train_seed}"
+  [ "$asr_config" = asr ] || printf %s " --asr_config $asr_config"
+  printf %s "${asr_exp:+ --asr_exp $asr_exp}${asr_model:+ --asr_model $asr_model}${allow_unknown:+ --allow_unknown $allow_unknown}"
+  [ "$curve" = false ] || printf %s " --curve true"
+  [ "$mismatch" = false ] || printf %s " --mismatch true"
+  [ "$asr_train_on" = speech ] || printf %s " --asr_train_on $asr_train_on"
+  [ "$joint" = false ] || printf %s " --joint $joint"
+}
+
+# Paths as the stages want them: absolute where data is read from, relative where a page shows them.
+resolve_paths() {
+  local option
+  for option in corpus_dir librimix_metadata noise_dir; do
+    [ -z "${!option}" ] || [ -d "${!option}" ] || [ "$option$download" = corpus_dirtrue ] ||
+      die "--$option ${!option}: no such directory; expected the folder of the corpus"
+    [ -z "${!option}" ] || printf -v "$option" %s "$(realpath -m "${!option}")"
+  done
+  if [ -n "$asr_exp" ]; then
+    [ -d "$asr_exp" ] || die "--asr_exp $asr_exp: no such directory; expected the output directory of an ESPnet recogniser's training"
+    asr_exp=$(realpath --relative-to="$recipe_dir" "$asr_exp") # the page shows it: no names of somebody's home
+  fi
+  [ ! -f "$asr_model" ] || asr_model=$(realpath --relative-to="$recipe_dir" "$asr_model")
+}
+
+# Where everything lies, seen from the recipe's directory.
+set_paths() {
+  base=$corpus$([ "$size" = full ] || echo "_$size")${fs:+_$((fs / 1000))k}${noise_dir:+_noise}$([ "$seed" = 0 ] || echo "_seed$seed")
+  name=$base${talkers:+_${talkers}spk}$([ "$on_the_fly" = false ] || echo _otf)
+  family=$name # speech and results are shared by all microphone counts
+  name+=${channels:+_${channels}ch}
+  speech=data/$base/speech data=data/$name first=exp/$name
+  # Runs of other training seeds share the data and the recogniser of the first.
+  again=${train_seed:+_train$train_seed}
+  labels=$data$again exp=$first$again
+  # shellcheck source=egs/mini/conf/size_full.sh
+  . "conf/size_$size.sh"
+  # The labelled pool may be another set than the unlabelled one.
+  pool=train
+  [ -z "${labelled_mixtures:-}" ] || pool=labelled
+  most=${talkers:-2} # talkers at once
+  most=${most#*-}
+  # Only runs of seed 0 in a size that says so write the page that is kept; the real corpora have one each.
+  results=exp/$family$again
+  if [ "${kept_page:-false}$seed$again$talkers$fs$noise_dir$on_the_fly" = true0false ]; then
+    results=$([ "$corpus" = "$own_corpus" ] && echo . || echo "$corpus")
+  fi
+  # What was once asked for stays in the table and is kept up to date; removing it ends that.
+  [ ! -d "$exp/joint" ] || joint=true
+  [ ! -d "$exp/asr_separated" ] || asr_train_on=separated
+  [ ! -d "$exp/curve" ] || curve=true
+  [ ! -d "$exp/mismatch" ] || mismatch=true
+}
+
+# What only the paths tell: options that do not go together with each other or with an earlier run.
+check_together() {
+  if [ "$joint$asr_train_on" != falsespeech ] && [ -n "$asr_exp$asr_model" ]; then
+    die "--joint true and --asr_train_on separated start from the recogniser of stage asr: leave --asr_exp and --asr_model out" \
+      "(or remove $recipe_dir/$exp/joint and asr_separated of an earlier run)"
+  fi
+  if [ "$most" -gt 2 ] && [ "$joint$asr_train_on" != falsespeech ]; then
+    die "--joint true and --asr_train_on separated are made for two talkers: leave them out with --talkers $talkers"
+  fi
+  [ -n "$again" ] || return 0
+  [ -z "$asr_exp$asr_model" ] || die "--train_seed takes the recogniser of $first: leave --asr_exp and --asr_model out"
+  [ "$joint$asr_train_on" = falsespeech ] || die "--train_seed goes without --joint true and --asr_train_on separated"
+  local path
+  for path in "$data"/{train,test}/wav.scp "$first/asr/config.yaml"; do
+    [ -e "$path" ] || die "--train_seed $train_seed: $recipe_dir/$path is not there; run the same command without --train_seed first"
+  done
+}
+
+# What the configurations do not have: another rate (windows as long in time), other talkers, recorded noise.
+set_changes() {
+  changes='' rate_options='' asr_rate_options=''
+  if [ -n "$fs" ]; then
+    local window=$((fs * 32 / 1000)) part
+    rate_options="--preprocessor_conf fs=$fs"
+    for part in encoder decoder; do
+      rate_options+=" --${part}_conf n_fft=$window --${part}_conf hop_length=$((window / 2))"
+    done
+    asr_rate_options="--preprocessor_conf fs=$fs --frontend_conf fs=$fs --frontend_conf n_fft=$window"
+    asr_rate_options+=" --frontend_conf win_length=$((fs / 40)) --frontend_conf hop_length=$((fs / 100))"
+    # A batch is counted in samples.
+    asr_rate_options+=$(awk -v times=$((fs / 8000)) '/^batch_bins:/ { print " --batch_bins", times * $2 }' "conf/$asr_config.yaml")
+  fi
+  [ -n "$fs$noise_dir" ] || return 0
+  changes=$exp/changes.yaml
+  {
+    [ -z "$noise_dir" ] || cat conf/scenes_noise.yaml
+    [ -z "$fs" ] || echo "fs: $fs"
+  } >"$changes"
+}

@@ -1,0 +1,79 @@
+# The commands that several stages of run.sh share. Sourced by run.sh, never run.
+# shellcheck shell=bash disable=SC2086,SC2154
+model=valid.loss.ave.pth
+
+estimate() { # [--check]: what egs/mc_libri2mix is going to make, and whether it fits on the disk
+  python3 local/estimate.py ${corpus_dir:+$([ ! -d "$corpus_dir" ] || echo "--corpus_dir $corpus_dir")} --fs "${fs:-8000}" \
+    --mixtures train="$train_mixtures" labelled="$labelled_mixtures" dev="$dev_mixtures" test="$test_mixtures" \
+    test_1spk="$single_mixtures" --channels "${channels:-4}" --on_the_fly "$on_the_fly" --bank "$bank_scenes" \
+    --audio_format "$audio_format" --download "$download" --nj "$nj" --speech_utts "$speech_utts" \
+    --teacher_options "$teacher_options" --student_options "$student_options" "$@"
+}
+draw_scenes() { # FILE NUMBER SPEECH-SET [options]
+  local file=$1 number=$2 from=$3
+  shift 3
+  python3 -m frontend.bin.scenes --config conf/scenes.yaml ${changes:+--changes "$changes"} --speech "$speech/$from" \
+    --num "$number" --prefix "$(basename "$file" .jsonl)" --seed "$seed" --out "$data/$file" "$@"
+}
+mixtures() { # SET NUMBER SPEECH-SET [options]: those of the corpus's own list, or drawn
+  local set=$1 number=$2 from=$3
+  shift 3
+  if [ -f "$speech/$from/pairs" ] && [ "$set" != test_1spk ]; then
+    set -- --pairs "$speech/$from/pairs" "$@"
+  fi
+  draw_scenes "scenes/$set.jsonl" "$number" "$from" ${channels:+--channels "$channels"} "$@"
+}
+simulate() { # SCENES SPEECH-SET SET [options]
+  local scenes=$1 from=$2 set=$3
+  shift 3
+  python3 -m frontend.bin.simulate --scenes "$data/$scenes" --speech "$speech/$from" --out "$data/$set" --nj "$nj" "$@"
+}
+train() { # NAME CONFIG TRAINING-SET VALIDATION-SET [ESPnet options]
+  local output=$exp/$1 config=conf/$2.yaml train_set=$3 valid_set=$4
+  # On the fly, workers render the mixtures; a size may ask for more of them.
+  [ -z "$bank" ] || [[ " $* " = *" --num_workers "* ]] || set -- "$@" --num_workers "$nj"
+  [ -z "$talkers" ] || set -- "$@" --separator_conf num_spk="$([ "$2" = teacher ] && echo $((2 * most)) || echo "$most")"
+  shift 4
+  python3 -m frontend.bin.enh_train --config "$config" --train_set "$train_set" --valid_set "$valid_set" \
+    --output_dir "$output" --separator_conf n_mics="$mics" --preprocessor_conf array_symmetry="$symmetry" $rate_options \
+    --seed "${train_seed:-$seed}" --ngpu "$ngpu" --num_threads "$nj" "$@"
+}
+keep_labels() { # SHARE NAME: of the labelled mixtures for training and validation, in {train,dev}_NAME
+  local set
+  for set in train dev; do
+    python3 -m frontend.bin.subset --data "$data/${set/train/$pool}" --out "$labels/${set}_$2" --share "$1" --seed "${train_seed:-$seed}"
+  done
+}
+label() { # MODEL NAME CONFIG: the model's streams of the unlabelled sets become the targets in {train,dev}_NAME
+  local set
+  for set in train dev; do
+    # --reference only scores the targets for the reader; nothing is chosen by it
+    python3 -m frontend.bin.pseudo_targets --config "conf/$3.yaml" --model "$exp/$1" --data "$data/${set}_unlabelled" \
+      --reference "$data/$set" --out "$labels/${set}_$2" --n_talkers "$most" --nj "$nj"
+  done
+}
+train_asr() { # NAME TRAINING-SET VALIDATION-SET [ESPnet options]
+  local output=$exp/$1 train_set=$data/$2 valid_set=$data/$3
+  shift 3
+  python3 -m frontend.bin.asr_train --config "conf/$asr_config.yaml" --train_set "$train_set" --valid_set "$valid_set" \
+    --output_dir "$output" --seed "$seed" --ngpu "$ngpu" --num_threads "$nj" --allow_unknown "${allow_unknown:-false}" \
+    $asr_rate_options $asr_options "$@"
+}
+separate() { # SET OUTPUT [options]
+  local set=$1 output=$2
+  shift 2
+  python3 -m frontend.bin.separate_systems --systems "$systems" --exp "$exp" --data "$set" --out "$output" \
+    --n_talkers "$most" --nj "$nj" "$@"
+}
+recognise() { # OUTPUT SET RECOGNISER [options]: a set's streams, its true images and its dry speech
+  local output=$1 set=$2
+  shift 2
+  python3 -m frontend.bin.decode --config conf/decode.yaml --systems "$systems" --exp "$exp" --data "$data/$set" \
+    --separated "$exp/separated/$set" --speech "$speech/$set" --out "$output" --nj "$nj" --ngpu "$((ngpu > 0))" \
+    $([ "$allow_unknown" != true ] || echo --allow_unknown) "$@"
+}
+percent() { awk -v share="$1" 'BEGIN { printf "%g", 100 * share }'; } # 0.05 -> 5
+there() { # those of the PATHS that are there
+  local path
+  for path in "$@"; do [ ! -e "$path" ] || echo "$path"; done
+}

@@ -1,0 +1,315 @@
+"""The two claims over seeds, from scores written by hand, through the real commands."""
+
+import json
+import re
+import sys
+
+import numpy as np
+import pytest
+from report_files import DIFFICULTY, N, utterances, write_scores, write_words
+
+from frontend.bin import claims as command
+from frontend.bin import compare_runs as compare_command
+from frontend.errors import run
+from frontend.seed_intervals import hierarchical
+
+# SI-SNRi and word errors of ten words; both shares below follow from them.
+SYSTEMS = {
+    "mixture": (0.0, 8),
+    "auxiva": (5.0, 4),
+    "ilrma": (3.0, 5),
+    "teacher_outputs": (1.0, 9),
+    "teacher_energy": (2.0, 6),
+    "teacher_energy_residual": (2.5, 6),
+    "teacher_spatial_merge": (3.0, 5),
+    "student": (6.0, 3),
+    "student_ft_1": (6.5, 3),
+    "student_ft_5": (7.0, 3),
+    "student_ft": (9.0, 3),
+    "distilled_ft_1": (7.0, 3),
+    "distilled_ft_5": (8.0, 3),
+    "distilled_ft": (9.8, 2),
+    "supervised_1": (1.0, 7),
+    "supervised_5": (2.0, 6),
+    "supervised_small": (4.0, 5),
+    "supervised_25": (8.0, 3),
+    "supervised_full": (10.0, 2),
+}
+REFINED = {"student+iva": (8.0, 2), "student_ft+iva": (9.0, 1), "distilled_ft+iva": (11.0, 1)}
+REFINED |= {"supervised_full+iva": (12.0, 0), "auxiva+iva": (5.5, 4)}
+
+
+def write_experiment(path, shift=0.0, systems=SYSTEMS, **facts):
+    """All systems; of ``shift`` dB more than the figures above where a network is trained."""
+    for name, (gain, errors) in systems.items():
+        trained = name.split("+")[0] not in ("mixture", "auxiva", "ilrma")
+        rows = utterances(gain + shift * trained, 0.5 if "teacher" in name else 0.1)
+        if name == "mixture":
+            rows = [row | {"si_snri": [0.0, 0.0]} for row in rows]
+        write_scores(path / "scores", name, rows)
+        write_words(path / "wer", name, [errors] * N)
+    for name, outside, surplus in (("teacher_outputs", 0.6, 0.75), ("student", 0.2, 0.5)):
+        rows = utterances(1.0, outside, talkers=1, surplus_outputs=surplus)
+        write_scores(path / "scores" / "one_talker", name, rows)
+    known = {"command": "./run.sh", "seed": "3", "label_share": "0.1", "stages": {"data": 1.0}}
+    (path / "stages.json").write_text(json.dumps(known | {"commits": {"data": "abc"}} | facts))
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for k, shift in enumerate((-1.0, 0.0, 1.0)):
+        write_experiment(tmp_path / f"exp/x_train{k}", shift, SYSTEMS | REFINED, train_seed=str(k))
+    return tmp_path
+
+
+def call(module, monkeypatch, *options, expect=0):
+    monkeypatch.setattr(sys, "argv", [module.__name__.split(".")[-1], *options])
+    with pytest.raises(SystemExit) as ended:
+        run(module.main)
+    assert (ended.value.code or 0) == expect
+
+
+def claims(monkeypatch, *options, seeds=3, expect=0, draw=False):
+    """Run the real command, without the picture unless ``draw``; return results and page."""
+    if not draw:
+        monkeypatch.setattr("frontend.claims.plot_claims", lambda results, path: None)
+    paths = [word for k in range(seeds) for word in ("--exp", f"exp/x_train{k}")]
+    call(command, monkeypatch, *paths, "--out", "out", *options, expect=expect)
+    return None if expect else (json.loads(open("out/claims.json").read()), open("out/CLAIMS.md").read())
+
+
+def entry(entries, system, **wanted):
+    found = [e for e in entries if e["system"] == system and all(e.get(k) == v for k, v in wanted.items())]
+    assert len(found) == 1
+    return found[0]
+
+
+# --- the page
+
+
+def test_shares_of_full_supervision_are_those_put_in(recipe, monkeypatch):
+    results, page = claims(monkeypatch, "--refinement", "iva")
+    shares = results["shares_of_full"]
+    one = entry(shares, "distilled_ft")
+    # 9.8 and 10 dB; of 8 errors of the mixture both save 6.
+    assert one["si_snri"]["value"] == pytest.approx(98.0, abs=1e-3)
+    assert one["si_snri"]["per_seed"] == pytest.approx([100 * 8.8 / 9, 98, 100 * 10.8 / 11], abs=1e-3)
+    assert one["si_snri"]["n_seeds"] == 3 and one["si_snri"]["n"] == N
+    assert (one["cpwer"]["value"], one["cpwer"]["ci"]) == (100.0, [100.0, 100.0])
+    low, high = one["si_snri"]["ci"]
+    assert low < 98 < high < 100
+    assert entry(shares, "student")["cpwer"]["value"] == pytest.approx(100 * 5 / 6, abs=1e-3)
+    # refined against refined: 11 of 12 dB, 7 of 8 errors
+    one = entry(shares, "distilled_ft+iva")
+    values = [one[m]["value"] for m in ("si_snri", "cpwer")]
+    assert values == pytest.approx([100 * 11 / 12, 87.5], abs=1e-3)
+    assert not [e for e in shares if e["system"].startswith("supervised_full")]
+    assert re.search(r"`student_ft` reaches 90\.0 \[\d+\.\d, \d+\.\d\] % of the improvement", page)
+    assert "the goal of 95 % is missed by 5.0 points, the whole interval is below it" in page
+    assert "full supervision in cpWER: the goal of 95 % is reached, the whole interval is above it" in page
+
+
+def test_the_curve_has_every_share_and_each_seeds_value(recipe, monkeypatch):
+    results, page = claims(monkeypatch)
+    points = {row["system"]: (row["kind"], row["share"]) for row in results["curve"]}
+    assert points["student"] == ("fine-tuned", 0.0) and points["distilled_ft"] == ("distilled", 0.1)
+    supervised = [share for kind, share in points.values() if kind == "supervised"]
+    assert supervised == [0.01, 0.05, 0.1, 0.25, 1.0]
+    student = entry(results["curve"], "student")
+    assert student["si_snri"]["per_seed"] == pytest.approx([5.0, 6.0, 7.0], abs=1e-3)
+    # Utterances of 3 dB spread and seeds 1 dB apart: wider than either alone.
+    alone = hierarchical(6 + (DIFFICULTY - DIFFICULTY.mean())[None, None], lambda means: means[0], 3)
+    low, high = student["si_snri"]["ci"]
+    assert high - low > alone.ci[1] - alone.ci[0]
+    assert student["cpwer"]["value"] == 30.0
+    assert re.search(r"\| `student` \| none \| 6\.0 \[[^]]+\] \| 5\.0, 6\.0, 7\.0 \| 30\.0 ", page)
+    for k in range(3):
+        assert f"| x_train{k} | `./run.sh` | {k} | abc |" in page
+    for key in ("command", "date", "commit", "versions", "machine", "seed"):
+        assert key in results
+    assert (
+        results["command"].endswith("--exp exp/x_train2 --out out")
+        and "hierarchical bootstrap: the 3" in page
+    )
+    for word in ("None", "nan", "inf"):
+        assert not re.search(rf"\b{word}\b", page), word
+
+
+def test_over_separation_and_the_best_blind_row(recipe, monkeypatch):
+    results, page = claims(monkeypatch, "--refinement", "iva")
+    found = results["over_separation"]
+    teacher = entry(found["rows"], "teacher_outputs")
+    assert teacher["energy_outside_best_2"]["value"] == 50.0
+    assert teacher["surplus_outputs_1"]["value"] == 75.0
+    assert "surplus_outputs_1" not in entry(found["rows"], "teacher_energy")
+    less = entry(found["differences"], "teacher_outputs", measure="energy_outside_best_1")
+    assert (less["value"], less["n"]) == (pytest.approx(40.0), N)
+    more = entry(found["differences"], "student", against="teacher_energy")
+    # The seeds' chance moves both alike: paired, it leaves no trace.
+    assert more["value"] == 4.0 and more["ci"] == pytest.approx([4.0, 4.0], abs=1e-3)
+    assert results["best_blind"]["plain"] == {"si_snri": "auxiva", "cpwer": "auxiva"}
+    one = entry(results["against_blind"], "student", measure="si_snri")
+    assert one["per_seed"] == pytest.approx([0, 1, 2], abs=1e-3) and one["ci"] == pytest.approx(
+        [0, 2], abs=1e-3
+    )
+    one = entry(results["against_blind"], "student+iva", measure="cpwer", against="auxiva+iva")
+    assert (one["value"], one["ci"]) == (-20.0, [-20.0, -20.0])
+    entry(results["against_blind"], "student+iva", measure="si_snri", against="auxiva")
+    assert "`student+iva` has 20.0 [20.0, 20.0] points of cpWER fewer than `auxiva+iva`" in page
+
+
+def test_the_picture(recipe, monkeypatch):
+    """With a refinement twice the panels, and something in each of them."""
+    import matplotlib.image
+
+    page = claims(monkeypatch, draw=True)[1]
+    plain = matplotlib.image.imread(recipe / "out/claims.png")
+    assert "](claims.png)" in page
+    claims(monkeypatch, "--refinement", "iva", draw=True)
+    image = matplotlib.image.imread(recipe / "out/claims.png")
+    assert image.shape[0] == 2 * plain.shape[0] and image.shape[1] == plain.shape[1]
+    for panel in (plain, *np.split(image, 2)):
+        for half in np.array_split(panel[..., :3], 2, axis=1):
+            # curves are coloured, axes and bands grey
+            assert (half.max(-1) - half.min(-1) > 0.3).sum() > 200
+
+
+def test_one_seed_says_so(recipe, monkeypatch):
+    results, page = claims(monkeypatch, seeds=1)
+    assert "One seed only" in page and "hierarchical" not in page
+    assert entry(results["curve"], "student")["si_snri"]["n_seeds"] == 1
+
+
+def remove(root, name, kind="scores"):
+    for path in (root / "exp/x_train1" / kind).glob(f"{name}.json*"):
+        path.unlink()
+
+
+def test_what_is_missing_is_named_or_said_on_the_page(recipe, monkeypatch, capsys):
+    remove(recipe, "supervised_25")
+    remove(recipe, "student", "wer")
+    claims(monkeypatch, expect=2)
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "x_train1 has no scores of supervised_25; " in error
+    assert "x_train1 has no word errors of student (" in error and not (recipe / "out").exists()
+    results, page = claims(monkeypatch, "--partial")
+    assert "- x_train1 has no scores of supervised_25\n" in page.split("## In short")[0]
+    row = entry(results["curve"], "supervised_25")
+    assert row["si_snri"]["per_seed"] == pytest.approx([7.0, None, 9.0]) and row["si_snri"]["n_seeds"] == 2
+    assert "| 7.0, —, 9.0 |" in page
+
+
+def test_without_words_half_a_page(recipe, monkeypatch):
+    for k in range(3):
+        for path in (recipe / f"exp/x_train{k}/wer").iterdir():
+            path.unlink()
+    results, page = claims(monkeypatch, "--partial")
+    assert all(row["cpwer"] is None for row in results["curve"]) and "has no word errors of mixture" in page
+    assert entry(results["shares_of_full"], "student_ft")["si_snri"]["value"] == pytest.approx(90, abs=1e-3)
+
+
+def test_a_silent_stream_has_no_mean(recipe, monkeypatch):
+    rows = utterances(6.0)
+    rows[7] |= {"silent": [0], "si_snri": [None, 2.0]}
+    write_scores(recipe / "exp/x_train1/scores", "student", rows)
+    results, page = claims(monkeypatch)
+    assert entry(results["curve"], "student")["si_snri"]["n_seeds"] == 2
+    assert "a stream of student is silent, its SI-SNRi does not exist: x_train1: u07" in page
+
+
+def other_ids(root):
+    path = root / "exp/x_train2/scores/student.jsonl"
+    path.write_text(path.read_text().replace("u19", "v19"))
+    return "student was scored on other utterances"
+
+
+def other_mixtures(root):
+    write_scores(root / "exp/x_train2/scores", "mixture", utterances(0.5))
+    return "the mixtures differ from those of exp/x_train0/scores by up to 0.5 dB"
+
+
+def other_words(root):
+    for path in (root / "exp/x_train2/wer").glob("*.jsonl"):
+        path.write_text(path.read_text().replace('"words": 10', '"words": 11'))
+    return "x_train2/wer: other words were said"
+
+
+def other_recogniser(root):
+    write_words(root / "exp/x_train1/wer", "student", [1] * N, asr_fingerprint="other")
+    return "x_train1/wer: student and mixture were heard by different recognisers"
+
+
+def other_share(root):
+    write_experiment(root / "exp/x_train1", label_share="0.05")
+    return "label_share is 0.05, that of x_train0 is 0.1"
+
+
+def no_scores(root):
+    for path in (root / "exp/x_train1/scores").glob("*.json*"):
+        path.unlink()
+    return "exp/x_train1/scores: no score"
+
+
+DAMAGES = [other_ids, other_mixtures, other_words, other_recogniser, other_share, no_scores]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_bad_input_is_one_line_and_writes_nothing(recipe, monkeypatch, capsys, damage):
+    expected = damage(recipe)
+    claims(monkeypatch, "--partial", expect=2)
+    error = capsys.readouterr().err
+    assert error.startswith("claims: error: ") and error.count("\n") == 1 and expected in error
+    assert not (recipe / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--refinement", "mvdr"], "--refinement mvdr: expected one that some row was refined by, found iva"),
+        (["--exp", "exp/x_train0/"], "the same experiment twice"),
+        (["--exp", "exp/none"], "exp/none: expected the directory of an experiment"),
+    ],
+)
+def test_bad_options(recipe, monkeypatch, capsys, options, message):
+    claims(monkeypatch, *options, expect=2)
+    assert message in capsys.readouterr().err
+
+
+# --- two experiments
+
+
+def test_compare_runs(recipe, monkeypatch, capsys):
+    pair = ["--a", "exp/x_train2:student", "--b", "exp/x_train0:teacher_energy", "--out", "out/pair.json"]
+    call(compare_command, monkeypatch, *pair)
+    signal, words = capsys.readouterr().out.splitlines()
+    assert signal.startswith(
+        "x_train2:student - x_train0:teacher_energy: SI-SNRi 7.0 - 1.0 = 6.00 [6.00, 6.00]"
+    )
+    assert "cpWER 30.0 - 60.0 = -30.00 [-30.00, -30.00] points" in words
+    found = json.loads((recipe / "out/pair.json").read_text())
+    assert found["same_recogniser"] and found["machine"] and found["si_snri"]["difference"]["n"] == N
+    seeds = [
+        f"--{side}=exp/x_train{k}:{s}"
+        for side, s in zip("ab", ("student", "auxiva"), strict=True)
+        for k in (0, 2)
+    ]
+    call(compare_command, monkeypatch, *seeds)
+    assert (
+        "= 1.00 [0.00, 2.00] dB (95 % interval), n = 20 utterances, 2 seeds (0.00, 2.00)"
+        in capsys.readouterr().out
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--a", "exp/x_train0:studnet", "--b", "exp/x_train1:student"], "(did you mean 'student'?)"),
+        (["--a", "exp/x_train0", "--b", "exp/x_train1:student"], "expected EXPERIMENT:SYSTEM"),
+        (["--a", "exp/x_train0:student", *["--b", "exp/x_train1:student"] * 2], "1 times, --b 2 times"),
+    ],
+)
+def test_compare_runs_bad_options(recipe, monkeypatch, capsys, options, message):
+    call(compare_command, monkeypatch, *options, expect=2)
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1

@@ -1,0 +1,265 @@
+"""Long recordings scored by utterance: which stream, swaps made on purpose, the same span alone, mistakes."""
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from speech_sets import voice
+from tiny_models import write
+
+import frontend.bin.long_score as long_score_command
+from frontend.datadir import read_audio, write_scp, write_spk2utt
+from frontend.intervals import bootstrap_interval
+from frontend.long_score import totals
+from frontend.long_streams import find_streams
+from frontend.metrics import si_snr
+from frontend.segment_files import write_references
+from frontend.stream_choice import block_streams, decided, explained, swaps, usual_streams
+
+FS, SECONDS = 8000, 20
+# (speaker, start, end): overlapping, apart, and one longer than all others
+TURNS = [(1, 0.5, 2.5), (2, 1.5, 3.0), (1, 4.0, 6.0), (2, 8.0, 10.0), (1, 9.0, 13.0), (2, 15.0, 16.0)]
+
+
+def images() -> np.ndarray:
+    """Return (2, T): each talker in his turns."""
+    out = np.zeros((2, SECONDS * FS))
+    for number, (speaker, start, end) in enumerate(TURNS):
+        a, b = round(start * FS), round(end * FS)
+        out[speaker - 1, a:b] = voice(f"turn{number}", end - start)
+    return out
+
+
+def streams_of(truth: np.ndarray, leak: float = 0.05) -> np.ndarray:
+    """Return (2, T): streams that are nearly the images."""
+    noise = np.random.default_rng(1).standard_normal(truth.shape)
+    return truth + leak * truth[::-1] + 0.001 * noise
+
+
+@pytest.fixture
+def recording(tmp_path) -> Path:
+    """A set of one recording, r1, with references; streams in ``streams``."""
+    truth = images()
+    mixture = np.stack([truth.sum(0), 0.8 * truth[0] - 0.3 * truth[1]])
+    data = tmp_path / "data"
+    tables = {"wav": mixture, "spk1": truth[:1], "spk2": truth[1:]}
+    for name, audio in tables.items():
+        write_scp(data / f"{name}.scp", {"r1": write(data / f"{name}.wav", audio.astype(np.float32))})
+    write_spk2utt(data, {"r1": "r1"})
+    rows = [
+        {"session_id": "r1", "speaker": f"spk{k}", "start_time": a, "end_time": b, "words": "A"}
+        for k, a, b in TURNS
+    ]
+    write_references(data, rows)
+    put(tmp_path, streams_of(truth))
+    return tmp_path
+
+
+def put(root: Path, streams: np.ndarray) -> None:
+    for k, stream in enumerate(streams, 1):
+        write(root / f"streams/r1_spk{k}.wav", stream[None].astype(np.float32))
+
+
+def score(command, root: Path, *more) -> dict:
+    arguments = ["--data", root / "data", "--streams", root / "streams", "--out", root / "out.json", *more]
+    code, out, err = command(long_score_command, *arguments)
+    assert code == 0, err
+    assert "stream swaps inside" in out
+    return json.loads((root / "out.json").read_text())
+
+
+# --- which stream
+
+
+def test_explained_energy_has_closed_forms():
+    image = voice("a", 1.0)
+    other = voice("b", 1.0)
+    other -= other @ image / (image @ image) * image
+    streams = np.stack([image, 0 * image, 0.1 * image, other, image + other])
+    ratio = (other @ other) / (image @ image)
+    assert explained(image, streams) == pytest.approx([1, 0, 0.19, -ratio, 1 - ratio])
+    # SI-SNR would take the faint trace for as good as the talker himself.
+    assert si_snr(image, 0.1 * image) > 100
+    assert decided(np.array([0.9, 0.3])) and not decided(np.array([0.9, 0.7]))
+    assert not decided(np.array([0.2, -5.0])) and decided(np.array([0.3, -5.0])) and decided(np.array([0.5]))
+
+
+@pytest.mark.parametrize("places", [[], [1.0], [0.5, 1.5], [0.5, 1.0, 1.5]])
+def test_swaps_made_on_purpose_are_counted(places):
+    image, other = voice("a", 2.0), voice("b", 2.0)
+    streams = np.stack([image, other])
+    for place in places:
+        streams[:, round(place * FS) :] = streams[::-1, round(place * FS) :]
+    blocks = block_streams(image, streams, FS)
+    expected = [sum(place <= 0.5 * b for place in places) % 2 for b in range(4)]
+    assert blocks.tolist() == expected
+    assert swaps(blocks) == len(places)
+
+
+def test_pauses_and_ambiguous_blocks_decide_nothing():
+    image = voice("a", 2.1)  # a rest of 0.1 s belongs to the last block
+    image[FS // 2 : FS] *= 0.01
+    half = 0.5 * image
+    half[FS // 2 : FS] = image[FS // 2 : FS]
+    streams = np.stack([image, 0 * image])
+    streams[:, FS : FS + FS // 2] = half[FS : FS + FS // 2]  # in both alike
+    assert block_streams(image, streams, FS).tolist() == [0, -1, -1, 0]
+    assert swaps(np.array([0, -1, 0, -1])) == 0 and swaps(np.array([-1, 0, -1, 1, 1, 0])) == 2
+    assert swaps(np.array([-1, -1])) == 0
+
+
+def test_usual_streams_are_the_best_of_all_permutations():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        talkers, streams = rng.integers(0, 3, 30), rng.integers(-1, 3, 30)
+        weights = rng.random(30)
+        found = usual_streams(talkers, streams, weights)
+
+        rows = list(zip(talkers, streams, weights, strict=True))
+        held = {o: sum(w for t, s, w in rows if s == o[t]) for o in itertools.permutations(range(3))}
+        assert held[tuple(found[k] for k in range(3))] == pytest.approx(max(held.values()))
+
+
+# --- the command
+
+
+def test_every_utterance_has_the_score_of_its_span(recording, command):
+    found = score(command, recording)
+    truth, mixture = images(), read_audio(recording / "data/wav.wav")[0][0]
+    heard = np.stack([read_audio(recording / f"streams/r1_spk{k}.wav")[0][0] for k in (1, 2)])
+    rounded = np.stack([read_audio(recording / f"data/spk{k}.wav")[0][0] for k in (1, 2)])
+    assert np.abs(rounded - truth).max() < 1e-4
+    assert [(r["talker"] + 1, r["start_time"], r["end_time"]) for r in found["utterances"]] == TURNS
+    for row in found["utterances"]:
+        piece = slice(round(row["start_time"] * FS), round(row["end_time"] * FS))
+        image = rounded[row["talker"], piece]
+        assert row["si_snr"] == pytest.approx(si_snr(image, heard[row["talker"], piece]), abs=2e-3)
+        assert row["mixture"] is None or row["mixture"] == pytest.approx(
+            si_snr(image, mixture[piece]), abs=2e-3
+        )
+        assert (row["stream"], row["swaps"], row["astray"]) == (row["talker"], 0, False)
+    assert (found["swaps"], found["astray"], found["decided"]) == (0, 0, len(TURNS))
+
+
+def test_swapped_streams_are_found(recording, command):
+    """From 11 s on (inside the longest turn) the streams are the other way round."""
+    truth = images()
+    streams = streams_of(truth)
+    streams[:, 11 * FS :] = streams[::-1, 11 * FS :]
+    put(recording, streams)
+    found = score(command, recording)
+    assert found["swaps"] == 1 and [r["swaps"] for r in found["utterances"]] == [0, 0, 0, 0, 1, 0]
+    assert [r["astray"] for r in found["utterances"]] == [False] * 4 + [None, True]
+    # All the other way round, from the start, is no swap at all.
+    put(recording, streams_of(truth)[::-1])
+    found = score(command, recording)
+    assert (found["swaps"], found["astray"]) == (0, 0) and found["utterances"][0]["stream"] == 1
+
+
+def test_the_same_span_separated_alone(recording, command, models):
+    """The cut is what it says: long enough, around the utterance, within the recording."""
+    from frontend.separate import Separator
+
+    found = score(command, recording, "--model", models / "student", "--least_s", "3")
+    separator = Separator.from_pretrained(models / "student")
+    waveform, _ = read_audio(recording / "data/wav.wav")
+    truth = np.stack([read_audio(recording / f"data/spk{k}.wav")[0][0] for k in (1, 2)])
+    cuts = [(0.0, 3.0), (0.75, 3.75), (3.5, 6.5), (7.5, 10.5), (9.0, 13.0), (14.0, 17.0)]
+    for row, (low, high) in zip(found["utterances"], cuts, strict=True):
+        start, stop = row["start_time"], row["end_time"]
+        cut = separator(waveform[:, round(low * FS) : round(high * FS)], FS)
+        piece = cut[:, round((start - low) * FS) : round((stop - low) * FS)]
+        image = truth[row["talker"], round(start * FS) : round(stop * FS)]
+        best = np.argmax(explained(image, piece))
+        assert row["alone_si_snr"] == pytest.approx(si_snr(image, piece[best]), abs=2e-3)
+    rows = [row for row in found["utterances"] if row["mixture"] is not None]
+    difference = np.array([row["si_snr"] - row["alone_si_snr"] for row in rows])
+    assert found["difference"]["mean"] == pytest.approx(difference.mean(), abs=2e-3)
+    assert found["difference"]["median"] == pytest.approx(np.median(difference), abs=2e-3)
+    assert found["difference"]["ci"] == pytest.approx(list(bootstrap_interval(difference)), abs=5e-3)
+
+
+def test_silent_streams_are_counted_and_in_no_mean():
+    row = {"si_snr": 5.0, "mixture": 1.0, "swaps": 0, "astray": False}
+    found = totals([row, {**row, "si_snr": None, "astray": None}, {**row, "si_snr": 7.0, "swaps": 3}], 0)
+    assert (found["n"], found["not_finite"], found["swaps"], found["decided"]) == (3, 1, 1, 2)
+    assert found["si_snr"]["mean"] == 6.0 and found["si_snri"]["median"] == 5.0
+    assert totals([{**row, "si_snr": None}], 0)["si_snr"] is None
+
+
+def test_streams_as_tables_or_as_files(recording):
+    by_name = find_streams(recording / "streams", ["r1"])
+    for k, table in enumerate(by_name, 1):
+        write_scp(recording / f"streams/spk{k}.scp", table)
+    assert find_streams(recording / "streams") == by_name and len(by_name) == 2
+
+
+def _break_ref(root):
+    (root / "data/ref.rttm").write_text("SPEAKER r1 1 0.5 1.0 <NA> <NA> alice <NA> <NA>\n")
+
+
+def _other_session(root):
+    (root / "data/ref.rttm").write_text("SPEAKER r2 1 0.5 1.0 <NA> <NA> spk1 <NA> <NA>\n")
+
+
+def _late(root):
+    (root / "data/ref.rttm").write_text("SPEAKER r1 1 100 1.0 <NA> <NA> spk1 <NA> <NA>\n")
+
+
+def _silent(root):
+    (root / "data/ref.rttm").write_text("SPEAKER r1 1 18 1.0 <NA> <NA> spk1 <NA> <NA>\n")
+
+
+def _short(root):
+    put(root, images()[:, : 10 * FS])
+
+
+def _one_short(root):
+    write(root / "streams/r1_spk2.wav", images()[1:, : 10 * FS].astype(np.float32))
+
+
+def _one_stream(root):
+    (root / "streams/r1_spk2.wav").unlink()
+
+
+def _no_streams(root):
+    _one_stream(root)
+    (root / "streams/r1_spk1.wav").rename(root / "streams/other.wav")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (_break_ref, "expected speakers spk1, spk2"),
+        (_other_session, "recording r1 has no utterance"),
+        (_late, "recording r1 ends after 20.0 s"),
+        (_silent, "spk1 is silent in his image"),
+        (_short, "expected 160000 samples"),
+        (_one_short, "expected 160000 samples"),
+        (_one_stream, "expected at least 2 streams"),
+        (_no_streams, "expected spk1.scp ... or files"),
+    ],
+)
+def test_mistakes_are_one_line(recording, command, spoil, message):
+    spoil(recording)
+    options = [
+        "--data",
+        recording / "data",
+        "--streams",
+        recording / "streams",
+        "--out",
+        recording / "o.json",
+    ]
+    code, _, err = command(long_score_command, *options)
+    assert code == 2 and message in err
+    assert not (recording / "o.json").exists()
+
+
+def test_a_model_of_other_channels_is_found_before_the_work(recording, command, models, tmp_path):
+    mono = read_audio(recording / "data/spk1.wav")[0]
+    write(recording / "data/wav.wav", mono)
+    options = ["--data", recording / "data", "--streams", recording / "streams", "--out", tmp_path / "o.json"]
+    code, _, err = command(long_score_command, *options, "--model", models / "student")
+    assert code == 2 and "expects 2 channel(s), found 1" in err

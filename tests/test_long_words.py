@@ -1,0 +1,331 @@
+"""Words of long recordings: where speech is found, what is recognised there, the errors meeteval counts."""
+
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from speech_sets import voice
+from tiny_models import write
+from tiny_recognisers import make_recogniser, tones
+
+import frontend.bin.long_recognise as recognise_command
+import frontend.bin.long_wer as wer_command
+from frontend import long_words
+from frontend.activity import Rule, levels_db, segments_of_levels, speech_segments
+from frontend.errors import UserError
+from frontend.long_words import stream_segments
+from frontend.segment_files import in_rttm, in_seglst, in_stm, read_segments
+
+FS = 8000
+
+
+def bursts(seconds: float, spans, level=0.1, floor=1e-3, seed=0) -> np.ndarray:
+    """Return (T,): noise at ``floor``, and at ``level`` in the spans."""
+    rng = np.random.default_rng(seed)
+    signal = floor * rng.standard_normal(round(seconds * FS))
+    for start, end in spans:
+        part = slice(round(start * FS), round(end * FS))
+        signal[part] = level * rng.standard_normal(len(signal[part]))
+    return signal
+
+
+# --- where somebody talks
+
+
+def test_levels_have_closed_forms():
+    signal = np.concatenate([np.full(160, 0.1), np.zeros(160), np.full(40, 1.0)])
+    assert levels_db(signal, FS) == pytest.approx([-20, -np.inf, 0])
+    both = np.stack([signal, 0 * signal])
+    assert levels_db(both, FS)[0] == pytest.approx(-20 - 10 * np.log10(2))
+    assert len(levels_db(np.zeros((1, 0)), FS)) == 0
+    pieces = [levels_db(signal[a:b], FS) for a, b in ((0, 160), (160, 360))]
+    assert np.array_equal(np.concatenate(pieces), levels_db(signal, FS))
+
+
+def test_bursts_are_found_with_pads_and_bridges():
+    rule = Rule(pad=0.1, min_pause=0.3, min_speech=0.1)
+    spans = [(2.0, 3.0), (3.2, 4.0), (6.0, 6.06), (8.0, 9.0), (9.4, 10.0)]
+    found = speech_segments(bursts(12, spans), FS, rule)
+    # bridged, too short to be speech, and a pause just long enough to stay one
+    assert found == pytest.approx(np.array([(1.9, 4.1), (7.9, 9.1), (9.3, 10.1)]), abs=0.021)
+    assert speech_segments(bursts(12, spans, floor=0.0), FS, rule) == pytest.approx(
+        np.array(found), abs=0.021
+    )
+
+
+@pytest.mark.parametrize("signal", [np.zeros(FS), np.sin(np.arange(4 * FS)), bursts(4, []), np.zeros(0)])
+def test_nobody_talks_at_a_constant_level(signal):
+    assert speech_segments(signal, FS) == []
+
+
+def test_level_does_not_matter_and_quiet_leaks_are_left_out():
+    signal = bursts(20, [(2, 4), (10, 12)])
+    found = speech_segments(signal, FS)
+    assert len(found) == 2 and speech_segments(0.001 * signal, FS) == found
+    signal[6 * FS : 7 * FS] = bursts(1, [(0, 1)], level=0.1 * 10 ** (-40 / 20), seed=1)
+    assert speech_segments(signal, FS, Rule(margin_db=3.0)) == pytest.approx(np.array(found), abs=0.021)
+
+
+def test_long_segments_are_cut_in_their_quietest_places():
+    signal = bursts(48, [(1, 39)])
+    for at in (6.0, 11.0, 20.5):
+        part = slice(round(at * FS), round((at + 0.2) * FS))
+        signal[part] *= 0.1  # not quiet enough, or too short, to be a pause
+    found = speech_segments(signal, FS, Rule(max_seconds=15.0))
+    assert max(end - start for start, end in found) <= 15.0
+    assert [found[0][0], found[-1][1]] == pytest.approx([0.85, 39.15], abs=0.021)
+    assert [end for _, end in found] == [start for start, _ in found[1:]] + [found[-1][1]]
+    assert found[0][1] == pytest.approx(11.1, abs=0.05) and found[1][1] == pytest.approx(20.6, abs=0.05)
+
+
+def test_odd_rates_do_not_drift():
+    """At 11025 Hz a frame of 20 ms is no whole number of samples."""
+    fs = 11025
+    signal = np.full(600 * fs, 1e-6)
+    signal[590 * fs : 595 * fs] = 0.1 * np.random.default_rng(0).standard_normal(5 * fs)
+    signal += 1e-4 * np.random.default_rng(1).standard_normal(len(signal))
+    ((start, end),) = speech_segments(signal, fs, Rule(pad=0.0))
+    assert (start, end) == pytest.approx((590, 595), abs=0.03)
+    levels = levels_db(signal, fs)
+    assert segments_of_levels(levels, fs, 600.0, Rule(pad=0.0), np.zeros(len(levels), bool)) == []
+    with pytest.raises(UserError, match="max_seconds"):
+        Rule(max_seconds=0.0)
+
+
+def test_what_leaks_of_the_other_stream_is_no_speech(tmp_path):
+    spans = [[(1, 2), (4, 6)], [(2.5, 3.5), (5, 7)]]
+    clean = [bursts(9, s, seed=k) for k, s in enumerate(spans)]
+    streams = [clean[0] + 0.1 * clean[1], clean[1] + 0.1 * clean[0]]
+    entries = [write(tmp_path / f"{k}.wav", s[None].astype(np.float32)) for k, s in enumerate(streams)]
+    found = stream_segments(entries, Rule(), leak_db=10.0)
+    for segments, expected in zip(found, spans, strict=True):
+        assert segments == pytest.approx(np.array([(a - 0.15, b + 0.15) for a, b in expected]), abs=0.03)
+    heard = stream_segments(entries, Rule(), leak_db=60.0)[0]
+    assert any(start < 3.0 < end for start, end in heard), "without the rule the other talker is heard"
+
+
+# --- files
+
+
+ROWS = [
+    {"session_id": "r1", "speaker": "a", "start_time": 0.5, "end_time": 1.25, "words": "ONE TWO"},
+    {"session_id": "r1", "speaker": "b", "start_time": 1.0, "end_time": 2.0, "words": "THREE"},
+    {"session_id": "r2", "speaker": "a", "start_time": 0.0, "end_time": 3.0, "words": ""},
+]
+
+
+def test_segment_files_come_back_as_they_were(tmp_path):
+    for name, form in (("x.json", in_seglst), ("x.stm", in_stm), ("x.rttm", in_rttm)):
+        (tmp_path / name).write_text(form(ROWS))
+        expected = ROWS if name != "x.rttm" else [{**row, "words": ""} for row in ROWS]
+        assert read_segments(tmp_path / name) == expected
+    (tmp_path / "y.stm").write_text(";; remark\nr1 1 a 0.5 1.25 <o,f0,male> one\tTWO \n\n")
+    assert read_segments(tmp_path / "y.stm") == [{**ROWS[0], "words": "one\tTWO"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("x.stm", "", "found none (empty file?)"),
+        ("x.json", " \n", "found none (empty file?)"),
+        ("x.json", "[]", "found none (empty file?)"),
+        ("x.json", "{}", "a list of segments, found dict"),
+        ("x.json", "[{]", "not JSON"),
+        ("x.json", '[{"session_id": "a"}]', "segment 1: expected the keys"),
+        ("x.stm", "r1 1 a 0.5", "x.stm:1: expected 'session channel"),
+        ("x.stm", "r1 1 a zero 1 WORD", "expected a time in seconds, found 'zero'"),
+        ("x.stm", "r1 1 a 2 1 WORD", "expected 0 <= start <= end"),
+        ("x.rttm", "SPEAKER r1 1 0.5", "x.rttm:1: expected 'SPEAKER session"),
+        ("x.txt", "r1", "expected SegLST (.json), STM (.stm) or RTTM"),
+    ],
+)
+def test_broken_files_are_one_line(tmp_path, command, name, text, message):
+    (tmp_path / name).write_text(text)
+    (tmp_path / "good.json").write_text(in_seglst(ROWS[:2]))
+    code, _, err = command(wer_command, "--ref", tmp_path / name, "--hyp", tmp_path / "good.json")
+    assert code == 2 and (message in err or name == "x.rttm")
+    with pytest.raises(UserError) as stop:
+        read_segments(tmp_path / name)
+    assert message in str(stop.value) and str(tmp_path / name) in str(stop.value)
+
+
+# --- recognition
+
+
+@pytest.fixture(scope="module")
+def asr(tmp_path_factory) -> Path:
+    return make_recogniser(tmp_path_factory.mktemp("exp") / "asr")
+
+
+@pytest.fixture
+def streams(tmp_path) -> Path:
+    """Two recordings of two streams; in the second nobody talks."""
+    for k, spans in ((1, [(1.0, 2.0), (4.0, 5.0)]), (2, [(6.0, 7.5)])):
+        signal = 1e-4 * np.random.default_rng(k).standard_normal(9 * FS)
+        for start, end in spans:
+            signal[round(start * FS) : round(end * FS)] += tones(
+                round((end - start) * FS), 1, seed=int(start)
+            )[0]
+        write(tmp_path / f"streams/r1_spk{k}.wav", signal[None].astype(np.float32))
+        write(tmp_path / f"streams/r2_spk{k}.wav", np.zeros((1, 2 * FS), np.float32))
+    return tmp_path / "streams"
+
+
+def test_segments_are_recognised_where_they_are(streams, asr, command, tmp_path):
+    from frontend.datadir import read_audio
+    from frontend.recognise import Recogniser
+
+    options = ["--asr", asr, "--streams", streams, "--out", tmp_path / "out"]
+    code, out, err = command(recognise_command, *options)
+    assert code == 0, err
+    rows = read_segments(tmp_path / "out/hyp.seglst.json")
+    recogniser = Recogniser.from_pretrained(asr)
+    silent = [row for row in rows if row["session_id"] == "r2"]
+    assert [(r["speaker"], r["end_time"], r["words"]) for r in silent] == [("spk1", 2.0, "")]
+    spoken = [row for row in rows if row["session_id"] == "r1"]
+    entries = [str(streams / f"r1_spk{k}.wav") for k in (1, 2)]
+    cut = [[round(a) for a, _ in found] for found in stream_segments(entries, Rule(), 10.0)]
+    assert cut == [[1, 4], [6]]
+    # Where the recogniser hears no word there is no row.
+    assert 1 <= len(spoken) <= 3
+    assert {(r["speaker"], round(r["start_time"])) for r in spoken} <= {("spk1", 1), ("spk1", 4), ("spk2", 6)}
+    for row in spoken:
+        audio, _ = read_audio(streams / f"r1_{row['speaker']}.wav")
+        piece = audio[:, round(row["start_time"] * FS) : round(row["end_time"] * FS)]
+        assert piece.shape[1] % (0.2 * FS) == 0, "lengths are whole steps, so that batches are large"
+        assert row["words"] == recogniser(piece, FS)[0] != ""
+    info = json.loads((tmp_path / "out/info.json").read_text())
+    assert (info["segments"], info["recognised_now"], info["recordings"]) == (3, 3, 2)
+    # A second run knows all of it: the recogniser is not even loaded.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(long_words, "loaded", None)
+        assert command(recognise_command, *options)[0] == 0
+    assert json.loads((tmp_path / "out/info.json").read_text())["recognised_now"] == 0
+    assert read_segments(tmp_path / "out/hyp.seglst.json") == rows
+
+
+def test_mistakes_of_recognition_are_one_line(streams, asr, command, tmp_path):
+    options = {"--asr": asr, "--streams": streams, "--out": tmp_path / "out"}
+    (tmp_path / "empty").mkdir()
+    write(tmp_path / "fast/r1_spk1.wav", voice("a", 1.0)[None].astype(np.float32), fs=16000)
+    for key, value, message in (
+        ("--streams", tmp_path / "none", "expected a directory of separated streams"),
+        ("--streams", tmp_path / "empty", "found neither"),
+        ("--streams", tmp_path / "fast", "expects 8000 Hz, found 16000 Hz"),
+        ("--asr", tmp_path / "none", "expected a trained recogniser"),
+        ("--leak_db", -1, "--leak_db: expected 0 or more"),
+        ("--max_seconds", 0, "max_seconds of at least 1"),
+        ("--config", tmp_path / "none.yaml", "found no such file"),
+    ):
+        arguments = [x for pair in {**options, key: value}.items() for x in pair]
+        code, _, err = command(recognise_command, *arguments)
+        assert code == 2 and message in err, err
+    assert not (tmp_path / "out").exists()
+
+
+# --- word errors
+
+
+def distance(a, b):
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        last, row[0] = row[0], i
+        for j, y in enumerate(b, 1):
+            last, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, last + (x != y))
+    return row[-1]
+
+
+def random_rows(session: str, seed: int, speakers: int, turns: int) -> list[dict]:
+    rng, rows = np.random.default_rng(seed), []
+    for k in range(turns):
+        words = " ".join(rng.choice(["one", "TWO", "three!"], rng.integers(1, 4)))
+        speaker = f"s{rng.integers(speakers)}"
+        rows.append(
+            dict(session_id=session, speaker=speaker, start_time=2.0 * k, end_time=2.0 * k + 1, words=words)
+        )
+    return rows
+
+
+def count(command, tmp_path, ref, hyp, *more) -> tuple[dict, str]:
+    (tmp_path / "ref.json").write_text(in_seglst(ref))
+    (tmp_path / "hyp.stm").write_text(in_stm(hyp))
+    files = ["--ref", tmp_path / "ref.json", "--hyp", tmp_path / "hyp.stm", "--out", tmp_path / "wer.json"]
+    code, out, err = command(wer_command, *files, *more)
+    assert code == 0, err
+    return json.loads((tmp_path / "wer.json").read_text()), out
+
+
+def test_errors_are_those_of_the_best_permutation(command, tmp_path):
+    ref = random_rows("r1", 0, 2, 12) + random_rows("r2", 1, 2, 12)
+    hyp = random_rows("r1", 2, 3, 10) + random_rows("r2", 3, 2, 14)
+    found, out = count(command, tmp_path, ref, hyp)
+    texts = [{}, {}]
+    for side, rows in zip(texts, (ref, hyp), strict=True):
+        for row in rows:
+            words = row["words"].upper().replace("!", "").split()
+            side.setdefault(row["session_id"], {}).setdefault(row["speaker"], []).extend(words)
+    for row in found["sessions"]:
+        a, b = (list(side[row["session"]].values()) for side in texts)
+        a += [[]] * (len(b) - len(a))
+        orders = itertools.permutations(b + [[]] * (len(a) - len(b)))
+        best = min(sum(map(distance, a, order)) for order in orders)
+        assert row["cpwer"]["errors"] == best
+        assert row["orcwer"]["errors"] <= best <= row["tcpwer"]["errors"]
+    total = sum(row["cpwer"]["errors"] for row in found["sessions"])
+    words = sum(row["words"] for row in found["sessions"])
+    assert found["pooled"]["cpwer"]["rate"] == pytest.approx(100 * total / words, abs=1e-3)
+    low, high = found["pooled"]["cpwer"]["ci"]
+    assert low <= found["pooled"]["cpwer"]["rate"] <= high and low < high
+    assert f"cpWER: {100 * total / words:.1f} %" in out and "2 session(s)" in out
+    # meeteval's own command counts the same of the same texts
+    for name, rows in (("r", ref), ("h", hyp)):
+        plain = [{**r, "words": r["words"].upper().replace("!", "")} for r in rows]
+        (tmp_path / f"{name}.stm").write_text(in_stm(plain))
+    for measure, more in (("cpwer", []), ("tcpwer", ["--collar", "5"]), ("orcwer", [])):
+        files = ["-r", "r.stm", "-h", "h.stm", "--average-out", "out.json", "--per-reco-out", "-"]
+        run = [sys.executable, "-m", "meeteval.wer", measure, *files, *more]
+        subprocess.run(run, cwd=tmp_path, check=True, capture_output=True)
+        theirs = json.loads((tmp_path / "out.json").read_text())
+        assert theirs["errors"] == found["pooled"][measure]["errors"], measure
+
+
+def test_late_words_are_wrong_by_tcpwer_alone(command, tmp_path):
+    hyp = [
+        {**row, "start_time": row["start_time"] + 60, "end_time": row["end_time"] + 60} for row in ROWS[:2]
+    ]
+    found, _ = count(command, tmp_path, ROWS[:2], hyp)
+    assert found["pooled"]["cpwer"]["rate"] == 0 and found["pooled"]["tcpwer"]["errors"] == 6
+    assert count(command, tmp_path, ROWS[:2], hyp, "--collar", 70)[0]["pooled"]["tcpwer"]["errors"] == 0
+    assert found["pooled"]["cpwer"]["ci"] is None, "one session has no interval"
+
+
+def test_orcwer_is_left_out_where_it_would_take_for_ever(command, tmp_path):
+    rows = random_rows("r1", 0, 2, 12)
+    found, out = count(command, tmp_path, rows, rows, "--orc_cells", 100)
+    assert found["pooled"]["orcwer"] is None and "ORC-WER: left out" in out
+    assert found["pooled"]["cpwer"]["errors"] == 0
+
+
+def test_nothing_recognised_is_all_deleted(command, tmp_path):
+    found, _ = count(command, tmp_path, ROWS[:2], [{**ROWS[0], "words": ""}])
+    for measure in ("cpwer", "orcwer", "tcpwer"):
+        assert found["pooled"][measure]["deletions"] == 3 == found["pooled"][measure]["errors"]
+
+
+def test_sessions_of_one_file_alone_are_one_line(command, tmp_path):
+    (tmp_path / "a.json").write_text(in_seglst(ROWS[:2]))
+    (tmp_path / "b.json").write_text(in_seglst([{**ROWS[0], "session_id": "r9"}]))
+    (tmp_path / "c.json").write_text(in_seglst(ROWS))
+    (tmp_path / "d.rttm").write_text(in_rttm(ROWS))
+    for ref, hyp, message in (
+        ("a.json", "b.json", "has no session 'r1'"),
+        ("c.json", "c.json", "session 'r2': expected words, found none"),
+        ("d.rttm", "a.json", "found RTTM, which has no words"),
+        ("none.json", "a.json", "expected a file, found none"),
+    ):
+        code, _, err = command(wer_command, "--ref", tmp_path / ref, "--hyp", tmp_path / hyp)
+        assert code == 2 and message in err, err

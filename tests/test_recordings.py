@@ -1,0 +1,340 @@
+"""From a folder of recordings to training chunks: layouts, channel files, speech, division, adaptation."""
+
+import re
+
+import numpy as np
+import pytest
+import soundfile
+from scipy.signal import resample_poly
+from tiny_models import FS, recording, write
+
+from frontend import chunks, recording_set, recordings, speech_spans
+from frontend.adaptation import check_start
+from frontend.bin import chunks as chunks_command
+from frontend.bin import recordings as recordings_command
+from frontend.datadir import audio_info, read_audio, read_scp, validate
+from frontend.errors import UserError
+from frontend.geometry import read_geometry
+from frontend.wave_blocks import is_wide, resampled, write_blocks
+
+
+def _talk(seconds: float, channels: int = 2, seed: int = 0, pauses: float = 1.0) -> np.ndarray:
+    """Noise that comes and goes: 4 s of it, then a pause with a little."""
+    noise = recording(round(seconds * FS), channels, seed)
+    time = np.arange(noise.shape[1]) / FS
+    return (noise * np.where(time % (4 + pauses) < 4, 1.0, 0.003)).astype(np.float32)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder of two recordings of two channels."""
+    for k, name in enumerate(["a", "sub/b"]):
+        write(tmp_path / "in" / f"{name}.wav", _talk(60, seed=k))
+    return tmp_path / "in"
+
+
+def test_a_multi_channel_file_is_named_where_it_lies(command, folder, tmp_path):
+    code, out, _ = command(recordings_command, "--recordings", folder, "--out", tmp_path / "whole")
+    assert code == 0 and "2 recordings, 2.0 min, 2 channels at 8000 Hz" in out
+    wav = read_scp(tmp_path / "whole/wav.scp")
+    assert wav == {"a": str(folder / "a.wav"), "sub-b": str(folder / "sub/b.wav")}
+    assert not (tmp_path / "whole/wav").exists()
+    assert (tmp_path / "whole/array").read_text() == "2 none 8000\n"
+    assert validate(tmp_path / "whole") == []
+
+
+@pytest.mark.parametrize("name", ["m_ch{}", "m.CH{}", "m-{}", "m_{}", "m_mic0{}", "m.Array1-0{}"])
+def test_channel_files_equal_the_multi_channel_file(tmp_path, name):
+    audio = _talk(47.3, channels=3)
+    for k in range(3):
+        write(tmp_path / "in" / f"{name.format(k + 1)}.wav", audio[k : k + 1])
+    [found] = recording_set.prepare(str(tmp_path / "in"), str(tmp_path / "whole"))
+    assert found.id == re.split("[_.-](?:ch|CH|mic)?0?{}", name)[0]
+    merged, fs = read_audio(read_scp(tmp_path / "whole/wav.scp")[found.id])
+    direct, _ = read_audio(write(tmp_path / "direct.wav", audio))
+    assert fs == FS and np.array_equal(merged, direct)
+
+
+def test_merged_files_are_made_once(tmp_path):
+    for k in range(2):
+        write(tmp_path / "in" / f"m-{k}.wav", _talk(3)[k : k + 1])
+    recording_set.prepare(str(tmp_path / "in"), str(tmp_path / "whole"))
+    merged = tmp_path / "whole/wav/m.flac"
+    before = merged.stat().st_mtime_ns
+    recording_set.prepare(str(tmp_path / "in"), str(tmp_path / "whole"))
+    assert merged.stat().st_mtime_ns == before
+
+
+def test_a_table_of_recordings(folder, tmp_path):
+    (tmp_path / "my.scp").write_text(f"one {folder}/a.wav\ntwo {folder}/sub/b.wav\n")
+    assert [r.id for r in recordings.find_recordings(str(tmp_path / "my.scp"))] == ["one", "two"]
+
+
+def test_a_pattern_of_one_s_own(tmp_path):
+    for k in "12":
+        write(tmp_path / "in" / f"ch{k}_x.wav", _talk(3)[:1])
+    with pytest.raises(UserError, match="one channel; expected several"):
+        recordings.find_recordings(str(tmp_path / "in"))
+    # The name's group comes first, so that it must be found behind the number: a lookahead does it.
+    [found] = recordings.find_recordings(str(tmp_path / "in"), r"(?=.*_(.+))ch([0-9])_.+")
+    assert (found.id, found.channels) == ("x", 2)
+    with pytest.raises(UserError, match="expected two groups"):
+        recordings.find_recordings(str(tmp_path / "in"), "x")
+
+
+def _mono(folder, **files):
+    for name, seconds in files.items():
+        write(folder / f"{name}.wav", _talk(seconds)[:1])
+
+
+@pytest.mark.parametrize(
+    ("layout", "message"),
+    [
+        (lambda d: None, "expected a folder of recordings"),
+        (lambda d: d.mkdir(), "expected wav or flac files"),
+        (lambda d: _mono(d, lecture=3), "one channel; expected several"),
+        (lambda d: _mono(d, m_ch1=3), "the only channel of recording 'm'"),
+        (lambda d: _mono(d, m_ch1=3, m_ch3=3), "channel 2 is missing"),
+        (lambda d: _mono(d, m_ch2=3, m_ch3=3), "channel 1 is missing"),
+        (lambda d: _mono(d, m_ch1=3, m_ch01=3), "channel 1 of 'm' is also"),
+        (
+            lambda d: _mono(d, m_ch1=3, m_ch2=2.98),
+            "m_ch2.wav lasts 2.980 s, .*m_ch1.wav of the same recording 3.000 s",
+        ),
+        (
+            lambda d: (write(d / "a.wav", _talk(3)), write(d / "b.wav", _talk(3, 3))),
+            "'b' has 3 channels, 'a' has 2",
+        ),
+        (
+            lambda d: (write(d / "a.wav", _talk(3)), write(d / "b.wav", _talk(3), 16000)),
+            "'b' has 16000 Hz, 'a' 8000",
+        ),
+        (
+            lambda d: (write(d / "m-1.wav", _talk(3)[:1]), write(d / "m-2.wav", _talk(6)[:1], 16000)),
+            "of the same recording",
+        ),
+        (lambda d: (write(d / "m.wav", _talk(3)), write(d / "m.flac", _talk(3))), "same id"),
+        (lambda d: (write(d / "m.wav", _talk(3)), _mono(d, m_1=3, m_2=3)), "keep the multi-channel file"),
+        (lambda d: write(d / "m.wav", _talk(3) * [[1], [0]]), "channel 2 is silent"),
+        (lambda d: write(d / "m.wav", 30000 * _talk(3), subtype="FLOAT"), "full scale"),
+        (lambda d: (d.mkdir(), (d / "m.wav").write_bytes(b"no audio")), "expected wav or flac audio"),
+        (lambda d: (write(d / "m.wav", _talk(3)), _cut(d / "m.wav")), "truncated"),
+    ],
+)
+def test_wrong_layouts_are_one_line(command, tmp_path, layout, message):
+    layout(tmp_path / "in")
+    code, _, err = command(recordings_command, "--recordings", tmp_path / "in", "--out", tmp_path / "whole")
+    assert code == 2 and re.search(message, err), err
+    assert not (tmp_path / "whole/wav.scp").exists()
+
+
+def _cut(path):
+    path.write_bytes(path.read_bytes()[:20000])
+
+
+def test_a_silent_channel_file_leaves_no_merged_recording(tmp_path):
+    write(tmp_path / "in/m-1.wav", _talk(3)[:1])
+    write(tmp_path / "in/m-2.wav", 0 * _talk(3)[:1])
+    with pytest.raises(UserError, match="m-2.wav: channel 2 is silent"):
+        recording_set.prepare(str(tmp_path / "in"), str(tmp_path / "whole"))
+    assert not list((tmp_path / "whole").rglob("*.flac"))
+
+
+@pytest.mark.parametrize(("fs", "new_fs"), [(16000, 8000), (44100, 8000), (22050, 16000), (8000, 8000)])
+@pytest.mark.parametrize("block", [313, 7919])
+def test_resampling_in_blocks_is_resampling_the_whole(fs, new_fs, block):
+    x = recording(20011, 2)
+    found = np.concatenate(
+        list(resampled((x[:, i : i + block] for i in range(0, 20011, block)), fs, new_fs)), 1
+    )
+    common = np.gcd(fs, new_fs)
+    assert np.allclose(found, resample_poly(x, new_fs // common, fs // common, axis=1), atol=1e-7)
+
+
+def test_a_higher_rate_is_lowered_and_a_lower_one_refused(tmp_path):
+    write(tmp_path / "in/m.wav", _talk(30), 16000)
+    recording_set.prepare(str(tmp_path / "in"), str(tmp_path / "whole"), fs=8000, geometry="linear")
+    assert audio_info(read_scp(tmp_path / "whole/wav.scp")["m"]) == (2, 15 * 8000, 8000)
+    assert (tmp_path / "whole/array").read_text() == "2 linear 8000\n"
+    with pytest.raises(UserError, match="16000 Hz, expected 24000 Hz or more"):
+        recording_set.prepare(str(tmp_path / "in"), str(tmp_path / "other"), fs=24000)
+
+
+def test_more_than_eight_channels_and_more_than_16_bits(tmp_path):
+    audio = recording(5000, 9)
+    fine = tmp_path / "fine.wav"
+    soundfile.write(fine, audio.T, FS, subtype="PCM_24")
+    path = write_blocks(tmp_path / "m", [audio[:, :1700], audio[:, 1700:]], FS, 9, is_wide([str(fine)]))
+    assert path.suffix == ".wav"
+    assert np.allclose(read_audio(path)[0], audio, atol=2.0**-24)
+    assert not is_wide([write(tmp_path / "coarse.wav", audio)])
+
+
+@pytest.mark.parametrize(
+    ("positions", "kind"),
+    [
+        ([(0.05, 0, 0), (0, 0.05, 0), (-0.05, 0, 0), (0, -0.05, 0)], "circular"),
+        (
+            [(0.05, 0, 0), (-0.05, 0, 0), (0, 0.05, 0), (0, -0.05, 0)],
+            "linear",
+        ),  # mirrored, a diagonal is its own
+        ([(0.05, 0, 0), (0, 0.05, 0), (-0.05, 0, 0), (0, -0.07, 0)], "none"),
+        ([(0, 0, 0), (0.03, 0, 0), (0.06, 0, 0)], "linear"),
+        ([(0, 0, 0), (0.03, 0, 0), (0.09, 0, 0)], "none"),
+    ],
+)
+def test_the_symmetry_of_coordinates(tmp_path, positions, kind):
+    path = tmp_path / "array.txt"
+    path.write_text("# x y z\n" + "".join(f"{x} {y} {z}\n" for x, y, z in positions))
+    assert read_geometry(str(path), len(positions)) == kind
+    with pytest.raises(UserError, match="for each of the 6 channels"):
+        read_geometry(str(path), 6)
+
+
+def test_unusable_geometry(tmp_path):
+    with pytest.raises(UserError, match="expected circular, linear, none or a file"):
+        read_geometry("round", 4)
+    (tmp_path / "array.txt").write_text("0 0 0\n0 0\n")
+    with pytest.raises(UserError, match="array.txt:2: expected 'x y z'"):
+        read_geometry(str(tmp_path / "array.txt"), 2)
+
+
+def _in_order(spans, seconds):
+    assert all(3 - 1e-6 <= b - a <= 8 + 1e-6 for a, b in spans)
+    assert all(a >= 0 and b <= seconds + 1e-6 for a, b in spans)
+    assert all(first[1] <= second[0] + 1e-6 for first, second in zip(spans, spans[1:], strict=False))
+
+
+@pytest.mark.parametrize(
+    ("speech", "expected"),
+    [
+        ([(10, 14)], [(10, 14)]),
+        ([(10, 11)], [(9, 12)]),  # widened
+        ([(0, 1)], [(0, 3)]),
+        ([(99.5, 100)], [(97, 100)]),
+        ([(10, 30)], [(10, 10 + 20 / 3), (10 + 20 / 3, 10 + 40 / 3), (10 + 40 / 3, 30)]),
+        ([(10, 12), (12.4, 14)], [(10, 14)]),  # a short pause
+        ([(10, 14), (14.8, 15.2), (16, 20)], [(10, 14), (16, 20)]),  # no room for the middle one
+    ],
+)
+def test_chunks_of_a_stretch(speech, expected):
+    assert np.allclose(chunks.chunk_spans(speech, 100.0), expected)
+
+
+def test_chunks_are_bounded_and_apart():
+    for seed in range(200):
+        edges = np.sort(np.random.default_rng(seed).uniform(0, 120, 24)).reshape(-1, 2)
+        _in_order(chunks.chunk_spans([tuple(e) for e in edges], 120.0), 120.0)
+
+
+def test_validation_chunks_are_stretches_of_their_own():
+    every = [chunks.Chunk(f"r{r}", 100 * k, 100 * k + 100) for r in range(3) for k in range(40)]
+    train, dev = chunks.split(every, 0.1, seed=0)
+    place = {chunk: i for i, chunk in enumerate(every)}
+    assert len(dev) == 12 and not set(train) & set(dev)
+    for chunk in train:
+        near = [c for c in dev if c.recording == chunk.recording and abs(place[c] - place[chunk]) == 1]
+        assert not near, "a neighbour of a validation chunk is in training"
+    runs = np.diff(sorted(place[c] for c in dev))
+    assert (runs == 1).sum() == 9 and (runs > 4).sum() == 2, "three runs of four, none side by side"
+    assert chunks.split(every, 0.1, seed=0) == (train, dev) != chunks.split(every, 0.1, seed=1)
+
+
+@pytest.fixture
+def whole(folder, tmp_path):
+    recording_set.prepare(str(folder), str(tmp_path / "whole"))
+    return tmp_path / "whole"
+
+
+def test_chunks_are_cut_where_there_is_sound(command, whole, folder, tmp_path):
+    outs = [tmp_path / "train", tmp_path / "dev"]
+    code, out, _ = command(chunks_command, "--data", whole, "--out", *outs)
+    assert code == 0 and "for training" in out
+    assert [validate(path) for path in outs] == [[], []]
+    entries = {k: v for path in outs for k, v in read_scp(path / "wav.scp").items()}
+    for name, entry in entries.items():
+        recording_id, start, end = name.rsplit("-", 2)
+        source, _ = read_audio(read_scp(whole / "wav.scp")[recording_id], int(start), int(end) - int(start))
+        assert np.array_equal(read_audio(entry)[0], source)
+        assert int(start) / FS % 5 > 4.5 or int(start) / FS % 5 < 0.1, "speech starts every 5 s"
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.flac")}
+    assert before and command(chunks_command, "--data", whole, "--out", *outs)[0] == 0
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.flac")} == before
+
+
+def test_rttm_and_segments_say_where(command, whole, tmp_path):
+    turns = [
+        ("a", 10.0, 14.0),
+        ("a", 13.0, 16.0),
+        ("sub-b", 20.0, 50.0),
+        ("sub-b", 1.0, 19.0),
+        ("a", 17.0, 60.0),
+    ]
+    rttm, segments = tmp_path / "x.rttm", tmp_path / "segments"
+    rttm.write_text("".join(f"SPEAKER {r} 1 {a} {b - a} <NA> <NA> A <NA> <NA>\n" for r, a, b in turns))
+    segments.write_text("".join(f"{r}-{k} {r} {a} {b}\n" for k, (r, a, b) in enumerate(turns)))
+    ids = []
+    for option in (["--rttm", rttm], ["--segments", segments]):
+        outs = [tmp_path / f"by{option[0]}/train", tmp_path / f"by{option[0]}/dev"]
+        assert command(chunks_command, "--data", whole, "--out", *outs, *option)[0] == 0
+        ids.append(sorted(k for path in outs for k in read_scp(path / "wav.scp")))
+    assert ids[0] == ids[1]
+    inside = {"a": [(10, 16), (17, 60)], "sub-b": [(1, 19), (20, 50)]}
+    for name in ids[0]:
+        recording_id, start, end = name.rsplit("-", 2)
+        spans = inside[recording_id]
+        assert any(a * FS - 1 <= int(start) and int(end) <= b * FS + 1 for a, b in spans)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("u1 a 1.0\n", "segments:1: expected 'utterance recording start end'"),
+        ("u1 a 5.0 2.0\n", "segments:1"),
+        ("u1 c 1.0 2.0\n", "no recording 'c'"),
+        ("u1 a 1.0 200.0\n", "expected at most its 60.00 s"),
+        ("", "found none"),
+        ("u1 a 1.0 9.0\n", "found 8.0 s of speech .* expected at least 60 s"),
+    ],
+)
+def test_unusable_segments(command, whole, tmp_path, text, message):
+    (tmp_path / "segments").write_text(text)
+    outs = [tmp_path / "train", tmp_path / "dev"]
+    code, _, err = command(
+        chunks_command, "--data", whole, "--out", *outs, "--segments", tmp_path / "segments"
+    )
+    assert code == 2 and re.search(message, err), err
+    assert not (tmp_path / "train").exists()
+
+
+def test_speech_by_energy_does_not_depend_on_blocks(whole, monkeypatch):
+    entry = read_scp(whole / "wav.scp")["a"]
+    expected = speech_spans.spans_by_energy(entry)
+    assert len(expected) == 12
+    monkeypatch.setattr(speech_spans, "_BLOCK_S", 7.0)
+    assert speech_spans.spans_by_energy(entry) == expected
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"n_mics": 4}, "trained for 2 microphones, expected 4"),
+        ({"fs": 16000}, "trained for 8000 Hz, expected 16000"),
+        ({"n_outputs": 4}, "trained for 3 outputs, expected 4"),
+        ({"blocks": 2}, "separator_conf.blocks is 1, expected 2"),
+        ({"n_fft": 256}, "encoder_conf is .*128.*, expected .*256"),
+    ],
+)
+def test_a_model_that_does_not_fit_is_no_start(models, tmp_path, changed, message):
+    def start(n_mics=2, fs=FS, n_outputs=3, blocks=1, n_fft=128):
+        stft = f"{{n_fft: {n_fft}, hop_length: {n_fft // 2}}}"
+        config = tmp_path / "teacher.yaml"
+        config.write_text(
+            f"encoder: stft\nencoder_conf: {stft}\ndecoder: stft\ndecoder_conf: {stft}\n"
+            f"separator: mask_net\nseparator_conf: {{blocks: {blocks}}}\n"
+        )
+        return check_start(str(models / "teacher"), str(config), n_mics, fs, n_outputs)
+
+    assert start() == models / "teacher/valid.loss.ave.pth"
+    with pytest.raises(UserError, match=message):
+        start(**changed)

@@ -1,0 +1,131 @@
+"""egs/recordings end to end on two minutes of sound: from files to the report; repeated, adapted, misused."""
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from frontend.datadir import audio_info, read_audio, read_scp
+from frontend.long_streams import find_streams
+
+ROOT = Path(__file__).resolve().parents[1]
+RUN = ROOT / "egs/recordings/run.sh"
+STAGES = "data chunks teacher pseudo student separate recognise report".split()
+FS, MICS = 8000, 4
+pytestmark = pytest.mark.chain
+
+
+def _run(folder: Path, *options: str) -> subprocess.CompletedProcess:
+    command = [str(RUN), "--size", "tiny", "--nj", "1", *options]
+    if "--out_dir" not in options:
+        command += ["--out_dir", str(folder)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
+
+
+def _meeting(seconds: int, seed: int) -> np.ndarray:
+    """Two noises of speech's rhythm that arrive with delays of their own, and a little noise: (C, T)."""
+    rng = np.random.default_rng(seed)
+    found = 1e-4 * rng.standard_normal((MICS, seconds * FS))
+    for delays in ((0, 1, 2, 1), (0, -1, 0, 2)):
+        dry = rng.standard_normal(seconds * FS)
+        syllables = np.repeat(rng.random(seconds * 5) ** 2, FS // 5)
+        turns = np.repeat(rng.random(seconds // 5 + 1) < 0.6, 5 * FS)[: len(dry)]
+        dry = 0.1 * dry * syllables * turns
+        found += np.stack([np.roll(dry, delay) for delay in delays])
+    return found.clip(-0.99, 0.99)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A multi-channel recording of 70 s, and one of 50 s with a file for each channel."""
+    out = tmp_path_factory.mktemp("field")
+    (out / "in").mkdir()
+    soundfile.write(out / "in/first.wav", _meeting(70, 0).T, FS)
+    for k, channel in enumerate(_meeting(50, 1), 1):
+        soundfile.write(out / f"in/second_ch{k}.wav", channel, FS)
+    return out
+
+
+@pytest.fixture(scope="module")
+def done(folder) -> Path:
+    ran = _run(folder, "--recordings", str(folder / "in"))
+    assert ran.returncode == 0, ran.stdout[-3000:] + ran.stderr[-3000:]
+    assert "recognise: off, --transcripts and --asr_exp run it" in ran.stdout
+    return folder
+
+
+def test_streams_and_report(done):
+    exp, data = done / "exp/in_tiny", done / "data/in_tiny"
+    wav = read_scp(data / "whole/wav.scp")
+    assert list(wav) == ["first", "second"]
+    systems = ["mixture", "auxiva", "teacher_spatial_merge", "student", "student+iva+mask"]
+    for name in systems:
+        for recording_id, entry in wav.items():
+            for table in find_streams(exp / "separated" / name, wav):
+                assert audio_info(table[recording_id]) == (1, *audio_info(entry)[1:])
+    mixture, _ = read_audio(wav["first"])
+    streams = [read_audio(t["first"])[0][0] for t in find_streams(exp / "separated/student", wav)]
+    assert np.abs(sum(streams) - mixture[0]).max() < 0.01, "masks share the reference channel"
+    report = json.loads((exp / "report.json").read_text())
+    assert list(report["systems"]) == systems
+    assert report["recordings"] == {"first": 70.0, "second": 50.0}
+    assert np.isfinite(report["teacher"]["teacher"]["loss"]) and report["teacher"]["teacher"]["n"] >= 2
+    page = (exp / "REPORT.md").read_text()
+    assert all(f"`{name}`" in page for name in systems)
+    assert str(done) not in page and str(ROOT) not in page
+
+
+def test_no_truth_is_looked_at(done):
+    data = done / "data/in_tiny"
+    assert not any((data / f"{part}_unlabelled/spk1.scp").exists() for part in ("train", "dev"))
+
+
+def test_a_second_run_does_nothing_and_an_adapted_one_starts_from_it(done):
+    again = _run(done, "--recordings", str(done / "in"))
+    assert again.returncode == 0 and again.stdout.count("complete, nothing to do") == len(STAGES) - 1
+    start = done / "exp/in_tiny"
+    adapted = _run(done, "--recordings", str(done / "in"), "--init_model", str(start), "--tag", "adapted")
+    assert adapted.returncode == 0, adapted.stdout[-3000:] + adapted.stderr[-3000:]
+    report = json.loads((done / "exp/adapted_tiny/report.json").read_text())
+    assert {"start", "student"} <= set(report["systems"]) and set(report["teacher"]) == {"start", "teacher"}
+    other = _run(
+        done, "--recordings", str(done / "in"), "--init_model", str(start), "--tag", "x", "--fs", "4000"
+    )
+    assert other.returncode == 2 and "trained for 8000 Hz, expected 4000" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "--recordings is missing"),
+        (["--recordings", "nowhere"], "--recordings nowhere: expected a file or directory"),
+        (["--recording", "x"], "unknown option --recording (did you mean recordings?)"),
+        (["--recordings", "{in}", "--size", "huge"], "unknown size 'huge'"),
+        (["--recordings", "{in}", "--talkers", "1"], "--talkers 1: expected 2 to 4"),
+        (["--recordings", "{in}", "--transcripts", "{in}"], "--transcripts and --asr_exp belong together"),
+        (["--recordings", "{in}", "--init_model", "{in}"], "expected a trained teacher in it"),
+        (
+            ["--recordings", "{in}", "--geometry", "round"],
+            "--geometry round: expected circular, linear, none",
+        ),
+        (["--recordings", "{in}", "--fs", "16000"], "8000 Hz, expected 16000 Hz or more"),
+        (["--recordings", "{in}", "--rttm", "{in}", "--segments", "{in}"], "give one of them"),
+        (["--recordings", "{in}", "--stage", "report", "--stop_stage", "data"], "comes after"),
+    ],
+)
+def test_misuse_is_one_line(folder, tmp_path, options, message):
+    ran = _run(tmp_path, *[option.replace("{in}", str(folder / "in")) for option in options])
+    assert ran.returncode == 2 and message in ran.stderr, ran.stderr
+    assert "Traceback" not in ran.stderr and len(ran.stderr.strip().splitlines()) == 1
+
+
+def test_list_and_help():
+    listed = subprocess.run([RUN, "--list"], capture_output=True, text=True, env=os.environ)
+    assert [line.split()[1] for line in listed.stdout.splitlines()] == STAGES
+    text = subprocess.run([RUN, "--help"], capture_output=True, text=True).stdout
+    assert re.search(r"--recordings +the folder", text) and "--init_model" in text

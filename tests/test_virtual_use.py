@@ -1,0 +1,116 @@
+"""Virtual sets in the hands of those who read mixtures: trainings, pseudo-targets."""
+
+from pathlib import Path
+
+import kills
+import pytest
+import soundfile
+import yaml
+from kills import assert_same, weights
+from speech_sets import make_speech
+from tiny_models import command, models  # noqa: F401
+
+from frontend import datadir
+from frontend.bin import enh_train, pseudo_targets
+from frontend.dry_speech import read_speech
+from frontend.errors import UserError
+from frontend.scene_config import ArrayConfig, SceneConfig, TalkersConfig
+from frontend.scenes import sample_scene, write_scenes
+from frontend.simulate_set import simulate_set
+from frontend.virtual_set import virtual_set
+
+STFT = {"n_fft": 64, "hop_length": 32}
+TEACHER = {
+    "encoder": "stft",
+    "encoder_conf": STFT,
+    "decoder": "stft",
+    "decoder_conf": STFT,
+    "separator": "mask_net",
+    "separator_conf": {"n_mics": 2, "num_spk": 2, "channels": 4, "blocks": 1},
+    "criterions": [{"name": "thresholded_snr", "conf": {"snr_max": 30}, "wrapper": "mixit"}],
+    "model_conf": {"flexible_numspk": True},
+    "preprocessor": "mom",
+    "preprocessor_conf": {"fs": 8000, "crop": 0.25},
+    "batch_size": 2,
+    "num_iters_per_epoch": 3,
+    "max_epoch": 2,
+    "optim": "adam",
+    "num_threads": 1,
+}
+STUDENT = TEACHER | {
+    "criterions": [{"name": "thresholded_snr", "wrapper": "thresholded_pit"}],
+    "model_conf": {},
+    "preprocessor": "crop",
+}
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    """The same mixtures as files and without."""
+    root = tmp_path_factory.mktemp("sets")
+    speech = make_speech(root / "speech")
+    config = SceneConfig(
+        t60=(0.15, 0.18), array=ArrayConfig(n=2), talkers=TalkersConfig(one_talker_share=0.3)
+    )
+    known = read_speech(speech, config.fs)
+    write_scenes(root / "scenes", [sample_scene(f"m{k}", config, known, 2, bank=3) for k in range(7)])
+    for make, name in ((simulate_set, "plain"), (virtual_set, "virtual")):
+        make(root / "scenes", speech, root / name, rir_cache=root / "rirs")
+        datadir.subset(root / name, root / f"{name}_unlabelled", datadir.MixtureSet(root / name).ids, False)
+    return root
+
+
+def arguments(root, settings, data, valid="plain", **more):
+    """The arguments of a training that leaves what it makes in ``root/x_DATA``."""
+    path = root / f"{Path(data).name}.yaml"
+    path.write_text(yaml.safe_dump(settings | more))
+    where = ["--config", str(path), "--output_dir", str(root / f"x_{Path(data).name}")]
+    return [*where, "--train_set", data, "--valid_set", valid]
+
+
+@pytest.mark.parametrize(("settings", "kind"), [(STUDENT, ""), (TEACHER, "_unlabelled")])
+def test_training_ends_in_the_same_weights_with_any_number_of_workers(
+    sets, tmp_path, monkeypatch, settings, kind
+):
+    monkeypatch.chdir(sets)
+    results = []
+    for data, workers in (("plain", 0), ("virtual", 0), ("virtual", 2)):
+        place = tmp_path / str(len(results))
+        place.mkdir()
+        argv = arguments(place, settings, data + kind, "virtual", num_workers=workers)
+        assert kills.in_child(enh_train.main, argv) == 0
+        results.append(weights(place / f"x_{data}{kind}"))
+    assert "2epoch.pth" in results[0]
+    assert_same(results[0], results[1])
+    assert_same(results[0], results[2])
+
+
+def test_pseudo_targets_of_a_virtual_set_are_the_same(sets, models, tmp_path, command):  # noqa: F811
+    made = {}
+    for data in ("plain", "virtual"):
+        options = ["--data", sets / f"{data}_unlabelled", "--reference", sets / data, "--nj", 2]
+        out = tmp_path / data
+        for again in (False, True):
+            code, text, _ = command(
+                pseudo_targets, "--model", models / "student", "--rule", "all", "--out", out, *options
+            )
+            assert code == 0 and again == ("complete" in text), text
+        made[data] = {p.relative_to(out): p.read_bytes() for p in out.rglob("*.wav")}
+        assert datadir.validate(out) == []
+    assert made["plain"] == made["virtual"] and len(made["plain"]) == 14
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_speech_that_changed_ends_a_training_with_one_line(tmp_path, workers):
+    config = SceneConfig(t60=(0.15, 0.18), array=ArrayConfig(n=2))
+    known = read_speech(make_speech(tmp_path / "speech", speakers=3, each=1), config.fs)
+    write_scenes(tmp_path / "scenes", [sample_scene(f"m{k}", config, known, 2) for k in range(3)])
+    virtual_set(tmp_path / "scenes", tmp_path / "speech", tmp_path / "set")
+    for entry in datadir.read_scp(tmp_path / "speech" / "wav.scp").values():
+        soundfile.write(entry, soundfile.read(entry)[0][::-1], config.fs)
+    data = str(tmp_path / "set")
+    argv = arguments(tmp_path, STUDENT, data, data, num_workers=workers)
+    with pytest.raises(
+        UserError, match=r"^\S+\.wav: other samples than when .* \(frontend\.bin\.simulate --virtual\)$"
+    ):
+        enh_train.main(argv)
