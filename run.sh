@@ -283,7 +283,7 @@ tested=${tested:-$exp}
 labelled=${tested//exp\//data\/} # where their pseudo-targets are
 labelled=${labelled//\/scores/}
 page=$(head -n 1 <<<"$tested")/report
-configs=$(printf '%s\n' conf/*.yaml | grep -v '^conf/\(asr\|joint\|conditions\|pseudo_mixed\)'; echo "conf/$asr_config.yaml"
+configs=$(printf '%s\n' conf/*.yaml | grep -v '^conf/\(asr\|joint\|conditions\|meetings\|pseudo_mixed\)'; echo "conf/$asr_config.yaml"
   [ "$joint" = false ] || echo conf/joint.yaml; echo "conf/size_$size.sh")
 if stage report "the table, and a page to listen to" --in $configs $(printf '%s/scores ' $tested) \
     $(there $(printf -- '%s/wer %s/wer_separated ' $tested $tested)) \

@@ -139,7 +139,10 @@ def _signal_columns(scores: Scores | None, seed: int) -> dict:
 
 def claims(names: Sequence[str]) -> list[tuple[str, str]]:
     """Return the pairs that are compared: those claimed, and each refined system with what it refines."""
-    return [*CLAIMS, *((name, name.split("+")[0]) for name in names if name.split("+")[0] in names and "+" in name)]
+    return [
+        *CLAIMS,
+        *((name, name.split("+")[0]) for name in names if name.split("+")[0] in names and "+" in name),
+    ]
 
 
 def comparisons(scores: dict[str, Scores], single: dict[str, Scores], seed: int) -> list[dict]:

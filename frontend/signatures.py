@@ -44,7 +44,6 @@ class SpatialMemory:
 
     def __init__(self, n_streams: int, fs: int):
         self.hop = max(1, round(_STFT_S * fs / 2))
-        self.frame_s = self.hop / fs
         self.longest = _MEMORY_S * fs / self.hop  # in frames
         self.loudness = Loudness()
         self.level: torch.Tensor | None = None  # (F,), of magnitudes
@@ -69,31 +68,20 @@ class SpatialMemory:
         """
         if self.r is None:
             return np.zeros((self.n_streams, self.n_streams))
-        q, m = (total.sum(0) for total in self.covariances(streams, mixture))
-        apart = self.likelihood(self.r, self.n)[:, None] + self.likelihood(q, m)
-        return (self.likelihood(self.r[:, None] + q, self.n[:, None] + m) - apart).numpy()
+        q, m = self._covariances(streams, mixture)
+        apart = self._likelihood(self.r, self.n)[:, None] + self._likelihood(q, m)
+        return (self._likelihood(self.r[:, None] + q, self.n[:, None] + m) - apart).numpy()
 
     def learn(self, streams: np.ndarray, mixture: np.ndarray) -> None:
         """Add a piece of the joined streams (S, T), (C, T) to their signatures."""
-        q, m = (total.sum(0) for total in self.covariances(streams, mixture))
+        q, m = self._covariances(streams, mixture)
         self.r, self.n = (q, m) if self.r is None else (self.r + q, self.n + m)
         frames = (self.n / self.level.clamp_min(_TINY)).mean(-1)
         fade = (self.longest / frames.clamp_min(_TINY)).clamp_max(1.0)
         self.r, self.n = self.r * fade[:, None, None, None], self.n * fade[:, None]
 
-    def covariances(
-        self, streams: np.ndarray, mixture: np.ndarray, block: int | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Sum x x^H / |x| and |x| over the bins that each stream owns.
-
-        Args:
-            streams: (S, T).
-            mixture: (C, T).
-            block: in samples, a whole number of hops; None sums over everything.
-
-        Returns:
-            (B, S, F, C, C) and (B, S, F), for B blocks that cover the samples.
-        """
+    def _covariances(self, streams: np.ndarray, mixture: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sum over the bins that each stream owns of x x^H / |x|, (S, F, C, C), and of |x|, (S, F)."""
         spectra = stft(torch.from_numpy(streams), 2 * self.hop, self.hop).abs()
         x = stft(torch.from_numpy(mixture), 2 * self.hop, self.hop).to(torch.complex128)
         magnitude = x.abs().square().sum(0).sqrt()  # (F, L)
@@ -101,23 +89,11 @@ class SpatialMemory:
         owned = (spectra.argmax(0) == torch.arange(len(streams))[:, None, None]) & heard
         energy = np.square(streams, dtype=np.float64).sum(-1)
         owned &= torch.from_numpy(energy > _QUIET_STREAM * energy.sum())[:, None, None]
-        weight = (owned / magnitude.clamp_min(_TINY)).to(x.dtype)
-        frames = x.shape[-1] if block is None else block // self.hop
-        blocks = [slice(k, k + frames) for k in range(0, x.shape[-1], frames)]
-        if block is not None:
-            blocks = blocks[: -(-streams.shape[1] // block)]  # the frame centred on the end is no block
-        r = torch.stack([spatial_covariance(x[None, :, :, b], weight[:, :, b]) for b in blocks])
-        return r, torch.stack([(owned[:, :, b] * magnitude[:, b]).sum(-1) for b in blocks])
+        weight = owned / magnitude.clamp_min(_TINY)
+        return spatial_covariance(x.unsqueeze(0), weight.to(x.dtype)), (owned * magnitude).sum(-1)
 
-    def likelihood(self, r: torch.Tensor, n: torch.Tensor) -> torch.Tensor:
-        """Log-likelihood in nats of directions under their own best covariance.
-
-        Args:
-            r, n: (..., F, C, C) and (..., F), as :meth:`covariances` gives them, or sums of them.
-
-        Returns:
-            (...)
-        """
+    def _likelihood(self, r: torch.Tensor, n: torch.Tensor) -> torch.Tensor:
+        """(..., F, C, C), (..., F) to (...): nats of directions under their own best covariance."""
         shape = r / n.clamp_min(_TINY)[..., None, None]
         shape = shape + _REGULARISATION * torch.eye(r.shape[-1], dtype=r.dtype)
         log_det = 2 * torch.linalg.cholesky(shape).diagonal(dim1=-2, dim2=-1).real.log().sum(-1)

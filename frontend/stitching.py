@@ -17,6 +17,10 @@ stream so far x stream of the window), which are added; the best permutation of 
 With one microphone there is no memory: after a pause longer than the overlap, nothing but the network's own
 order of its outputs says who is who.
 
+Within a window the order is the separator's. A network that puts whoever speaks alone into its first output
+swaps streams there, and no permutation of windows can mend it; ``refine: iva+mask`` does, since one demixing
+matrix a frequency then serves the whole window.
+
 The overlap-add with a permutation chosen by the overlap is that of continuous speech separation [1]; the
 signature's likelihood is that of :func:`frontend.pseudo_targets.spatial_merge`.
 
@@ -28,9 +32,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from frontend.reordering import BLOCK_S, reorder
 from frontend.signatures import Loudness, SpatialMemory
 
+_BLOCK_S = 0.1
 # Nats that a loud block of the overlap gives for a permutation whose error there is all of the power.
 _OVERLAP_NATS = 5.0
 # A block this much below the loud ones (power) counts half.
@@ -53,7 +57,7 @@ def best_permutation(scores: np.ndarray) -> tuple[int, ...]:
 
 def block_powers(streams: np.ndarray, fs: int) -> np.ndarray:
     """Return the mean power of (..., T) in blocks of 0.1 s, (..., ceil(T / block)); zeros follow the end."""
-    block = max(1, round(BLOCK_S * fs))
+    block = max(1, round(_BLOCK_S * fs))
     padded = np.pad(streams, [(0, 0)] * (streams.ndim - 1) + [(0, -streams.shape[-1] % block)])
     return np.mean(padded.reshape(*streams.shape[:-1], -1, block).astype(np.float64) ** 2, axis=-1)
 
@@ -67,12 +71,12 @@ def overlap_scores(past: np.ndarray, new: np.ndarray, fs: int, level: float) -> 
         level: mean power of a loud block so far.
 
     Returns:
-        (S, S, blocks of 0.1 s) in nats, at most 0; [s, p] is for ``past[s]`` continued by ``new[p]``.
+        (S, S) in nats, at most 0; [s, p] is for ``past[s]`` continued by ``new[p]``.
     """
     power = (block_powers(past, fs) + block_powers(new, fs)).sum(0) / 2  # (blocks,)
     weight = power / (power + _QUIET_BLOCK * level + _TINY)
     error = np.stack([block_powers(new - stream, fs) for stream in past])  # (S, S, blocks)
-    return -_OVERLAP_NATS * weight * error / np.maximum(2 * power, _TINY)
+    return -_OVERLAP_NATS * (weight * error / np.maximum(2 * power, _TINY)).sum(-1)
 
 
 @dataclass(frozen=True)
@@ -83,14 +87,12 @@ class Decision:
         start: first sample of the window.
         permutation: ``permutation[s]`` is the window's stream that continues stream s.
         overlap, memory: what both sources said, (S, S) in nats; zeros for the first window.
-        switches: samples of the recording where the window's streams changed places (:func:`reorder`).
     """
 
     start: int
     permutation: tuple[int, ...]
     overlap: np.ndarray
     memory: np.ndarray
-    switches: list[int]
 
 
 class Stitcher:
@@ -136,14 +138,11 @@ class Stitcher:
         if self.memory:
             self.memory.hear(mixture[:, past - start :])
         tail = self.held[:, start - self.first :]
-        overlap = overlap_scores(tail, streams[:, : past - start], self.fs, level).sum(-1)
+        overlap = overlap_scores(tail, streams[:, : past - start], self.fs, level)
         memory = self.memory.scores(streams, mixture) if self.memory else np.zeros_like(overlap)
         permutation = best_permutation(overlap + memory)
-        streams, switches = streams[list(permutation)], []
-        if self.memory:
-            agreed = overlap_scores(tail, streams[:, : past - start], self.fs, level)
-            streams, switches = reorder(streams, mixture, self.memory, agreed)
-        self.decision = Decision(start, permutation, overlap, memory, [start + place for place in switches])
+        self.decision = Decision(start, permutation, overlap, memory)
+        streams = streams[list(permutation)]
         if self.memory and stop > start:
             self.memory.learn(streams[:, : stop - start], mixture[:, : stop - start])
         self._fade(streams, start, past)

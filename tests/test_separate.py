@@ -163,7 +163,9 @@ def test_mistakes_are_found_before_work_starts(models, tmp_path, command, names,
 
 def test_python_refuses_what_is_too_long_to_separate_as_a_whole(models, tmp_path, command):
     path = write(tmp_path / "x.wav", recording())
-    code, _, err = command(separate, "--model", models / "student", path, "-o", tmp_path, "--max_seconds", "0")
+    code, _, err = command(
+        separate, "--model", models / "student", path, "-o", tmp_path, "--max_seconds", "0"
+    )
     assert code == 2 and "more than 0" in err
     with pytest.raises(UserError, match="at most 120 s, found 120.5 s"):
         Separator.from_pretrained(models / "student")(np.zeros((MICS, 964000)), FS)

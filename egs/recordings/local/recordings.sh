@@ -6,7 +6,6 @@
 #   egs/recordings/run.sh --recordings DIR --transcripts ref.stm --asr_exp egs/mini/exp/espeak/asr
 #
 # A recording is a file of several channels, or one file a channel: NAME_ch1.wav, NAME.CH1.wav, NAME-1.wav ...
-# Every stage skips what is complete and goes on where it was cut off.
 
 # Some options are several words, or none.
 # shellcheck disable=SC2046,SC2086
@@ -64,23 +63,18 @@ tag=${tag:-$(basename "${recordings%.*}" | tr -c 'A-Za-z0-9\n' _)}
 [[ $tag =~ ^[A-Za-z0-9_.-]+$ ]] || die "--tag '$tag': expected letters, digits, dots, dashes and underscores"
 [ "$size" = cpu ] || tag+=_$size
 cd "$recipe_dir"
-data=$out_dir/data/$tag exp=$out_dir/exp/$tag
+data=$out_dir/data/$tag exp=$out_dir/exp/$tag model=valid.loss.ave.pth
 # shellcheck source=egs/recordings/conf/size_cpu.sh
 . "conf/size_$size.sh"
-mkdir -p "$exp" || exit 2
-lock "$exp"
+mkdir -p "$exp" || exit 2; lock "$exp"
 bin=$("$root/local/install.sh" --extras mini)
 export PATH="$bin:$PATH" PYTHONUNBUFFERED=1
-model=valid.loss.ave.pth
-if [ -n "$asr_exp" ]; then # its rate must be ours
-  echo "fs: $fs" >"$exp/rate.yaml"
-  python3 "$root/local/recogniser_of.py" --asr_exp "$asr_exp" "$exp/rate.yaml" conf/decode.yaml >/dev/null || exit 2
-fi
+[ -z "$asr_exp" ] || echo "fs: $fs" >"$exp/rate.yaml" # the recogniser's must be the same
+[ -z "$asr_exp" ] || python3 "$root/local/recogniser_of.py" --asr_exp "$asr_exp" "$exp/rate.yaml" conf/decode.yaml >/dev/null || exit 2
 python3 "$root/local/stage.py" note --exp "$exp" --param "seed=$seed" "size=$size" "talkers=$talkers"
 
 train() { # NAME OUTPUTS TRAINING-SET VALIDATION-SET [ESPnet options]
-  local network=$1 outputs=$2 train_set=$3 valid_set=$4
-  shift 4
+  local network=$1 outputs=$2 train_set=$3 valid_set=$4; shift 4
   python3 -m frontend.bin.enh_train --config "conf/$network.yaml" --train_set "$train_set" --valid_set "$valid_set" \
     --output_dir "$exp/$network" --separator_conf n_mics="$mics" --separator_conf num_spk="$outputs" \
     --preprocessor_conf array_symmetry="$symmetry" --preprocessor_conf fs="$fs" \

@@ -1,0 +1,84 @@
+"""Speed and memory of continuous separation: a long generated recording through the files and the stitching.
+
+Generates noise in syllables, writes it as a C-channel flac, separates it with an untrained network of the
+given configuration (trained ones are as fast), and prints the real-time factor (by the clock, and in
+processor time, which other work on the machine changes less) and the peak memory of the process.
+"""
+
+import argparse
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+import yaml
+
+from frontend import packing
+from frontend.continuous import HOP_S, WINDOW_S
+from frontend.errors import run
+from frontend.separate_files import How, plan, separate_files
+from frontend.task import FrontendTask, register
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def make_model(config: Path, folder: Path) -> None:
+    """Write a training directory with random weights."""
+    register()
+    options = FrontendTask.get_default_config()
+    options.update(yaml.safe_load(config.read_text()), init=None)
+    torch.manual_seed(0)
+    model = FrontendTask.build_model(argparse.Namespace(**options))
+    folder.mkdir()
+    (folder / "config.yaml").write_text(yaml.safe_dump(options))
+    torch.save(model.state_dict(), folder / packing.CHECKPOINTS[-1])
+
+
+def make_recording(path: Path, minutes: float, channels: int, fs: int) -> None:
+    """Write noise whose level changes every 0.2 s, minute by minute."""
+    g = np.random.default_rng(0)
+    with soundfile.SoundFile(path, "w", fs, channels, subtype="PCM_16") as file:
+        left = round(minutes * 60 * fs)
+        while left > 0:
+            n = min(left, 60 * fs)
+            level = np.repeat(g.uniform(0, 0.2, -(-n // (fs // 5))), fs // 5)[:n]
+            file.write(level[:, None] * g.standard_normal((n, channels)).clip(-4, 4))
+            left -= n
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--config", type=Path, default=ROOT / "egs/mini/conf/student.yaml")
+    parser.add_argument("--refine", help="as of frontend.bin.separate")
+    parser.add_argument("--window", type=float, default=WINDOW_S)
+    parser.add_argument("--hop", type=float, default=HOP_S)
+    parser.add_argument("--num_threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.num_threads)
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        make_model(args.config, work / "model")
+        with packing.opened(work / "model") as trained:
+            make_recording(work / "long.flac", args.minutes, trained.n_mics, trained.fs)
+        how = How(refine=args.refine, window=args.window, hop=args.hop)
+        jobs = plan(
+            [str(work / "long.flac")], None, str(work / "model"), str(work / "out"), refine=args.refine
+        )
+        wall, busy = time.perf_counter(), time.process_time()
+        separate_files(jobs, str(work / "model"), how)
+        wall, busy = time.perf_counter() - wall, time.process_time() - busy
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+    seconds = args.minutes * 60
+    print(
+        f"{args.minutes:g} min, {trained.n_mics} channels at {trained.fs} Hz, {args.num_threads} thread(s), "
+        f"refine {args.refine}: real-time factor {wall / seconds:.4f} (clock), {busy / seconds:.4f} "
+        f"(processor), peak memory {peak:.2f} GiB"
+    )
+
+
+if __name__ == "__main__":
+    run(main)
