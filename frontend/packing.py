@@ -65,9 +65,9 @@ def check_length(where: str, seconds: float, max_seconds: float) -> None:
     """Raise UserError, naming ``where``, if a recording is too long to be separated as a whole."""
     if seconds > max_seconds:
         raise UserError(
-            f"{where}: expected at most {max_seconds:g} s, found {seconds:.6g} s: separated as a whole, it takes "
-            "memory in proportion or more (use `python -m frontend.bin.separate`, which takes any length, or "
-            "frontend.continuous.ContinuousSeparator; or raise the limit: --max_seconds)"
+            f"{where}: expected at most {max_seconds:g} s, found {seconds:.6g} s: separated as a whole, it "
+            "takes memory in proportion or more (use `python -m frontend.bin.separate`, which takes any "
+            "length, or frontend.continuous.ContinuousSeparator; or raise the limit: --max_seconds)"
         )
 
 

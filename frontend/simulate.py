@@ -58,7 +58,9 @@ def render(scene: dict, load_speech: Callable[[str], np.ndarray], rirs: Rirs) ->
     _set_levels(images, scene)
     noise = scene_noise(scene, load_speech)
     if scene["noise"]["kind"] != "none":
-        power = np.mean(images[:, 0].sum(0) ** 2) / _positive(np.mean(noise[0] ** 2), scene, scene["noise"]["kind"])
+        power = np.mean(images[:, 0].sum(0) ** 2) / _positive(
+            np.mean(noise[0] ** 2), scene, scene["noise"]["kind"]
+        )
         noise *= np.sqrt(power * 10 ** (-scene["noise"]["snr_db"] / 10))
     mixture = images.sum(0) + noise
     scale = 10 ** (scene["level_dbfs"] / 20) / np.sqrt(np.mean(mixture[0] ** 2))

@@ -122,6 +122,7 @@ def test_beyond_4_gib_it_is_rf64(tmp_path):
         samples = (0.1 * np.random.default_rng(0).standard_normal(999)).astype(dtype)
         path = tmp_path / f"{subtype}.wav"
         path.write_bytes(wav_header(999, FS, dtype, limit=500) + samples.tobytes())
+        assert int.from_bytes(path.read_bytes()[20:28], "little") == path.stat().st_size - 8
         info = soundfile.info(path)
         assert (info.format, info.subtype, info.frames, info.samplerate) == ("RF64", subtype, 999, FS)
         np.testing.assert_array_equal(soundfile.read(path, dtype=samples.dtype)[0], samples)

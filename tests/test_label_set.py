@@ -24,7 +24,16 @@ def test_a_labelled_set_is_made_and_told_from_the_truth(models, data, tmp_path, 
     made = {}
     for nj in (1, 2):
         out = tmp_path / f"pseudo{nj}"
-        arguments = ["--model", models / "teacher", "--data", unlabelled, "--rule", "spatial_merge", "--refine", "mvdr"]
+        arguments = [
+            "--model",
+            models / "teacher",
+            "--data",
+            unlabelled,
+            "--rule",
+            "spatial_merge",
+            "--refine",
+            "mvdr",
+        ]
         assert command(pseudo_targets, *arguments, "--out", out, "--reference", data, "--nj", nj)[0] == 0
         assert datadir.validate(out) == []
         made[nj] = {p.relative_to(out): p.read_bytes() for p in out.rglob("*.wav")}

@@ -34,7 +34,9 @@ def main() -> int | None:
     parser.add_argument("-o", "--out", metavar="FILE", help="write there instead of to standard output")
     parser.add_argument("--save_streams", metavar="DIR", help="keep the streams: DIR/INPUT_spk1.wav, ...")
     parser.add_argument("--resample", action="store_true", help="allow other sample rates than the models'")
-    parser.add_argument("--refine", metavar="STEPS", help="refine the streams: mvdr, iva or mask, joined by a plus")
+    parser.add_argument(
+        "--refine", metavar="STEPS", help="refine the streams: mvdr, iva or mask, joined by a plus"
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: %(default)s)")
     parser.add_argument(
         "--max_seconds",
