@@ -159,7 +159,7 @@ def principal(x: np.ndarray, n_sources: int) -> np.ndarray:
 
 
 def demix(x: np.ndarray, iterations: int, prior: str, start: np.ndarray | None = None) -> np.ndarray:
-    """AuxIVA of (frames, frequencies, S) in as many sources, from the matrices ``start`` (frequencies, S, S)."""
+    """AuxIVA of (frames, frequencies, S) in as many sources; ``start`` are (frequencies, S, S) matrices."""
     return _auxiva(x, n_iter=iterations, model=prior, proj_back=False, W0=start)
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from frontend import packing
 from frontend.datadir import audio_info, read_audio
 from frontend.decode_options import complete, read_options
-from frontend.errors import UserError
 from frontend.hypotheses import segments
 from frontend.recogniser_files import RecogniserFiles, find_in_zoo, find_recogniser
 from frontend.refine import check_refinement, check_size
@@ -95,8 +94,8 @@ def _check_recording(request: Request) -> Job | None:
 def _transcripts(request: Request, files: RecogniserFiles, options: dict, job: Job | None) -> list[str]:
     import torch
 
-    from frontend.refine import refine
     from frontend.recognise import Recogniser
+    from frontend.refine import refine
     from frontend.separate import Separator, change_rate
 
     separator = Separator.from_pretrained(request.separator, request.device, request.max_seconds)

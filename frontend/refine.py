@@ -4,11 +4,8 @@ A network of masks knows which talker is where in time and frequency; the array 
 a direction. ``mvdr`` and ``iva`` give the linear filters of the second what the first knows; ``mask``
 makes masks of what comes out. Steps are joined by a plus: ``iva+mask``.
 
-The teacher's rough streams gain most by ``mvdr+iva+mask``: on the 92 two-talker mixtures of egs/mini's development
-set 3.1 dB became 7.9 (``mvdr+mask`` 5.4, ``iva+mask`` 7.0), of real digits 5.7 became 12.4 (9.6, 12.6).
-Measured on the first 40 test mixtures of egs/mini (4 microphones, T60 0.15-0.4 s, 8 kHz), SI-SNRi of the
-student's streams, espeak voices / real digits: as they are 4.7 / 6.9 dB, MVDR 5.5 / 8.7, IVA 6.9 / 11.3, IVA and
-:func:`mask_mixture` 7.6 / 12.3; AuxIVA on its own 5.4 / 10.6, with masks 6.0 / 11.6.
+Measured by true sources (docs/ablations.md): the teacher's merged streams gain most by ``mvdr+iva+mask``, a
+student's by ``iva+mask``.
 """
 
 from collections.abc import Callable
@@ -57,7 +54,7 @@ def check_refinement(steps: object, where: str = "") -> None:
 
 
 def check_size(steps: str, n_mics: int, n_streams: int, where: str = "") -> None:
-    """Raise UserError unless ``n_mics`` microphones and ``n_streams`` streams are enough; for early checks."""
+    """Raise UserError unless there are enough microphones and streams; for checks before the work."""
     least = {"mvdr": 2, "iva": n_streams, "mask": 1}
     mics = max(least[step] for step in steps.split("+"))
     if n_mics < mics or n_streams < 2:
@@ -96,7 +93,7 @@ def guided_iva(streams: torch.Tensor, mixture: torch.Tensor, fs: int) -> torch.T
 
 
 def _map(components: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Per frequency, the (S, S) matrix that takes ``components`` (frames, F, S) to ``target``, in least squares."""
+    """Per frequency, the (S, S) matrix that takes (frames, F, S) to ``target`` in least squares."""
     gram = np.einsum("lfc,lfd->fcd", components.conj(), components)
     cross = np.einsum("lfc,lfs->fcs", components.conj(), target)
     return np.linalg.solve(gram, cross).swapaxes(1, 2)

@@ -129,7 +129,7 @@ def test_one_channel_joins_the_table(undisturbed, tmp_path):
 
 
 def test_another_training_seed_on_the_same_data(undisturbed, tmp_path):
-    """Its own networks and choice of labels, the first run's data, test set and recogniser; with the label curve."""
+    """Its own networks and labels, the first run's data, test set and recogniser; with the label curve."""
     recipe = tmp_path / "mini"
     shutil.copytree(undisturbed, recipe, symlinks=True)
     first = _times(recipe)

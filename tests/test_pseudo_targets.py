@@ -9,7 +9,6 @@ import torch
 from frontend import metrics, partitions
 from frontend.errors import UserError
 from frontend.pseudo_targets import RULES, select
-from frontend.spatial import istft, mvdr_souden, stft, stream_masks
 
 N_FFT, HOP = 64, 32
 STFT = {"window": N_FFT / 8000}
