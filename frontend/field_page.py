@@ -42,8 +42,23 @@ def page(report: Mapping) -> str:
         f"streams for {report['talkers']} talkers; seed {report['seed']}."
     )
     parts = ["# Recordings without references\n", facts + "\n", _systems(report), _teacher(report)]
-    parts += ["## How to read this\n", _READING, _each(report)]
+    parts += ["## How to read this\n", _READING, _each(report), _made(report["made"])]
     return "\n".join(part for part in parts if part)
+
+
+def _made(made: Mapping) -> str:
+    """Where the figures come from."""
+    stages = ", ".join(f"{name} {seconds:.0f}" for name, seconds in made["stages"].items())
+    versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
+    rows = [
+        ["command", f"`{made['command']}`" if made["command"] else "—"],
+        ["commit", made["commit"] or "—"],
+        ["seconds of the stages", stages or "—"],
+        ["date", made["date"]],
+        ["versions", versions],
+        ["machine", made["machine"]],
+    ]
+    return "## Where this comes from\n\n" + table(["", ""], rows, left=2)
 
 
 def _systems(report: Mapping) -> str:

@@ -12,6 +12,8 @@ from frontend.field_measures import measure, pooled
 from frontend.long_streams import find_streams
 from frontend.mixit_validation import validate_teacher
 from frontend.parallel import parallel_map
+from frontend.provenance import provenance
+from frontend.run_facts import stage_commits
 from frontend.systems import load_systems
 from frontend.tables import read_scp
 from frontend.text_file import read_json
@@ -72,6 +74,7 @@ def write_report(
         "fs": fs,
         "talkers": talkers,
         "seed": seed,
+        "made": _made(Path(out) / "stages.json"),
         "systems": {name: _system(Path(separated) / name, measured[name]) for name in names},
         "wer": _words(wer, names),
         "teacher": {name: validate_teacher(model, dev, talkers, seed) for name, model in teachers.items()},
@@ -81,6 +84,12 @@ def write_report(
         Path(out) / "REPORT.md", field_page.page(report)
     )  # last: with it the report is complete
     return report
+
+
+def _made(facts: Path) -> dict:
+    """Command, stage times and commits where the recipe noted them; date, versions and machine of this report."""
+    run = read_json(facts) if facts.is_file() else {}
+    return {"command": run.get("command"), "stages": run.get("stages", {}), **provenance(), **stage_commits(run)}
 
 
 def _measure(job: tuple[str, str, list[str]], seed: int) -> dict:

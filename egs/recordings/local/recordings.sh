@@ -37,6 +37,7 @@ out_dir=.             # where data and exp go, seen from the recipe
 
 # shellcheck source=local/common.sh
 . "$root/local/common.sh"
+command="egs/recordings/run.sh $*"
 parse_options "$@"
 
 # Everything that can be wrong with the options is said before anything is written.
@@ -71,7 +72,7 @@ bin=$("$root/local/install.sh" --extras mini)
 export PATH="$bin:$PATH" PYTHONUNBUFFERED=1
 [ -z "$asr_exp" ] || echo "fs: $fs" >"$exp/rate.yaml" # the recogniser's must be the same
 [ -z "$asr_exp" ] || python3 "$root/local/recogniser_of.py" --asr_exp "$asr_exp" "$exp/rate.yaml" conf/decode.yaml >/dev/null || exit 2
-python3 "$root/local/stage.py" note --exp "$exp" --param "seed=$seed" "size=$size" "talkers=$talkers"
+python3 "$root/local/stage.py" note --exp "$exp" --param "command=$command" "seed=$seed" "size=$size" "talkers=$talkers"
 
 train() { # NAME OUTPUTS TRAINING-SET VALIDATION-SET [ESPnet options]
   local network=$1 outputs=$2 train_set=$3 valid_set=$4; shift 4
