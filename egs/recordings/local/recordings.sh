@@ -39,6 +39,9 @@ out_dir=.             # where data and exp go, seen from the recipe
 . "$root/local/common.sh"
 command="egs/recordings/run.sh $*"
 parse_options "$@"
+for option in out_dir stage stop_stage nj; do # what changes no result is not shown
+  command=${command/ --$option ${!option}/}
+done
 
 # Everything that can be wrong with the options is said before anything is written.
 first_stage=$(stage_number "$stage")
