@@ -274,7 +274,8 @@ if stage mismatch "test sets of other arrays, rooms and noise, by the student an
     separate "$set" "$separated/separated" --only "student,student+mvdr,student+iva+mask,auxiva"
     python3 -m frontend.bin.score --data "$set" --separated "$separated/separated" --out "$separated/scores" --measures "" --nj "$nj"
   done
-  python3 -m frontend.bin.mismatch --exp "$exp" --systems "$systems" --out "$results" --microphones $(there exp/"$family"_[0-9]*ch)
+  python3 -m frontend.bin.mismatch --exp "$exp" --systems "$systems" --out "$results" \
+    --microphones $(there exp/"$family"{,_[0-9]*ch}/scores | xargs -rn1 dirname | grep -vx "$exp" || true)
 fi
 
 # All microphone counts that were run stand in one table.

@@ -202,7 +202,7 @@ def table(found: dict) -> str:
     """Return the totals for reading."""
     names = {
         "mixture": "mixture",
-        "si_snr": "streams",
+        "si_snr": "best stream of each",
         "si_snri": "streams - mixture",
         "alone_si_snr": "each utterance alone",
         "difference": "streams - alone",

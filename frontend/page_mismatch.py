@@ -67,8 +67,7 @@ def _expect(results: Mapping) -> str:
     reading = ""
     if trained and blind:
         reading = (
-            f"\n`{blind[0]}` is not trained and adapts to every recording: what it loses, a condition costs\n"
-            "without any mismatch.\n"
+            f"\n`{blind[0]}` is not trained and adapts to every recording: it loses or gains without any mismatch.\n"
         )
     return f"## What to expect where yours differs\n\n{''.join(lines)}{reading}"
 

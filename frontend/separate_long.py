@@ -179,6 +179,8 @@ def _is_current(folder: Path, name: str, made_from: str) -> bool:
 
 def _write_tables(folder: Path, system: str, names: list[str]) -> None:
     costs = [json.loads((folder / "wav" / f"{name}.json").read_text()) for name in names]
+    for left_over in folder.glob("spk*.scp"):  # of a run with more talkers
+        left_over.unlink()
     for k in range(1, costs[0]["streams"] + 1):
         write_scp(folder / f"spk{k}.scp", {name: folder / "wav" / f"{name}_spk{k}.flac" for name in names})
     seconds = sum(cost["seconds"] for cost in costs)

@@ -103,6 +103,7 @@ check_together() {
     die "--joint true and --asr_train_on separated start from the recogniser of stage asr: leave --asr_exp and --asr_model out" \
       "(or remove $recipe_dir/$exp/joint and asr_separated of an earlier run)"
   fi
+  [ "$channels$mismatch" != 1true ] || die "--mismatch true compares with AuxIVA, which needs two or more microphones: leave it out"
   if [ "$most" -gt 2 ] && [ "$joint$asr_train_on" != falsespeech ]; then
     die "--joint true and --asr_train_on separated are made for two talkers: leave them out with --talkers $talkers"
   fi

@@ -143,7 +143,7 @@ if stage recognise "what is said in every stream, and cpWER" --in "$exp/separate
   done
 fi
 
-wer=$([ ! -d "$exp/wer" ] || echo "$exp/wer")
+wer=${transcripts:+$exp/wer} # an earlier run's would be of other streams
 if stage report "what can be known without references" --in conf/systems.yaml "$exp/separated" "$data/dev_unlabelled" \
     ${wer:+"$wer"} --overwrite "$exp"/{REPORT.md,report.json}; then
   python3 -m frontend.bin.field_report --data "$data/whole" --separated "$exp/separated" --dev "$data/dev_unlabelled" \
