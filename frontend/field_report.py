@@ -89,7 +89,12 @@ def write_report(
 def _made(facts: Path) -> dict:
     """Command, stage times and commits where the recipe noted them; date, versions and machine of this report."""
     run = read_json(facts) if facts.is_file() else {}
-    return {"command": run.get("command"), "stages": run.get("stages", {}), **provenance(), **stage_commits(run)}
+    return {
+        "command": run.get("command"),
+        "stages": run.get("stages", {}),
+        **provenance(),
+        **stage_commits(run),
+    }
 
 
 def _measure(job: tuple[str, str, list[str]], seed: int) -> dict:

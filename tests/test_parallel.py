@@ -117,6 +117,8 @@ run(lambda: list(parallel_map(work, range(10000), 2, "test")) and None)
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # Tests that run in a shell's background are born deaf to it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout.readline() == "ready\n"
     deadline = time.monotonic() + 60
