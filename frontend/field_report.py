@@ -87,7 +87,7 @@ def write_report(
 
 
 def _made(facts: Path) -> dict:
-    """Command, stage times and commits where the recipe noted them; date, versions and machine of this report."""
+    """What the recipe noted of its run, if it did; date, versions and machine of this report."""
     run = read_json(facts) if facts.is_file() else {}
     return {
         "command": run.get("command"),

@@ -66,7 +66,7 @@ def _expect(results: Mapping) -> str:
         return ""
     reading = ""
     if trained and blind:
-        reading = f"\n`{blind[0]}` is not trained and adapts to every recording: it loses or gains without any mismatch.\n"
+        reading = f"\n`{blind[0]}` is not trained: what it loses or gains is no mismatch.\n"
     return f"## What to expect where yours differs\n\n{''.join(lines)}{reading}"
 
 
