@@ -241,8 +241,10 @@ if stage separate "the test sets by every system, trained or blind" --in "$syste
 fi
 
 if stage score "SI-SNR, SDR, STOI, PESQ, over-separation" --in "$exp"/separated/{test,test_1spk} "$data"/{test,test_1spk} --keep --out "$exp/scores"; then
+  quickly=() # what compares training seeds reads SI-SNR; PESQ and STOI take longer than all else
+  [ -z "$again" ] || quickly=(--measures "")
   python3 -m frontend.bin.score --data "$data/test" --separated "$exp/separated/test" --single_data "$data/test_1spk" \
-    --single_separated "$exp/separated/test_1spk" --out "$exp/scores" --nj "$nj"
+    --single_separated "$exp/separated/test_1spk" --out "$exp/scores" --nj "$nj" "${quickly[@]}"
 fi
 
 retrained=$([ "$asr_train_on" = speech ] || echo _separated)
