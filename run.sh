@@ -26,6 +26,7 @@ talkers=              # of a mixture, instead of two: 3, or 2-3 for either; as m
 size=full             # full, half, quick or tiny: how much of everything, conf/size_*.sh
 seed=0                # of every random draw
 train_seed=           # of training and of the choice of labels, beside a finished run: its data and recogniser are used
+unsupervised=false    # true: no true label trains anything but the recogniser; no row needs one
 curve=false           # true: further shares of the labels are rows too, conf/size_*.sh names them
 stage=1               # first stage, name or number
 stop_stage=report     # last stage, name or number
@@ -70,7 +71,7 @@ resolve_paths
 cd "$recipe_dir"
 set_paths
 check_together
-command=$(shown_command)
+command=$(without_homes "$(shown_command)")
 began=$SECONDS
 bin=$("$root/local/install.sh" --extras mini)
 export PATH="$bin:$PATH" PYTHONUNBUFFERED=1
@@ -146,12 +147,15 @@ if stage student "PIT on the teacher's labels" --in conf/student.yaml "$labels"/
   train student student "$labels"/{train,dev}_pseudo $student_options
 fi
 
+unlabelled=$([ "$unsupervised" = false ] || echo "--unsupervised true uses no labels")
+off=$unlabelled
 if stage finetune "the student on the few true labels" --in conf/student.yaml "$data"/{train,dev} "$exp/student/$model" \
     --out "$labels"/{train,dev}_small "$exp/student_ft" --param "options=$finetune_options" "small_share=$small_share"; then
   keep_labels "$small_share" small
   train student_ft student "$labels"/{train,dev}_small --init_param "$exp/student/$model" $finetune_options
 fi
 
+off=$unlabelled
 if stage distill "the fine-tuned student labels the mixtures for a fresh one" --in "conf/distill$few.yaml" conf/student.yaml \
     "$data"/{train,dev} "$labels"/{train,dev}_small "$exp/student_ft/$model" --out "$labels"/{train,dev}_distill \
     "$exp"/{distilled,distilled_ft} \
@@ -161,6 +165,7 @@ if stage distill "the fine-tuned student labels the mixtures for a fresh one" --
   train distilled_ft student "$labels"/{train,dev}_small --init_param "$exp/distilled/$model" $finetune_options
 fi
 
+off=$unlabelled
 if stage baselines "supervised training on the few labels and on all" --in conf/student.yaml \
     "$data"/{train,dev} "$labels"/{train,dev}_small --out "$exp"/supervised_{small,full} \
     --param "options=$student_options $small_options"; then
@@ -233,7 +238,8 @@ if stage joint "separator and recogniser fine-tuned together on the few labels" 
 fi
 
 if stage separate "the test sets by every system, trained or blind" --in "$systems" "$data"/{test,test_1spk} \
-    "$exp"/{teacher,student,student_ft,distilled,distilled_ft,supervised_small,supervised_full}/"$model" \
+    "$exp"/{teacher,student}/"$model" \
+    $([ -n "$unlabelled" ] || echo "$exp"/{student_ft,distilled,distilled_ft,supervised_small,supervised_full}/"$model") \
     $(there "$exp"/{joint,curve/*}/"$model") --keep --out "$exp"/separated/{test,test_1spk}; then
   for set in test test_1spk; do
     separate "$data/$set" "$exp/separated/$set" $([ "$set" = test ] || echo --models)

@@ -67,7 +67,7 @@ def _in_short(results: Mapping) -> str:
     lines = [
         _compared(entry)
         for entry in results["over_separation"]["differences"]
-        if entry["against"] == "teacher_energy" or entry["measure"] == "surplus_outputs_1"
+        if entry["against"] == "teacher_energy" or entry["system"] == "teacher_outputs"
     ]
     lines += [
         line
@@ -90,6 +90,7 @@ def _compared(entry: Mapping) -> str:
         unit, what = _UNITS[entry["measure"]], "above" if entry["measure"] == "si_snri" else "more"
     ci = entry["ci"]
     apart = "the interval leaves out zero" if ci and (ci[0] > 0 or ci[1] < 0) else "zero is in the interval"
+    apart = apart if ci else "no interval"
     if entry["value"] < 0:
         what = {"above": "below", "more": "fewer"}[what]
         entry = {**entry, "value": -entry["value"], "ci": ci and [-ci[1], -ci[0]]}
@@ -99,13 +100,17 @@ def _compared(entry: Mapping) -> str:
     return f"`{entry['system']}` has {value} {unit} {what} than `{entry['against']}`: {apart}."
 
 
+def _short(gap: float) -> str:
+    return number(gap) if gap >= 0.05 else "less than 0.1"
+
+
 def _against_goal(row: Mapping, goal: float) -> list[str]:
     lines = []
     for measure, name in (("si_snri", "SI-SNRi"), ("cpwer", "cpWER")):
         found = row[measure]
         if found is None:
             continue
-        verdict = "reached" if found["value"] >= goal else f"missed by {number(goal - found['value'])} points"
+        verdict = "reached" if found["value"] >= goal else f"missed by {_short(goal - found['value'])} points"
         if found["ci"] is None:
             sure = "no interval"
         elif found["ci"][0] <= goal <= found["ci"][1]:
@@ -133,7 +138,9 @@ def _over_separation(results: Mapping) -> str:
     ]
     text = "## (a) Over-separation: teacher against student\n\n"
     text += (
-        "Surplus outputs: the share of active outputs beyond the number of talkers. Energy outside best: the "
+        "Surplus outputs: the share of active outputs beyond the number of talkers; a network of as many "
+        "outputs as talkers has none by construction, and with one output more than talkers half at most "
+        "where one talks. Energy outside best: the "
         "share of a talker's energy outside the output that has most of it; true images, the `oracle` row, "
         "have its floor. Both describe what a network puts out, so that a rule, which picks or adds outputs, "
         "has none of its own.\n\n"
@@ -221,11 +228,10 @@ def _method(results: Mapping) -> str:
         )
     else:
         text += (
-            f"Intervals are 95 % percentile intervals of a hierarchical bootstrap: the {k} seeds are "
-            "resampled with replacement, and so are the test utterances, once for all seeds because the test "
-            f"set is shared; systems are paired by seed and utterance. With {k} seeds such a bootstrap sees "
-            f"({k} − 1)/{k} of the variance between seeds: where the values of each seed differ much, the "
-            "intervals are too short. "
+            "Intervals are 95 % intervals over training seeds and test utterances: utterances are resampled, "
+            f"once for all seeds because the test set is shared, and the mean over the {k} seeds is drawn "
+            f"from Student's t of {k - 1} degrees of freedom, because so few seeds say little of their own "
+            "spread; systems are paired by seed and utterance. "
         )
     asr = {one["asr_fingerprint"] for one in results["experiments"] if one.get("asr_fingerprint")}
     if asr and k > 1:

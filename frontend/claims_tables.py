@@ -34,8 +34,9 @@ def over_separation(runs: Runs, refinement: str | None) -> dict[str, list[dict]]
     the floor of the energy measure.
 
     Returns:
-        ``rows``; ``differences`` in SI-SNRi (student less the rule's streams) and in both measures of
-        over-separation (the teacher's outputs less the student's), points of percent.
+        ``rows``; ``differences`` in SI-SNRi (student less the rule's streams) and in the energy outside the
+        best output (the teacher's outputs less the student's, points of percent). Surplus outputs have none:
+        their number is bounded by that of the outputs, which the student has fewer of by construction.
     """
     names = [OUTPUTS, *RULES, OPTIONAL[0], STUDENT, *([refined(STUDENT, refinement)] if refinement else [])]
     rows = []
@@ -50,6 +51,8 @@ def over_separation(runs: Runs, refinement: str | None) -> dict[str, list[dict]]
             rows.append(row)
     differences = [_difference(runs, STUDENT, rule, "si_snri") for rule in RULES]
     for key, measure, one in _over_separation_keys():
+        if measure == "surplus_outputs":
+            continue
         pair = [runs.signal(name, measure, one) for name in (OUTPUTS, STUDENT)]
         found = estimate(runs, pair, _subtracted, 100.0)
         differences.append(found and {"system": OUTPUTS, "against": STUDENT, "measure": key, **found})

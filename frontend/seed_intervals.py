@@ -1,13 +1,14 @@
-"""How sure a figure over training seeds and test utterances is: a hierarchical bootstrap.
+"""How sure a figure over training seeds and test utterances is: utterances resampled, seeds by Student's t.
 
-Several networks, trained alike but for their seed, separate the same test set. A figure is a statistic of the
-means over seeds and utterances. Both are resampled with replacement, the utterances once for all seeds (the
-test set is shared, and a hard mixture is hard for every seed), and systems stay paired throughout: the
-"pigeonhole" bootstrap of a two-way table (Owen 2007, Annals of Applied Statistics 1(2)).
-
-With K seeds a bootstrap sees (K - 1)/K of the variance between them, two thirds with three: the intervals are
-somewhat short where seeds differ much, so that each seed's own value belongs beside them. A single seed
-leaves the utterances alone, and nothing is known of the training's chance.
+Several networks, trained alike but for their seed, separate the same test set. A figure is a statistic of
+the means over seeds and utterances. Utterances are resampled with replacement, once for all seeds: the test
+set is shared, and a hard mixture is hard for every seed. Resampling seeds too would see (K - 1)/K of the
+variance between K of them and take it for known: with three, such intervals cover about four times in five.
+Instead the mean over seeds is drawn from the t distribution of K - 1 degrees of freedom around it, which is
+what a mean of K normal values leaves unknown about theirs (Box & Tiao 1973, Bayesian Inference in
+Statistical Analysis, ch. 2.4); of seeds alone, the interval is exactly Student's. All quantities share the
+draws, so that systems stay paired by seed and utterance. A single seed leaves the utterances alone: nothing
+is known of the training's chance.
 """
 
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from frontend.rng import generator
 
 @dataclass(frozen=True)
 class Estimate:
-    """A statistic, its interval (None where a resample has no value), and its value for each seed alone."""
+    """A statistic, its interval (None where too many resamples have no value), its value for each seed."""
 
     value: float
     ci: tuple[float, float] | None
@@ -50,13 +51,8 @@ def hierarchical(
     of_seeds, of_utterances = _weights(seed, n_seeds, n)
     means = np.einsum("jkr,rk->jr", values @ of_utterances.T, of_seeds)
     resampled = statistic(means)
-    tail = (1 - LEVEL) / 2
-    ci = None
-    if np.isfinite(resampled).all():
-        low, high = np.quantile(resampled, [tail, 1 - tail])
-        ci = (float(low), float(high))
     alone = statistic(values.mean(-1))
-    return Estimate(float(statistic(values.mean((1, 2)))), ci, tuple(map(float, alone)))
+    return Estimate(float(statistic(values.mean((1, 2)))), _bounds(resampled), tuple(map(float, alone)))
 
 
 def ratio(means: np.ndarray) -> np.ndarray:
@@ -68,14 +64,29 @@ def ratio(means: np.ndarray) -> np.ndarray:
     return np.divide(means[0], means[1], out=np.full(np.shape(means[0]), np.nan), where=means[1] > 0)
 
 
+def _bounds(resampled: np.ndarray) -> tuple[float, float] | None:
+    """Percentiles; a resample without a value may lie anywhere, and widens the interval on either side."""
+    tail = (1 - LEVEL) / 2
+    low = np.quantile(np.nan_to_num(resampled, nan=-np.inf), tail, method="lower")
+    high = np.quantile(np.nan_to_num(resampled, nan=np.inf), 1 - tail, method="higher")
+    return (float(low), float(high)) if np.isfinite([low, high]).all() else None
+
+
 @lru_cache(maxsize=4)
 def _weights(seed: int, n_seeds: int, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Weights of the seeds ``(R, K)`` and of the utterances ``(R, n)`` in every resample; rows sum to 1."""
     rng = generator(seed, "seeds and utterances", n_seeds, n)
-    return _counts(rng, n_seeds) / n_seeds, _counts(rng, n) / n
-
-
-def _counts(rng: np.random.Generator, n: int) -> np.ndarray:
-    """How often each of n items is drawn in n draws with replacement, ``(R, n)``."""
     drawn = rng.integers(n, size=(RESAMPLES, n)) + n * np.arange(RESAMPLES)[:, None]
-    return np.bincount(drawn.ravel(), minlength=RESAMPLES * n).reshape(RESAMPLES, n)
+    of_utterances = np.bincount(drawn.ravel(), minlength=RESAMPLES * n).reshape(RESAMPLES, n) / n
+    return _t_weights(rng, n_seeds), of_utterances
+
+
+def _t_weights(rng: np.random.Generator, n_seeds: int) -> np.ndarray:
+    """Weights whose mean of any K values is t-distributed around theirs, scaled by their standard error."""
+    if n_seeds == 1:
+        return np.ones((RESAMPLES, 1))
+    freedom = n_seeds - 1
+    normal = rng.standard_normal((RESAMPLES, n_seeds))
+    normal -= normal.mean(1, keepdims=True)
+    scale = np.sqrt(n_seeds * freedom) * np.sqrt(rng.chisquare(freedom, (RESAMPLES, 1)) / freedom)
+    return 1 / n_seeds + normal / scale

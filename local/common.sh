@@ -3,6 +3,8 @@
 set -euo pipefail
 
 log() { echo "$(date '+%H:%M:%S') $*"; }
+# Pages show commands: of an absolute path, no names of somebody's home.
+without_homes() { sed -E 's#(^| )/[^ ]*/#\1.../#g' <<<"$1"; }
 die() { echo "${0##*/}: error: $*" >&2; exit 2; }
 
 # The driver declares its options once, as `name=default  # what it means` between

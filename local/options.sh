@@ -19,7 +19,7 @@ check_options() { # everything that can be wrong with them is said before anythi
   one_of asr_train_on "speech|separated" "speech or separated"
   one_of allow_unknown "(true|false)?" "true or false"
   local option
-  for option in curve mismatch joint on_the_fly download dry_run; do
+  for option in unsupervised curve mismatch joint on_the_fly download dry_run; do
     one_of "$option" "true|false" "true or false"
   done
   [ -f "$recipe_dir/conf/$asr_config.yaml" ] || die "unknown --asr_config '$asr_config': expected $recipe_dir/conf/$asr_config.yaml"
@@ -47,6 +47,7 @@ shown_command() {
   printf %s "${train_seed:+ --train_seed $train_seed}"
   [ "$asr_config" = asr ] || printf %s " --asr_config $asr_config"
   printf %s "${asr_exp:+ --asr_exp $asr_exp}${asr_model:+ --asr_model $asr_model}${allow_unknown:+ --allow_unknown $allow_unknown}"
+  [ "$unsupervised" = false ] || printf %s " --unsupervised true"
   [ "$curve" = false ] || printf %s " --curve true"
   [ "$mismatch" = false ] || printf %s " --mismatch true"
   [ "$asr_train_on" = speech ] || printf %s " --asr_train_on $asr_train_on"
@@ -103,6 +104,8 @@ check_together() {
     die "--joint true and --asr_train_on separated start from the recogniser of stage asr: leave --asr_exp and --asr_model out" \
       "(or remove $recipe_dir/$exp/joint and asr_separated of an earlier run)"
   fi
+  [ "$unsupervised" = false ] || [ "$curve$joint" = falsefalse ] ||
+    die "--unsupervised true: --curve true and --joint true train on labels; leave them out (or remove $recipe_dir/$exp/{curve,joint} of an earlier run)"
   [ "$channels$mismatch" != 1true ] || die "--mismatch true compares with AuxIVA, which needs two or more microphones: leave it out"
   if [ "$most" -gt 2 ] && [ "$joint$asr_train_on" != falsespeech ]; then
     die "--joint true and --asr_train_on separated are made for two talkers: leave them out with --talkers $talkers"

@@ -128,6 +128,33 @@ def test_one_channel_joins_the_table(undisturbed, tmp_path):
     assert all(row["cpwer"] is not None for row in rows)
 
 
+def test_two_or_three_talkers_without_labels_and_elsewhere(undisturbed, tmp_path):
+    """Three options at once: a mixed pool, no supervised row, and test sets of other conditions."""
+    recipe = tmp_path / "mini"
+    shutil.copytree(undisturbed, recipe, symlinks=True)
+    (recipe / "conf/conditions.yaml").write_text("radius_10cm: {array: {radius: 0.1}}\n")
+    asr = str(_exp(recipe) / "asr")
+    options = ["--talkers", "2-3", "--unsupervised", "true", "--mismatch", "true", "--asr_exp", asr]
+    done = _run(recipe, *options)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    for stage in ("finetune", "distill", "baselines"):
+        assert f" {stage}: off, --unsupervised true uses no labels" in done.stdout
+    exp = recipe / "exp/espeak_tiny_2-3spk"
+    results = json.loads((exp / "results.json").read_text())
+    rows = [row["system"] for row in results["rows"]]
+    assert [n for n in rows if "+" not in n] == [
+        n for n in SYSTEMS if not re.match("(student_ft|dist|sup)", n)
+    ]
+    counted = {entry["talkers"] for entry in results["counting"]}
+    assert counted == {1, 2, 3}, "the test set of single talkers is counted too"
+    assert "## Talkers counted" in (exp / "RESULTS.md").read_text()
+    assert {path.name for path in (exp / "student").glob("valid.loss.ave.pth")}
+    page = (exp / "MISMATCH.md").read_text()
+    assert "radius_10cm" in page and "matched" in page and str(recipe) not in page
+    done = _run(recipe, *options[:4], "--curve", "true")
+    assert done.returncode == 2 and "--curve true and --joint true train on labels" in done.stderr
+
+
 def test_another_training_seed_on_the_same_data(undisturbed, tmp_path):
     """Its own networks and labels, the first run's data, test set and recogniser; with the label curve."""
     recipe = tmp_path / "mini"

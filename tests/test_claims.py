@@ -128,10 +128,7 @@ def test_the_curve_has_every_share_and_each_seeds_value(recipe, monkeypatch):
         assert f"| x_train{k} | `./run.sh` | {k} | abc |" in page
     for key in ("command", "date", "commit", "versions", "machine", "seed"):
         assert key in results
-    assert (
-        results["command"].endswith("--exp exp/x_train2 --out out")
-        and "hierarchical bootstrap: the 3" in page
-    )
+    assert results["command"].endswith("--exp exp/x_train2 --out out") and "mean over the 3 seeds" in page
     for word in ("None", "nan", "inf"):
         assert not re.search(rf"\b{word}\b", page), word
 
@@ -150,9 +147,9 @@ def test_over_separation_and_the_best_blind_row(recipe, monkeypatch):
     assert more["value"] == 4.0 and more["ci"] == pytest.approx([4.0, 4.0], abs=1e-3)
     assert results["best_blind"]["plain"] == {"si_snri": "auxiva", "cpwer": "auxiva"}
     one = entry(results["against_blind"], "student", measure="si_snri")
-    assert one["per_seed"] == pytest.approx([0, 1, 2], abs=1e-3) and one["ci"] == pytest.approx(
-        [0, 2], abs=1e-3
-    )
+    assert one["per_seed"] == pytest.approx([0, 1, 2], abs=1e-3)
+    student_t = 4.303 / np.sqrt(3)  # of two degrees of freedom, times the standard error
+    assert one["ci"] == pytest.approx([1 - student_t, 1 + student_t], abs=0.2)
     one = entry(results["against_blind"], "student+iva", measure="cpwer", against="auxiva+iva")
     assert (one["value"], one["ci"]) == (-20.0, [-20.0, -20.0])
     entry(results["against_blind"], "student+iva", measure="si_snri", against="auxiva")
@@ -295,10 +292,10 @@ def test_compare_runs(recipe, monkeypatch, capsys):
         for k in (0, 2)
     ]
     call(compare_command, monkeypatch, *seeds)
-    assert (
-        "= 1.00 [0.00, 2.00] dB (95 % interval), n = 20 utterances, 2 seeds (0.00, 2.00)"
-        in capsys.readouterr().out
-    )
+    said = capsys.readouterr().out
+    low, high = map(float, re.search(r"= 1\.00 \[(-[\d.]+), ([\d.]+)\] dB \(95 % interval\)", said).groups())
+    assert (low, high) == pytest.approx((1 - 12.7, 1 + 12.7), abs=2)  # Student's t of one degree of freedom
+    assert "n = 20 utterances, 2 seeds (0.00, 2.00)" in said
 
 
 @pytest.mark.parametrize(

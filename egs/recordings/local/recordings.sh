@@ -42,6 +42,7 @@ parse_options "$@"
 for option in out_dir stage stop_stage nj; do # what changes no result is not shown
   command=${command/ --$option ${!option}/}
 done
+command=$(without_homes "$command")
 
 # Everything that can be wrong with the options is said before anything is written.
 first_stage=$(stage_number "$stage")
