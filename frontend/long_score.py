@@ -1,10 +1,11 @@
 """Separated long recordings against the talkers' images, utterance by utterance.
 
-For each utterance of the references, in its span: the SI-SNR of the stream that explains most of the
-talker's image (:mod:`frontend.stream_choice`), that of the mixture at the reference channel, and, with a
-model, that of the same span separated alone: cut out of the mixture, overlapping speech and all, with as much
-more on either side as makes it ``least_s`` long. A stream swap is a change of the stream inside an utterance;
-an utterance is astray if its stream is not the one its talker is usually in.
+For each utterance of the references, in its span: the SI-SNR of its talker's usual stream (one a talker and
+recording, :mod:`frontend.stream_choice`), that of the stream that explains most of his image just there, that
+of the mixture at the reference channel, and, with a model, that of the same span separated alone: cut out of
+the mixture, overlapping speech and all, with as much more on either side as makes it ``least_s`` long. A
+stream swap is a change of the stream inside an utterance; it can show where two blocks of the utterance or
+more are decided. An utterance is astray if its stream is not its talker's usual one.
 """
 
 import json
@@ -64,7 +65,7 @@ def score_long(request: Request) -> dict:
         _score(row, mixtures, streams, separator, request.least_s)
         for row in progress(utterances, len(utterances), "long_score")
     ]
-    _mark_astray(rows)
+    _judge_by_the_usual(rows)
     about = {key: getattr(request, key) for key in ("data", "streams", "model")}
     found = {**about, "ref": str(ref), **totals(rows, request.seed), "utterances": rows}
     atomic.write_text(request.out, json.dumps(found, indent=1) + "\n")
@@ -136,6 +137,7 @@ def _score(row: dict, mixtures: MixtureSet, streams: list[dict], separator, leas
     heard = np.stack([read(table[name]) for table in streams])
     result = {key: row[key] for key in ("session_id", "speaker", "talker", "start_time", "end_time")}
     result |= {"mixture": _rounded(si_snr(image, read(entry))), **_judge(image, heard, fs)}
+    result["of_streams"] = [_rounded(si_snr(image, stream)) for stream in heard]
     if separator is not None:
         spare = max(0, round(least_s * fs) - (stop - start))
         low = max(0, min(start - spare // 2, frames - round(least_s * fs)))
@@ -148,20 +150,23 @@ def _score(row: dict, mixtures: MixtureSet, streams: list[dict], separator, leas
 def _judge(image: np.ndarray, streams: np.ndarray, fs: int) -> dict:
     shares = stream_choice.explained(image, streams)
     best = int(np.argmax(shares))
+    blocks = stream_choice.block_streams(image, streams, fs)
     return {
-        "si_snr": _rounded(si_snr(image, streams[best])),
+        "best_si_snr": _rounded(si_snr(image, streams[best])),
         "stream": best if stream_choice.decided(shares) else -1,
-        "swaps": stream_choice.swaps(stream_choice.block_streams(image, streams, fs)),
+        "blocks": int(np.sum(blocks >= 0)),
+        "swaps": stream_choice.swaps(blocks),
     }
 
 
-def _mark_astray(rows: list[dict]) -> None:
-    """Say of each utterance with a decided stream whether it is another than its talker's usual one."""
+def _judge_by_the_usual(rows: list[dict]) -> None:
+    """Add the SI-SNR of each talker's usual stream, and whether a decided utterance is in another."""
     for name in {row["session_id"] for row in rows}:
         here = [row for row in rows if row["session_id"] == name]
         talkers, chosen = ([row[key] for row in here] for key in ("talker", "stream"))
         usual = stream_choice.usual_streams(talkers, chosen, [r["end_time"] - r["start_time"] for r in here])
         for row in here:
+            row["si_snr"] = row.pop("of_streams")[usual[row["talker"]]]
             row["astray"] = row["stream"] != usual[row["talker"]] if row["stream"] >= 0 else None
 
 
@@ -170,18 +175,19 @@ def totals(rows: list[dict], seed: int) -> dict:
 
     Utterances without a finite SI-SNR (a silent stream) are counted in ``not_finite`` and in no mean.
     """
-    measures = ["mixture", "si_snr", *(["alone_si_snr"] if "alone_si_snr" in rows[0] else [])]
+    measures = [m for m in ("mixture", "si_snr", "best_si_snr", "alone_best_si_snr") if m in rows[0]]
     kept = [row for row in rows if all(row[key] is not None for key in measures)]
     found: dict = {"n": len(rows), "not_finite": len(rows) - len(kept)}
     values = {key: np.array([row[key] for row in kept]) for key in measures}
     values["si_snri"] = values["si_snr"] - values["mixture"]
-    if "alone_si_snr" in values:
-        values["difference"] = values["si_snr"] - values["alone_si_snr"]  # continuous - alone
+    if "alone_best_si_snr" in values:
+        values["difference"] = values["si_snr"] - values["alone_best_si_snr"]  # continuous - alone
     for key, row in values.items():
         found[key] = _average(row, seed)
-    found["swaps"] = sum(row["swaps"] > 0 for row in rows)
-    if "alone_swaps" in rows[0]:
-        found["alone_swaps"] = sum(row["alone_swaps"] > 0 for row in rows)
+    for who in ("", "alone_"):
+        if f"{who}swaps" in rows[0]:
+            found[f"{who}swaps"] = sum(row[f"{who}swaps"] > 0 for row in rows)
+            found[f"{who}swappable"] = sum(row[f"{who}blocks"] > 1 for row in rows)
     found["decided"] = sum(row["astray"] is not None for row in rows)
     found["astray"] = sum(bool(row["astray"]) for row in rows)
     return found
@@ -202,18 +208,23 @@ def table(found: dict) -> str:
     """Return the totals for reading."""
     names = {
         "mixture": "mixture",
-        "si_snr": "best stream of each",
-        "si_snri": "streams - mixture",
-        "alone_si_snr": "each utterance alone",
-        "difference": "streams - alone",
+        "si_snr": "talker's usual stream",
+        "best_si_snr": "best stream of each",
+        "si_snri": "usual - mixture",
+        "alone_best_si_snr": "each utterance alone",
+        "difference": "usual - alone",
     }
     lines = [f"{'SI-SNR, dB':<22}{'mean':>8}{'[95 %]':>18}{'median':>9}"]
     for key, name in names.items():
         if row := found.get(key):
             interval = f"[{row['ci'][0]:.2f}, {row['ci'][1]:.2f}]"
             lines.append(f"{name:<22}{row['mean']:>8.2f}{interval:>18}{row['median']:>9.2f}")
-    alone = f" ({found['alone_swaps']} of those separated alone)" if "alone_swaps" in found else ""
+    alone = ""
+    if "alone_swaps" in found:
+        alone = f" (separated alone: {found['alone_swaps']} of {found['alone_swappable']})"
     lines.append(f"{found['n']} utterances, {found['not_finite']} of them without a finite SI-SNR")
-    lines.append(f"stream swaps inside {found['swaps']} utterances{alone}")
+    lines.append(
+        f"stream swaps inside {found['swaps']} of {found['swappable']} utterances that could show one{alone}"
+    )
     lines.append(f"{found['astray']} of {found['decided']} decided ones not in their talker's usual stream")
     return "\n".join(lines)

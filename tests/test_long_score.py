@@ -152,6 +152,9 @@ def test_swapped_streams_are_found(recording, command):
     found = score(command, recording)
     assert found["swaps"] == 1 and [r["swaps"] for r in found["utterances"]] == [0, 0, 0, 0, 1, 0]
     assert [r["astray"] for r in found["utterances"]] == [False] * 4 + [None, True]
+    last = found["utterances"][-1]  # held against the talker's usual stream, where the other talks
+    assert last["si_snr"] is None or last["si_snr"] < last["best_si_snr"] - 10
+    assert found["swappable"] >= 1
     # All the other way round, from the start, is no swap at all.
     put(recording, streams_of(truth)[::-1])
     found = score(command, recording)
@@ -173,18 +176,24 @@ def test_the_same_span_separated_alone(recording, command, models):
         piece = cut[:, round((start - low) * FS) : round((stop - low) * FS)]
         image = truth[row["talker"], round(start * FS) : round(stop * FS)]
         best = np.argmax(explained(image, piece))
-        assert row["alone_si_snr"] == pytest.approx(si_snr(image, piece[best]), abs=2e-3)
+        assert row["alone_best_si_snr"] == pytest.approx(si_snr(image, piece[best]), abs=2e-3)
     rows = [row for row in found["utterances"] if row["mixture"] is not None]
-    difference = np.array([row["si_snr"] - row["alone_si_snr"] for row in rows])
+    difference = np.array([row["si_snr"] - row["alone_best_si_snr"] for row in rows])
     assert found["difference"]["mean"] == pytest.approx(difference.mean(), abs=2e-3)
     assert found["difference"]["median"] == pytest.approx(np.median(difference), abs=2e-3)
     assert found["difference"]["ci"] == pytest.approx(list(bootstrap_interval(difference)), abs=5e-3)
 
 
 def test_silent_streams_are_counted_and_in_no_mean():
-    row = {"si_snr": 5.0, "mixture": 1.0, "swaps": 0, "astray": False}
+    row = {"si_snr": 5.0, "best_si_snr": 6.0, "mixture": 1.0, "swaps": 0, "blocks": 2, "astray": False}
     found = totals([row, {**row, "si_snr": None, "astray": None}, {**row, "si_snr": 7.0, "swaps": 3}], 0)
-    assert (found["n"], found["not_finite"], found["swaps"], found["decided"]) == (3, 1, 1, 2)
+    assert (found["n"], found["not_finite"], found["swaps"], found["swappable"], found["decided"]) == (
+        3,
+        1,
+        1,
+        3,
+        2,
+    )
     assert found["si_snr"]["mean"] == 6.0 and found["si_snri"]["median"] == 5.0
     assert totals([{**row, "si_snr": None}], 0)["si_snr"] is None
 
