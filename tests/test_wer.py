@@ -130,6 +130,15 @@ def test_orc_errors_are_the_fewest_of_all_choices(talkers, streams):
         assert orc["errors"] == sum(map(distance, by_stream, [h.split() for h in hypotheses]))
 
 
+def test_orc_errors_of_many_long_streams():
+    """As a recogniser babbles on the six outputs of a hard mixture: a search over all lengths would be 40^6."""
+    rng = random.Random(0)
+    references = [sentence(rng, 12, least=12) for _ in range(3)]
+    hypotheses = [" ".join(sentence(rng, 8, least=8) for _ in range(5)) for _ in range(3)] + references
+    orc = utterance_errors(references, hypotheses)["orc"]
+    assert (orc["insertions"], orc["errors"], orc["assignment"]) == (120, 120, [3, 4, 5])
+
+
 def test_silence_and_absence_are_deletions_surplus_is_inserted():
     assert utterance_errors(["A B", "C D"], ["", ""])["deletions"] == 4
     assert utterance_errors(["A B", "C D"], [])["deletions"] == 4
