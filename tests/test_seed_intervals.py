@@ -64,7 +64,7 @@ def test_utterances_are_shared_between_seeds():
 @pytest.mark.parametrize("between", [0.0, 0.2, 1.0])
 @pytest.mark.parametrize("n_seeds", [3, 10])
 def test_the_interval_covers(n_seeds, between):
-    """Truth 1, seeds and utterances both at random: 95 % of 200 intervals or more cover it, but for 3 sigma."""
+    """Truth 1, seeds and utterances both at random: 95 % of 200 intervals or more cover it, less 3 sigma."""
     rng = np.random.default_rng(4)
     covered = 0
     for _ in range(200):
