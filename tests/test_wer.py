@@ -131,7 +131,7 @@ def test_orc_errors_are_the_fewest_of_all_choices(talkers, streams):
 
 
 def test_orc_errors_of_many_long_streams():
-    """As a recogniser babbles on the six outputs of a hard mixture: a search over all lengths would be 40^6."""
+    """A recogniser babbles on the six outputs of a hard mixture: a search over all lengths would be 40^6."""
     rng = random.Random(0)
     references = [sentence(rng, 12, least=12) for _ in range(3)]
     hypotheses = [" ".join(sentence(rng, 8, least=8) for _ in range(5)) for _ in range(3)] + references
