@@ -10,13 +10,14 @@ import contextlib
 import json
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from frontend import atomic
-from frontend.errors import UserError
+from frontend.errors import UserError, did_you_mean
 from frontend.segment_files import read_segments
+from frontend.tables import read_scp
 from frontend.text_normaliser import RULES, normalise
 from frontend.wer import COUNTS, word_error_rate
 
@@ -44,9 +45,7 @@ def count_long(request: Request) -> dict:
         UserError: files that are not read, sessions of one file alone, a session without a word said.
     """
     references, hypotheses = _sessions(request.ref, words=True), _sessions(request.hyp)
-    for name in sorted(references.keys() ^ hypotheses.keys()):
-        there, lacks = (request.ref, request.hyp) if name in references else (request.hyp, request.ref)
-        raise UserError(f"{lacks}: has no session '{name}', which {there} has (give files of the same set)")
+    _check_same(request.ref, references, request.hyp, hypotheses, "session")
     rows = [
         {"session": name, **_count(references[name], hypotheses[name], request)}
         for name in sorted(references)
@@ -56,6 +55,35 @@ def count_long(request: Request) -> dict:
     if request.out:
         atomic.write_text(request.out, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     return found
+
+
+def check_transcripts(ref: str, scp: str) -> int:
+    """Check, long before there is anything to count, that transcripts are those of some recordings.
+
+    Args:
+        ref: SegLST or STM.
+        scp: table of the recordings, which are the sessions to come.
+
+    Returns:
+        number of words said, normalised.
+
+    Raises:
+        UserError: as :func:`count_long` of the recordings' words would.
+    """
+    references = _sessions(ref, words=True)
+    _check_same(ref, references, scp, read_scp(scp), "recording")
+    return sum(len(row["words"].split()) for rows in references.values() for row in rows)
+
+
+def _check_same(ref: str, references: Mapping, other: str, others: Mapping, kind: str) -> None:
+    """Raise UserError unless the sessions of ``ref`` are those of ``other``, where each is a ``kind``."""
+    for name in sorted(references.keys() ^ others.keys()):
+        missing = name in references
+        lacks, there, has = (other, ref, others) if missing else (ref, other, references)
+        raise UserError(
+            f"{lacks}: has no {kind if missing else 'session'} '{name}', which {there} "
+            f"has{did_you_mean(name, has)} (give files of the same set)"
+        )
 
 
 def _sessions(path: str, words: bool = False) -> dict[str, list[dict]]:

@@ -12,6 +12,7 @@ from speech_sets import voice
 from tiny_models import write
 from tiny_recognisers import make_recogniser, tones
 
+import frontend.bin.check_transcripts as check_command
 import frontend.bin.long_recognise as recognise_command
 import frontend.bin.long_wer as wer_command
 from frontend import long_words
@@ -329,3 +330,25 @@ def test_sessions_of_one_file_alone_are_one_line(command, tmp_path):
     ):
         code, _, err = command(wer_command, "--ref", tmp_path / ref, "--hyp", tmp_path / hyp)
         assert code == 2 and message in err, err
+
+
+@pytest.mark.parametrize(
+    ("ref", "recordings", "message"),
+    [
+        (ROWS[:2], ["r1"], None),
+        (ROWS[:2], ["r1", "r3"], "ref.json: has no session 'r3', which {tmp}/wav.scp has"),
+        (ROWS[:2], ["r1_"], "wav.scp: has no recording 'r1', which {tmp}/ref.json has (did you mean 'r1_'?)"),
+        (ROWS, ["r1", "r2"], "ref.json: session 'r2': expected words, found none"),
+        ([], ["r1"], "found none (empty file?)"),
+        ("r1 1 a zero 1 WORD", ["r1"], "not JSON"),
+    ],
+)
+def test_transcripts_are_checked_before_the_work(command, tmp_path, ref, recordings, message):
+    (tmp_path / "ref.json").write_text(ref if isinstance(ref, str) else in_seglst(ref))
+    (tmp_path / "wav.scp").write_text("".join(f"{name} {name}.wav\n" for name in recordings))
+    files = ["--transcripts", tmp_path / "ref.json", "--scp", tmp_path / "wav.scp"]
+    code, out, err = command(check_command, *files)
+    if message is None:
+        assert code == 0 and "3 words" in out
+    else:
+        assert code == 2 and message.format(tmp=tmp_path) in err and len(err.splitlines()) == 1, err

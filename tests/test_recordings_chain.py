@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from tiny_recognisers import make_recogniser
 
 from frontend.datadir import audio_info, read_audio, read_scp
 from frontend.long_streams import find_streams
@@ -129,6 +130,17 @@ def test_misuse_is_one_line(folder, tmp_path, options, message):
     ran = _run(tmp_path, *[option.replace("{in}", str(folder / "in")) for option in options])
     assert ran.returncode == 2 and message in ran.stderr, ran.stderr
     assert "Traceback" not in ran.stderr and len(ran.stderr.strip().splitlines()) == 1
+
+
+def test_transcripts_of_other_recordings_are_found_before_the_training(folder, tmp_path):
+    asr = make_recogniser(tmp_path / "asr")
+    (tmp_path / "ref.stm").write_text("first 1 a 0 1 one\nsecnd 1 a 0 1 one\n")
+    options = ["--recordings", str(folder / "in"), "--transcripts", str(tmp_path / "ref.stm")]
+    for again in (False, True):
+        ran = _run(tmp_path, *options, "--asr_exp", str(asr), "--stop_stage", "chunks")
+        assert ran.returncode == 2 and "has no recording 'secnd'" in ran.stderr, ran.stderr
+        assert ("stage 1 data: complete" in ran.stdout) is again and "chunks" not in ran.stdout
+        assert len(ran.stderr.strip().splitlines()) == 1
 
 
 def test_list_and_help():

@@ -94,12 +94,16 @@ if stage data "the recordings, checked, as a Kaldi data directory" --in "$record
   python3 -m frontend.bin.recordings --recordings "$recordings" --out "$data/whole" --fs "$fs" --geometry "$geometry" \
     ${channel_pattern:+--channel_pattern "$channel_pattern"} --nj "$nj"
 fi
+end_stage # the recordings are made, whatever is found below
 [ ! -f "$data/whole/array" ] || read -r mics symmetry _ <"$data/whole/array"
 if [ -n "$init_model" ] && [ -f "$data/whole/array" ]; then # before the long work
   for each in "teacher $((2 * talkers))" "student $talkers"; do
     python3 -m frontend.bin.check_start --model "$init_model/${each% *}" --config "conf/${each% *}.yaml" \
       --array "$data/whole/array" --outputs "${each#* }"
   done
+fi
+if [ -n "$transcripts" ] && [ -f "$data/whole/wav.scp" ]; then # likewise
+  python3 -m frontend.bin.check_transcripts --transcripts "$transcripts" --scp "$data/whole/wav.scp"
 fi
 
 if stage chunks "training and validation chunks where somebody talks" --in "$data/whole" ${rttm:+"$rttm"} ${segments:+"$segments"} \
