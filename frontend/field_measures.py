@@ -16,7 +16,7 @@ from frontend.over_separation import ACTIVE_DB
 from frontend.spatial_consistency import block_covariances, consistency
 
 BLOCK_S = 8.0
-_FRAME_S = 0.2  # in which a stream sounds or not: about a syllable
+_LEVELS = 10  # frames of 20 ms that make one in which a stream sounds or not: 0.2 s, about a syllable
 _LAG_S = 0.01  # an echo of one stream in another may come late
 _TINY = 1e-20
 
@@ -48,14 +48,16 @@ def measure(name: str, mixture: str, streams: Sequence[str], seed: int = 0) -> d
             )
     energy, residual = _TINY, 0.0
     likeness, covariances, powers, levels = [], [], [], []
-    block = frame_samples(fs) * round(BLOCK_S * fs / frame_samples(fs))
+    # At 11025 Hz neither 20 ms nor 8 s are whole samples: both grids are made of whole frames.
+    frame = _LEVELS * frame_samples(fs)
+    block = frame * max(1, round(BLOCK_S * fs / frame))
     for start in range(0, frames, block):
         x = read_audio(mixture, start, block)[0]
         s = np.concatenate([read_audio(entry, start, block)[0] for entry in streams])
         energy += float(np.square(x[0], dtype=np.float64).sum())
         residual += float(np.square(x[0] - s.sum(0), dtype=np.float64).sum())
         likeness += _leakage(s, round(_LAG_S * fs))
-        powers.append(_frame_powers(np.concatenate([x[:1], s]), round(_FRAME_S * fs)))
+        powers.append(_frame_powers(np.concatenate([x[:1], s]), frame))
         levels.append(levels_db(x, fs))
         if channels > 1 and x.shape[1] > block // 4:
             covariances.append(block_covariances(x, s, fs))
@@ -64,7 +66,7 @@ def measure(name: str, mixture: str, streams: Sequence[str], seed: int = 0) -> d
         "seconds": frames / fs,
         "residual_db": 10 * np.log10(residual / energy + _TINY),
         "leakage": float(np.mean(likeness)) if likeness else None,
-        "activity": _activity(np.concatenate(powers, axis=1), spoken),
+        "activity": _activity(np.concatenate(powers, axis=1), spoken, frame / fs),
         "spatial": consistency(np.stack(covariances), seed, name) if covariances else None,
     }
 
@@ -91,18 +93,19 @@ def _frame_powers(signals: np.ndarray, frame: int) -> np.ndarray:
     return np.square(padded).reshape(len(signals), -1, frame).mean(-1)
 
 
-def _activity(powers: np.ndarray, spoken: Sequence[tuple[float, float]]) -> dict:
-    """Say who sounds when: a stream does in a frame of 0.2 s if it is at most 20 dB below the mixture.
+def _activity(powers: np.ndarray, spoken: Sequence[tuple[float, float]], frame_s: float) -> dict:
+    """Say who sounds when: a stream does in a frame of about 0.2 s if it is at most 20 dB below the mixture.
 
     Args:
         powers: (1 + S, frames), of the mixture and the streams.
         spoken: where there is speech in the mixture; the rest does not count.
+        frame_s: length of a frame in seconds, as long as its samples are.
 
     Returns:
         ``speech_s``; ``streams``: share of these frames in which each stream is active; ``number``: share in
         which 0, 1, ... S of them are.
     """
-    middle = (np.arange(powers.shape[1]) + 0.5) * _FRAME_S
+    middle = (np.arange(powers.shape[1]) + 0.5) * frame_s
     inside = np.zeros(len(middle), bool)
     for start, end in spoken:
         inside |= (middle >= start) & (middle < end)
@@ -111,7 +114,7 @@ def _activity(powers: np.ndarray, spoken: Sequence[tuple[float, float]]) -> dict
     count = active.sum(0)
     shares = [float((count == k).mean()) if len(count) else None for k in range(len(streams) + 1)]
     each = [float(row.mean()) if len(row) else None for row in active]
-    return {"speech_s": float(inside.sum() * _FRAME_S), "streams": each, "number": shares}
+    return {"speech_s": float(inside.sum() * frame_s), "streams": each, "number": shares}
 
 
 def pooled(rows: Sequence[dict]) -> dict:

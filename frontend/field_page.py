@@ -14,9 +14,9 @@ that are silent, or that share the mixture between them bin by bin, leave no res
   nothing; what linear filters (AuxIVA) leave is what they cancelled.
 - **leakage**: mean over blocks of 8 s of the largest normalised cross-correlation of two streams within 10
   ms; 0 for two talkers, 1 for the same signal twice.
-- **one, two ... active**: share of the time with speech in which so many streams are at most 20 dB below
-  the mixture (frames of 0.2 s). Streams that all sound all the time are not separated; how much they should
-  is the recordings' own overlap.
+- **one, two ... active**: share of the time with speech in which so many of a system's streams are at most
+  20 dB below the mixture (frames of 0.2 s). Streams that all sound all the time are not separated; how much
+  they should is the recordings' own overlap.
 - **spatial consistency, own / other / random**: the principal direction of the microphones under a stream's
   mask, block by block, compared (squared coherence, mean over frequencies) with that of all other blocks:
   of the same stream, of another stream, and of the same stream where every block's streams are put in a
@@ -62,7 +62,7 @@ def _made(made: Mapping) -> str:
 
 
 def _systems(report: Mapping) -> str:
-    count = report["talkers"]
+    count = _most_streams(report)
     header = ["system", "cpWER, %", "residual, dB", "leakage", *_active_header(count)]
     header += ["own", "other", "random", "changed, %", "RTF"]
     rows = []
@@ -73,13 +73,20 @@ def _systems(report: Mapping) -> str:
     return "## Systems\n\n" + table(header, rows)
 
 
+def _most_streams(report: Mapping) -> int:
+    """A student may have more streams than there are talkers: all of its activity is shown."""
+    found = (len(row["all"]["activity"]["streams"]) for row in report["systems"].values())
+    return max(report["talkers"], *found)
+
+
 def _active_header(count: int) -> list[str]:
-    words = ["no", "one", "two", "three", "four"]
-    return [f"{words[k]} active, %" for k in range(count + 1)]
+    words = dict(enumerate(["no", "one", "two", "three", "four"]))
+    return [f"{words.get(k, k)} active, %" for k in range(count + 1)]
 
 
 def _cells(row: Mapping, count: int) -> list[str]:
-    activity = (row["activity"]["number"] + [None] * count)[: count + 1]
+    shares = row["activity"]["number"]
+    activity = [*shares, *[None] * (count + 1 - len(shares))]
     spatial = row["spatial"] or dict.fromkeys(("own", "other", "random", "changed"))
     return [
         number(row["residual_db"]) if row["residual_db"] > -99 else "none",
@@ -106,7 +113,7 @@ def _teacher(report: Mapping) -> str:
 
 
 def _each(report: Mapping) -> str:
-    count = report["talkers"]
+    count = _most_streams(report)
     header = ["recording", "length", "residual, dB", "leakage", *_active_header(count)]
     header += ["own", "other", "random", "changed, %"]
     parts = []

@@ -12,6 +12,7 @@ from frontend.bin import field_report as command_of_report
 from frontend.bin import separate_long as command_of_separation
 from frontend.datadir import read_audio, read_scp, write_scp
 from frontend.errors import UserError
+from frontend.field_page import page
 from frontend.long_streams import find_streams
 from frontend.mixit_validation import validate_teacher
 from frontend.spatial_consistency import block_covariances, coherences, consistency
@@ -133,6 +134,24 @@ def test_activity_says_who_sounds_when(tmp_path):
     assert found["streams"] == pytest.approx([0.75, 0.5], abs=0.06)
 
 
+def test_activity_does_not_drift_at_odd_rates(tmp_path):
+    """At 11025 Hz neither 20 ms nor 0.2 s nor 8 s are whole samples; after 10 minutes it would show."""
+    fs, seconds = 11025, 600
+    rng = np.random.default_rng(0)
+    x = (0.1 * rng.standard_normal(seconds * fs)).astype(np.float32)
+    t = np.arange(len(x)) / fs
+    a, b = x * (t % 20 < 5), x * ((t % 20 >= 5) & (t % 20 < 10))  # in turns, then a pause of 10 s
+    noise = (1e-4 * rng.standard_normal(len(x))).astype(np.float32)
+    streams = [
+        write(tmp_path / f"{k}.wav", s[None], fs, "FLOAT") for k, s in enumerate([a, b, a + b + noise])
+    ]
+    found = field_measures.measure("m", streams[2], streams[:2])["activity"]
+    # Speech is widened by 0.15 s on either side, in which neither sounds.
+    assert found["speech_s"] == pytest.approx(10.3 / 20 * seconds, rel=0.02)
+    assert found["streams"] == pytest.approx([5 / 10.3, 5 / 10.3], abs=0.02)
+    assert found["number"] == pytest.approx([0.3 / 10.3, 10 / 10.3, 0], abs=0.02)
+
+
 def test_blocks_do_not_change_what_is_measured(tmp_path, monkeypatch):
     images, mixture = _talkers(seconds=24)
     streams = [i[0] for i in images]
@@ -147,6 +166,46 @@ def test_streams_must_fit(tmp_path):
     _, mixture = _talkers(seconds=12)
     with pytest.raises(UserError, match="s0.wav: expected 1 channel of 96000 samples"):
         _measured(tmp_path, mixture, mixture[0, :-1])
+
+
+@pytest.mark.parametrize(("talkers", "streams"), [(2, 2), (2, 6), (6, 6), (7, 5)])
+def test_the_page_shows_the_activity_of_any_number_of_streams(talkers, streams):
+    shares = {n: [round(1 / (n + 1), 5)] * (n + 1) for n in (2, streams)}
+    rows = {
+        name: {
+            "residual_db": -10.0,
+            "leakage": 0.1,
+            "seconds": 60.0,
+            "activity": {"speech_s": 50.0, "streams": [0.5] * n, "number": shares[n]},
+            "spatial": None,
+        }
+        for name, n in (("auxiva", 2), ("student", streams))
+    }
+    made = dict.fromkeys(("command", "commit", "date", "machine"), "x") | {"stages": {}, "versions": {}}
+    text = page(
+        {
+            "recordings": {"a": 60.0},
+            "channels": 4,
+            "fs": FS,
+            "talkers": talkers,
+            "seed": 0,
+            "made": made,
+            "systems": {
+                name: {"rtf": 0.1, "all": row, "recordings": {"a": row}} for name, row in rows.items()
+            },
+            "wer": {},
+            "teacher": {},
+        }
+    )
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+    header = next(line for line in lines if line[0] == "system")
+    active = [column for column in header if column.endswith("active, %")]
+    assert len(active) == max(talkers, streams) + 1 == len(set(active))
+    assert active[:3] == ["no active, %", "one active, %", "two active, %"]
+    for name, n in (("auxiva", 2), ("student", streams)):
+        row = dict(zip(header, next(line for line in lines if line[0] == f"`{name}`"), strict=True))
+        shown = [row[column] for column in active]
+        assert shown == [f"{100 / (n + 1):.0f}"] * (n + 1) + ["—"] * (len(active) - n - 1)
 
 
 @pytest.fixture
