@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+import pyroomacoustics
 import soundfile
 import torch
 
@@ -28,6 +29,8 @@ from frontend.streams import file_stamp
 from frontend.systems import System, load_systems, trained
 from frontend.wave_blocks import integers
 
+# Changes when the code of windows, stitching, rules, refinement or blind methods gives other streams.
+_VERSION = 1
 Source = Callable[[np.ndarray, int, bool], np.ndarray]
 
 
@@ -49,7 +52,8 @@ def separate_long(
         scp: multi-channel recordings.
         out: where the systems' directories go.
         n_talkers: streams of rules, blind methods and ``mixture`` (the reference channel in all of them).
-        window_s, hop_s: of the windows, see :mod:`frontend.continuous`.
+        window_s, hop_s: of the windows, see :mod:`frontend.continuous`; a system's own ``block`` and
+            ``block_hop`` take their place.
         nj: number of processes, each with one thread.
 
     Raises:
@@ -59,19 +63,20 @@ def separate_long(
     check_window(window_s, hop_s)
     recordings = {name: Recording([entry]) for name, entry in read_scp(scp).items()}
     table = trained(load_systems(systems), exp)
-    prints = {s.name: _fingerprint(s, exp, recordings, n_talkers, window_s, hop_s, systems) for s in table}
+    windows = {s.name: s.windows(window_s, hop_s) for s in table}
+    prints = {s.name: _fingerprints(s, exp, recordings, n_talkers, windows[s.name], systems) for s in table}
     torch.set_num_threads(1)
     for system in table:
         folder = Path(out) / system.name
-        stale = [k for k in recordings if not _is_current(folder, k, prints[system.name])]
+        stale = [k for k in recordings if not _is_current(folder, k, prints[system.name][k])]
         if stale:
             source = _source(system, exp, n_talkers)
             refinement = functools.partial(refine, steps=system.refine) if system.refine else None
-            run = ContinuousSeparator(source, window_s, hop_s, refinement)
+            run = ContinuousSeparator(source, *windows[system.name], refinement)
             work = functools.partial(
                 _separate, run=run, folder=folder, recordings=recordings, made_from=prints[system.name]
             )
-            steps = sum(_windows(recordings[k], window_s, hop_s) for k in stale)
+            steps = sum(_windows(recordings[k], *windows[system.name]) for k in stale)
             shards = [stale[k::nj] for k in range(min(nj, len(stale)))]
             parallel.forked(work, shards, nj, f"separate {system.name}", steps)
         _write_tables(folder, system.name, list(recordings))
@@ -84,8 +89,15 @@ def _windows(recording: Recording, window_s: float, hop_s: float) -> int:
     return len(window_starts(recording.frames, round(window_s * fs), round(hop_s * fs)))
 
 
-def _fingerprint(system: System, exp, recordings, n_talkers, window_s, hop_s, where) -> str:
-    """Hash what a system's streams depend on, after checking that it fits the recordings."""
+def _fingerprints(
+    system: System,
+    exp: str,
+    recordings: dict[str, Recording],
+    n_talkers: int,
+    window: tuple[float, float],
+    where: str,
+) -> dict[str, str]:
+    """Hash what a system's streams of each recording depend on, after checking that it fits all of them."""
     mics = min(recording.channels for recording in recordings.values())
     if system.name == "oracle" or system.rule == "oracle":
         raise UserError(f"{where}: '{system.name}': there are no true images of recordings (remove the row)")
@@ -99,11 +111,20 @@ def _fingerprint(system: System, exp, recordings, n_talkers, window_s, hop_s, wh
             paths = (found.config, found.checkpoint)
             hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
             outputs = n_talkers if system.rule else found.n_outputs
+        longest = min(window[0], max(recording.seconds for recording in recordings.values()))
+        if longest > packing.MAX_SECONDS:
+            raise UserError(
+                f"{where}: '{system.name}': expected windows of at most {packing.MAX_SECONDS:g} s, which is "
+                f"what a network takes, found {window[0]:g} s (shorten --window, or the row's 'block')"
+            )
     if system.refine:
         check_size(system.refine, mics, outputs, f"{where}: {system.name}: ")
-    stamps = [(recording.name, *file_stamp(recording.name)) for recording in recordings.values()]
-    everything = [repr(system), hashes, stamps, n_talkers, window_s, hop_s]
-    return hashlib.sha256(json.dumps(everything).encode()).hexdigest()
+    everything = [_VERSION, pyroomacoustics.__version__, repr(system), hashes, n_talkers, window]
+    return {name: _digest([*everything, r.name, file_stamp(r.name)]) for name, r in recordings.items()}
+
+
+def _digest(content: list) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _source(system: System, exp: str, n_talkers: int) -> Source:
@@ -134,7 +155,7 @@ def _separate(
     run: ContinuousSeparator,
     folder: Path,
     recordings: dict[str, Recording],
-    made_from: str,
+    made_from: dict[str, str],
 ) -> None:
     """Write the streams of these recordings; ``tick`` is called after each window."""
     for name in names:
@@ -145,7 +166,7 @@ def _separate(
         n_streams = _write_streams(folder / "wav", name, _ticking(pieces, tick), recording.fs)
         cost = {"cpu_s": time.process_time() - start, "seconds": recording.seconds, "streams": n_streams}
         # Written last: with it the recording is complete.
-        atomic.write_text(folder / "wav" / f"{name}.json", json.dumps({"made_from": made_from, **cost}))
+        atomic.write_text(folder / "wav" / f"{name}.json", json.dumps({"made_from": made_from[name], **cost}))
 
 
 def _ticking(pieces: Iterable[np.ndarray], tick: Callable[[], None]) -> Iterator[np.ndarray]:

@@ -87,6 +87,10 @@ def _check(system: System, task: Task, channels: int) -> list[str]:
     """Return hashes of the trained system's files; raise UserError for whatever would stop ``system``."""
     where = f"{task.mixtures.path}: '{system.name}'"
     streams, hashes = task.n_talkers, []
+    if system.block is not None:
+        raise UserError(
+            f"{where}: 'block' is for whole recordings, by frontend.bin.separate_long (remove it here)"
+        )
     if system.model:
         with packing.opened(task.exp / system.model) as trained:
             trained.check(where, channels, task.fs)

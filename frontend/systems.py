@@ -12,14 +12,18 @@ An entry says where its streams come from::
     joint: {model: joint, asr: joint/asr}             # recognised by exp/NAME/joint/asr
     oracle: {}                                        # the true images
 
+    auxiva_120s: {blind: auxiva, block: 120, block_hop: 60}    # in windows of its own, whole recordings alone
+
 ``labels`` says which labelled set a system was trained on (``small``, ``full``, or a share such as 0.05);
-``optional: true`` that it may be missing.
+``optional: true`` that it may be missing. ``block`` and ``block_hop`` are seconds; a hop that is not given is
+half a block (``window`` is that of a blind method's or a rule's STFT).
 """
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from frontend.blind import check_blind
+from frontend.continuous import check_window
 from frontend.errors import UserError, did_you_mean
 from frontend.pseudo_targets import check_rule
 from frontend.refine import check_refinement
@@ -27,7 +31,7 @@ from frontend.yaml_file import read_settings
 
 UNPROCESSED = ("mixture", "oracle")
 LABELS = ("small", "full")
-_OWN_KEYS = ("model", "blind", "rule", "refine", "labels", "asr", "optional")
+_OWN_KEYS = ("model", "blind", "rule", "refine", "labels", "asr", "optional", "block", "block_hop")
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ class System:
         asr: directory of its own recogniser below the experiment; None for the one that all rows share.
         optional: left out, rather than an error, where its model was not trained.
         settings: of the rule or the blind method.
+        block, block_hop: of the windows in which whole recordings are separated, in seconds; None: those of
+            all systems.
     """
 
     name: str
@@ -56,6 +62,15 @@ class System:
     # Not in the repr, which stands for all that the streams depend on.
     asr: str | None = field(default=None, repr=False)
     optional: bool = field(default=False, repr=False)
+    # Nor these: they are nothing to short mixtures, and separate_long counts the windows that it uses.
+    block: float | None = field(default=None, repr=False)
+    block_hop: float | None = field(default=None, repr=False)
+
+    def windows(self, window_s: float, hop_s: float) -> tuple[float, float]:
+        """Return window and hop for whole recordings in seconds: its own, or else those given."""
+        if self.block is None:
+            return float(window_s), float(hop_s)
+        return float(self.block), self.block / 2 if self.block_hop is None else float(self.block_hop)
 
     @property
     def source(self) -> str:
@@ -106,7 +121,7 @@ def _system(name: str, entry: object, where: str) -> System:
 def _check(system: System, where: str) -> None:
     made = [key for key in ("model", "blind") if getattr(system, key)]
     if system.name in UNPROCESSED:
-        if made or system.rule or system.refine or system.settings or system.asr:
+        if made or system.rule or system.refine or system.settings or system.asr or system.block:
             raise UserError(f"{where}expected {{}}, this row is not processed")
         return
     if len(made) != 1:
@@ -134,6 +149,20 @@ def _check(system: System, where: str) -> None:
         raise UserError(f"{where}expected optional: true beside a 'model', found {system.optional!r}")
     if system.asr is not None and not (system.model and isinstance(system.asr, str) and system.asr):
         raise UserError(f"{where}expected asr: DIRECTORY beside a 'model', found {system.asr!r}")
+    _check_block(system, where)
     share = isinstance(system.labels, float) and 0 < system.labels < 1
     if system.labels not in (None, *LABELS) and not share:
         raise UserError(f"{where}expected labels: {' or '.join(LABELS)} or a share, found {system.labels!r}")
+
+
+def _check_block(system: System, where: str) -> None:
+    for key in ("block", "block_hop"):
+        value = getattr(system, key)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise UserError(f"{where}{key}: expected seconds, found {value!r}")
+    if system.block is None and system.block_hop is not None:
+        raise UserError(f"{where}expected block_hop beside a 'block', found none")
+    try:
+        check_window(*system.windows(2.0, 1.0))
+    except UserError as error:
+        raise UserError(f"{where}{error}") from None

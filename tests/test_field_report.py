@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_models import FS, recording, write
 
-from frontend import field_measures
+from frontend import field_measures, separate_long
 from frontend.bin import field_report as command_of_report
 from frontend.bin import separate_long as command_of_separation
 from frontend.datadir import read_audio, read_scp, write_scp
@@ -334,3 +334,55 @@ def test_resumed_streams_are_the_same(command, whole, models):
     assert kept == ((folder / "a_spk1.flac").read_bytes(), (folder / "b_spk1.flac").read_bytes())
     assert _separate(command, whole, models, "--hop", "3")[0] == 0
     assert (folder / "a_spk1.flac").stat().st_mtime_ns != times
+
+
+def test_a_row_may_have_windows_of_its_own(command, whole, models):
+    plain = "auxiva: {blind: auxiva, iterations: 3}\n"
+    (whole / "systems.yaml").write_text(plain + "own: {blind: auxiva, iterations: 3, block: 8}\n")
+    assert _separate(command, whole, models)[0] == 0
+    (whole / "systems.yaml").write_text(plain)
+    (whole / "out").rename(whole / "first")
+    assert _separate(command, whole, models, "--window", "8", "--hop", "4")[0] == 0
+    name = "wav/a_spk1.flac"
+    own, eight, twelve = (
+        (whole / folder / name).read_bytes() for folder in ("first/own", "out/auxiva", "first/auxiva")
+    )
+    assert own == eight != twelve
+
+    (whole / "out").rename(whole / "second")
+    (whole / "first").rename(whole / "out")
+    before = {path: path.stat().st_mtime_ns for path in (whole / "out").rglob("*.flac")}
+    row = "own: {blind: auxiva, iterations: 3, block: 8, block_hop: "
+    for hop, again in ((4, set()), (2, {"own"})):
+        (whole / "systems.yaml").write_text(f"{plain}{row}{hop}}}\n")
+        assert _separate(command, whole, models)[0] == 0
+        made = {p.parts[-3] for p, time in before.items() if p.stat().st_mtime_ns != time}
+        assert made == again, "another hop, and nothing else, makes another set of streams"
+    (whole / "systems.yaml").write_text("student: {model: student, block: 121}\n")
+    assert _separate(command, whole, models)[0] == 0, "no recording is so long"
+    write(whole / "a.wav", recording(121 * FS))
+    code, _, err = _separate(command, whole, models)
+    assert code == 2 and "'student': expected windows of at most 120 s" in err
+
+
+def test_streams_are_made_again_for_what_they_depend_on(command, whole, models, monkeypatch):
+    """Another recording, other code; one recording more leaves the others as they are."""
+    (whole / "systems.yaml").write_text("mixture: {}\n")
+
+    def made() -> set[str]:
+        before = {p.name: p.stat().st_mtime_ns for p in (whole / "out").rglob("*_spk1.flac")}
+        assert _separate(command, whole, models)[0] == 0
+        after = {p.name: p.stat().st_mtime_ns for p in (whole / "out").rglob("*_spk1.flac")}
+        return {name[0] for name in after if after[name] != before.get(name)}
+
+    assert made() == {"a", "b"} and made() == set()
+    write(whole / "b.wav", recording(20 * FS, seed=5))
+    assert made() == {"b"}
+    write_scp(
+        whole / "wav.scp", {**read_scp(whole / "wav.scp"), "c": write(whole / "c.wav", recording(3 * FS))}
+    )
+    assert made() == {"c"}
+    monkeypatch.setattr(separate_long, "_VERSION", -1)
+    assert made() == {"a", "b", "c"}
+    assert _separate(command, whole, models, "--n_talkers", "3")[0] == 0
+    assert len(find_streams(whole / "out/mixture")) == 3

@@ -148,6 +148,13 @@ def test_a_system_with_a_file_gone_is_separated_again(models, data, tmp_path, co
         ("a: {blind: ilrma}", ["--n_talkers", 3], "3 microphones"),
         ("a: {model: student}", ["--n_talkers", 3], "3 outputs"),
         ("a: {model: student}", ["--nj", 0], "--nj: expected at least 1, found 0"),
+        ("a: {blind: ilrma, block: 60}", [], "'block' is for whole recordings"),
+        ("a: {blind: ilrma, block: long}", [], "block: expected seconds, found 'long'"),
+        ("a: {blind: ilrma, block: true}", [], "block: expected seconds, found True"),
+        ("a: {blind: ilrma, block_hop: 6}", [], "block_hop beside a 'block'"),
+        ("a: {blind: ilrma, block: 6, block_hop: 6}", [], "a: expected a hop above 0 s and below the window"),
+        ("a: {blind: ilrma, block: 0}", [], "expected a hop"),
+        ("mixture: {block: 6}", [], "not processed"),
         ("a+mvdr: {model: teacher, rule: energy, refine: mvdr}", ["--n_talkers", 1], "two or more streams"),
     ],
 )

@@ -24,10 +24,16 @@ def main() -> int | None:
         "--n_talkers", type=int, default=2, help="streams of rules and blind methods (default: %(default)s)"
     )
     parser.add_argument(
-        "--window", type=float, default=WINDOW_S, help="of separation, in seconds (default: %(default)g)"
+        "--window",
+        type=float,
+        default=WINDOW_S,
+        help="of separation, in seconds, where a row of the table has no 'block' (default: %(default)g)",
     )
     parser.add_argument(
-        "--hop", type=float, default=HOP_S, help="from window to window, in seconds (default: %(default)g)"
+        "--hop",
+        type=float,
+        default=HOP_S,
+        help="from window to window, in seconds, likewise (default: %(default)g)",
     )
     parser.add_argument(
         "--nj", type=number_of_processes, default=1, help="number of processes (default: %(default)s)"
