@@ -84,6 +84,8 @@ given=${asr_exp:+--asr_exp $asr_exp}${asr_model:+--asr_model $asr_model}
 python3 "$root/local/stage.py" note --exp "$exp" --param "command=$command" "seed=$seed" \
   "train_seed=${train_seed:-$seed}" "label_share=$small_share" "setup=$((SECONDS - began))"
 
+[ "$mismatch" = false ] || python3 -m frontend.bin.conditions --check --config conf/scenes.yaml ${changes:+--changes "$changes"} \
+  --conditions conf/conditions.yaml --n_talkers "${talkers:-2}" ${channels:+--channels "$channels"}
 shared=$([ -z "$again" ] || echo "those of $first are used")
 off=$shared
 if stage data "speech of single talkers, talker-disjoint, with texts" --in local ${corpus_dir:+"$corpus_dir"} --out "$speech" \

@@ -82,8 +82,20 @@ def load_conditions(
             changed = load_config(config, n_talkers, channels, _merged(common, own))
         except UserError as error:
             raise UserError(f"{conditions}: {name}: {error}") from None
+        _check_comparable(f"{conditions}: '{name}'", changed, found[0].config)
         found.append(Condition(name, place, own, changed))
     return found
+
+
+def _check_comparable(where: str, config: SceneConfig, matched: SceneConfig) -> None:
+    """Raise UserError for what is known before the first scene to make a condition one of its own."""
+    pairs = [(config.fs, matched.fs), (len(config.array.offsets()), len(matched.array.offsets()))]
+    for what, (own, expected) in zip(_PAIRED, pairs, strict=False):
+        if own != expected:
+            raise UserError(
+                f"{where} changes {what}, {expected} in the matched set, {own} in it: the two cannot be "
+                "compared (change another key)"
+            )
 
 
 def _merged(settings: dict, changes: dict) -> dict:

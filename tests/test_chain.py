@@ -291,6 +291,15 @@ def test_misuse_is_one_line(tmp_path, options, message):
     assert "Traceback" not in done.stderr and len(done.stderr.strip().splitlines()) <= 2
 
 
+def test_broken_conditions_are_found_before_the_first_stage(tmp_path):
+    recipe = _recipe(tmp_path / "mini")
+    (recipe / "conf/conditions.yaml").write_text("wide: {array: {radios: 0.1}}\n")
+    done = _run(recipe, "--mismatch", "true", "--stop_stage", "data")
+    assert done.returncode == 2 and "wide: conf/scenes.yaml: array: unknown key 'radios'" in done.stderr
+    assert "Traceback" not in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    assert not (recipe / "data").exists()
+
+
 def test_list_and_help():
     listed = subprocess.run([ROOT / "run.sh", "--list"], capture_output=True, text=True)
     assert listed.returncode == 0

@@ -162,7 +162,8 @@ def test_some_of_the_conditions(tmp_path, speech, command):
         ("a: {}", "a: expected keys of .*found {}"),
         ("matched: {t60: 0.3}", "'matched': expected a name"),
         ("a/b: {t60: 0.3}", "'a/b': expected a name"),
-        ("a: {array: {n: 3}}", "'a' changes the number of microphones of test_000000, 4 in .* set, 3 in it"),
+        ("a: {array: {n: 3}}", "'a' changes the number of microphones, 4 in the matched set, 3 in it"),
+        ("a: {fs: 16000}", "'a' changes the sampling rate, 8000 in the matched set, 16000 in it"),
         ("a: {max_seconds: 0.8}", "'a' changes the utterances|different speakers needed"),
         ("a: {talkers: {number: 3}}", None),  # --n_talkers rules
         ("- a", "expected a file of conditions"),
@@ -174,6 +175,31 @@ def test_mistakes_in_conditions(tmp_path, speech, command, text, message):
         assert code == 0
         return
     assert code == 2 and re.search(message, err), err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: {t60: 0.3}\nb: {array: {radius: 0.03}}", None),
+        (
+            "a: {t60: 0.3}\nb: {array: {radios: 0.03}}",
+            "b: .*array: unknown key 'radios' .did you mean 'radius'",
+        ),
+        ("a: {array: {kind: star}}", "a: .*star"),
+        ("a: {array: {n: 3}}", "'a' changes the number of microphones"),
+    ],
+)
+def test_conditions_are_checked_without_speech(tmp_path, command, text, message):
+    line = arguments(tmp_path, "x", text)
+    kept = line[: line.index("--speech")] + ["--check"]
+    code, printed, err = command(make, *kept)
+    if message is None:
+        assert code == 0 and "conditions.yaml: matched, a, b" in printed
+        code, _, err = command(make, *kept[:-1])
+        assert code == 2 and "--speech: expected a value, found none" in err
+    else:
+        assert code == 2 and re.search(message, err) and len(err.splitlines()) == 1, err
     assert not (tmp_path / "out").exists()
 
 

@@ -1,7 +1,8 @@
 """Make the test set once more under each of some conditions: another array, room, distance, or noise.
 
 OUT/matched is made as the configuration says, OUT/NAME with the changes of condition NAME; the utterances and
-talkers of a mixture are the same in all. Run it again after it was cut off: it goes on where it was.
+talkers of a mixture are the same in all. Run it again after it was cut off: it goes on where it was. --check
+makes nothing: the conditions are read, which needs no speech.
 """
 
 import argparse
@@ -22,9 +23,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--changes", help="YAML file whose keys take the place of those of --config, in all sets"
     )
-    parser.add_argument("--speech", required=True, help="speech set of the test talkers")
-    parser.add_argument("--num", type=int, required=True, help="mixtures of each condition")
-    parser.add_argument("--out", required=True, help="directory of the mixture sets")
+    parser.add_argument("--check", action="store_true", help="only check the conditions")
+    parser.add_argument("--speech", help="speech set of the test talkers (but for --check, required)")
+    parser.add_argument("--num", type=int, help="mixtures of each condition (likewise)")
+    parser.add_argument("--out", help="directory of the mixture sets (likewise)")
     parser.add_argument("--prefix", default="test", help="of the mixtures' ids (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of all draws, as of the test set (default: 0)")
     parser.add_argument("--n_talkers", default="2", help="of every mixture, such as 2-3 (default: 2)")
@@ -44,6 +46,9 @@ def main() -> int | None:
         value = getattr(args, option)
         if value is not None and value < 1:
             raise UserError(f"--{option}: expected at least 1, found {value}")
+    for option in () if args.check else ("speech", "num", "out"):
+        if getattr(args, option) is None:
+            raise UserError(f"--{option}: expected a value, found none (or --check, which makes nothing)")
     if args.only is not None and args.without is not None:
         raise UserError("--only and --without both choose conditions: give one of them")
     from frontend.conditions import load_conditions, sample_conditions, simulate_conditions
@@ -57,6 +62,9 @@ def main() -> int | None:
     else:
         only = chosen if args.only is not None else None
         conditions = load_conditions(args.config, args.conditions, numbers, args.channels, only, args.changes)
+    if args.check:
+        print(f"{args.conditions}: {', '.join(one.name for one in conditions)}")
+        return
     scenes = sample_conditions(conditions, args.speech, args.num, args.prefix, args.seed)
     options = {"nj": args.nj, "audio_format": args.audio_format}
     options["rir_cache"] = args.rir_cache or Path(args.out) / "rirs"
