@@ -5,6 +5,7 @@ own: runs of neighbouring chunks, drawn at random, no two runs side by side; a t
 next to such a run is left out, so that no word is in both. Nothing is known of who talks.
 """
 
+import re
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ DEV_SHARE = 0.1
 _RUN = 4  # chunks for validation that follow each other
 _MIN_DEV = 2  # a mixture of mixtures takes two
 _FLAC_CHANNELS = 8
+_ID = re.compile(r"(.+)-([0-9]{10,})-([0-9]{10,})")
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,16 @@ class Chunk:
     @property
     def id(self) -> str:
         return f"{self.recording}-{self.start:010d}-{self.end:010d}"
+
+    @classmethod
+    def of(cls, utterance: str) -> "Chunk | None":
+        """Return the chunk with this id; None if it is no chunk's.
+
+        >>> Chunk.of("m-1-0000000000-0000024000"), Chunk.of("train_000001")
+        (Chunk(recording='m-1', start=0, end=24000), None)
+        """
+        found = _ID.fullmatch(utterance)
+        return found and cls(found[1], int(found[2]), int(found[3]))
 
 
 def chunk_spans(spans: list[Span], seconds: float, min_s: float = MIN_S, max_s: float = MAX_S) -> list[Span]:

@@ -25,10 +25,10 @@ that are silent, or that share the mixture between them bin by bin, leave no res
 - **changed**: share of the blocks in which all streams sound whose streams fit another order better:
   talkers that have changed streams, for 8 s or for good.
 - **MixIT loss**: of the teacher on sums of two held-out chunks each, in dB (0: nothing explained, -3: outputs
-  that share the sum evenly, lower is better); what its weights were chosen by. Two chunks of one recording
-  have the same talkers in the same places, and are harder to tell apart than chunks of two. *Active
-  outputs*: of the teacher on a held-out chunk alone, within 20 dB of it; *surplus*: the share of them
-  beyond the number of talkers (over-separation).
+  that share the sum evenly, lower is better); what its weights were chosen by. The two are of different
+  recordings where there are several: chunks of one have the same talkers in the same places, and are harder
+  to tell apart. *Active outputs*: of the teacher on a held-out chunk alone, within 20 dB of it; *surplus*:
+  the share of them beyond the number of talkers (over-separation).
 """
 
 

@@ -12,6 +12,7 @@ left out of the key, so that an utterance is the same example in every epoch.
 import numpy as np
 
 from frontend.audio import read_audio
+from frontend.chunks import Chunk
 from frontend.errors import UserError
 from frontend.espnet import AbsPreprocessor
 from frontend.rng import generator
@@ -105,6 +106,10 @@ class MixtureOfMixtures(_Crops):
     channels, so that its phases stay those of a room), scaled to unit deviation at the
     reference channel; the others get a gain. The references are the mixtures themselves.
 
+    MixIT takes the mixtures to be independent. Chunks of one recording (:mod:`frontend.chunks`) are not: the
+    same talkers sit in the same places. So the partners of a chunk come from other recordings; where it is
+    the only recording, or the others have too few chunks, not from its neighbours in time.
+
     Args:
         entries: utterance -> audio entry, the pool that partners come from.
         n_mixtures: N, mixtures in a mixture of mixtures.
@@ -126,15 +131,18 @@ class MixtureOfMixtures(_Crops):
                 f"a mixture of {n_mixtures} mixtures needs as many different utterances, found {len(entries)}"
             )
         self.entries, self.n_mixtures, self.gain_db = entries, n_mixtures, gain_db
-        self.ids = sorted(entries)
+        # What is no chunk is a recording of its own.
+        chunks = {utterance: Chunk.of(utterance) or Chunk(utterance, 0, 0) for utterance in entries}
+        self.ids = sorted(entries, key=lambda u: (chunks[u].recording, chunks[u].start, u))
+        self.kin = _kin([chunks[u].recording for u in self.ids], n_mixtures - 1)
         self.place = {utterance: i for i, utterance in enumerate(self.ids)}
 
     def partners(self, utterance: str) -> list[str]:
         """Return the N - 1 other utterances this one is mixed with now."""
         draws = self._draws(utterance, "partners")
-        picks = draws.choice(len(self.ids) - 1, self.n_mixtures - 1, replace=False)
-        own = self.place[utterance]
-        return [self.ids[i + (i >= own)] for i in picks]
+        first, end = self.kin[self.place[utterance]]
+        picks = draws.choice(len(self.ids) - (end - first), self.n_mixtures - 1, replace=False)
+        return [self.ids[i + (end - first) * (i >= first)] for i in picks]
 
     def _one(self, utterance: str, which: int, mixture: str) -> np.ndarray:
         """Return (C, T) of ``mixture``, number ``which`` in the mixture of mixtures of ``utterance``."""
@@ -151,6 +159,24 @@ class MixtureOfMixtures(_Crops):
         for i, mixture in enumerate(mixtures, 1):
             example[f"speech_ref{i}"] = mixture[self.ref_channel].astype(np.float32)
         return example
+
+
+def _kin(recordings: list[str], wanted: int) -> list[tuple[int, int]]:
+    """Return for each place the places ``[first, end)``, itself among them, that no partner comes from.
+
+    Args:
+        recordings: of each place; those of one recording follow each other, in order of time.
+        wanted: partners that there must be.
+    """
+    total = len(recordings)
+    first = {recording: i for i, recording in reversed(list(enumerate(recordings)))}
+    end = {recording: i + 1 for i, recording in enumerate(recordings)}
+    found = []
+    for i, recording in enumerate(recordings):
+        a, b = first[recording], end[recording]
+        choices = [(a, b), (max(a, i - 1), min(b, i + 2)), (i, i + 1)]
+        found.append(next(c for c in choices if total - (c[1] - c[0]) >= wanted))
+    return found
 
 
 class CroppedSources(_Crops):

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from frontend.chunks import Chunk
 from frontend.errors import UserError
 from frontend.mixing import CroppedSources, MixtureOfMixtures
+from frontend.rng import generator
 
 FS, MICS, CROP = 8000, 4, 0.5
 SAMPLES = int(CROP * FS)
@@ -80,6 +82,31 @@ class TestMixtureOfMixtures:
             assert len({"u2", *partners}) == 3
             seen.update(partners)
         assert seen == {"u0", "u1", "u3", "u4", "u5"}
+
+    def test_partners_of_whole_mixtures_are_drawn_from_all_others(self, pool):
+        """As ever: the draws of trainings that were made."""
+        preprocessor = mom(pool)
+        for utterance in pool[0]:
+            (pick,) = generator(0, utterance, 0, "partners").choice(5, 1, replace=False)
+            assert preprocessor.partners(utterance) == [sorted(set(pool[0]) - {utterance})[pick]]
+
+    @pytest.mark.parametrize(
+        "recordings", [{"a": 3, "b": 5, "a-0000000001": 4}, {"a": 9}, {"a": 3}, {"a": 2}]
+    )
+    def test_partners_of_chunks_are_strangers(self, recordings):
+        """Of another recording; of the only recording, not beside the chunk unless nothing else is left."""
+        every = [Chunk(name, 9 * k, 9 * k + 9) for name, count in recordings.items() for k in range(count)]
+        table = {chunk.id: "x.wav" for chunk in reversed(every)}
+        preprocessor = mom((table, dict.fromkeys(table, SAMPLES)), n_mics=1, array_symmetry="none")
+        for chunk in every:
+            expected = {c.id for c in every if c.recording != chunk.recording}
+            expected = expected or {c.id for c in every if abs(c.start - chunk.start) > 9}
+            expected = expected or {c.id for c in every} - {chunk.id}
+            seen = set()
+            for epoch in range(200):
+                preprocessor.set_epoch(epoch)
+                seen |= set(preprocessor.partners(chunk.id))
+            assert seen == expected
 
     def test_channels_turn_together(self, pool):
         """Every channel order of a mixture is a rotation or reflection, and all eight occur."""
