@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from opened import opened
 from tiny_recognisers import make_recogniser
 
-from frontend.datadir import audio_info, read_audio, read_scp
+from frontend.datadir import audio_info, read_audio, read_scp, write_scp
 from frontend.long_streams import find_streams
+from frontend.segment_files import write_references
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = ROOT / "egs/recordings/run.sh"
@@ -44,21 +47,38 @@ def _meeting(seconds: int, seed: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """A multi-channel recording of 45 s, and one of 30 s with a file for each channel."""
+    """A multi-channel recording of 45 s, and one of 30 s with a file a channel; the truth beside them."""
     out = tmp_path_factory.mktemp("field")
     (out / "in").mkdir()
     soundfile.write(out / "in/first.wav", _meeting(45, 0).T, FS)
     for k, channel in enumerate(_meeting(30, 1), 1):
         soundfile.write(out / f"in/second_ch{k}.wav", channel, FS)
+    (out / "wav").mkdir()
+    for name, path in (("first", out / "in/first.wav"), ("second", out / "in/second_ch1.wav")):
+        for k in (1, 2):
+            shutil.copy(path, out / f"wav/{name}_spk{k}.wav")
+    for k in (1, 2):
+        table = {name: str(out / f"wav/{name}_spk{k}.wav") for name in ("first", "second")}
+        write_scp(out / f"spk{k}.scp", table)
+    turns = [("first", "a", 1.0, 9.0, "one"), ("second", "b", 2.0, 8.0, "two")]
+    keys = ("session_id", "speaker", "start_time", "end_time", "words")
+    write_references(out, [dict(zip(keys, turn, strict=True)) for turn in turns])
     return out
 
 
 @pytest.fixture(scope="module")
-def done(folder) -> Path:
-    ran = _run(folder, "--recordings", str(folder / "in"))
+def watched(folder) -> tuple[Path, set[Path] | None]:
+    """The whole recipe has run; which of the recordings and of the truth it opened."""
+    with opened([path for path in folder.rglob("*") if path.is_file()]) as files:
+        ran = _run(folder, "--recordings", str(folder / "in"))
     assert ran.returncode == 0, ran.stdout[-3000:] + ran.stderr[-3000:]
     assert "recognise: off, --transcripts and --asr_exp run it" in ran.stdout
-    return folder
+    return folder, files
+
+
+@pytest.fixture(scope="module")
+def done(watched) -> Path:
+    return watched[0]
 
 
 def test_streams_and_report(done):
@@ -82,9 +102,16 @@ def test_streams_and_report(done):
     assert str(done) not in page and str(ROOT) not in page
 
 
-def test_no_truth_is_looked_at(done):
-    data = done / "data/in_tiny"
-    assert not any((data / f"{part}_unlabelled/spk1.scp").exists() for part in ("train", "dev"))
+def test_no_truth_is_looked_at(watched):
+    """As frontend.bin.meetings leaves it: spk1.scp, the images it names and ref.* beside the recordings."""
+    folder, files = watched
+    if files is None:
+        pytest.skip("needs inotify, to see what is opened")
+    assert (folder / "ref.rttm").is_file() and (folder / "wav/first_spk1.wav").is_file()
+    assert {path.relative_to(folder).as_posix() for path in files} == {
+        "in/first.wav",
+        *(f"in/second_ch{k}.wav" for k in range(1, MICS + 1)),
+    }
 
 
 def test_a_second_run_does_nothing_and_an_adapted_one_starts_from_it(done):
