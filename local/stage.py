@@ -7,8 +7,9 @@ usage: stage.py begin NAME --exp DIR [--in PATH...] [--out PATH...] [--overwrite
 
 ``begin`` exits 0 if the stage has to run (again, or on from where it was cut
 off) and 10 if its output is there and made from what is there now. The inputs
-are compared by content (audio and archives by name and size), so a touched
-file is no change and an edited one is. Output made from other inputs is never
+are compared by content, so a touched file is no change and an edited one is
+(inside directories, audio and weights by name and size, what is larger than 64 MiB
+by its time as well). Output made from other inputs is never
 used: it is moved aside to PATH.old, and the stage runs from the start; when the
 inputs are again those of PATH.old, it is moved back. Two exceptions: outputs
 under ``--overwrite`` are simply written again, and with ``--keep`` all stay where

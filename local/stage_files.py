@@ -9,27 +9,35 @@ import shutil
 import subprocess
 from pathlib import Path
 
-# Compared by name and size: large, and written once by our own tools.
+# Inside directories these are compared by name and size: large, and written once by our own tools.
 _BULK = {".wav", ".flac", ".ark", ".npz", ".pth", ".png"}
+# Of other files there: a corpus may lie beside its archives, which take minutes to read.
 _HASH_AT_MOST = 64 << 20
+_BLOCK = 1 << 20
 
 
 def fingerprint(path: Path, by_size: bool = False) -> str:
     """Return a digest of a file or of everything below a directory ("" if absent)."""
     if not path.exists():
         return ""
-    digest = hashlib.sha256()
-    files = (
-        [path]
-        if path.is_file()
-        else sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
-    )
-    for file in files:
-        digest.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode())
-        alone = path.is_file() and file.stat().st_size <= _HASH_AT_MOST
-        if not by_size and (alone or file.suffix not in _BULK):
-            digest.update(file.read_bytes())
+    digest, alone = hashlib.sha256(), path.is_file()
+    inside = () if alone else (p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+    for file in [path] if alone else sorted(inside):
+        found = file.stat()
+        digest.update(f"{file.relative_to(path)}\0{found.st_size}\0".encode())
+        if by_size or (file.suffix in _BULK and not alone):
+            continue
+        if alone or found.st_size <= _HASH_AT_MOST:
+            _add_content(digest, file)
+        else:
+            digest.update(f"{found.st_mtime_ns}\0".encode())
     return digest.hexdigest()
+
+
+def _add_content(digest, file: Path) -> None:
+    with open(file, "rb") as opened:
+        while block := opened.read(_BLOCK):
+            digest.update(block)
 
 
 def sizes(paths: list[str]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Bookkeeping of the stages: what is complete, stale, cut off, put back."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -10,6 +11,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "local"))
+
+import stage_files  # noqa: E402
 
 
 class Toy:
@@ -238,3 +242,49 @@ def test_every_stage_tells_its_commit(toy):
     ).stdout.strip()
     assert toy.facts()["commits"]["s"].removesuffix("+changes") == head
     assert toy.facts()["attempts"] == {"s": 1}
+
+
+LARGE = stage_files._HASH_AT_MOST + 1
+
+
+def _large(file: Path, first: bytes) -> Path:
+    """A file of more bytes than are hashed inside a directory, nearly all of them holes; of a fixed time."""
+    with open(file, "wb") as opened:
+        opened.write(first)
+        opened.truncate(LARGE)
+    os.utime(file, (1, 1))
+    return file
+
+
+def test_large_networks_of_the_same_size_differ(tmp_path):
+    """A model trained again is as large as before."""
+    model = tmp_path / "valid.loss.ave.pth"
+    before, again, other = (stage_files.fingerprint(_large(model, first)) for first in (b"a", b"a", b"b"))
+    assert before == again != other
+
+
+def test_archives_beside_a_corpus_are_never_read(tmp_path, monkeypatch):
+    """Unpacked corpora lie beside archives of 23 GB; these are told apart by name, size and time."""
+    archive = _large(tmp_path / "train-clean-360.tar.gz", b"a")
+    (tmp_path / "README").write_text("small")
+    opened = []
+    monkeypatch.setattr(
+        stage_files, "_add_content", lambda digest, file: (opened.append(file.name), digest.update(b"x"))
+    )
+    before = stage_files.fingerprint(tmp_path)
+    assert opened == ["README"] and stage_files.fingerprint(tmp_path) == before
+    os.utime(archive, (2, 2))
+    assert stage_files.fingerprint(tmp_path) != before
+    by_size = stage_files.fingerprint(tmp_path, by_size=True)
+    os.utime(archive, (3, 3))
+    assert stage_files.fingerprint(tmp_path, by_size=True) == by_size
+
+
+def test_content_is_read_in_blocks(tmp_path, monkeypatch):
+    (tmp_path / "text").write_bytes(bytes(range(256)) * 10)
+    whole = [stage_files.fingerprint(path) for path in (tmp_path, tmp_path / "text")]
+    monkeypatch.setattr(stage_files, "_BLOCK", 100)
+    assert [stage_files.fingerprint(path) for path in (tmp_path, tmp_path / "text")] == whole
+    # As every record on disk has it: name, size, content.
+    known = hashlib.sha256(b"text\x002560\0" + bytes(range(256)) * 10).hexdigest()
+    assert whole[0] == known
