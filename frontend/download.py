@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import http.client
 import os
+import platform
 import tarfile
 import tempfile
 import time
@@ -19,6 +20,16 @@ _CHUNK = 1 << 20
 _TIMEOUT_S = 60.0
 _FRUITLESS_TRIES = 3  # in a row, without one byte more
 _AGAIN = "run the same command again to go on"
+
+
+def check_unpacking() -> None:
+    """Raise UserError where :func:`unpack` could not work: before gigabytes are fetched."""
+    # Asked for by name: distributions brought the filters to releases that were older.
+    if not hasattr(tarfile, "data_filter"):
+        raise UserError(
+            f"expected Python 3.10.12, 3.11.4 or newer, whose tarfile unpacks safely; found "
+            f"{platform.python_version()} (take a newer one, or download and unpack the corpus yourself)"
+        )
 
 
 def fetch(url: str, path: Path, md5: str, wait_s: float = 5.0) -> None:

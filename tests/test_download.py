@@ -153,6 +153,15 @@ def test_the_corpus_is_unpacked_beside_what_is_there(server, tmp_path, capsys):
         download_corpus.download(root, ["train-clean-100"], server.url, wait_s=0.0)
 
 
+def test_a_python_that_cannot_unpack_says_so_before_anything_is_fetched(server, tmp_path, monkeypatch):
+    """Python 3.10.11 and 3.11.3 have no filters yet."""
+    monkeypatch.delattr(tarfile, "data_filter")
+    corpus(server)
+    with pytest.raises(UserError, match=r"expected Python 3\.10\.12, 3\.11\.4 or newer.*; found 3\."):
+        download_corpus.download(tmp_path / "LibriSpeech", ["dev-clean"], server.url, wait_s=0.0)
+    assert not server.asked
+
+
 @pytest.mark.parametrize("damage", ["cut", "flipped", "text", "other"])
 def test_a_damaged_archive_leaves_nothing(tmp_path, damage):
     content = packed([f"LibriSpeech/dev-clean/1/2/1-2-{k:04d}.flac" for k in range(50)])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from librispeech import SUBSETS
 
-from frontend.download import fetch, read_checksums, unpack
+from frontend.download import check_unpacking, fetch, read_checksums, unpack
 from frontend.errors import UserError
 
 BASE_URL = "https://www.openslr.org/resources/12"
@@ -19,7 +19,7 @@ def download(root: Path, subsets: list[str], base_url: str = BASE_URL, wait_s: f
 
     Raises:
         UserError: ``root`` is one of the subsets' own folders, no such file on the server, another
-            checksum, a connection lost for good, a damaged archive.
+            checksum, a connection lost for good, a damaged archive, a Python that cannot unpack safely.
     """
     if root.name in SUBSETS.values():
         raise UserError(f"{root}: expected the folder to put {root.name} into (give {root.parent})")
@@ -27,6 +27,7 @@ def download(root: Path, subsets: list[str], base_url: str = BASE_URL, wait_s: f
     if not missing:
         print(f"{root}: {', '.join(subsets)} are there, nothing to download")
         return
+    check_unpacking()
     sums = read_checksums(f"{base_url}/md5sum.txt", wait_s)
     for name in missing:
         archive = root / f"{name}.tar.gz"
