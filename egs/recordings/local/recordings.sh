@@ -15,7 +15,7 @@ driver=$recipe_dir/local/recordings.sh
 
 # options
 recordings=           # the folder, or a table 'id file' (Kaldi's wav.scp)
-tag=                  # name of the results, data/TAG and exp/TAG; default: that of the folder
+tag=                  # name of the results, data/TAG and exp/TAG; default: that of the folder or, without its ending, the table
 geometry=none         # circular, linear, none (unknown), or a file with a line 'x y z' for each channel
 channel_pattern=      # regular expression (name)(channel) for files of one channel with other names
 fs=8000               # rate of training and separation in Hz; recordings of higher rates are lowered to it
@@ -64,7 +64,8 @@ geometry_file=()
 for part in ${init_model:+teacher student}; do
   [ -f "$init_model/$part/config.yaml" ] || die "--init_model $init_model: expected a trained $part in it, found no $part/config.yaml"
 done
-tag=${tag:-$(basename "${recordings%.*}" | tr -c 'A-Za-z0-9\n' _)}
+ending=$([ ! -f "$recordings" ] || grep -o '\.[^./]*$' <<<"$recordings" || true) # folders have none: v1.0
+tag=${tag:-$(basename "$recordings" "$ending" | tr -c 'A-Za-z0-9\n' _)}
 [[ $tag =~ ^[A-Za-z0-9_.-]+$ ]] || die "--tag '$tag': expected letters, digits, dots, dashes and underscores"
 [ "$size" = cpu ] || tag+=_$size
 cd "$recipe_dir"
@@ -75,7 +76,7 @@ mkdir -p "$exp" || exit 2; lock "$exp"
 bin=$("$root/local/install.sh" --extras mini)
 export PATH="$bin:$PATH" PYTHONUNBUFFERED=1
 [ -z "$asr_exp" ] || echo "fs: $fs" >"$exp/rate.yaml" # the recogniser's must be the same
-[ -z "$asr_exp" ] || python3 "$root/local/recogniser_of.py" --asr_exp "$asr_exp" "$exp/rate.yaml" conf/decode.yaml >/dev/null || exit 2
+given=$([ -z "$asr_exp" ] || python3 "$root/local/recogniser_of.py" --asr_exp "$asr_exp" "$exp/rate.yaml" conf/decode.yaml) || exit 2
 python3 "$root/local/stage.py" note --exp "$exp" --param "command=$command" "seed=$seed" "size=$size" "talkers=$talkers"
 
 train() { # NAME OUTPUTS TRAINING-SET VALIDATION-SET [ESPnet options]
@@ -113,7 +114,8 @@ if stage chunks "training and validation chunks where somebody talks" --in "$dat
 fi
 
 if stage teacher "MixIT on mixtures of chunks" --in conf/teacher.yaml "$data"/{train,dev}_unlabelled \
-    ${init_model:+"$init_model/teacher/$model"} --out "$exp/teacher" --param "options=$teacher_options" "talkers=$talkers"; then
+    ${init_model:+"$init_model/teacher/$model"} --out "$exp/teacher" --param "options=$teacher_options" "talkers=$talkers" \
+    "seed=$seed" "symmetry=${symmetry:-}" "fs=$fs"; then
   train teacher $((2 * talkers)) "$data"/{train,dev}_unlabelled $teacher_options
 fi
 
@@ -126,7 +128,8 @@ if stage pseudo "the teacher labels the chunks" --in conf/pseudo.yaml "$data"/{t
 fi
 
 if stage student "PIT on the teacher's labels" --in conf/student.yaml "$data"/{train,dev}_pseudo \
-    ${init_model:+"$init_model/student/$model"} --out "$exp/student" --param "options=$student_options"; then
+    ${init_model:+"$init_model/student/$model"} --out "$exp/student" --param "options=$student_options" \
+    "seed=$seed" "symmetry=${symmetry:-}" "fs=$fs"; then
   train student "$talkers" "$data"/{train,dev}_pseudo $student_options
   # What it started from has a row of its own.
   [ -z "$init_model" ] || ln -sfn "$init_model/student" "$exp/start"
@@ -140,7 +143,7 @@ fi
 
 off=$([ -n "$transcripts" ] || echo "--transcripts and --asr_exp run it")
 if stage recognise "what is said in every stream, and cpWER" --in "$exp/separated" conf/decode.yaml \
-    ${transcripts:+"$transcripts"} ${asr_exp:+"$asr_exp/config.yaml"} --keep --out "$exp"/{words,wer}; then
+    ${transcripts:+"$transcripts"} --param "recogniser=$given" --keep --out "$exp"/{words,wer}; then
   for system in $(cd "$exp/separated" && echo *); do
     python3 -m frontend.bin.long_recognise --asr "$asr_exp" --config conf/decode.yaml --streams "$exp/separated/$system" \
       --out "$exp/words/$system"
