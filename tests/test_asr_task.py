@@ -398,3 +398,14 @@ def test_configurations_of_the_recipe(conf, data, tmp_path):
     args.token_list = ["<blank>", "<unk>", "ONE", "<sos/eos>"]
     model = FrontendASRTask.build_model(args)
     assert (model.decoder is None) == (conf == "asr.yaml")
+
+
+@pytest.mark.parametrize(
+    "conf", sorted(CONFS.parents[1].glob("*/conf/asr*.yaml")), ids=lambda p: f"{p.parts[-3]}-{p.stem}"
+)
+def test_every_recogniser_has_windows_of_25_ms_and_perturbs_the_speed(conf):
+    settings = yaml.safe_load(conf.read_text())
+    frontend, preprocessor = settings["frontend_conf"], settings["preprocessor_conf"]
+    assert frontend["win_length"] * 40 == frontend["fs"] == preprocessor["fs"] == 8000
+    assert {effect for _, effect, _ in preprocessor["data_aug_effects"]} == {"speed_perturb"}
+    assert preprocessor["data_aug_prob"] > 0
