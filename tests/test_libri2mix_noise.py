@@ -22,6 +22,7 @@ from frontend.rng import generator
 from frontend.scene_pairs import read_pairs
 from frontend.scene_yaml import load_config
 from frontend.scenes import read_scenes
+from frontend.systems import UNPROCESSED, load_systems
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = ROOT / "egs" / "mc_libri2mix"
@@ -197,7 +198,9 @@ def test_sizes_by_hand():
     assert sizes["pseudo-targets"] == pytest.approx(39 * 16 / 3 * 8000 * 4 * 2 * 2)
     assert sizes["rooms"] == 39 * 78e3 and sizes["speech"] == pytest.approx(0.55 * 40 * 16000)
     virtual = estimate.bytes_of(found, 16000, 2, virtual=True, bank=5)
-    assert virtual["mixtures"] == virtual["speech"] == 0 and virtual["rooms"] == 5 * 78e3
+    # what is not for training is written all the same, each in a room of its own
+    assert virtual["mixtures"] == pytest.approx(9 * 16 / 3 * 16000 * 2 * 4) and virtual["speech"] == 0
+    assert virtual["rooms"] == (5 + 9) * 78e3
     assert estimate.files_of(found, 8000, False, 5)["mixtures"] == 4 * 39
     assert estimate.core_hours_of(found, 16000, 8, False, 5)["rooms"] == pytest.approx(39 * 0.078 * 4 / 3600)
     official = estimate.pools({"train": 50800}, {}, {})[0]
@@ -205,6 +208,45 @@ def test_sizes_by_hand():
     # LibriMix states 23 GiB for one stream of 50,800 mixtures at 16 kHz
     assert official.mixture_s * 50800 * 32000 / 2**30 == pytest.approx(23, abs=0.5)
     assert estimate.steps_of(RECIPE / "conf" / "teacher.yaml", "--max_epoch 3 --num_iters_per_epoch 5") == 15
+
+
+def test_what_is_made_of_the_mixtures_by_hand(tmp_path):
+    (tmp_path / "systems.yaml").write_text(
+        "mixture: {}\n"
+        "auxiva: {blind: auxiva}\n"
+        "teacher_outputs: {model: teacher}\n"
+        "teacher_energy: {model: teacher, rule: energy}\n"
+        "student_ft: {model: student_ft, labels: small, optional: true}\n"
+        "student_ft_1: {model: curve/student_ft_1, labels: 0.01, optional: true}\n"
+        "joint: {model: joint, asr: joint/asr, labels: small, optional: true}\n"
+        "oracle: {}\n"
+    )
+    for options, streams in (
+        # auxiva, all four of the teacher, two selected of four that are kept, and what is trained on labels
+        ((False, False, False), 2 + 4 + (2 + 4) + 2),
+        ((True, True, False), 2 + 4 + (2 + 4) + 2 + 2 + 2),
+        ((False, False, True), 2 + 4 + (2 + 4)),
+    ):
+        assert estimate.streams_of(tmp_path / "systems.yaml", 4, *options) == streams
+    lengths = dict.fromkeys(SUBSETS, [2.0, 4.0, 6.0])
+    found = estimate.pools({"train": 30, "dev": 9, "test": 5}, {}, lengths)
+    later = estimate.Later(streams=56, labellings=4, asr_rooms=(10, 2))
+    sizes = estimate.bytes_of(found, 8000, 4, virtual=False, bank=5, later=later)
+    assert sizes["separated"] == pytest.approx(56 * 5 * 16 / 3 * 8000 * 4)
+    assert sizes["pseudo-targets"] == pytest.approx(4 * 39 * 16 / 3 * 2 * 8000 * 4)
+    # a microphone and one talker's image, 4 s long; a microphone and two images; two scenes; three responses
+    audio, text, rooms = 12 * (2 * 4 + 3 * 16 / 3) * 16000, 24 * 1300, 12 * 3 * 78e3 / 2 / 4
+    assert sizes["recogniser"] == pytest.approx(audio + text + rooms)
+    files = estimate.files_of(found, 8000, False, 5, later)
+    assert (files["separated"], files["pseudo-targets"], files["recogniser"]) == (56 * 5, 4 * 39 * 2, 12 * 9)
+
+
+def test_streams_of_the_recipe_are_those_of_its_table():
+    """As many as stage separate writes of a test mixture."""
+    rows = load_systems(RECIPE / "conf" / "systems.yaml")
+    made = [r for r in rows if r.name not in UNPROCESSED and not (r.model or "").startswith("curve/")]
+    wanted = sum(4 if r.name == "teacher_outputs" else 2 for r in made) + 4
+    assert estimate.streams_of(RECIPE / "conf" / "systems.yaml", 4, False, True, False) == wanted
 
 
 def test_the_command_prints_the_real_sizes_and_stops_where_they_do_not_fit(tmp_path, monkeypatch, capsys):
@@ -230,6 +272,16 @@ def test_the_command_prints_the_real_sizes_and_stops_where_they_do_not_fit(tmp_p
     )
     code, printed = call(1e12, "--check", "--on_the_fly", "true")
     assert code == 0 and printed.startswith("disk: ")
+    before = float(printed.split()[1])
+    for more, gigabytes in (
+        (["--asr_rooms", "14000 500"], 16.58),
+        (["--curve", "true"], 129.6),
+        (["--joint", "true"], 1.92),
+    ):
+        after = float(call(1e12, "--check", "--on_the_fly", "true", *more)[1].split()[1])
+        assert after - before == pytest.approx(gigabytes, abs=0.2), more
+    code, printed = call(1e12, "--asr_rooms", "14000")
+    assert code == 2 and "--asr_rooms: expected two numbers" in printed and printed.count("\n") == 1
     words[1] = "trian=5"
     assert call(1e12)[0] == 2
 

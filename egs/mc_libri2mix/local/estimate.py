@@ -8,10 +8,10 @@ free disk space is too small.
 import argparse
 import math
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 from download_corpus import SIZES
+from estimate_sizes import Later, Pool, bytes_of, core_hours_of, files_of, pools, streams_of
 from librispeech import FS, SUBSETS, check_root, read_subset
 
 from frontend.datadir import audio_info
@@ -19,108 +19,9 @@ from frontend.errors import UserError, run
 from frontend.parallel import number_of_processes, parallel_map
 from frontend.yaml_file import read_settings
 
-# subset: hours, utterances (openslr.org/12), seconds of a mixture in max mode. The last of the training
-# subsets is from the sizes that LibriMix's metadata/Libri2Mix/storage_info.txt states; that of dev and test
-# is a guess, for LibriMix leaves out long utterances there and we do not.
-OFFICIAL = {
-    "train-clean-360": (363.6, 104014, 15.2),
-    "train-clean-100": (100.6, 28539, 15.0),
-    "dev-clean": (5.4, 2703, 10.0),
-    "test-clean": (5.4, 2620, 10.0),
-}
-_FLAC_SPEECH = 0.55  # of 16-bit samples: read speech at 8 kHz (speechocean762)
-_FLAC_MIXTURE = 0.62  # mixtures with sensor noise and their images (egs/mini)
-_RIR_BYTES = 78e3  # of a mixture's cache file: 2 talkers, 4 microphones, 8 kHz, T60 0.15-0.4 s
-_SCENE_BYTES = 1300.0  # its text, twice: as drawn and as rendered
-_RIR_S = 0.078  # a mixture and core, 4 microphones, 8 kHz
-_CONVOLVE_S = 0.002  # a second of mixture and core, 4 microphones, 8 kHz
-_READ_S = 0.0012  # a second of speech and core: decode, resample, measure, write
-_LABEL_S = 0.06  # a second of mixture and core, 8 kHz: separate, merge, beamformer, AuxIVA
 _STEP_S = 0.075  # a training step on 2 cores: batches of 4 x 2.5 s, the network of egs/mini
+_ROWS = ("curve", "joint", "unsupervised")  # options of run.sh that add rows to the table or leave some out
 _NETWORKS = {"teacher": "teacher", "student": "student", "finetune": "student", "small": "student"}
-
-
-@dataclass(frozen=True)
-class Pool:
-    """A mixture set: how many mixtures, their mean length, and the speech they are made of."""
-
-    name: str
-    mixtures: int
-    mixture_s: float
-    hours: float
-    utterances: int
-
-
-def pools(
-    mixtures: dict[str, int], utterances: dict[str, int], lengths: dict[str, list[float]]
-) -> list[Pool]:
-    """Return the sets of a run.
-
-    Args:
-        mixtures: of each set.
-        utterances: limits, 0: all.
-        lengths: seconds of each utterance of a subset; empty: LibriSpeech's published sizes.
-    """
-    found = []
-    for name, subset in SUBSETS.items():
-        hours, number, mean = OFFICIAL[subset] if not lengths else _of(lengths[subset])
-        taken = min(utterances.get(name) or number, number)
-        found.append(Pool(name, mixtures.get(name, 0), mean, hours * taken / number, taken))
-    return found
-
-
-def _of(lengths: list[float]) -> tuple[float, int, float]:
-    """Return hours, utterances, and the mean of the longer of two utterances drawn at random."""
-    ordered, n = sorted(lengths), len(lengths)
-    longer = sum(s * 2 * k for k, s in enumerate(ordered)) / max(n * (n - 1), 1)
-    return sum(lengths) / 3600, n, longer
-
-
-def bytes_of(
-    found: list[Pool], fs: int, channels: int, virtual: bool, bank: int, flac: bool = False
-) -> dict[str, float]:
-    """Return bytes by what they are for; mixtures have two talkers' images beside their channels."""
-    share = _FLAC_MIXTURE if flac else 1.0
-    number = sum(p.mixtures for p in found)
-    seconds = sum(p.mixtures * p.mixture_s for p in found)
-    rooms = min(bank, number) if virtual else number
-    # Twice, by the teacher and by the fine-tuned student; two talkers, float32.
-    labelled = sum(p.mixtures * p.mixture_s for p in found if p.name in ("train", "dev"))
-    return {
-        "speech": 0.0 if fs == FS else _FLAC_SPEECH * 2 * fs * 3600 * sum(p.hours for p in found),
-        "scenes": _SCENE_BYTES * number,
-        "rooms": _RIR_BYTES * rooms * fs / 8000 * channels / 4,
-        "mixtures": 0.0 if virtual else share * 2 * fs * (channels + 2) * seconds,
-        "pseudo-targets": 2 * 2 * 4 * fs * labelled,
-    }
-
-
-def files_of(found: list[Pool], fs: int, virtual: bool, bank: int) -> dict[str, int]:
-    """Return the number of files by what they are for."""
-    number = sum(p.mixtures for p in found)
-    labelled = sum(p.mixtures for p in found if p.name in ("train", "dev"))
-    return {
-        "speech": 0 if fs == FS else sum(p.utterances for p in found),
-        "scenes": len(found),
-        "rooms": min(bank, number) if virtual else number,
-        "mixtures": 0 if virtual else 4 * number,  # mix, spk1, spk2 and the record that it is done
-        "pseudo-targets": 2 * 2 * labelled,
-    }
-
-
-def core_hours_of(found: list[Pool], fs: int, channels: int, virtual: bool, bank: int) -> dict[str, float]:
-    """Return hours of one core by what they are for; costs grow with rate and number of microphones."""
-    scale = fs / 8000 * channels / 4
-    number = sum(p.mixtures for p in found)
-    rooms = min(bank, number) if virtual else number
-    rendered = 0.0 if virtual else sum(p.mixtures * p.mixture_s for p in found)
-    labelled = sum(p.mixtures * p.mixture_s for p in found if p.name in ("train", "dev"))
-    return {
-        "speech": _READ_S * sum(p.hours for p in found),
-        "rooms": _RIR_S * scale * rooms / 3600,
-        "mixtures": _CONVOLVE_S * scale * rendered / 3600,
-        "pseudo-targets": 2 * _LABEL_S * scale * labelled / 3600,
-    }
 
 
 def steps_of(config: Path, options: str) -> int:
@@ -185,6 +86,22 @@ def _numbers(words: list[str], option: str) -> dict[str, int]:
     return {name: int(number) for name, _, number in pairs}
 
 
+def _later(args: argparse.Namespace) -> Later:
+    outputs = read_settings(Path("conf/teacher.yaml"), "training configuration")["separator_conf"]["num_spk"]
+    systems = Path("conf/systems_1ch.yaml" if args.channels == 1 else "conf/systems.yaml")
+    curve, joint, unsupervised = (getattr(args, name) == "true" for name in _ROWS)
+    rooms = args.asr_rooms.split() or ["0", "0"]
+    if len(rooms) != 2 or not all(number.isdecimal() for number in rooms):
+        raise UserError(
+            f"--asr_rooms: expected two numbers, of training and of validation; found '{args.asr_rooms}'"
+        )
+    return Later(
+        streams_of(systems, outputs, curve, joint, unsupervised),
+        2 - unsupervised + curve * len(args.semi_shares.split()),
+        (int(rooms[0]), int(rooms[1])),
+    )
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -204,6 +121,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--download", choices=("true", "false"), default="false")
     parser.add_argument("--nj", type=number_of_processes, default=1)
     parser.add_argument("--speech_utts", default="", help="the size file's: --train_utts N ...")
+    parser.add_argument(
+        "--asr_rooms", default="", help="the size file's; without it, no recogniser is trained"
+    )
+    for name in _ROWS:
+        parser.add_argument(f"--{name}", choices=("true", "false"), default="false")
+    parser.add_argument("--semi_shares", default="0.01 0.05", help="the size file's, for --curve true")
     for name in _NETWORKS:
         parser.add_argument(
             f"--{name}_options", default=None, help="the size file's; adds the training's steps"
@@ -219,10 +142,11 @@ def main() -> None:
     utterances = {n: int(limits[limits.index(f"--{n}_utts") + 1]) for n in SUBSETS if f"--{n}_utts" in limits}
     lengths = _lengths(args.corpus_dir, args.nj)
     found = pools(_numbers(args.mixtures, "mixtures"), utterances, lengths)
+    later = _later(args)
     virtual, flac = args.on_the_fly == "true", args.audio_format != "wav"
-    sizes = bytes_of(found, args.fs, args.channels, virtual, args.bank, flac)
-    files = files_of(found, args.fs, virtual, args.bank)
-    hours = core_hours_of(found, args.fs, args.channels, virtual, args.bank)
+    sizes = bytes_of(found, args.fs, args.channels, virtual, args.bank, flac, later)
+    files = files_of(found, args.fs, virtual, args.bank, later)
+    hours = core_hours_of(found, args.fs, args.channels, virtual, args.bank, later)
     given = {name: getattr(args, f"{name}_options") for name in _NETWORKS}
     trainings = {n: steps_of(Path(f"conf/{_NETWORKS[n]}.yaml"), o) for n, o in given.items() if o is not None}
     if not args.check:
