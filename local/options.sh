@@ -73,6 +73,8 @@ resolve_paths() {
 set_paths() {
   base=$corpus$([ "$size" = full ] || echo "_$size")${fs:+_$((fs / 1000))k}${noise_dir:+_noise}$([ "$seed" = 0 ] || echo "_seed$seed")
   name=$base${talkers:+_${talkers}spk}$([ "$on_the_fly" = false ] || echo _otf)
+  # Rows of a run with labels are not to stand in the table of one without: it is an experiment of its own.
+  name+=$([ "$unsupervised" = false ] || echo _unsup)
   family=$name # speech and results are shared by all microphone counts
   name+=${channels:+_${channels}ch}
   speech=data/$base/speech data=data/$name first=exp/$name
@@ -86,9 +88,10 @@ set_paths() {
   [ -z "${labelled_mixtures:-}" ] || pool=labelled
   most=${talkers:-2} # talkers at once
   most=${most#*-}
-  # Only runs of seed 0 in a size that says so write the page that is kept; the real corpora have one each.
+  # Only runs of seed 0 in a size that says so, with the recipe's own recogniser and all rows, write the page that
+  # is kept; the real corpora have one each.
   results=exp/$family$again
-  if [ "${kept_page:-false}$seed$again$talkers$fs$noise_dir$on_the_fly" = true0false ]; then
+  if [ "${kept_page:-false}$seed$again$talkers$fs$noise_dir$asr_exp$asr_model$on_the_fly$unsupervised$asr_config" = true0falsefalseasr ]; then
     results=$([ "$corpus" = "$own_corpus" ] && echo . || echo "$corpus")
   fi
   # What was once asked for stays in the table and is kept up to date; removing it ends that.

@@ -139,7 +139,7 @@ def test_two_or_three_talkers_without_labels_and_elsewhere(undisturbed, tmp_path
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     for stage in ("finetune", "distill", "baselines"):
         assert f" {stage}: off, --unsupervised true uses no labels" in done.stdout
-    exp = recipe / "exp/espeak_tiny_2-3spk"
+    exp = recipe / "exp/espeak_tiny_2-3spk_unsup"
     results = json.loads((exp / "results.json").read_text())
     rows = [row["system"] for row in results["rows"]]
     assert [n for n in rows if "+" not in n] == [

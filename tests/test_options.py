@@ -1,0 +1,80 @@
+"""What run.sh makes of its options before it does anything: refusals, and where a run lies."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+# All that run.sh does before it sets up its environment, then a command.
+UP_TO_THE_PATHS = """\
+root=$1 recipe_dir=$2; driver=$root/run.sh
+. "$root/local/common.sh"
+eval "$(options_block)"
+recipe_dir=$2 command=$3
+shift 3
+parse_options "$@"
+. "$root/local/options.sh"
+. "$root/local/steps.sh"
+check_options
+resolve_paths
+cd "$recipe_dir"
+set_paths
+check_together
+eval "$command"
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """A copy of egs/mini, in which nothing was run."""
+    ignore = shutil.ignore_patterns("data", "exp", "__pycache__")
+    return shutil.copytree(ROOT / "egs/mini", tmp_path / "mini", ignore=ignore)
+
+
+def do(recipe: Path, command: str, *options: str) -> subprocess.CompletedProcess:
+    script = ["bash", "-c", UP_TO_THE_PATHS, "run.sh", str(ROOT), str(recipe), command, *options]
+    return subprocess.run(script, capture_output=True, text=True)
+
+
+def say(recipe: Path, command: str, *options: str) -> str:
+    done = do(recipe, command, *options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def refused(recipe: Path, message: str, *options: str) -> None:
+    before = sorted(recipe.rglob("*"))
+    done = do(recipe, "echo went on", *options)
+    assert done.returncode == 2 and message in done.stderr, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1 and not done.stdout
+    assert sorted(recipe.rglob("*")) == before
+
+
+PLACE = 'echo "$exp $data $speech $results"'
+
+
+@pytest.mark.parametrize(
+    ("options", "place"),
+    [
+        ("", "exp/espeak data/espeak data/espeak/speech ."),
+        ("--channels 2", "exp/espeak_2ch data/espeak_2ch data/espeak/speech ."),
+        ("--train_seed 3", "exp/espeak_train3 data/espeak data/espeak/speech exp/espeak_train3"),
+        # A run without labels, or with another recogniser, neither changes the kept page nor shares a table with it.
+        ("--unsupervised true", "exp/espeak_unsup data/espeak_unsup data/espeak/speech exp/espeak_unsup"),
+        (
+            "--unsupervised true --talkers 2-3 --channels 6",
+            "exp/espeak_2-3spk_unsup_6ch data/espeak_2-3spk_unsup_6ch data/espeak/speech exp/espeak_2-3spk_unsup",
+        ),
+        ("--asr_model tag", "exp/espeak data/espeak data/espeak/speech exp/espeak"),
+        ("--asr_exp {recipe}", "exp/espeak data/espeak data/espeak/speech exp/espeak"),
+        ("--asr_config asr_gpu", "exp/espeak data/espeak data/espeak/speech exp/espeak"),
+    ],
+)
+def test_where_a_run_lies(recipe, options, place):
+    if "train_seed" in options:  # it needs what the first run made
+        for path in ("data/espeak/train/wav.scp", "data/espeak/test/wav.scp", "exp/espeak/asr/config.yaml"):
+            (recipe / path).parent.mkdir(parents=True)
+            (recipe / path).touch()
+    assert say(recipe, PLACE, *options.format(recipe=recipe).split()) == place
