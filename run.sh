@@ -22,7 +22,7 @@ corpus=espeak         # espeak (made here), fsdd or audiomnist (the latter two w
 corpus_dir=           # where the corpus lies
 fs=                   # Hz, 8000 or 16000, instead of conf/scenes.yaml's
 channels=             # microphones, instead of conf/scenes.yaml's; 1 adds the single-channel rows to the table
-talkers=              # of a mixture, instead of two: 3, or 2-3 for either; as many outputs of the student
+talkers=              # of a mixture, instead of two: 3 or 4, or 2-3 for either; as many outputs of the student
 size=full             # full, half, quick or tiny: how much of everything, conf/size_*.sh
 seed=0                # of every random draw
 train_seed=           # of training and of the choice of labels, beside a finished run: its data and recogniser are used
@@ -76,6 +76,7 @@ began=$SECONDS
 bin=$("$root/local/install.sh" --extras mini)
 export PATH="$bin:$PATH" PYTHONUNBUFFERED=1
 [ "$dry_run" = false ] || { estimate && exit; }
+check_installed
 mkdir -p "$exp" || exit 2
 lock "$exp"
 set_changes

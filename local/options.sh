@@ -10,9 +10,10 @@ check_options() { # everything that can be wrong with them is said before anythi
   [ "$first_stage" -le "$last_stage" ] || die "--stage $stage comes after --stop_stage $stop_stage"
   [ -f "$recipe_dir/conf/size_$size.sh" ] || die "unknown size '$size': expected $recipe_dir/conf/size_$size.sh"
   one_of channels "([1-9][0-9]*)?" "a number of microphones"
-  one_of talkers "([1-9]|[1-9]-[1-9])?" "a number of talkers, or two: 3, 2-3"
+  one_of talkers "([234]|2-[34]|3-4)?" "2, 3 or 4 talkers, or a range of these: 2-3"
   one_of fs "(8000|16000)?" "8000 or 16000"
   one_of nj "[1-9][0-9]*" "a number of processes"
+  one_of ngpu "[0-9]+" "a number of GPUs"
   one_of seed "[0-9]+" "a number"
   one_of train_seed "[0-9]*" "a number"
   one_of audio_format "wav|flac|flac\.ark" "wav, flac or flac.ark"
@@ -27,6 +28,9 @@ check_options() { # everything that can be wrong with them is said before anythi
   if [ -n "$librispeech$librimix_metadata$noise_dir" ] || [ "$download$dry_run" != falsefalse ]; then
     [ -f "$recipe_dir/local/estimate.py" ] ||
       die "--librispeech, --librimix_metadata, --noise_dir, --download and --dry_run are options of egs/mc_libri2mix/run.sh"
+  fi
+  if [ -f "$recipe_dir/local/estimate.py" ] && [ "${talkers:-2}" != 2 ]; then
+    die "--talkers $talkers: egs/mc_libri2mix mixes the pairs of a list; expected 2 (egs/mini and egs/speechocean762_2mix mix more)"
   fi
   [ -z "$librispeech" ] || [ -z "$corpus_dir" ] || die "--librispeech and --corpus_dir: give one of them"
   given_dirs="${corpus_dir:+ --corpus_dir $corpus_dir}${librispeech:+ --librispeech $librispeech}"
@@ -91,7 +95,8 @@ set_paths() {
   # Only runs of seed 0 in a size that says so, with the recipe's own recogniser and all rows, write the page that
   # is kept; the real corpora have one each.
   results=exp/$family$again
-  if [ "${kept_page:-false}$seed$again$talkers$fs$noise_dir$asr_exp$asr_model$on_the_fly$unsupervised$asr_config" = true0falsefalseasr ]; then
+  local differs=$seed$again$talkers$fs$noise_dir$on_the_fly$unsupervised$asr_exp$asr_model$asr_config
+  if [ "${kept_page:-false}$differs" = true0falsefalseasr ]; then
     results=$([ "$corpus" = "$own_corpus" ] && echo . || echo "$corpus")
   fi
   # What was once asked for stays in the table and is kept up to date; removing it ends that.
@@ -107,8 +112,9 @@ check_together() {
     die "--joint true and --asr_train_on separated start from the recogniser of stage asr: leave --asr_exp and --asr_model out" \
       "(or remove $recipe_dir/$exp/joint and asr_separated of an earlier run)"
   fi
-  [ "$unsupervised" = false ] || [ "$curve$joint" = falsefalse ] ||
-    die "--unsupervised true: --curve true and --joint true train on labels; leave them out (or remove $recipe_dir/$exp/{curve,joint} of an earlier run)"
+  [ "$unsupervised" = false ] || [ "$curve$joint$asr_train_on" = falsefalsespeech ] ||
+    die "--unsupervised true: --curve true, --joint true and --asr_train_on separated need labels;" \
+      "leave them out (or remove $recipe_dir/$exp/{curve,joint,asr_separated} of an earlier run)"
   [ "$channels$mismatch" != 1true ] || die "--mismatch true compares with AuxIVA, which needs two or more microphones: leave it out"
   if [ "$most" -gt 2 ] && [ "$joint$asr_train_on" != falsespeech ]; then
     die "--joint true and --asr_train_on separated are made for two talkers: leave them out with --talkers $talkers"
@@ -120,6 +126,13 @@ check_together() {
   for path in "$data"/{train,test}/wav.scp "$first/asr/config.yaml"; do
     [ -e "$path" ] || die "--train_seed $train_seed: $recipe_dir/$path is not there; run the same command without --train_seed first"
   done
+}
+
+# What only the installed packages tell.
+check_installed() {
+  [ "$most" = 2 ] || python3 "$root/local/check_array.py" conf/scenes.yaml "$most" ${channels:+"$channels"} || exit 2
+  [ "$ngpu" = 0 ] || python3 -c 'import sys, torch; sys.exit(torch.cuda.device_count() < int(sys.argv[1]))' "$ngpu" ||
+    die "--ngpu $ngpu: expected so many CUDA devices, torch finds fewer; give --ngpu 0 to compute on the CPU"
 }
 
 # What the configurations do not have: another rate (windows as long in time), other talkers, recorded noise.

@@ -152,7 +152,7 @@ def test_two_or_three_talkers_without_labels_and_elsewhere(undisturbed, tmp_path
     page = (exp / "MISMATCH.md").read_text()
     assert "radius_10cm" in page and "matched" in page and str(recipe) not in page
     done = _run(recipe, *options[:4], "--curve", "true")
-    assert done.returncode == 2 and "--curve true and --joint true train on labels" in done.stderr
+    assert done.returncode == 2 and "--asr_train_on separated need labels" in done.stderr
 
 
 def test_another_training_seed_on_the_same_data(undisturbed, tmp_path):

@@ -61,11 +61,11 @@ PLACE = 'echo "$exp $data $speech $results"'
         ("", "exp/espeak data/espeak data/espeak/speech ."),
         ("--channels 2", "exp/espeak_2ch data/espeak_2ch data/espeak/speech ."),
         ("--train_seed 3", "exp/espeak_train3 data/espeak data/espeak/speech exp/espeak_train3"),
-        # A run without labels, or with another recogniser, neither changes the kept page nor shares a table with it.
+        # A run without labels, or with another recogniser, leaves the kept page alone.
         ("--unsupervised true", "exp/espeak_unsup data/espeak_unsup data/espeak/speech exp/espeak_unsup"),
         (
-            "--unsupervised true --talkers 2-3 --channels 6",
-            "exp/espeak_2-3spk_unsup_6ch data/espeak_2-3spk_unsup_6ch data/espeak/speech exp/espeak_2-3spk_unsup",
+            "--unsupervised true --talkers 3 --channels 6",
+            "exp/espeak_3spk_unsup_6ch data/espeak_3spk_unsup_6ch data/espeak/speech exp/espeak_3spk_unsup",
         ),
         ("--asr_model tag", "exp/espeak data/espeak data/espeak/speech exp/espeak"),
         ("--asr_exp {recipe}", "exp/espeak data/espeak data/espeak/speech exp/espeak"),
@@ -78,3 +78,44 @@ def test_where_a_run_lies(recipe, options, place):
             (recipe / path).parent.mkdir(parents=True)
             (recipe / path).touch()
     assert say(recipe, PLACE, *options.format(recipe=recipe).split()) == place
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--talkers 1", "--talkers 1: expected 2, 3 or 4"),
+        ("--talkers 5", "--talkers 5: expected 2, 3 or 4"),
+        ("--talkers 1-3", "--talkers 1-3: expected 2, 3 or 4"),
+        ("--talkers 3-2", "--talkers 3-2: expected 2, 3 or 4"),
+        ("--ngpu one", "--ngpu one: expected a number of GPUs"),
+        ("--ngpu -1", "--ngpu -1: expected a number of GPUs"),
+        ("--unsupervised true --asr_train_on separated", "--asr_train_on separated need labels"),
+        ("--unsupervised true --curve true", "--curve true, --joint true and"),
+    ],
+)
+def test_what_would_fail_after_hours_is_refused(recipe, options, message):
+    refused(recipe, message, *options.split())
+
+
+def test_listed_pairs_are_pairs(recipe):
+    libri = shutil.copytree(ROOT / "egs/mc_libri2mix", recipe.parent / "libri")
+    refused(libri, "--talkers 3: egs/mc_libri2mix mixes the pairs of a list", "--talkers", "3")
+    assert say(libri, "echo $most", "--talkers", "2") == "2"
+
+
+def test_as_many_microphones_as_talkers(recipe):
+    for options in ("--talkers 4", "--talkers 3 --channels 3", "--talkers 3 --channels 1", "--channels 2"):
+        assert say(recipe, "check_installed", *options.split()) == ""
+    done = do(recipe, "check_installed", "--talkers", "2-3", "--channels", "2")
+    assert done.returncode == 2 and "expected at least 3 microphones for 3 talkers" in done.stderr
+    scenes = recipe / "conf/scenes.yaml"
+    scenes.write_text(scenes.read_text().replace("n: 4", "n: 3"))
+    done = do(recipe, "check_installed", "--talkers", "4")
+    assert done.returncode == 2 and "found 3 (conf/scenes.yaml)" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_as_many_gpus_as_asked_for(recipe):
+    done = do(recipe, "check_installed", "--ngpu", "99")
+    assert done.returncode == 2 and "--ngpu 99: expected so many CUDA devices" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
