@@ -75,7 +75,7 @@ command=$(without_homes "$(shown_command)")
 began=$SECONDS
 bin=$("$root/local/install.sh" --extras mini)
 export PATH="$bin:$PATH" PYTHONUNBUFFERED=1
-[ "$dry_run" = false ] || { estimate && exit; }
+if [ "$dry_run" = true ]; then estimate || exit 2; exit 0; fi
 check_installed
 mkdir -p "$exp" || exit 2
 lock "$exp"

@@ -3,7 +3,9 @@
 model=valid.loss.ave.pth
 
 estimate() { # [--check]: what egs/mc_libri2mix is going to make, and whether it fits on the disk
-  python3 local/estimate.py ${corpus_dir:+$([ ! -d "$corpus_dir" ] || echo "--corpus_dir $corpus_dir")} --fs "${fs:-8000}" \
+  local read_from=()
+  [ -z "$corpus_dir" ] || [ ! -d "$corpus_dir" ] || read_from=(--corpus_dir "$corpus_dir")
+  python3 local/estimate.py "${read_from[@]}" --fs "${fs:-8000}" \
     --mixtures train="$train_mixtures" labelled="$labelled_mixtures" dev="$dev_mixtures" test="$test_mixtures" \
     --channels "${channels:-4}" --on_the_fly "$on_the_fly" --bank "$bank_scenes" \
     --audio_format "$audio_format" --download "$download" --nj "$nj" --speech_utts "$speech_utts" \

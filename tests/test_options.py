@@ -119,3 +119,16 @@ def test_as_many_gpus_as_asked_for(recipe):
     done = do(recipe, "check_installed", "--ngpu", "99")
     assert done.returncode == 2 and "--ngpu 99: expected so many CUDA devices" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_dry_run_that_fails_starts_nothing(recipe):
+    """Half a corpus, in a folder whose name has spaces."""
+    libri = shutil.copytree(ROOT / "egs/mc_libri2mix", recipe.parent / "libri")
+    corpus = recipe.parent / "my own corpus"
+    (corpus / "dev-clean").mkdir(parents=True)
+    command = [ROOT / "run.sh", "--recipe_dir", libri, "--corpus", "librispeech", "--size", "tiny"]
+    options = ["--dry_run", "true", "--librispeech", corpus]
+    done = subprocess.run([*command, *options], capture_output=True, text=True)
+    assert done.returncode == 2 and f"{corpus}: expected the folder that holds" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1 and not done.stdout
+    assert not (libri / "exp").exists() and not (libri / "data").exists()
