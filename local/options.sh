@@ -23,6 +23,11 @@ check_options() { # everything that can be wrong with them is said before anythi
   for option in unsupervised curve mismatch joint on_the_fly download dry_run; do
     one_of "$option" "true|false" "true or false"
   done
+  # A recipe whose data preparation takes another rate has the option in one of its programs.
+  if [ -n "$fs" ] && [ "$first_stage" = 1 ] && ! grep -qs -e '"--fs"' "$recipe_dir"/local/*.py; then
+    die "--fs $fs: the corpora of $recipe_dir are made at the rate of its conf/scenes.yaml;" \
+      "leave it out (egs/speechocean762_2mix and egs/mc_libri2mix take it), or bring speech of that rate and give --stage scenes"
+  fi
   [ -f "$recipe_dir/conf/$asr_config.yaml" ] || die "unknown --asr_config '$asr_config': expected $recipe_dir/conf/$asr_config.yaml"
   [ -z "$asr_exp" ] || [ -z "$asr_model" ] || die "--asr_exp and --asr_model: give one of them"
   if [ -n "$librispeech$librimix_metadata$noise_dir" ] || [ "$download$dry_run" != falsefalse ]; then
@@ -135,20 +140,9 @@ check_installed() {
     die "--ngpu $ngpu: expected so many CUDA devices, torch finds fewer; give --ngpu 0 to compute on the CPU"
 }
 
-# What the configurations do not have: another rate (windows as long in time), other talkers, recorded noise.
+# What conf/scenes.yaml does not have: another rate, recorded noise.
 set_changes() {
-  changes='' rate_options='' asr_rate_options=''
-  if [ -n "$fs" ]; then
-    local window=$((fs * 32 / 1000)) part
-    rate_options="--preprocessor_conf fs=$fs"
-    for part in encoder decoder; do
-      rate_options+=" --${part}_conf n_fft=$window --${part}_conf hop_length=$((window / 2))"
-    done
-    asr_rate_options="--preprocessor_conf fs=$fs --frontend_conf fs=$fs --frontend_conf n_fft=$window"
-    asr_rate_options+=" --frontend_conf win_length=$((fs / 40)) --frontend_conf hop_length=$((fs / 100))"
-    # A batch is counted in samples.
-    asr_rate_options+=$(awk -v times=$((fs / 8000)) '/^batch_bins:/ { print " --batch_bins", times * $2 }' "conf/$asr_config.yaml")
-  fi
+  changes=
   [ -n "$fs$noise_dir" ] || return 0
   changes=$exp/changes.yaml
   {

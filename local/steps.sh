@@ -30,14 +30,18 @@ simulate() { # SCENES SPEECH-SET SET [options]
   shift 3
   python3 -m frontend.bin.simulate --scenes "$data/$scenes" --speech "$speech/$from" --out "$data/$set" --nj "$nj" "$@"
 }
+at_rate() { # CONFIG: the options that make it one of --fs
+  [ -z "$fs" ] || python3 "$root/local/at_rate.py" "$fs" "$1"
+}
 train() { # NAME CONFIG TRAINING-SET VALIDATION-SET [ESPnet options]
-  local output=$exp/$1 config=conf/$2.yaml train_set=$3 valid_set=$4
+  local output=$exp/$1 config=conf/$2.yaml train_set=$3 valid_set=$4 rate
+  rate=$(at_rate "$config")
   # On the fly, workers render the mixtures; a size may ask for more of them.
   [ -z "$bank" ] || [[ " $* " = *" --num_workers "* ]] || set -- "$@" --num_workers "$nj"
   [ -z "$talkers" ] || set -- "$@" --separator_conf num_spk="$([ "$2" = teacher ] && echo $((2 * most)) || echo "$most")"
   shift 4
   python3 -m frontend.bin.enh_train --config "$config" --train_set "$train_set" --valid_set "$valid_set" \
-    --output_dir "$output" --separator_conf n_mics="$mics" --preprocessor_conf array_symmetry="$symmetry" $rate_options \
+    --output_dir "$output" --separator_conf n_mics="$mics" --preprocessor_conf array_symmetry="$symmetry" $rate \
     --seed "${train_seed:-$seed}" --ngpu "$ngpu" --num_threads "$nj" "$@"
 }
 keep_labels() { # SHARE NAME: of the labelled mixtures for training and validation, in {train,dev}_NAME
@@ -55,11 +59,12 @@ label() { # MODEL NAME CONFIG: the model's streams of the unlabelled sets become
   done
 }
 train_asr() { # NAME TRAINING-SET VALIDATION-SET [ESPnet options]
-  local output=$exp/$1 train_set=$data/$2 valid_set=$data/$3
+  local output=$exp/$1 train_set=$data/$2 valid_set=$data/$3 rate
+  rate=$(at_rate "conf/$asr_config.yaml")
   shift 3
   python3 -m frontend.bin.asr_train --config "conf/$asr_config.yaml" --train_set "$train_set" --valid_set "$valid_set" \
     --output_dir "$output" --seed "$seed" --ngpu "$ngpu" --num_threads "$nj" --allow_unknown "${allow_unknown:-false}" \
-    $asr_rate_options $asr_options "$@"
+    $rate $asr_options "$@"
 }
 separate() { # SET OUTPUT [options]
   local set=$1 output=$2

@@ -132,3 +132,35 @@ def test_a_dry_run_that_fails_starts_nothing(recipe):
     assert done.returncode == 2 and f"{corpus}: expected the folder that holds" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1 and not done.stdout
     assert not (libri / "exp").exists() and not (libri / "data").exists()
+
+
+def test_a_recipe_whose_corpora_have_one_rate_says_so(recipe):
+    refused(recipe, "egs/speechocean762_2mix and egs/mc_libri2mix take it", "--fs", "16000")
+    # Speech that somebody brings may have any.
+    assert say(recipe, PLACE, "--fs", "16000", "--stage", "scenes").startswith(
+        "exp/espeak_16k data/espeak_16k"
+    )
+    for name in ("speechocean762_2mix", "mc_libri2mix"):
+        other = shutil.copytree(ROOT / "egs" / name, recipe.parent / name)
+        assert say(other, PLACE, "--fs", "16000", "--size", "cpu").startswith("exp/espeak_cpu_16k")
+
+
+@pytest.mark.parametrize("name", ["teacher", "student", "asr", "asr_gpu"])
+def test_the_rate_of_the_configuration_changes_nothing(recipe, name):
+    assert say(recipe, f"at_rate conf/{name}.yaml", "--fs", "8000", "--stage", "scenes") == ""
+
+
+def test_another_rate_keeps_windows_as_long_in_time(recipe):
+    options = ["--fs", "16000", "--stage", "scenes"]
+    stft = "--{0}_conf n_fft=512 --{0}_conf hop_length=256"
+    both = stft.format("encoder"), stft.format("decoder")
+    found = say(recipe, "at_rate conf/student.yaml", *options)
+    assert found == f"--preprocessor_conf fs=16000 {both[0]} {both[1]}"
+    # 12.5 ms from window to window, as conf/asr.yaml has it.
+    assert say(recipe, "at_rate conf/asr.yaml", *options) == (
+        "--preprocessor_conf fs=16000 --frontend_conf fs=16000 --frontend_conf n_fft=512 "
+        "--frontend_conf win_length=400 --frontend_conf hop_length=200 --batch_bins 320000"
+    )
+    (recipe / "conf/asr.yaml").write_text("batch_bins: 3\n")
+    done = do(recipe, "at_rate conf/asr.yaml", *options)
+    assert done.returncode == 2 and "conf/asr.yaml: expected one sampling rate in Hz" in done.stderr
