@@ -113,7 +113,8 @@ fi
 
 off=$shared
 sets=$([ "$pool" = train ] || echo "$pool ")"train dev test test_1spk"
-if stage simulate "images, noise and mixtures of every scene" --in "$data/scenes" --out $(printf "$data/%s " $sets) \
+# The texts are of the speech, whose audio is rendered again where it changed.
+if stage simulate "images, noise and mixtures of every scene" --in "$data/scenes" "$speech" --keep --out $(printf "$data/%s " $sets) \
     "$data"/{train,dev}_unlabelled --param "audio_format=$audio_format" ${bank:+"virtual=$on_the_fly"}; then
   for set in $sets; do
     if [ -n "$bank" ] && [[ $set != dev && $set != test* ]]; then # read by trainings alone: nothing is written
@@ -286,17 +287,16 @@ if stage mismatch "test sets of other arrays, rooms and noise, by the student an
     python3 -m frontend.bin.score --data "$set" --separated "$separated/separated" --out "$separated/scores" --measures "" --nj "$nj"
   done
   python3 -m frontend.bin.mismatch --exp "$exp" --systems "$systems" --out "$results" \
-    --microphones $(there exp/"$family"{,_[0-9]*ch}/scores | xargs -rn1 dirname | grep -vx "$exp" || true)
+    --microphones $(counts_of "$family" | grep -vx "$exp" || true)
 fi
 
 # All microphone counts that were run stand in one table.
-tested=$([ -n "$again" ] || there exp/"$family"{,_[0-9]*ch}/scores | xargs -rn1 dirname)
+tested=$([ -n "$again" ] || counts_of "$family")
 tested=${tested:-$exp}
 labelled=${tested//exp\//data\/} # where their pseudo-targets are
 labelled=${labelled//\/scores/}
 page=$(head -n 1 <<<"$tested")/report
-configs=$(printf '%s\n' conf/*.yaml | grep -v '^conf/\(asr\|joint\|conditions\|meetings\|pseudo_mixed\)'; echo "conf/$asr_config.yaml"
-  [ "$joint" = false ] || echo conf/joint.yaml; echo "conf/size_$size.sh")
+configs=$(shown_configs)
 if stage report "the table, and a page to listen to" --in $configs $(printf '%s/scores ' $tested) \
     $(there $(printf -- '%s/wer %s/wer_separated ' $tested $tested)) \
     --overwrite "$results"/{RESULTS.md,results.json,curves.png,cpwer_sisnri.png} "$page"; then

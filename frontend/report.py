@@ -57,7 +57,7 @@ def write_report(
         what ``results.json`` holds.
 
     Raises:
-        UserError: no scores, no ``stages.json``, an unreadable file.
+        UserError: no scores, no ``stages.json``, an unreadable file, experiments of other rates or talkers.
     """
     texts = {path.as_posix(): read_text(path) for path in configs}
     results = collect(experiments, load_systems(systems), quality, quick)
@@ -98,11 +98,23 @@ def collect(
     for path, run in zip(experiments, runs, strict=True):
         for key, entries in _experiment(path, run, systems, seed).items():
             results.setdefault(key, []).extend(entries)
+    _check_alike(experiments, results["test_sets"])
     # As the systems file has them; of one system, the experiment named first comes first.
     place = {system.name: k for k, system in enumerate(_with_dry(systems))}
     results["rows"].sort(key=lambda row: place[row["system"]])
     results["pseudo_targets"] = [_quality(path) for path in quality]
     return results
+
+
+def _check_alike(experiments: Sequence[Path], sets: Sequence[Mapping]) -> None:
+    """Raise UserError unless the experiments, which share a table, differ in their microphones at most."""
+    for path, about in zip(experiments, sets, strict=True):
+        for key, what in (("fs", "Hz"), ("talkers", "talkers")):
+            if about[key] != sets[0][key]:
+                raise UserError(
+                    f"{path / 'scores'}: of a test set of {about[key]} {what}, expected {sets[0][key]} as in "
+                    f"{experiments[0] / 'scores'}: they cannot share a table (make a report of each)"
+                )
 
 
 def _quality(path: Path) -> dict:

@@ -80,6 +80,21 @@ recognise() { # OUTPUT SET RECOGNISER [options]: a set's streams, its true image
     $([ "$allow_unknown" != true ] || echo --allow_unknown) "$@"
 }
 percent() { awk -v share="$1" 'BEGIN { printf "%g", 100 * share }'; } # 0.05 -> 5
+shown_configs() { # what the page shows: the files that were read, for any number of microphones
+  printf '%s\n' conf/*.yaml | grep -v '^conf/\(asr\|joint\|conditions\|meetings\|pseudo\.\|pseudo_mixed\|scenes_noise\)'
+  [[ $talkers == *-* ]] && echo conf/pseudo_mixed.yaml || echo conf/pseudo.yaml
+  [ -z "$changes" ] || echo "$changes"
+  echo "conf/$asr_config.yaml"
+  [ "$joint" = false ] || echo conf/joint.yaml
+  echo "conf/size_$size.sh"
+}
+counts_of() { # FAMILY: its experiments with scores, of any number of microphones
+  local path
+  for path in "exp/$1" "exp/$1"_*ch; do
+    # espeak_3spk_2ch is of the family espeak_3spk, not of espeak.
+    [[ ! $path =~ ^exp/"$1"(_[0-9]+ch)?$ || ! -d $path/scores ]] || echo "$path"
+  done
+}
 there() { # those of the PATHS that are there
   local path
   for path in "$@"; do [ ! -e "$path" ] || echo "$path"; done

@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from speech_sets import make_speech
 
 ROOT = Path(__file__).resolve().parents[1]
 SYSTEMS = (
@@ -256,6 +257,26 @@ def test_a_changed_config_is_noticed(undisturbed, tmp_path):
     assert done.stdout.count("nothing to do") == STAGES.index("student")
     assert "stage student: conf/student.yaml changed" in done.stdout
     assert (_exp(recipe) / "student.old").is_dir()
+
+
+def test_a_corrected_text_reaches_the_mixtures(tmp_path):
+    """Speech that somebody brought, one text put right: nothing is rendered again."""
+    recipe = _recipe(tmp_path / "mini")
+    data = recipe / "data/own_tiny"
+    for name in ("train", "dev", "test"):
+        make_speech(data / "speech" / name, speakers=3, each=2, seconds=0.6)
+    options = ["--corpus", "own", "--stage", "scenes", "--stop_stage", "simulate"]
+    done = _run(recipe, *options)
+    assert done.returncode == 0, done.stderr[-3000:]
+    said = (data / "test/text_spk1").read_text()
+    before = {p: p.stat().st_mtime_ns for p in data.rglob("*.wav")}
+    text = data / "speech/test/text"
+    text.write_text(text.read_text().replace("words of", "other words of"))
+    done = _run(recipe, *options)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "stage simulate: data/own_tiny/speech changed" in done.stdout
+    assert (data / "test/text_spk1").read_text() == said.replace("words of", "other words of") != said
+    assert {p: p.stat().st_mtime_ns for p in data.rglob("*.wav")} == before
 
 
 @pytest.mark.parametrize(

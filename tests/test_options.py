@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from frontend.yaml_file import read_settings
+
 ROOT = Path(__file__).resolve().parents[1]
 # All that run.sh does before it sets up its environment, then a command.
 UP_TO_THE_PATHS = """\
@@ -164,3 +166,68 @@ def test_another_rate_keeps_windows_as_long_in_time(recipe):
     (recipe / "conf/asr.yaml").write_text("batch_bins: 3\n")
     done = do(recipe, "at_rate conf/asr.yaml", *options)
     assert done.returncode == 2 and "conf/asr.yaml: expected one sampling rate in Hz" in done.stderr
+
+
+def test_the_table_is_of_one_family(recipe):
+    names = [
+        "espeak",
+        "espeak_1ch",
+        "espeak_16ch",
+        "espeak_16k_2ch",
+        "espeak_3spk_2ch",
+        "espeak_3spk_otf_1ch",
+    ]
+    for name in [*names, "espeak_3spk"]:
+        (recipe / "exp" / name / "scores").mkdir(parents=True)
+    (recipe / "exp/espeak_2ch").mkdir()  # without scores
+    assert say(recipe, "counts_of $family").split() == [
+        f"exp/{name}" for name in ("espeak", "espeak_16ch", "espeak_1ch")
+    ]
+    assert say(recipe, "counts_of $family", "--talkers", "3").split() == [
+        "exp/espeak_3spk",
+        "exp/espeak_3spk_2ch",
+    ]
+
+
+def test_the_page_shows_the_files_that_were_read(recipe):
+    def shown(*options):
+        return say(recipe, "set_changes; shown_configs", *options).split()
+
+    usual = shown()
+    assert {"conf/pseudo.yaml", "conf/scenes.yaml", "conf/asr.yaml", "conf/size_full.sh"} <= set(usual)
+    assert not {"conf/pseudo_mixed.yaml", "conf/asr_gpu.yaml", "conf/joint.yaml"} & set(usual)
+    mixed = shown("--talkers", "2-3")
+    assert "conf/pseudo_mixed.yaml" in mixed and "conf/pseudo.yaml" not in mixed
+    (recipe / "exp/espeak_16k").mkdir(parents=True)
+    assert set(shown("--fs", "16000", "--stage", "scenes")) - set(usual) == {"exp/espeak_16k/changes.yaml"}
+    for path in usual:
+        assert (recipe / path).is_file()
+
+
+@pytest.mark.parametrize("channels", [(), ("--channels", "1")])
+def test_every_share_of_the_curve_has_its_rows(recipe, channels):
+    options = ["--curve", "true", *channels]
+    for size in ("full", "half", "quick", "tiny"):
+        assert say(recipe, "echo fine", *options, "--size", size) == "fine"
+    path = recipe / "conf/size_tiny.sh"
+    path.write_text(path.read_text().replace('semi_shares="0.05"', 'semi_shares="0.07"'))
+    refused(recipe, "the share 0.07 needs a row supervised_7 in", *options, "--size", "tiny")
+    path.write_text(path.read_text().replace('"0.07"', '"0.25"'))
+    refused(recipe, "the share 0.25 needs a row student_ft_25 in", *options, "--size", "tiny")
+
+
+def test_rows_of_one_microphone_are_those_of_many(recipe):
+    """Without what needs two or more."""
+    for name in ("mini", "speechocean762_2mix", "mc_libri2mix"):
+        conf = ROOT / "egs" / name / "conf"
+        many, one = (read_settings(conf / f"systems{end}.yaml", "systems") for end in ("", "_1ch"))
+        assert list(one) == [
+            row
+            for row, about in many.items()
+            if not {"blind", "refine"} & about.keys() and about.get("rule") != "spatial_merge"
+        ]
+        assert all(many[row] == about for row, about in one.items())
+
+
+def test_another_training_takes_the_recogniser_as_it_is(recipe):
+    refused(recipe, "leave --asr_config out", "--train_seed", "1", "--asr_config", "asr_gpu")

@@ -70,6 +70,21 @@ def test_rows_stand_as_in_the_systems_file(recipe, monkeypatch):
     ] and "Not scored: ilrma (mini)" in page
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [("fs", 16000, "16000 Hz, expected 8000"), ("talkers", 3, "3 talkers, expected 2")],
+)
+def test_what_differs_in_more_than_microphones_shares_no_table(
+    recipe, monkeypatch, capsys, key, value, message
+):
+    write_experiment(recipe / "exp/mini_2ch", channels=2)
+    report(monkeypatch, "--exp", "exp/mini_2ch")
+    for path in (recipe / "exp/mini_2ch/scores").glob("*.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    report(monkeypatch, "--exp", "exp/mini_2ch", expect=2)
+    assert f"exp/mini_2ch/scores: of a test set of {message} as in exp/mini/scores" in capsys.readouterr().err
+
+
 def test_means_and_intervals(recipe, monkeypatch):
     results, _ = report(monkeypatch)
     rows = by_name(results)
