@@ -111,6 +111,17 @@ set_paths() {
   [ ! -d "$exp/mismatch" ] || mismatch=true
 }
 
+check_shares() { # a share without rows would be trained on, and stand nowhere
+  local file="conf/systems$([ "$channels" != 1 ] || echo _1ch).yaml" share row
+  for share in $semi_shares $more_shares; do
+    for row in supervised $([[ " $semi_shares " != *" $share "* ]] || echo student_ft distilled_ft); do
+      row+=_$(percent "$share")
+      grep -q "^$row:" "$file" ||
+        die "conf/size_$size.sh: the share $share needs a row $row in $recipe_dir/$file, found none; add it or leave the share out"
+    done
+  done
+}
+
 # What only the paths tell: options that do not go together with each other or with an earlier run.
 check_together() {
   if [ "$joint$asr_train_on" != falsespeech ] && [ -n "$asr_exp$asr_model" ]; then
@@ -120,12 +131,14 @@ check_together() {
   [ "$unsupervised" = false ] || [ "$curve$joint$asr_train_on" = falsefalsespeech ] ||
     die "--unsupervised true: --curve true, --joint true and --asr_train_on separated need labels;" \
       "leave them out (or remove $recipe_dir/$exp/{curve,joint,asr_separated} of an earlier run)"
+  [ "$curve" = false ] || check_shares
   [ "$channels$mismatch" != 1true ] || die "--mismatch true compares with AuxIVA, which needs two or more microphones: leave it out"
   if [ "$most" -gt 2 ] && [ "$joint$asr_train_on" != falsespeech ]; then
     die "--joint true and --asr_train_on separated are made for two talkers: leave them out with --talkers $talkers"
   fi
   [ -n "$again" ] || return 0
   [ -z "$asr_exp$asr_model" ] || die "--train_seed takes the recogniser of $first: leave --asr_exp and --asr_model out"
+  [ "$asr_config" = asr ] || die "--train_seed takes the recogniser of $first as it is: leave --asr_config out"
   [ "$joint$asr_train_on" = falsespeech ] || die "--train_seed goes without --joint true and --asr_train_on separated"
   local path
   for path in "$data"/{train,test}/wav.scp "$first/asr/config.yaml"; do
