@@ -274,20 +274,26 @@ if stage wer "cpWER of every system, with alignments" --in "$data/test" "$exp/de
 fi
 
 off=$([ "$mismatch" = true ] || echo "--mismatch true runs it")
-if stage mismatch "test sets of other arrays, rooms and noise, by the student and AuxIVA" --in conf/{conditions,scenes}.yaml $changes \
+if stage conditions "test sets of other arrays, rooms and noise, by the student and AuxIVA" --in conf/{conditions,scenes}.yaml $changes \
     "$systems" "$speech/test" "$exp/student/$model" --param "seed=$seed" "num=$test_mixtures" "channels=$channels" \
     ${talkers:+"talkers=$talkers"} --keep --out "$data/conditions" "$exp/mismatch"; then
   python3 -m frontend.bin.conditions --config conf/scenes.yaml ${changes:+--changes "$changes"} --conditions conf/conditions.yaml \
     --speech "$speech/test" --num "$test_mixtures" --seed "$seed" --n_talkers "${talkers:-2}" ${channels:+--channels "$channels"} \
     --out "$data/conditions" --rir_cache "$data/rirs" --nj "$nj" --audio_format "$audio_format"
-  for set in "$data"/conditions/*/wav.scp; do
-    set=$(dirname "$set")
-    separated=$exp/mismatch/$(basename "$set")
-    separate "$set" "$separated/separated" --only "student,student+mvdr,student+iva+mask,auxiva"
-    python3 -m frontend.bin.score --data "$set" --separated "$separated/separated" --out "$separated/scores" --measures "" --nj "$nj"
+  for name in $(conditions); do
+    separate "$data/conditions/$name" "$exp/mismatch/$name/separated" --only "student,student+mvdr,student+iva+mask,auxiva"
+    python3 -m frontend.bin.score --data "$data/conditions/$name" --separated "$exp/mismatch/$name/separated" \
+      --out "$exp/mismatch/$name/scores" --measures "" --nj "$nj"
   done
-  python3 -m frontend.bin.mismatch --exp "$exp" --systems "$systems" --out "$results" \
-    --microphones $(counts_of "$family" | grep -vx "$exp" || true)
+fi
+
+off=$([ "$mismatch" = true ] || echo "--mismatch true runs it")
+others=$(other_counts)
+if stage mismatch "what the student loses there, and with other numbers of microphones" --in conf/conditions.yaml "$systems" \
+    $([ -n "$off" ] || printf "$exp/mismatch/%s/scores " $(conditions)) $(printf '%s/scores ' "$exp" $others) \
+    --overwrite "$results"/{MISMATCH.md,mismatch.json}; then
+  python3 -m frontend.bin.mismatch --exp "$exp" --systems "$systems" --conditions conf/conditions.yaml --out "$results" \
+    --microphones $others
 fi
 
 # All microphone counts that were run stand in one table.

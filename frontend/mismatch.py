@@ -18,6 +18,7 @@ from frontend.provenance import provenance
 from frontend.results import Scores, interval, load_scores, mean, paired
 from frontend.run_facts import run_facts, stage_commits
 from frontend.systems import System, load_systems
+from frontend.yaml_file import read_settings
 
 DIRECTORY = "mismatch"
 _DECIMALS = 4
@@ -25,7 +26,9 @@ _DECIMALS = 4
 _NO_SYSTEM = ("mixture", "oracle")
 
 
-def write_mismatch(exp: Path, systems: Path, out: Path, microphones: Sequence[Path] = ()) -> dict:
+def write_mismatch(
+    exp: Path, systems: Path, out: Path, microphones: Sequence[Path] = (), conditions: Path | None = None
+) -> dict:
     """Write ``MISMATCH.md`` and ``mismatch.json`` to ``out``.
 
     Args:
@@ -33,6 +36,7 @@ def write_mismatch(exp: Path, systems: Path, out: Path, microphones: Sequence[Pa
         systems: systems file, whose order the columns keep.
         out: directory.
         microphones: experiments with other numbers of microphones, with ``scores/``.
+        conditions: file of conditions; what was scored of others is left out.
 
     Returns:
         what ``mismatch.json`` holds.
@@ -40,16 +44,23 @@ def write_mismatch(exp: Path, systems: Path, out: Path, microphones: Sequence[Pa
     Raises:
         UserError: no scores of the matched set, scores of other utterances, a damaged file.
     """
-    results = collect(exp, load_systems(systems), microphones)
+    listed = None if conditions is None else [MATCHED, *read_settings(conditions, "file of conditions")]
+    results = collect(exp, load_systems(systems), microphones, listed)
     atomic.write_text(out / "mismatch.json", json.dumps(results, indent=1, allow_nan=False) + "\n")
     atomic.write_text(out / "MISMATCH.md", render(results))
     return results
 
 
-def collect(exp: Path, systems: Sequence[System], microphones: Sequence[Path] = ()) -> dict:
+def collect(
+    exp: Path,
+    systems: Sequence[System],
+    microphones: Sequence[Path] = (),
+    listed: Sequence[str] | None = None,
+) -> dict:
     """Return what ``mismatch.json`` holds; see :func:`write_mismatch`."""
     facts = run_facts(exp)
     places = sorted((exp / DIRECTORY).glob("*/scores"))
+    places = [path for path in places if listed is None or path.parent.name in listed]
     by_condition = {path.parent.name: load_scores(path) for path in places}
     matched = by_condition.get(MATCHED)
     if not matched:

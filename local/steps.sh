@@ -95,6 +95,13 @@ counts_of() { # FAMILY: its experiments with scores, of any number of microphone
     [[ ! $path =~ ^exp/"$1"(_[0-9]+ch)?$ || ! -d $path/scores ]] || echo "$path"
   done
 }
+other_counts() { # the experiments with other numbers of microphones; another training seed is compared with none
+  [ -n "$again" ] || counts_of "$family" | grep -vx "$exp" || true
+}
+conditions() { # the test sets that --mismatch true makes
+  python3 -c 'from frontend.conditions import MATCHED; from frontend.yaml_file import read_settings
+print(MATCHED, *read_settings("conf/conditions.yaml", "file of conditions"))'
+}
 there() { # those of the PATHS that are there
   local path
   for path in "$@"; do [ ! -e "$path" ] || echo "$path"; done

@@ -22,9 +22,9 @@ SYSTEMS = (
 ).split()
 STAGES = (
     "data scenes simulate teacher pseudo student finetune distill baselines curve "
-    "asr retrain joint separate score decode wer mismatch report"
+    "asr retrain joint separate score decode wer conditions mismatch report"
 ).split()
-OFF = ["curve", "retrain", "joint", "mismatch"]  # unless asked for
+OFF = ["curve", "retrain", "joint", "conditions", "mismatch"]  # unless asked for
 pytestmark = pytest.mark.chain
 
 
@@ -152,6 +152,10 @@ def test_two_or_three_talkers_without_labels_and_elsewhere(undisturbed, tmp_path
     assert {path.name for path in (exp / "student").glob("valid.loss.ave.pth")}
     page = (exp / "MISMATCH.md").read_text()
     assert "radius_10cm" in page and "matched" in page and str(recipe) not in page
+    (exp / "MISMATCH.md").unlink()
+    done = _run(recipe, *options, "--stage", "conditions", "--stop_stage", "mismatch")
+    assert done.returncode == 0 and "conditions: complete, nothing to do" in done.stdout
+    assert (exp / "MISMATCH.md").read_text() == page
     done = _run(recipe, *options[:4], "--curve", "true")
     assert done.returncode == 2 and "--asr_train_on separated need labels" in done.stderr
 

@@ -284,6 +284,14 @@ def test_what_is_not_there_is_a_dash_or_one_line(scored, command):
     assert "expected scores of the matched set" in command(table, *scored)[2]
 
 
+def test_a_condition_taken_off_the_list_is_off_the_page(scored, command):
+    """Its scores still lie there."""
+    Path("listed.yaml").write_text("noisy: {noise: {snr_db: [10, 20]}}\n")
+    assert command(table, *scored, "--conditions", "listed.yaml")[0] == 0
+    results = json.loads(Path("out/mismatch.json").read_text())
+    assert [one["condition"] for one in results["conditions"]] == ["matched", "noisy"]
+
+
 def test_changes_are_told_in_words():
     assert described({}) == "as in training"
     assert described({"array": {"kind": "linear", "spacing": 0.03}, "t60": [0.4, 0.7]}) == (

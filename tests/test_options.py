@@ -231,3 +231,15 @@ def test_rows_of_one_microphone_are_those_of_many(recipe):
 
 def test_another_training_takes_the_recogniser_as_it_is(recipe):
     refused(recipe, "leave --asr_config out", "--train_seed", "1", "--asr_config", "asr_gpu")
+
+
+def test_training_seeds_are_not_compared_with_other_arrays(recipe):
+    for name in ("espeak", "espeak_2ch"):
+        (recipe / "exp" / name / "scores").mkdir(parents=True)
+    assert say(recipe, "other_counts") == "exp/espeak_2ch"
+    assert say(recipe, "again=_train1; other_counts") == ""
+
+
+def test_the_conditions_are_those_of_the_file(recipe):
+    (recipe / "conf/conditions.yaml").write_text("far: {t60: 0.5}\n'near.1': {t60: 0.2}\n")
+    assert say(recipe, "conditions").split() == ["matched", "far", "near.1"]

@@ -25,10 +25,15 @@ def main() -> int | None:
         metavar="EXP",
         help="experiments with other numbers of microphones, such as exp/NAME_2ch",
     )
+    parser.add_argument(
+        "--conditions",
+        type=Path,
+        help="file of conditions: no others are shown (default: all that were scored)",
+    )
     args = parser.parse_args()
     from frontend.mismatch import write_mismatch  # late, so that --help is quick
 
-    write_mismatch(args.exp, args.systems, args.out, args.microphones)
+    write_mismatch(args.exp, args.systems, args.out, args.microphones, args.conditions)
     print((args.out / "MISMATCH.md").read_text(encoding="utf-8"))
 
 
