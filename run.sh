@@ -47,6 +47,7 @@ librimix_metadata=    # egs/mc_libri2mix: LibriMix's CSV files, instead of drawi
 noise_dir=            # egs/mc_libri2mix: recorded noise, such as wham_noise
 dry_run=false         # egs/mc_libri2mix: true prints what would be made, its size and time, and ends
 # internal
+download_url=         # a mirror of openslr.org/resources/12
 recipe_dir=           # set by the recipes' own run.sh
 own_corpus=espeak     # whose kept page lies in the recipe's directory itself
 own_size=full         # what the recipe does unless told otherwise
@@ -88,14 +89,16 @@ python3 "$root/local/stage.py" note --exp "$exp" --param "command=$command" "see
 [ "$mismatch" = false ] || python3 -m frontend.bin.conditions --check --config conf/scenes.yaml ${changes:+--changes "$changes"} \
   --conditions conf/conditions.yaml --n_talkers "${talkers:-2}" ${channels:+--channels "$channels"}
 shared=$([ -z "$again" ] || echo "those of $first are used")
+fetch_corpus
 off=$shared
-if stage data "speech of single talkers, talker-disjoint, with texts" --in local ${corpus_dir:+"$corpus_dir"} --out "$speech" \
-    --param "corpus=$corpus" "seed=$seed" "utterances=$speech_utts" ${librimix_metadata:+"metadata=$librimix_metadata"} \
-    ${noise_dir:+"noise=$noise_dir"}; then
+if stage data "speech of single talkers, talker-disjoint, with texts" --in local ${corpus_dir:+"$corpus_dir"} \
+    ${librimix_metadata:+"$librimix_metadata"} ${noise_dir:+"$noise_dir"} --out "$speech" --param "corpus=$corpus" "seed=$seed" \
+    "utterances=$speech_utts" ${librimix_metadata:+"metadata=$librimix_metadata"} \
+    ${noise_dir:+"noise=$noise_dir" "noise_files=${noise_files:-}"}; then
   [ ! -f local/estimate.py ] || estimate --check
   local/data.sh --corpus "$corpus" ${corpus_dir:+--corpus_dir "$corpus_dir"} ${fs:+--fs "$fs"} --out "$speech" --seed "$seed" \
-    --nj "$nj" $speech_utts $([ "$download" = false ] || echo "--download true") \
-    ${librimix_metadata:+--librimix_metadata "$librimix_metadata"} ${noise_dir:+--noise_dir "$noise_dir" --noise_files "$noise_files"}
+    --nj "$nj" $speech_utts ${librimix_metadata:+--librimix_metadata "$librimix_metadata"} \
+    ${noise_dir:+--noise_dir "$noise_dir" --noise_files "$noise_files"}
 fi
 
 bank=$([ "$on_the_fly" = false ] || echo "--bank $bank_scenes")

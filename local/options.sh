@@ -37,6 +37,9 @@ check_options() { # everything that can be wrong with them is said before anythi
   if [ -f "$recipe_dir/local/estimate.py" ] && [ "${talkers:-2}" != 2 ]; then
     die "--talkers $talkers: egs/mc_libri2mix mixes the pairs of a list; expected 2 (egs/mini and egs/speechocean762_2mix mix more)"
   fi
+  if [ -f "$recipe_dir/local/estimate.py" ] && [ "$librispeech$corpus_dir$train_seed$dry_run$first_stage" = false1 ]; then
+    die "--librispeech DIR is missing: the folder that holds train-clean-360 ..., or into which --download true puts them"
+  fi
   [ -z "$librispeech" ] || [ -z "$corpus_dir" ] || die "--librispeech and --corpus_dir: give one of them"
   given_dirs="${corpus_dir:+ --corpus_dir $corpus_dir}${librispeech:+ --librispeech $librispeech}"
   given_dirs+="${librimix_metadata:+ --librimix_metadata $librimix_metadata}${noise_dir:+ --noise_dir $noise_dir}"

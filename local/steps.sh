@@ -11,6 +11,11 @@ estimate() { # [--check]: what egs/mc_libri2mix is going to make, and whether it
     --audio_format "$audio_format" --download "$download" --nj "$nj" --speech_utts "$speech_utts" \
     --teacher_options "$teacher_options" --student_options "$student_options" "$@"
 }
+fetch_corpus() { # before stage data looks at it: what that fetched itself would be a changed input of the next run
+  [ "$download$first_stage$again" = true1 ] || return 0
+  estimate --check
+  python3 local/download_corpus.py --corpus_dir "$corpus_dir" ${download_url:+--base_url "$download_url"}
+}
 draw_scenes() { # FILE NUMBER SPEECH-SET [options]
   local file=$1 number=$2 from=$3
   shift 3

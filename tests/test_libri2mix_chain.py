@@ -1,14 +1,21 @@
 """egs/mc_libri2mix end to end on a stand-in for LibriSpeech, its training mixtures rendered on the fly."""
 
+import functools
+import hashlib
+import http.server
 import json
 import os
 import re
 import shutil
 import subprocess
+import tarfile
+import threading
 from pathlib import Path
 
 import pytest
-from librispeech_tree import made_up_librispeech, standin_librispeech
+import soundfile
+from librispeech_tree import SUBSETS, made_up_librispeech, standin_librispeech
+from speech_sets import voice
 
 from frontend.datadir import MixtureSet, read_scp
 
@@ -65,6 +72,51 @@ def test_from_the_corpus_to_the_table(recipe, librispeech):
     assert set(MixtureSet(data / "train_small").ids) <= set(MixtureSet(data / "labelled").ids)
     again = _run(recipe, *options)
     assert again.returncode == 0 and "student: complete, nothing to do" in again.stdout
+
+
+@pytest.fixture
+def mirror(tmp_path, librispeech):
+    """A server that has the archives of openslr.org/12, with another corpus in them."""
+    folder = tmp_path / "mirror"
+    folder.mkdir()
+    sums = []
+    for subset in SUBSETS:
+        with tarfile.open(folder / f"{subset}.tar.gz", "w:gz") as tar:
+            tar.add(librispeech / subset, f"LibriSpeech/{subset}")
+        digest = hashlib.md5((folder / f"{subset}.tar.gz").read_bytes()).hexdigest()
+        sums.append(f"{digest}  {subset}.tar.gz\n")
+    (folder / "md5sum.txt").write_text("".join(sums))
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_what_was_fetched_is_no_change_and_other_noise_is_one(recipe, mirror, tmp_path):
+    """Into a folder that is not there yet; the second run finds the data complete."""
+    noise = tmp_path / "noise"
+    noise.mkdir()
+    for k in range(4):
+        soundfile.write(noise / f"n{k}.wav", voice(f"noise {k}", 1.5, 16000), 16000)
+    options = [
+        "--librispeech",
+        str(tmp_path / "my corpora/LibriSpeech"),
+        "--download",
+        "true",
+        "--size",
+        "tiny",
+    ]
+    options += ["--noise_dir", str(noise), "--download_url", mirror, "--stop_stage", "data"]
+    done = _run(recipe, *options)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    speech = recipe / "data/librispeech_tiny_noise/speech"
+    assert (speech / "test/wav.scp").exists() and (speech / "test/noise.scp").exists()
+    done = _run(recipe, *options)
+    assert done.returncode == 0 and "data: complete, nothing to do" in done.stdout, done.stdout + done.stderr
+    soundfile.write(noise / "n0.wav", voice("another", 1.8, 16000), 16000)
+    done = _run(recipe, *options)
+    assert done.returncode == 0 and f"stage data: {noise} changed since it ran" in done.stdout
 
 
 def test_dry_run_says_what_the_real_sizes_make(recipe):

@@ -102,7 +102,9 @@ def test_what_would_fail_after_hours_is_refused(recipe, options, message):
 def test_listed_pairs_are_pairs(recipe):
     libri = shutil.copytree(ROOT / "egs/mc_libri2mix", recipe.parent / "libri")
     refused(libri, "--talkers 3: egs/mc_libri2mix mixes the pairs of a list", "--talkers", "3")
-    assert say(libri, "echo $most", "--talkers", "2") == "2"
+    assert say(libri, "echo $most", "--talkers", "2", "--dry_run", "true") == "2"
+    for options in ((), ("--download", "true")):
+        refused(libri, "--librispeech DIR is missing", *options)
 
 
 def test_as_many_microphones_as_talkers(recipe):
@@ -144,7 +146,8 @@ def test_a_recipe_whose_corpora_have_one_rate_says_so(recipe):
     )
     for name in ("speechocean762_2mix", "mc_libri2mix"):
         other = shutil.copytree(ROOT / "egs" / name, recipe.parent / name)
-        assert say(other, PLACE, "--fs", "16000", "--size", "cpu").startswith("exp/espeak_cpu_16k")
+        options = ["--fs", "16000", "--size", "cpu", "--corpus_dir", str(recipe)]
+        assert say(other, PLACE, *options).startswith("exp/espeak_cpu_16k")
 
 
 @pytest.mark.parametrize("name", ["teacher", "student", "asr", "asr_gpu"])

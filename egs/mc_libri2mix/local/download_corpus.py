@@ -1,11 +1,12 @@
-"""LibriSpeech from OpenSLR 12: the subsets that a folder lacks."""
+"""Fetch from OpenSLR 12 the subsets of LibriSpeech that a folder lacks: verified, resumed where cut off."""
 
+import argparse
 from pathlib import Path
 
 from librispeech import SUBSETS
 
 from frontend.download import check_unpacking, fetch, read_checksums, unpack
-from frontend.errors import UserError
+from frontend.errors import UserError, run
 
 BASE_URL = "https://www.openslr.org/resources/12"
 # Of the archives as openslr.org/12 states them, in GB.
@@ -41,3 +42,17 @@ def download(root: Path, subsets: list[str], base_url: str = BASE_URL, wait_s: f
         fetch(f"{base_url}/{archive.name}", archive, sums[archive.name], wait_s)
         unpack(archive, root, f"LibriSpeech/{name}")
         archive.unlink()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument(
+        "--corpus_dir", type=Path, required=True, help="folder for train-clean-360 ...; made if need be"
+    )
+    parser.add_argument("--base_url", default=BASE_URL, help="default: %(default)s")
+    args = parser.parse_args()
+    download(args.corpus_dir, list(SUBSETS.values()), args.base_url)
+
+
+if __name__ == "__main__":
+    run(main)

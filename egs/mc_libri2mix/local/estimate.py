@@ -140,7 +140,9 @@ def main() -> None:
     args = _parser().parse_args()
     limits = args.speech_utts.split()
     utterances = {n: int(limits[limits.index(f"--{n}_utts") + 1]) for n in SUBSETS if f"--{n}_utts" in limits}
-    lengths = _lengths(args.corpus_dir, args.nj)
+    missing = [s for s in SIZES if args.corpus_dir is None or not (args.corpus_dir / s).is_dir()]
+    # Of what is still to be fetched, the published sizes are known.
+    lengths = {} if missing and args.download == "true" else _lengths(args.corpus_dir, args.nj)
     found = pools(_numbers(args.mixtures, "mixtures"), utterances, lengths)
     later = _later(args)
     virtual, flac = args.on_the_fly == "true", args.audio_format != "wav"
@@ -155,7 +157,6 @@ def main() -> None:
         kind = f"{args.fs} Hz, {args.channels} channels, {kind}"
         print("\n".join([f"{kind}; by {source}", *report(found, sizes, files, hours, args.nj, trainings)]))
     # An archive and what is unpacked of it lie there at once; one is deleted before the next.
-    missing = [s for s in SIZES if args.corpus_dir is None or not (args.corpus_dir / s).is_dir()]
     fetched = sum(SIZES[s] for s in missing) + max((SIZES[s] for s in missing), default=0.0)
     if args.download == "true" and missing:
         print(
