@@ -90,7 +90,7 @@ python3 "$root/local/stage.py" note --exp "$exp" --param "command=$command" "see
   --conditions conf/conditions.yaml --n_talkers "${talkers:-2}" ${channels:+--channels "$channels"}
 shared=$([ -z "$again" ] || echo "those of $first are used")
 fetch_corpus
-off=$shared
+off=$shared shared_in=$(dirname "$speech")
 if stage data "speech of single talkers, talker-disjoint, with texts" --in local ${corpus_dir:+"$corpus_dir"} \
     ${librimix_metadata:+"$librimix_metadata"} ${noise_dir:+"$noise_dir"} --out "$speech" --param "corpus=$corpus" "seed=$seed" \
     "utterances=$speech_utts" ${librimix_metadata:+"metadata=$librimix_metadata"} \

@@ -72,28 +72,40 @@ stage_number() { # NAME or N -> N
 
 # stage NAME SENTENCE [what stage.py begin takes]
 # is true if the stage is asked for and has something to do. It ends the stage before it.
-# With a reason in $off, the stage is passed over.
-stage_at=0 stage_open='' off=''
+# With a reason in $off, the stage is passed over. With a directory in $shared_in, experiments share its output:
+# its record lies there, and no two make it at a time.
+stage_at=0 stage_open='' stage_record='' off='' shared_in=''
 stage() {
-  local name=$1 sentence=$2 status=0 reason=$off
+  local name=$1 sentence=$2 status=0 reason=$off place=$shared_in
   shift 2
-  off=
+  off='' shared_in=''
   end_stage
   stage_at=$((stage_at + 1))
   [ "$stage_at" -ge "$first_stage" ] && [ "$stage_at" -le "$last_stage" ] || return 1
   [ -z "$reason" ] || { log "stage $stage_at $name: off, $reason"; return 1; }
-  python3 "$root/local/stage.py" begin "$name" --exp "$exp" "$@" || status=$?
+  [ -z "$place" ] || await "$place"
+  python3 "$root/local/stage.py" begin "$name" --exp "$exp" ${place:+--record "$place/stages"} "$@" || status=$?
   case $status in
-    0) log "stage $stage_at $name: $sentence"; stage_open=$name ;;
-    10) log "stage $stage_at $name: complete, nothing to do"; return 1 ;;
+    0) log "stage $stage_at $name: $sentence"; stage_open=$name stage_record=${place:+$place/stages} ;;
+    10) log "stage $stage_at $name: complete, nothing to do"; exec 7>&-; return 1 ;;
     *) exit "$status" ;;
   esac
 }
 
 end_stage() {
   # Called from `if stage`, where the shell does not stop at a failure by itself.
-  [ -z "$stage_open" ] || python3 "$root/local/stage.py" end "$stage_open" --exp "$exp" || exit 2
-  stage_open=
+  [ -z "$stage_open" ] ||
+    python3 "$root/local/stage.py" end "$stage_open" --exp "$exp" ${stage_record:+--record "$stage_record"} || exit 2
+  stage_open='' stage_record=''
+  exec 7>&- # what await holds
+}
+
+# What experiments share, one makes and the others wait for.
+await() { # DIRECTORY
+  mkdir -p "$1" || exit 2
+  command -v flock >/dev/null || return 0
+  exec 7>"$1/.lock"
+  flock -n 7 || { log "waiting for another run, which makes what is shared in $1"; flock 7; }
 }
 
 # Two runs in one directory would overwrite each other. What a killed run left

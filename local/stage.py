@@ -1,8 +1,8 @@
 """Bookkeeping of the stages of run.sh: what is complete and valid, stale, or cut off.
 
 usage: stage.py begin NAME --exp DIR [--in PATH...] [--out PATH...] [--overwrite PATH...] [--keep]
-                                     [--param KEY=VALUE...]
-       stage.py end NAME --exp DIR
+                                     [--param KEY=VALUE...] [--record DIR]
+       stage.py end NAME --exp DIR [--record DIR]
        stage.py note --exp DIR --param KEY=VALUE...
 
 ``begin`` exits 0 if the stage has to run (again, or on from where it was cut
@@ -16,7 +16,8 @@ under ``--overwrite`` are simply written again, and with ``--keep`` all stay whe
 they are, for a tool that finds out itself which items are stale.
 ``end`` records what was written and how long it took, interrupted attempts
 included as far as known; ``note`` records facts of the whole run. Both go to
-DIR/stages.json, for the report.
+DIR/stages.json, for the report. Where experiments share an output, ``--record`` says
+where its record lies, for all of them; each is told the facts.
 
 Only the standard library: this runs before every stage and must cost nothing.
 """
@@ -42,8 +43,8 @@ class Stage:
     started.json is the newer). Another, old.json, tells of the output moved aside.
     """
 
-    def __init__(self, name: str, folder: Path):
-        self.name, self.folder = name, folder
+    def __init__(self, name: str, folder: Path, exp: Path):
+        self.name, self.exp = name, exp
         self.started, self.done, self.old = (folder / f"{name}.{k}.json" for k in ("started", "done", "old"))
         if "seconds" in read(self.started):  # killed just before the renaming
             os.replace(self.started, self.done)
@@ -80,7 +81,7 @@ class Stage:
             "attempts": record.get("attempts", 1),
             "commits": record["commit"],
         }
-        return note(self.folder, **{key: {self.name: fact} for key, fact in facts.items()})
+        return note(self.exp, **{key: {self.name: fact} for key, fact in facts.items()})
 
     def close_attempt(self, outputs: list[str]) -> None:
         """Count the seconds of a cut-off attempt, as far as known: until it last wrote something."""
@@ -146,6 +147,7 @@ def begin(stage: Stage, now: dict, outputs: list[str], overwrite: list[str], kee
     if why:
         stage.say(f"{why} changed since it ran")
     elif stage.complete and stage.record["outputs"] == sizes(everything):
+        stage.tell(stage.record)  # perhaps another experiment made it
         return SKIP
     if not keep and not overwrite and stage.put_back(now, outputs):
         if stage.complete:
@@ -180,16 +182,17 @@ def check_inputs(paths: list[str]) -> dict[str, str]:
     return found
 
 
-def note(folder: Path, **facts: str | dict) -> int:
+def note(exp: Path, **facts: str | dict) -> int:
     """Add facts of the run to stages.json; a fact that is a table adds to the one there."""
-    path = folder.parent / "stages.json"
+    path = exp / "stages.json"
     known = read(path)
     if "setup" in facts:  # an environment that was there already took no time: keep the longest
         before = known.get("stages", {}).get("setup", 0.0)
         facts["stages"] = {"setup": max(float(facts.pop("setup")), before)}
     for key, more in facts.items():
         known[key] = {**known.get(key, {}), **more} if isinstance(more, dict) else more
-    write(path, known)
+    if known != read(path):
+        write(path, known)
     return 0
 
 
@@ -198,6 +201,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("action", choices=["begin", "end", "note"])
     parser.add_argument("name", nargs="?")
     parser.add_argument("--exp", type=Path, required=True)
+    parser.add_argument("--record", type=Path)
     parser.add_argument("--in", dest="inputs", nargs="*", default=[])
     parser.add_argument("--out", dest="outputs", nargs="*", default=[])
     parser.add_argument("--overwrite", nargs="*", default=[])
@@ -208,15 +212,16 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     args = arguments()
-    folder, params = args.exp / "stages", dict(p.split("=", 1) for p in args.params)
+    folder, params = args.record or args.exp / "stages", dict(p.split("=", 1) for p in args.params)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        for directory in (args.exp, folder):
+            directory.mkdir(parents=True, exist_ok=True)
         if args.action == "note":
-            return note(folder, **params)
+            return note(args.exp, **params)
         if args.action == "end":
-            return Stage(args.name, folder).end()
+            return Stage(args.name, folder, args.exp).end()
         now = {**check_inputs(args.inputs), **params}
-        return begin(Stage(args.name, folder), now, args.outputs, args.overwrite, args.keep)
+        return begin(Stage(args.name, folder, args.exp), now, args.outputs, args.overwrite, args.keep)
     except OSError as error:
         where = f"stage {args.name}" if args.name else "stage.py"
         print(f"{where}: error: {error.filename or args.exp}: {error.strerror}", file=sys.stderr)

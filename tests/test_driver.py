@@ -1,8 +1,10 @@
 """The options and stages of a toy driver that sources local/common.sh."""
 
+import json
 import shutil
 import subprocess
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -88,6 +90,43 @@ def test_driver_help(tmp_path):
 def test_driver_misuse(tmp_path, options, message):
     done = _run(_driver(tmp_path, STAGES), *options)
     assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+SHARED = """\
+    exp=exp/$nothing
+    shared_in=common
+    if stage one "the first" --out common/one; then
+      touch begun
+      until [ -e go ]; do sleep 0.05; done
+      touch common/one
+    fi
+    if stage two "the second" --in common/one --out "$exp/two"; then
+      touch "$exp/two"
+    fi
+    end_stage
+    """
+
+
+def test_what_experiments_share_one_makes_and_the_other_awaits(tmp_path):
+    driver = _driver(tmp_path, SHARED)
+
+    def start(name):
+        command = [driver, "--nothing", name]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path)
+
+    with start("a") as maker:
+        while not (tmp_path / "begun").exists():
+            assert maker.poll() is None
+            time.sleep(0.02)
+        with start("b") as other:
+            assert "waiting for another run" in other.stdout.readline()
+            (tmp_path / "go").touch()
+            assert "stage 1 one: the first" in maker.communicate()[0]
+            assert "stage 1 one: complete" in other.communicate()[0]
+    assert maker.returncode == other.returncode == 0
+    for name in ("a", "b"):
+        assert (tmp_path / "exp" / name / "two").exists()
+        assert "two" in json.loads((tmp_path / f"exp/{name}/stages.json").read_text())["stages"]
 
 
 def test_driver_stops_when_a_stage_cannot_be_recorded(tmp_path):

@@ -234,6 +234,22 @@ def test_bookkeeping_errors_are_one_line(toy):
     expect(toy.begin(), "exp")
 
 
+def test_what_experiments_share_has_one_record(toy):
+    """The second finds it made, and is told how long that took."""
+    other = [sys.executable, ROOT / "local/stage.py", "begin", "s", "--exp", "other", "--record", "shared"]
+    other += ["--in", "conf", "--out", "model"]
+    assert toy.begin("--record", "shared").returncode == 0
+    toy.make("of a")
+    assert toy.call("end", "s", "--record", "shared").returncode == 0
+    assert subprocess.run(other, cwd=toy.place).returncode == 10
+    facts = json.loads((toy.place / "other/stages.json").read_text())
+    assert facts == toy.facts() and facts["attempts"] == {"s": 1}
+    assert {path.name for path in (toy.place / "shared").iterdir()} == {"s.done.json"}
+    toy.conf("b")
+    assert subprocess.run(other, cwd=toy.place).returncode == 0
+    assert toy.model(".old") == "of a"
+
+
 def test_every_stage_tells_its_commit(toy):
     """The page names the code that measured, not the one that made the page."""
     toy.run("one")
