@@ -9,6 +9,8 @@ estimate() { # [--check]: what egs/mc_libri2mix is going to make, and whether it
     --mixtures train="$train_mixtures" labelled="$labelled_mixtures" dev="$dev_mixtures" test="$test_mixtures" \
     --channels "${channels:-4}" --on_the_fly "$on_the_fly" --bank "$bank_scenes" \
     --audio_format "$audio_format" --download "$download" --nj "$nj" --speech_utts "$speech_utts" \
+    --asr_rooms "$([ -n "$asr_exp$asr_model" ] || echo "$asr_rooms")" --curve "$curve" --semi_shares "$semi_shares" \
+    --joint "$joint" --unsupervised "$unsupervised" \
     --teacher_options "$teacher_options" --student_options "$student_options" "$@"
 }
 fetch_corpus() { # before stage data looks at it: what that fetched itself would be a changed input of the next run
