@@ -146,16 +146,17 @@ def test_two_or_three_talkers_without_labels_and_elsewhere(undisturbed, tmp_path
     assert [n for n in rows if "+" not in n] == [
         n for n in SYSTEMS if not re.match("(student_ft|dist|sup)", n)
     ]
-    counted = {entry["talkers"] for entry in results["counting"]}
+    counted = {entry["talkers"] for entry in results["talkers_counted"]}
     assert counted == {1, 2, 3}, "the test set of single talkers is counted too"
     assert "## Talkers counted" in (exp / "RESULTS.md").read_text()
     assert {path.name for path in (exp / "student").glob("valid.loss.ave.pth")}
     page = (exp / "MISMATCH.md").read_text()
     assert "radius_10cm" in page and "matched" in page and str(recipe) not in page
-    (exp / "MISMATCH.md").unlink()
+    (exp / "MISMATCH.md").unlink()  # made again, but for the date
     done = _run(recipe, *options, "--stage", "conditions", "--stop_stage", "mismatch")
     assert done.returncode == 0 and "conditions: complete, nothing to do" in done.stdout
-    assert (exp / "MISMATCH.md").read_text() == page
+    again = (exp / "MISMATCH.md").read_text()
+    assert re.sub(r"\| date \|.*", "", again) == re.sub(r"\| date \|.*", "", page)
     done = _run(recipe, *options[:4], "--curve", "true")
     assert done.returncode == 2 and "--asr_train_on separated need labels" in done.stderr
 
