@@ -175,15 +175,15 @@ fi
 off=$unlabelled
 if stage baselines "supervised training on the few labels and on all" --in conf/student.yaml \
     "$data"/{train,dev} "$labels"/{train,dev}_small --out "$exp"/supervised_{small,full} \
-    --param "options=$student_options $small_options"; then
+    --param "options=$full_options $small_options"; then
   train supervised_small student "$labels"/{train,dev}_small $small_options
-  train supervised_full student "$data/$pool" "$data/dev" $student_options
+  train supervised_full student "$data/$pool" "$data/dev" $full_options
 fi
 
 off=$([ "$curve" = true ] || echo "--curve true runs it")
 if stage curve "fine-tuning, distillation and supervised training on other shares of the labels" --in "conf/distill$few.yaml" \
     conf/student.yaml "$data"/{train,dev} "$exp/student/$model" --out "$exp/curve" \
-    --param "options=$student_options $finetune_options $small_options" "shares=$semi_shares $more_shares"; then
+    --param "options=$student_options $full_options $finetune_options $small_options" "shares=$semi_shares $more_shares"; then
   for share in $semi_shares $more_shares; do
     at=$(percent "$share")
     keep_labels "$share" "$at"
@@ -193,7 +193,7 @@ if stage curve "fine-tuning, distillation and supervised training on other share
       train "curve/distilled_$at" student "$labels"/{train,dev}_distill_"$at" $student_options
       train "curve/distilled_ft_$at" student "$labels"/{train,dev}_"$at" --init_param "$exp/curve/distilled_$at/$model" $finetune_options
       train "curve/supervised_$at" student "$labels"/{train,dev}_"$at" $small_options ;;
-    *) train "curve/supervised_$at" student "$labels"/{train,dev}_"$at" $student_options ;;
+    *) train "curve/supervised_$at" student "$labels"/{train,dev}_"$at" $full_options ;;
     esac
   done
 fi

@@ -20,7 +20,10 @@ _SILENCE = 1e-6
 
 
 def thresholded_snr(
-    reference: torch.Tensor, estimate: torch.Tensor, energy: torch.Tensor, snr_max: float = 30.0
+    reference: torch.Tensor,
+    estimate: torch.Tensor,
+    energy: torch.Tensor,
+    snr_max: float | torch.Tensor = 30.0,
 ) -> torch.Tensor:
     """Error of an estimate in dB relative to ``energy``, with a soft floor (Eq. (2) in [1]).
 
@@ -33,7 +36,7 @@ def thresholded_snr(
         estimate: (..., T).
         energy: (...), E: the energy errors are measured against, in most cases that of
             ``reference`` or of the mixture it is part of.
-        snr_max: in dB.
+        snr_max: in dB, one or (...).
 
     Shape:
         (..., T), (..., T), (...) -> (...), lower is better.

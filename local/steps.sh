@@ -11,7 +11,8 @@ estimate() { # [--check]: what egs/mc_libri2mix is going to make, and whether it
     --audio_format "$audio_format" --download "$download" --nj "$nj" --speech_utts "$speech_utts" \
     --asr_rooms "$([ -n "$asr_exp$asr_model" ] || echo "$asr_rooms")" --curve "$curve" --semi_shares "$semi_shares" \
     --joint "$joint" --unsupervised "$unsupervised" \
-    --teacher_options "$teacher_options" --student_options "$student_options" "$@"
+    --teacher_options "$teacher_options" --student_options "$student_options" \
+    --full_options "$full_options" --finetune_options "$finetune_options" --small_options "$small_options" "$@"
 }
 fetch_corpus() { # before stage data looks at it: what that fetched itself would be a changed input of the next run
   [ "$download$first_stage$again" = true1 ] || return 0

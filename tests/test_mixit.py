@@ -226,6 +226,50 @@ class TestEspnet:
         torch.testing.assert_close(stats["thresholded_snr"], loss)
         assert others["perm"].tolist() == [[1, 0]] * 3
 
+    def test_pit_threshold_where_a_talker_is_silent(self):
+        """Examples with a silent reference saturate at their own threshold, the others do not change."""
+        from frontend.criteria import ThresholdedPIT, ThresholdedSNR
+
+        references, _ = signals(3, 2, 2, t=1000)
+        references[1, 1] = 0  # digital silence
+        references[2, 0] *= 0.01  # 40 dB below the other: nothing that a threshold of 30 dB would see
+        estimates = references + 0.01 * signals(3, 2, 2, t=1000, seed=5)[0]
+        loss, _, _ = ThresholdedPIT(ThresholdedSNR(30.0), snr_max_silent=10.0)(
+            references.unbind(1), estimates.unbind(1)
+        )
+        energy = references.sum(1).square().sum(-1)[:, None]
+        errors = (references - estimates).square().sum(-1)
+        tau = torch.tensor([[0.001], [0.1], [0.1]], dtype=errors.dtype)
+        torch.testing.assert_close(loss, (10 * torch.log10(errors / energy + tau)).mean())
+
+    def test_pit_threshold_keeps_the_balance_of_gradients(self):
+        """Without it an almost solved one-talker example pulls several times as hard as an overlapped one."""
+        from frontend.criteria import ThresholdedPIT, ThresholdedSNR
+
+        def pull(**options):
+            references, _ = signals(2, 2, 2, t=1000)
+            references[1, 1] = 0
+            estimates = (
+                references + references.sum(1, keepdim=True) * torch.tensor([0.5, 0.03])[:, None, None]
+            )
+            estimates.requires_grad_()
+            ThresholdedPIT(ThresholdedSNR(30.0), **options)(references.unbind(1), estimates.unbind(1))[
+                0
+            ].backward()
+            overlapped, silent = estimates.grad.flatten(1).norm(dim=1)
+            return (silent / overlapped).item()
+
+        assert pull() > 5
+        assert pull(snr_max_silent=10.0) < 1
+
+    @pytest.mark.parametrize("value", [0, -5, 31])
+    def test_a_threshold_out_of_range_is_refused(self, value):
+        from frontend.criteria import ThresholdedPIT, ThresholdedSNR
+        from frontend.errors import UserError
+
+        with pytest.raises(UserError, match="snr_max_silent must lie above 0 and at most at snr_max"):
+            ThresholdedPIT(ThresholdedSNR(30.0), snr_max_silent=value)
+
     @pytest.mark.parametrize("silent", ["one", "both"])
     def test_pit_with_silent_references(self, silent):
         from frontend.criteria import ThresholdedPIT, ThresholdedSNR

@@ -17,10 +17,11 @@ small_share=0.1
 # --curve true: further shares, fine-tuned and distilled besides supervised; and supervised only.
 semi_shares="0.01 0.05"
 more_shares="0.25"
-# Steps of training where they differ from the YAML: teacher; student, distilled and supervised_full;
-# fine-tuning; supervised_small.
+# Steps of training where they differ from the YAML: teacher; student and distilled; supervised_full, as many as
+# teacher and student together, so that more steps are not taken for better labels; fine-tuning; supervised_small.
 teacher_options="--max_epoch 40"
 student_options="--max_epoch 30"
+full_options="--max_epoch 70"
 finetune_options="--max_epoch 10 --num_iters_per_epoch 100 --optim_conf lr=0.001"
 small_options="--max_epoch 10 --num_iters_per_epoch 200"
 # The recogniser: rooms with one talker, and as many with two, for training and validation; its steps.

@@ -17,10 +17,11 @@ small_share=0.5
 # --curve true: further shares, fine-tuned and distilled besides supervised; and supervised only.
 semi_shares="0.05"
 more_shares="0.25"
-# Steps of training where they differ from the YAML: teacher; student, distilled and supervised_full;
-# fine-tuning; supervised_small.
+# Steps of training where they differ from the YAML: teacher; student and distilled; supervised_full, as many as
+# teacher and student together, so that more steps are not taken for better labels; fine-tuning; supervised_small.
 teacher_options="--max_epoch 2 --num_iters_per_epoch 4"
 student_options="--max_epoch 2 --num_iters_per_epoch 4"
+full_options="--max_epoch 2 --num_iters_per_epoch 8"
 finetune_options="--max_epoch 2 --num_iters_per_epoch 2"
 small_options="--max_epoch 2 --num_iters_per_epoch 2"
 # The recogniser: rooms with one talker, and as many with two, for training and validation; its steps.

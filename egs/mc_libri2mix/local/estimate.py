@@ -21,7 +21,7 @@ from frontend.yaml_file import read_settings
 
 _STEP_S = 0.075  # a training step on 2 cores: batches of 4 x 2.5 s, the network of egs/mini
 _ROWS = ("curve", "joint", "unsupervised")  # options of run.sh that add rows to the table or leave some out
-_NETWORKS = {"teacher": "teacher", "student": "student", "finetune": "student", "small": "student"}
+_NETWORKS = dict(teacher="teacher", student="student", full="student", finetune="student", small="student")
 
 
 def steps_of(config: Path, options: str) -> int:
