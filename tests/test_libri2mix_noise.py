@@ -286,6 +286,20 @@ def test_the_command_prints_the_real_sizes_and_stops_where_they_do_not_fit(tmp_p
     assert call(1e12)[0] == 2
 
 
+def test_the_corpus_is_counted_on_its_own_disk(tmp_path, monkeypatch):
+    other = Path("/dev/shm")
+    if not other.is_dir() or other.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("one disk only")
+    monkeypatch.setattr(estimate, "free_bytes", lambda path: 5e9 if tmp_path in path.parents else 90e9)
+    data, corpus = tmp_path / "new" / "data", tmp_path / "corpus"
+    # 3 and 3 GB are too much for one disk of 5, and fit where 3 of them lie elsewhere.
+    (line, fits), *more = estimate.disk_lines([(data, 3e9), (corpus, 3e9)])
+    assert not fits and not more
+    assert line == f"6.0 GB needed, 5.0 GB free where {data} and {corpus} is"
+    lines = estimate.disk_lines([(data, 3e9), (other / "corpus", 3e9)])
+    assert [fits for _, fits in lines] == [True, True]
+
+
 @pytest.mark.skipif(not OCEAN.is_dir(), reason=f"no speechocean762 at {OCEAN}")
 def test_real_speech_in_librispeechs_layout(tmp_path):
     root = standin_librispeech(tmp_path / "LibriSpeech", OCEAN, each=3, talkers=12)

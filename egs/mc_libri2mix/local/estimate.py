@@ -33,12 +33,34 @@ def steps_of(config: Path, options: str) -> int:
     return settings["max_epoch"] * settings["num_iters_per_epoch"]
 
 
-def free_bytes(path: Path) -> int:
-    """Return the free bytes of the disk on which ``path`` is or will be."""
+def _there(path: Path) -> Path:
     path = path.resolve()
     while not path.exists():
         path = path.parent
-    return shutil.disk_usage(path).free
+    return path
+
+
+def free_bytes(path: Path) -> int:
+    """Return the free bytes of the disk on which ``path`` is or will be."""
+    return shutil.disk_usage(_there(path)).free
+
+
+def disk_lines(needs: list[tuple[Path, float]]) -> list[tuple[str, bool]]:
+    """Return, for each disk, what it needs and has, and whether that fits.
+
+    Args:
+        needs: folders, and the bytes that each will take.
+    """
+    disks: dict[int, list[tuple[Path, float]]] = {}
+    for path, needed in needs:
+        disks.setdefault(_there(path).stat().st_dev, []).append((path, needed))
+    lines = []
+    for folders in disks.values():
+        needed, free = sum(n for _, n in folders), free_bytes(folders[0][0])
+        where = " and ".join(dict.fromkeys(str(path) for path, _ in folders))
+        line = f"{math.ceil(needed / 1e8) / 10} GB needed, {free / 1e9:.1f} GB free where {where} is"
+        lines.append((line, needed <= free))
+    return lines
 
 
 def report(
@@ -162,17 +184,18 @@ def main() -> None:
         print(
             f"download: {', '.join(missing)}: {sum(SIZES[s] for s in missing):.1f} GB, unpacked about as much"
         )
-    needed = sum(sizes.values()) + (fetched * 1e9 if args.download == "true" else 0.0)
-    free = free_bytes(args.out)
-    line = f"{math.ceil(needed / 1e8) / 10} GB needed, {free / 1e9:.1f} GB free where {args.out} is"
-    if needed <= free:
-        print(f"disk: {line}")
-    elif args.check:
-        raise UserError(
-            f"{line}: make room, or take --on_the_fly true, --audio_format flac.ark or a smaller --size"
-        )
-    else:
-        print(f"disk: {line}: it does not fit; --on_the_fly true or --audio_format flac.ark takes less")
+    needs = [(args.out, sum(sizes.values()))]
+    if args.download == "true" and missing:
+        needs.append((args.corpus_dir or args.out, fetched * 1e9))
+    for line, fits in disk_lines(needs):
+        if fits:
+            print(f"disk: {line}")
+        elif args.check:
+            raise UserError(
+                f"{line}: make room, or take --on_the_fly true, --audio_format flac.ark or a smaller --size"
+            )
+        else:
+            print(f"disk: {line}: it does not fit; --on_the_fly true or --audio_format flac.ark takes less")
 
 
 if __name__ == "__main__":
