@@ -201,7 +201,14 @@ fi
 off=$([ -z "$asr_exp$asr_model" ] || echo "another recogniser was given")$([ -z "$again" ] || echo "that of $first is used")
 if stage asr "a recogniser of single talkers, in rooms of their own" --in "$speech"/{"$pool",dev} conf/scenes.yaml $changes \
     "conf/$asr_config.yaml" --out "$data/scenes_asr" "$data"/asr_{train,dev}{,_rooms1,_rooms2} "$exp/asr" \
-    --param "seed=$seed" "options=$asr_options" "rooms=$asr_rooms" "audio_format=$audio_format" "allow_unknown=$allow_unknown"; then
+    ${read_aloud:+"$data/read_aloud"} --param "seed=$seed" "options=$asr_options" "rooms=$asr_rooms" "audio_format=$audio_format" \
+    "allow_unknown=$allow_unknown" ${read_aloud:+"read_aloud=$read_aloud"}; then
+  aloud=()
+  if [ -n "$read_aloud" ]; then
+    python3 local/read_aloud.py --text "$speech/$pool/text" --num "$read_aloud" --out "$data/read_aloud" ${fs:+--fs "$fs"} \
+      --seed "$seed" --nj "$nj"
+    aloud=(--speech "$data/read_aloud/train")
+  fi
   for set in train dev; do
     # One microphone, new rooms, each talker heard alone: nothing overlaps, and no mixture of a labelled set is heard.
     from=${set/train/$pool}
@@ -210,8 +217,9 @@ if stage asr "a recogniser of single talkers, in rooms of their own" --in "$spee
         --prefix "asr${number}_$set" --channels 1 --n_talkers "$number"
       simulate "scenes_asr/$set$number.jsonl" "$from" "asr_${set}_rooms$number" --audio_format "$audio_format"
     done
-    python3 -m frontend.bin.asr_data --speech "$speech/$from" --rooms "$data/asr_${set}_rooms1" \
+    python3 -m frontend.bin.asr_data --speech "$speech/$from" "${aloud[@]}" --rooms "$data/asr_${set}_rooms1" \
       --rooms "$data/asr_${set}_rooms2" --out "$data/asr_$set"
+    aloud=() # train comes first; what is validated on is real
   done
   train_asr asr asr_train asr_dev
 fi

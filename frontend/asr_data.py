@@ -30,11 +30,11 @@ class _Line(NamedTuple):
     text: str
 
 
-def make_asr_set(speech: str | Path, rooms: Sequence[str | Path], out: str | Path) -> int:
+def make_asr_set(speech: Sequence[str | Path], rooms: Sequence[str | Path], out: str | Path) -> int:
     """Make a set of dry speech and of talkers in rooms, each heard alone.
 
     Args:
-        speech: speech set with ``text`` and ``utt2spk``.
+        speech: speech sets with ``text`` and ``utt2spk``.
         rooms: mixture sets of one channel with ``text_spk1 ..``. Of a mixture of several talkers the
             image of each is taken, silent where the others begin or end, as a perfect separator's stream;
             of one talker the mixture itself, noise included.
@@ -47,16 +47,17 @@ def make_asr_set(speech: str | Path, rooms: Sequence[str | Path], out: str | Pat
         UserError: a table or transcript is missing, audio of several channels or of two rates.
     """
     lines = [line for number, path in enumerate(rooms, 1) for line in _rooms(Path(path), number)]
-    return _write([*_dry(Path(speech)), *lines], out)
+    dry = [line for number, path in enumerate(speech, 1) for line in _dry(Path(path), number)]
+    return _write([*dry, *lines], out)
 
 
-def _dry(speech: Path) -> Iterable[_Line]:
+def _dry(speech: Path, number: int) -> Iterable[_Line]:
     wav = read_scp(speech / "wav.scp")
     texts, speakers = _transcripts(speech / "text", wav), read_scp(speech / "utt2spk")
     for key, entry in wav.items():
         if key not in speakers:
             raise UserError(f"{speech / 'utt2spk'}: utterance {key} of wav.scp is missing (add its speaker)")
-        yield _Line(speakers[key], f"dry-{key}", entry, texts[key])
+        yield _Line(speakers[key], f"dry{number if number > 1 else ''}-{key}", entry, texts[key])
 
 
 def _rooms(rooms: Path, number: int) -> Iterable[_Line]:

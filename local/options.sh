@@ -93,6 +93,7 @@ set_paths() {
   # Runs of other training seeds share the data and the recogniser of the first.
   again=${train_seed:+_train$train_seed}
   labels=$data$again exp=$first$again
+  read_aloud="" # few recipes have it
   # shellcheck source=egs/mini/conf/size_full.sh
   . "conf/size_$size.sh"
   # The labelled pool may be another set than the unlabelled one.

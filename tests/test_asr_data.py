@@ -43,7 +43,7 @@ class TestDryAndRooms:
     def test_every_utterance_of_both_under_its_own_id(self, tmp_path, speech):
         rooms = make_mixtures(tmp_path / "rooms", [["ONE"], ["TWO"]], speakers=[["s02"], ["s00"]])
         out = tmp_path / "asr"
-        assert make_asr_set(speech, [rooms], out) == 8
+        assert make_asr_set([speech], [rooms], out) == 8
         assert validate(out) == []
         text, wav, utt2spk = (read_scp(out / name) for name in ("text", "wav.scp", "utt2spk"))
         assert text["s02-room1-m0_1"] == "ONE" and text["s00-room1-m1_1"] == "TWO"
@@ -63,7 +63,7 @@ class TestDryAndRooms:
         write_scp(speech / "text", dict.fromkeys(wav, "ONE"))
         write_spk2utt(speech, dict(zip(wav, names, strict=True)))
         rooms = make_mixtures(tmp_path / "rooms", [["ONE"]] * len(names), speakers=[[n] for n in names])
-        make_asr_set(speech, [rooms], tmp_path / "asr")
+        make_asr_set([speech], [rooms], tmp_path / "asr")
         utt2spk = read_scp(tmp_path / "asr" / "utt2spk")
         assert list(utt2spk.values()) == sorted(utt2spk.values())
         assert all(utterance.startswith(f"{speaker}-") for utterance, speaker in utt2spk.items())
@@ -71,7 +71,7 @@ class TestDryAndRooms:
         utt2spk = read_scp(speech / "utt2spk")
         write_spk2utt(speech, utt2spk | {"u7": "a-b2"})
         with pytest.raises(UserError, match=r"speakers a_b2 and a-b2 are one as a_b2"):
-            make_asr_set(speech, [rooms], tmp_path / "asr")
+            make_asr_set([speech], [rooms], tmp_path / "asr")
 
     def test_of_several_talkers_the_images(self, tmp_path, speech):
         """A talker alone is heard with the noise of the room, others as a perfect separator gives them."""
@@ -81,7 +81,7 @@ class TestDryAndRooms:
                 images = {key: writer.write(key, voice(f"{key}{k}", 0.5)) for key in ("m0", "m1")}
             write_scp(rooms / f"spk{k}.scp", images)
         alone = make_mixtures(tmp_path / "alone", [["ONE"]], speakers=[["a"]])
-        assert make_asr_set(speech, [alone, rooms], tmp_path / "asr") == 6 + 1 + 3
+        assert make_asr_set([speech], [alone, rooms], tmp_path / "asr") == 6 + 1 + 3
         wav, text = (read_scp(tmp_path / "asr" / name) for name in ("wav.scp", "text"))
         assert text["b-room2-m0_2"] == "TWO"
         for name, entry in (("a-room1-m0_1", alone / "wav/m0.wav"), ("c-room2-m1_1", rooms / "wav/m1.wav")):
@@ -104,19 +104,19 @@ class TestDryAndRooms:
     def test_wrong_rooms(self, tmp_path, speech, texts, settings, message):
         rooms = make_mixtures(tmp_path / "rooms", texts, **settings)
         with pytest.raises(UserError, match=message):
-            make_asr_set(speech, [rooms], tmp_path / "asr")
+            make_asr_set([speech], [rooms], tmp_path / "asr")
         assert not (tmp_path / "asr").exists()
 
     def test_wrong_speech(self, tmp_path, speech):
         rooms = make_mixtures(tmp_path / "rooms", [["ONE"]])
         fast = make_speech(tmp_path / "fast", speakers=1, each=1, fs=16000)
         with pytest.raises(UserError, match=r"m0\.wav: expected 16000 Hz as in .*found 8000"):
-            make_asr_set(fast, [rooms], tmp_path / "asr")
+            make_asr_set([fast], [rooms], tmp_path / "asr")
         for name, message in (("utt2spk", "add its speaker"), ("text", "has no transcript")):
             table = read_scp(speech / name)
             write_scp(speech / name, {k: v for k, v in table.items() if k != "s01-00"})
             with pytest.raises(UserError, match=rf"{name}: utterance s01-00 of wav\.scp .*{message}"):
-                make_asr_set(speech, [rooms], tmp_path / "asr")
+                make_asr_set([speech], [rooms], tmp_path / "asr")
             write_scp(speech / name, table)
 
 

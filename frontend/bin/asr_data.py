@@ -15,7 +15,7 @@ import argparse
 from frontend.errors import UserError, run
 
 _OPTIONS = {
-    "speech": "speech set (dry): wav.scp text utt2spk",
+    "speech": "speech set (dry): wav.scp text utt2spk; several times",
     "rooms": "mixture set of one channel, of which each talker is heard alone; several times",
     "data": "mixture set with text_spk1, text_spk2 ...",
     "streams": "a system's streams of it: spk1.scp, spk2.scp ...",
@@ -31,7 +31,7 @@ def main() -> None:
     )
     parser.add_argument("--separated", action="store_true", help="make it of separated streams")
     for name, text in _OPTIONS.items():
-        several = {"action": "append"} if name == "rooms" else {}
+        several = {"action": "append"} if name in _SETS else {}
         parser.add_argument(f"--{name}", metavar="DIR", help=text, **several)
     parser.add_argument("--without", metavar="DIR", help="with --separated: mixtures that are not taken")
     parser.add_argument("--out", required=True, metavar="DIR", help="data directory to make")
@@ -55,7 +55,7 @@ def main() -> None:
         print(f"{args.out}: {number} streams of {args.data}; {left_out} mixtures left out as undecided")
     else:
         number = make_asr_set(args.speech, args.rooms, args.out)
-        print(f"{args.out}: {number} utterances of {', '.join([args.speech, *args.rooms])}")
+        print(f"{args.out}: {number} utterances of {', '.join([*args.speech, *args.rooms])}")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ small_options="--max_epoch 8"
 # The recogniser: rooms with one talker, and as many with two, for training and validation; its steps.
 asr_rooms="600 60"
 asr_options=""
+# Utterances of espeak-ng voices that it hears besides: sentences and words of the training texts; "": none.
+read_aloud=3000
 # Joint fine-tuning of separator and recogniser (--joint true).
 joint_options=""
 # These numbers are committed.

@@ -27,5 +27,7 @@ small_options="$network --max_epoch 10 --num_iters_per_epoch 200 --optim_conf lr
 # The recogniser: rooms with one talker, and as many with two, for training and validation; its steps.
 asr_rooms="3000 100"
 asr_options=""
+# Utterances of espeak-ng voices that it hears besides: sentences and words of the training texts; "": none.
+read_aloud=6000
 # Joint fine-tuning of separator and recogniser (--joint true).
 joint_options=""

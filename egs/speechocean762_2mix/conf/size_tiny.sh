@@ -24,6 +24,8 @@ small_options="--max_epoch 2 --num_iters_per_epoch 2"
 # The recogniser: rooms with one talker, and as many with two, for training and validation; its steps.
 asr_rooms="6 2"
 asr_options="--max_epoch 2"
+# Utterances of espeak-ng voices that it hears besides: sentences and words of the training texts; "": none.
+read_aloud=6
 # Joint fine-tuning of separator and recogniser (--joint true).
 joint_options="--max_epoch 1"
 # So little speech may not hold all the characters.
