@@ -52,6 +52,16 @@ class TestDryAndRooms:
         assert wav["s02-room1-m0_1"] == read_scp(rooms / "wav.scp")["m0"]
         assert wav["s01-dry-s01-00"] == read_scp(speech / "wav.scp")["s01-00"]
 
+    def test_several_speech_sets_may_share_ids(self, tmp_path, speech):
+        rooms = make_mixtures(tmp_path / "rooms", [["ONE"]], speakers=[["s02"]])
+        other = make_speech(tmp_path / "other", speakers=3, each=1, seconds=0.4)
+        out = tmp_path / "asr"
+        assert make_asr_set([speech, other], [rooms], out) == 6 + 3 + 1
+        assert validate(out) == []
+        wav = read_scp(out / "wav.scp")
+        assert wav["s01-dry-s01-00"] == read_scp(speech / "wav.scp")["s01-00"]
+        assert wav["s01-dry2-s01-00"] == read_scp(other / "wav.scp")["s01-00"]
+
     def test_sorted_by_utterance_and_by_speaker_at_once(self, tmp_path):
         """Kaldi demands it; a speaker that begins as another does is where it goes wrong."""
         rng = np.random.default_rng(0)
