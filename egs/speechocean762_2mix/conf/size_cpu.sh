@@ -26,8 +26,6 @@ asr_rooms="600 60"
 asr_options=""
 # Utterances of espeak-ng voices that it hears besides: sentences and words of the training texts; "": none.
 read_aloud=3000
-# Words that its training texts do not have are errors (7 % of those of the test set of the slice).
-allow_unknown=${allow_unknown:-true}
 # Joint fine-tuning of separator and recogniser (--joint true).
 joint_options=""
 # These numbers are committed.

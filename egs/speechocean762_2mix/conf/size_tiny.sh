@@ -28,5 +28,5 @@ asr_options="--max_epoch 2"
 read_aloud=6
 # Joint fine-tuning of separator and recogniser (--joint true).
 joint_options="--max_epoch 1"
-# So little speech does not hold all the words.
+# So little speech may not hold all the characters.
 allow_unknown=${allow_unknown:-true}
