@@ -1,4 +1,4 @@
-"""egs/speechocean762_2mix/local/read_aloud.py: espeak-ng voices read the training texts to the recogniser."""
+"""local/read_aloud.py: espeak-ng voices read the training texts to the recogniser."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import pytest
 
 from frontend.datadir import read_audio, read_scp, validate
 
-SCRIPT = Path(__file__).resolve().parents[1] / "egs/speechocean762_2mix/local/read_aloud.py"
+SCRIPT = Path(__file__).resolve().parents[1] / "local/read_aloud.py"
 SENTENCES = ["THE CAT'S SEEN", "WE GO HOME NOW", "GO"]
 
 

@@ -1,6 +1,8 @@
 """egs/speechocean762_2mix: the corpus's own layout to talker-disjoint speech sets, mistakes in one line."""
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -285,3 +287,28 @@ def test_official_names_and_flac_give_the_same_bits(tmp_path, monkeypatch):
             str(p.relative_to(root)): p.read_bytes() for p in (root / "data").rglob("*") if p.is_file()
         }
     assert made["flac"] == made["WAV"] and sum(name.endswith(".wav") for name in made["WAV"]) == 16
+
+
+@pytest.mark.chain
+def test_from_the_corpus_to_the_table_at_16_khz(standin, tmp_path):
+    """Through run.sh, without labels; espeak-ng voices read along to the recogniser."""
+    recipe = shutil.copytree(RECIPE, tmp_path / "ocean", ignore=shutil.ignore_patterns("data", "exp"))
+    call = re.search(r"^exec .*run\.sh\" (.*) \\\n(.*) \"\$@\"", (recipe / "run.sh").read_text(), re.M)
+    words = f"{call[1]} {call[2]}".replace('"$here"', str(recipe)).split()
+    command = [str(ROOT / "run.sh"), *words, "--corpus_dir", str(REAL if REAL.is_dir() else standin)]
+    options = ["--size", "tiny", "--fs", "16000", "--unsupervised", "true"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=1200)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    exp, data = (recipe / kind / "speechocean762_tiny_16k" for kind in ("exp", "data"))
+    exp = exp.with_name(f"{exp.name}_unsup")
+    rows = {row["system"]: row for row in json.loads((exp / "results.json").read_text())["rows"]}
+    for name in ("auxiva", "teacher_energy", "student", "student+iva+mask"):
+        assert rows[name]["si_snri"] is not None and rows[name]["cpwer"] is not None
+    assert not any("supervised" in name for name in rows)
+    config = yaml.safe_load((exp / "student/config.yaml").read_text())
+    assert config["encoder_conf"]["n_fft"] == 512 and config["preprocessor_conf"]["fs"] == 16000
+    data = data.with_name(exp.name)
+    heard = read_scp(data / "asr_train/wav.scp")
+    assert sum("-dry2-espeak_" in key for key in heard) == 6
+    assert {read_audio(path)[1] for path in heard.values()} == {16000}
+    assert not any("espeak" in key for key in read_scp(data / "asr_dev/wav.scp"))

@@ -1,6 +1,6 @@
 """Have espeak-ng read to the recogniser: the training sentences, and new ones of their words.
 
-    python local/read_aloud.py --text data/NAME/speech/train/text --num 3000 --out data/NAME/read_aloud
+    python ../../local/read_aloud.py --text data/NAME/speech/train/text --num 3000 --out data/NAME/read_aloud
 
 One hour of recordings does not teach a recogniser its letters: with CTC alone it is still at nothing after
 thousands of steps, and begins to spell within one epoch where clear voices read along. Every other utterance
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.append(str(Path(__file__).resolve().parents[2] / "mini" / "local"))  # its voices
+sys.path.append(str(Path(__file__).resolve().parents[1] / "egs/mini/local"))  # the voices of egs/mini
 
 from espeak import synthesise  # noqa: E402
 from voices import Voice, draw_voices  # noqa: E402
