@@ -290,7 +290,7 @@ def test_official_names_and_flac_give_the_same_bits(tmp_path, monkeypatch):
 
 
 @pytest.mark.chain
-def test_from_the_corpus_to_the_table_at_16_khz(standin, tmp_path):
+def test_from_the_corpus_to_the_table_at_16_khz(standin, tmp_path, monkeypatch):
     """Through run.sh, without labels; espeak-ng voices read along to the recogniser."""
     recipe = shutil.copytree(RECIPE, tmp_path / "ocean", ignore=shutil.ignore_patterns("data", "exp"))
     call = re.search(r"^exec .*run\.sh\" (.*) \\\n(.*) \"\$@\"", (recipe / "run.sh").read_text(), re.M)
@@ -308,6 +308,7 @@ def test_from_the_corpus_to_the_table_at_16_khz(standin, tmp_path):
     config = yaml.safe_load((exp / "student/config.yaml").read_text())
     assert config["encoder_conf"]["n_fft"] == 512 and config["preprocessor_conf"]["fs"] == 16000
     data = data.with_name(exp.name)
+    monkeypatch.chdir(recipe)
     heard = read_scp(data / "asr_train/wav.scp")
     assert sum("-dry2-espeak_" in key for key in heard) == 6
     assert {read_audio(path)[1] for path in heard.values()} == {16000}
