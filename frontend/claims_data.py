@@ -54,17 +54,16 @@ class Runs:
         n = len(_any_of(sets).ids) if any(sets) else 1
         return np.stack([_row(scores.get(system), measure, n) for scores in sets])
 
-    def errors(self, system: str) -> np.ndarray:
-        """Return ``(K, n)`` word errors; a row of nan where an experiment has not counted them."""
-        absent = np.full(self.n, np.nan)
-        rows = [words[system].count("errors") if system in words else absent for words in self.words]
-        return np.stack(rows).astype(float)
+    def errors(self, system: str, measure: str = "cpwer") -> np.ndarray:
+        """Return ``(K, n)`` errors of words or, by cpCER, characters; a row of nan where nobody counted."""
+        counted = [words[system] if system in words else None for words in self.words]
+        return np.stack([_counts(words, measure, "errors", self.n) for words in counted])
 
-    def spoken(self) -> np.ndarray:
-        """Return ``(K, n)``, the words said, the same for all; nan where nobody counted."""
-        if not any(self.words):
-            return np.full((len(self.names), self.n), np.nan)
-        return np.tile(_any_of(self.words).count("words").astype(float), (len(self.names), 1))
+    def spoken(self, measure: str = "cpwer") -> np.ndarray:
+        """Return ``(K, n)``, the words or characters said, the same for all; nan where nobody counted."""
+        one = _any_of(self.words) if any(self.words) else None
+        said = _counts(one, measure, "words" if measure == "cpwer" else "characters", self.n)
+        return np.tile(said, (len(self.names), 1))
 
     def silent(self, system: str) -> list[str]:
         """Return ``EXPERIMENT: ids`` where a stream of the system is silent, whose SI-SNR does not exist."""
@@ -142,6 +141,11 @@ def estimate(
 
 def _finite(value: float) -> float | None:
     return round(value, _DECIMALS) if np.isfinite(value) else None
+
+
+def _counts(words: Words | None, measure: str, key: str, n: int) -> np.ndarray:
+    found = words and (words.count(key) if measure == "cpwer" else words.characters(key))
+    return np.full(n, np.nan) if found is None else found.astype(float)
 
 
 def _any_of(sets: Sequence[dict]) -> Scores | Words:

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from frontend.markdown import NOTHING, number, table, with_interval
 
-_UNITS = {"si_snri": "dB", "cpwer": "points of cpWER"}
+_MEASURES = {"si_snri": "SI-SNRi", "cpwer": "cpWER", "cpcer": "cpCER"}
+_UNITS = {"si_snri": "dB", "cpwer": "points of cpWER", "cpcer": "points of cpCER"}
 _SETS = {"2": "two talkers", "1": "a talker alone"}
 _NAMES = {"surplus_outputs": "surplus outputs", "energy_outside_best": "energy outside best"}
 
@@ -106,7 +107,7 @@ def _short(gap: float) -> str:
 
 def _against_goal(row: Mapping, goal: float) -> list[str]:
     lines = []
-    for measure, name in (("si_snri", "SI-SNRi"), ("cpwer", "cpWER")):
+    for measure, name in _MEASURES.items():
         found = row[measure]
         if found is None:
             continue
@@ -165,42 +166,57 @@ def _differences(entries: Sequence[Mapping]) -> str:
 
 def _measure(key: str) -> str:
     if key in _UNITS:
-        return {"si_snri": "SI-SNRi, dB", "cpwer": "cpWER, points"}[key]
+        return f"{_MEASURES[key]}, {'dB' if key == 'si_snri' else 'points'}"
     name, _, talkers = key.rpartition("_")
     return f"{_NAMES[name]} on {_SETS[talkers]}, points"
 
 
 def _labels(results: Mapping) -> str:
-    header = ["system", "labels", "SI-SNRi, dB [95 %]", "each seed", "cpWER, % [95 %]", "each seed", "seeds"]
+    everything = [*results["references"], *results["curve"]]
+    measures = _measured(everything)
+    header = ["system", "labels"]
+    for measure in measures:
+        header += [f"{_MEASURES[measure]}, {'dB' if measure == 'si_snri' else '%'} [95 %]", "each seed"]
     rows = []
-    for row in results["references"]:
-        rows.append([f"`{row['system']}`", "none", *_both(row)])
-    for row in results["curve"]:
-        labels = _percent(row["share"]) if row["share"] else "none"
-        rows.append([f"`{row['system']}`", labels, *_both(row)])
+    for row in everything:
+        labels = _percent(row["share"]) if row.get("share") else "none"
+        seeds = max((row[m]["n_seeds"] for m in measures if row[m]), default=0)
+        cells = [cell for measure in measures for cell in _cells(row[measure])]
+        rows.append([f"`{row['system']}`", labels, *cells, str(seeds)])
     text = "## (b) Labels\n\n"
-    text += f"![SI-SNRi and cpWER over the share of labels]({results['picture']})\n\n"
+    drawn = " and ".join(_MEASURES[measure] for measure in measures)
+    text += f"![{drawn} over the share of labels]({results['picture']})\n\n"
     text += (
         "0 % is the student. Dotted: the best blind row on this test set, a choice in its favour. Each "
         "training seed also draws its own labelled share.\n\n"
     )
-    return text + table(header, rows, 1)
+    return text + table([*header, "seeds"], rows, 1)
+
+
+def _measured(rows: Sequence[Mapping]) -> list[str]:
+    """Return the measures that some row has."""
+    return [measure for measure in _MEASURES if any(row[measure] for row in rows)]
 
 
 def _shares(results: Mapping) -> str:
-    rows = [
-        [f"`{row['system']}`", _percent(row["share"]), *_cells(row["si_snri"]), *_cells(row["cpwer"])]
-        for row in results["shares_of_full"]
-    ]
-    if not rows:
+    found = results["shares_of_full"]
+    if not found:
         return ""
+    measures = _measured(found)
+    rows = [
+        [f"`{row['system']}`", _percent(row["share"]), *(cell for m in measures for cell in _cells(row[m]))]
+        for row in found
+    ]
     text = "## Share of the improvement by full supervision\n\n"
     text += (
         "In SI-SNRi: SI-SNRi(x) / SI-SNRi(full). In cpWER: (cpWER(mixture) − cpWER(x)) / (cpWER(mixture) − "
-        f"cpWER(full)). `full` is refined as x is. The goal is {results['goal']:g} % or more with "
+        "cpWER(full)), in cpCER alike. `full` is refined as x is. "
+        f"The goal is {results['goal']:g} % or more with "
         f"{_percent(results['label_share'])} of the labels.\n\n"
     )
-    header = ["system", "labels", "in SI-SNRi, % [95 %]", "each seed", "in cpWER, % [95 %]", "each seed"]
+    header = ["system", "labels"]
+    for measure in measures:
+        header += [f"in {_MEASURES[measure]}, % [95 %]", "each seed"]
     return text + table(header, rows)
 
 
@@ -219,7 +235,8 @@ def _method(results: Mapping) -> str:
     text = "## How the figures are made\n\n"
     text += (
         "SI-SNRi is averaged over the talkers of an utterance, then over utterances and seeds; cpWER is all "
-        "word errors over all words, over seeds too; ratios are of these means, not means of ratios. "
+        "word errors over all words, over seeds too, cpCER the same of characters; ratios are of these "
+        "means, not means of ratios. "
     )
     if k == 1:
         text += (
@@ -238,11 +255,6 @@ def _method(results: Mapping) -> str:
         shared = "One recogniser heard all seeds." if len(asr) == 1 else "Each seed has its own recogniser."
         text += shared
     return text.rstrip() + "\n"
-
-
-def _both(row: Mapping) -> list[str]:
-    seeds = max((row[m]["n_seeds"] for m in ("si_snri", "cpwer") if row[m]), default=0)
-    return [*_cells(row["si_snri"]), *_cells(row["cpwer"]), str(seeds)]
 
 
 def _percent(share: float) -> str:

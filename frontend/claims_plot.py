@@ -1,4 +1,4 @@
-"""The label curve as a picture: SI-SNRi and cpWER over the share of labels, without and with refinement."""
+"""The label curve as a picture: SI-SNRi and error rates by share of labels, with and without refinement."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from frontend import atomic
 from frontend.claims_systems import KINDS
 
-_LABELS = {"si_snri": "SI-SNRi (dB)", "cpwer": "cpWER (%)"}
+_LABELS = {"si_snri": "SI-SNRi (dB)", "cpwer": "cpWER (%)", "cpcer": "cpCER (%)"}
 _OFFSET = 1.06  # points of one share stand beside each other, or their bars would hide one another
 
 

@@ -1,7 +1,8 @@
 """The figures of the two claims, over seeds: over-separation, the curve over labels, shares, differences.
 
 SI-SNRi is averaged over the talkers of an utterance, then over utterances and seeds. cpWER is the number of
-all word errors over that of all words. Every figure is an entry of :func:`frontend.claims_data.estimate`.
+all word errors over that of all words, cpCER the same of characters. Every figure is an entry of
+:func:`frontend.claims_data.estimate`.
 """
 
 from collections.abc import Sequence
@@ -24,7 +25,8 @@ from frontend.claims_systems import (
 from frontend.results import OVER_SEPARATION
 from frontend.seed_intervals import ratio
 
-MEASURES = ("si_snri", "cpwer")
+ERROR_RATES = ("cpwer", "cpcer")
+MEASURES = ("si_snri", *ERROR_RATES)
 
 
 def over_separation(runs: Runs, refinement: str | None) -> dict[str, list[dict]]:
@@ -65,20 +67,20 @@ def _over_separation_keys() -> list[tuple[str, str, bool]]:
 
 
 def curve(runs: Runs, points: Sequence[Point], refinement: str | None) -> list[dict]:
-    """Return claim (b): SI-SNRi (dB) and cpWER (percent) of every point, and with ``refinement`` if given."""
+    """Return claim (b): :data:`MEASURES` (dB, percent) of every point, and with ``refinement`` if given."""
     rows = []
     for steps in (None, *([refinement] if refinement else [])):
         for point in points:
             name = refined(point.name, steps)
             row = {"system": name, "kind": point.kind, "share": point.share, "refinement": steps}
             row |= {measure: _figure(runs, name, measure) for measure in MEASURES}
-            if row["si_snri"] or row["cpwer"]:
+            if any(row[measure] for measure in MEASURES):
                 rows.append(row)
     return rows
 
 
 def references(runs: Runs, refinement: str | None) -> list[dict]:
-    """Return SI-SNRi and cpWER of the mixture and of every blind row."""
+    """Return :data:`MEASURES` of the mixture and of every blind row."""
     names = [MIXTURE, *blind_rows(runs, None), *(blind_rows(runs, refinement) if refinement else [])]
     return [{"system": n} | {measure: _figure(runs, n, measure) for measure in MEASURES} for n in names]
 
@@ -89,15 +91,16 @@ def best_blind(rows: Sequence[dict], names: Sequence[str], measure: str) -> str 
     The choice is made on the test set, in favour of the blind methods.
     """
     found = {row["system"]: row[measure]["value"] for row in rows if row["system"] in names and row[measure]}
-    sign = 1 if measure == "cpwer" else -1
+    sign = 1 if measure in ERROR_RATES else -1
     return min(found, key=lambda name: sign * found[name], default=None)
 
 
 def shares_of_full(runs: Runs, rows: Sequence[dict]) -> list[dict]:
     """Return which share of the improvement by full supervision each row of the curve reaches, in percent.
 
-    By SI-SNRi ``SI-SNRi(x) / SI-SNRi(full)``, by cpWER ``(mixture - x) / (mixture - full)``; ``full`` has the
-    same refinement. Ratios are of means over all seeds; nothing where full supervision improves nothing.
+    By SI-SNRi ``SI-SNRi(x) / SI-SNRi(full)``, by error rates ``(mixture - x) / (mixture - full)``; ``full``
+    has the same refinement. Ratios are of means over all seeds; nothing where full supervision improves
+    nothing.
     """
     found = []
     for row in rows:
@@ -106,9 +109,10 @@ def shares_of_full(runs: Runs, rows: Sequence[dict]) -> list[dict]:
             continue
         one = {key: row[key] for key in ("system", "kind", "share", "refinement")}
         one["si_snri"] = estimate(runs, [runs.signal(row["system"]), runs.signal(full)], ratio, 100.0)
-        errors = [runs.errors(name) for name in (MIXTURE, row["system"], full)]
-        one["cpwer"] = estimate(runs, errors, _saved_share, 100.0)
-        if one["si_snri"] or one["cpwer"]:
+        for measure in ERROR_RATES:
+            errors = [runs.errors(name, measure) for name in (MIXTURE, row["system"], full)]
+            one[measure] = estimate(runs, errors, _saved_share, 100.0)
+        if any(one[measure] for measure in MEASURES):
             found.append(one)
     return found
 
@@ -132,14 +136,15 @@ def against_blind(runs: Runs, rows: Sequence[dict], refinement: str | None) -> l
 def _figure(runs: Runs, name: str, measure: str) -> dict | None:
     if measure == "si_snri":
         return estimate(runs, [runs.signal(name)], _first)
-    return estimate(runs, [runs.errors(name), runs.spoken()], ratio, 100.0)
+    return estimate(runs, [runs.errors(name, measure), runs.spoken(measure)], ratio, 100.0)
 
 
 def _difference(runs: Runs, a: str, b: str, measure: str) -> dict | None:
     if measure == "si_snri":
         found = estimate(runs, [runs.signal(a), runs.signal(b)], _subtracted)
     else:
-        found = estimate(runs, [runs.errors(a) - runs.errors(b), runs.spoken()], ratio, 100.0)
+        more = runs.errors(a, measure) - runs.errors(b, measure)
+        found = estimate(runs, [more, runs.spoken(measure)], ratio, 100.0)
     return found and {"system": a, "against": b, "measure": measure, **found}
 
 

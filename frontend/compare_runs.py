@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from frontend.claims_data import Runs, estimate, load_runs
+from frontend.claims_tables import ERROR_RATES
 from frontend.errors import UserError, did_you_mean
 from frontend.markdown import with_interval
 from frontend.seed_intervals import ratio
 from frontend.word_results import recogniser
 
 Side = Sequence[tuple[Path, str]]
+_MEASURES = (("si_snri", "SI-SNRi", "dB"), ("cpwer", "cpWER", "points"), ("cpcer", "cpCER", "points"))
 
 
 def parse_side(text: str) -> tuple[Path, str]:
@@ -30,14 +32,14 @@ def parse_side(text: str) -> tuple[Path, str]:
 
 
 def compare_runs(a: Side, b: Side) -> dict:
-    """Return the paired differences ``a - b`` in SI-SNRi (dB) and cpWER (points), with 95 % intervals.
+    """Return the paired differences ``a - b`` in SI-SNRi (dB), cpWER and cpCER (points), with 95 % intervals.
 
     Args:
         a, b: experiment and system, one a training seed, the k-th of ``a`` paired with the k-th of ``b``.
 
     Returns:
-        ``a``, ``b`` (as they were named), ``si_snri``, ``cpwer`` (None where it was not measured), each with
-        ``a``, ``b`` and ``difference`` as :func:`frontend.claims_data.estimate` gives them;
+        ``a``, ``b`` (as they were named), ``si_snri``, ``cpwer``, ``cpcer`` (None where not measured), each
+        with ``a``, ``b`` and ``difference`` as :func:`frontend.claims_data.estimate` gives them;
         ``same_recogniser``: whether each pair was heard by one.
 
     Raises:
@@ -59,7 +61,8 @@ def compare_runs(a: Side, b: Side) -> dict:
         side: [f"{runs.names[k]}:{system}" for k, system in place]
         for side, place in zip("ab", places, strict=True)
     }
-    found |= {"si_snri": _signals(runs, places), "cpwer": _words(runs, places)}
+    found |= {"si_snri": _signals(runs, places)}
+    found |= {measure: _errors(runs, places, measure) for measure in ERROR_RATES}
     if found["si_snri"] is None and found["cpwer"] is None:
         raise UserError(
             f"{found['a'][0]} and {found['b'][0]}: neither SI-SNRi nor cpWER exists for both (silent?)"
@@ -74,7 +77,7 @@ def in_words(found: dict) -> str:
     """Return the lines that say what :func:`compare_runs` found."""
     a, b = (" ".join(found[side]) for side in ("a", "b"))
     lines = []
-    for measure, name, unit in (("si_snri", "SI-SNRi", "dB"), ("cpwer", "cpWER", "points")):
+    for measure, name, unit in _MEASURES:
         if found[measure] is None:
             lines.append(f"{a} - {b}: {name} does not exist for both")
             continue
@@ -86,7 +89,7 @@ def in_words(found: dict) -> str:
         if more["n_seeds"] > 1:
             values = ", ".join(f"{v:.2f}" for v in more["per_seed"] if v is not None)
             line += f", {more['n_seeds']} seeds ({values})"
-        if measure == "cpwer" and not found["same_recogniser"]:
+        if measure in ERROR_RATES and not found["same_recogniser"]:
             line += "; heard by different recognisers"
         lines.append(line)
     return "\n".join(lines)
@@ -97,9 +100,10 @@ def _signals(runs: Runs, places: Sequence) -> dict | None:
     return _both(runs, a, b, [], lambda means: means[0])
 
 
-def _words(runs: Runs, places: Sequence) -> dict | None:
-    a, b = (np.stack([runs.errors(system)[k] for k, system in side]) for side in places)
-    return _both(runs, a, b, [runs.spoken()[:1].repeat(len(a), 0)], lambda means: 100 * ratio(means))
+def _errors(runs: Runs, places: Sequence, measure: str) -> dict | None:
+    a, b = (np.stack([runs.errors(system, measure)[k] for k, system in side]) for side in places)
+    said = runs.spoken(measure)[:1].repeat(len(a), 0)
+    return _both(runs, a, b, [said], lambda means: 100 * ratio(means))
 
 
 def _both(runs: Runs, a: np.ndarray, b: np.ndarray, beside: list[np.ndarray], statistic) -> dict | None:

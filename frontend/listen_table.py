@@ -43,6 +43,7 @@ _COLUMNS = (
     _plain("insertions", "ins", unit="%"),
     _plain("deletions", "del", unit="%"),
     _plain("substitutions", "sub", unit="%"),
+    _bounded("cpcer", "cpCER", "%"),
     _bounded("orcwer", "ORC-WER", "%"),
     _bounded("cpwer_separated", "cpWER, retrained", "%"),
     _plain("rtf", "RTF", 3),

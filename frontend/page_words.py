@@ -7,6 +7,7 @@ from frontend.markdown import NOTHING, number, table, with_interval
 # Key of a row, its heading; a column in which no row has a value is left out, but cpWER stands always.
 _COLUMNS = {
     "cpwer": "cpWER % [95 %] (ins/del/sub)",
+    "cpcer": "cpCER % [95 %]",
     "orcwer": "ORC-WER % [95 %]",
     "cpwer_separated": "cpWER %, recogniser trained on streams [95 %]",
 }
@@ -46,9 +47,10 @@ def _words(results: Mapping) -> str:
     rules = dict.fromkeys(rule for one in results["recognisers"] for rule in one["normaliser"])
     reading = (
         "cpWER: each talker has one stream, chosen so that the errors are fewest; words of a talker without\n"
-        "a stream are deletions, words of a surplus stream insertions. ORC-WER, where streams and talkers\n"
-        "differ in number: each talker may choose any stream. Both as meeteval counts them; insertions,\n"
-        "deletions and substitutions in percent of the words said. Both texts are normalised:\n\n"
+        "a stream are deletions, words of a surplus stream insertions. cpCER: the same of characters but\n"
+        "blanks. ORC-WER, where streams and talkers differ in number: each talker may choose any stream.\n"
+        "All as meeteval counts them; insertions, deletions and substitutions in percent of the words said.\n"
+        "Both texts are normalised:\n\n"
     )
     # A tag in angle brackets is a rule's example, not HTML.
     reading += "".join(f"- {rule.replace('<', '&lt;')}\n" for rule in rules)

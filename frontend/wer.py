@@ -1,8 +1,9 @@
-"""Word errors of several streams against several talkers: cpWER and ORC-WER as meeteval counts them.
+"""Word errors of several streams against several talkers: cpWER, cpCER and ORC-WER as meeteval counts them.
 
 cpWER [1] gives each talker one stream, so that the errors are fewest; talkers without a stream are deletions,
-streams without a talker insertions. ORC-WER [2] lets each talker choose any stream: it is the measure
-where more streams than talkers come out and a talker may share one.
+streams without a talker insertions. cpCER is the same of characters: a recogniser that gets no word whole,
+for want of speech to learn from, still tells streams apart by their letters. ORC-WER [2] lets each talker
+choose any stream: it is the measure where more streams than talkers come out and a talker may share one.
 
 [1] Watanabe et al., CHiME-6 Challenge, 2020. [2] Sklyar et al., Multi-turn RNN-T for streaming recognition
 of multi-party speech, 2022. Both counted by von Neumann et al., MeetEval, 2023.
@@ -17,7 +18,7 @@ import meeteval.wer
 import numpy as np
 
 from frontend.intervals import paired_ratio
-from frontend.text_normaliser import normalise
+from frontend.text_normaliser import UNKNOWN, normalise
 
 KINDS = ("insertions", "deletions", "substitutions")
 COUNTS = ("errors", *KINDS)
@@ -35,8 +36,8 @@ def utterance_errors(references: Sequence[str], hypotheses: Sequence[str], orc: 
 
     Returns:
         ``errors, words, insertions, deletions, substitutions``; ``assignment``, the stream of each talker
-        (an index, or None); ``surplus``, the streams of none; both texts normalised; ``orc``, the same counts
-        with its own assignment, or None.
+        (an index, or None); ``surplus``, the streams of none; both texts normalised; ``characters``, the
+        counts of cpCER and the ``characters`` said; ``orc``, those of ORC-WER and its assignment, or None.
     """
     references, hypotheses = [normalise(t) for t in references], [normalise(t) for t in hypotheses]
     found = meeteval.wer.cp_word_error_rate(references, hypotheses, **_AS_GIVEN)
@@ -45,15 +46,35 @@ def utterance_errors(references: Sequence[str], hypotheses: Sequence[str], orc: 
     if orc is None:
         orc = len(hypotheses) != len(references)
     return {
-        "errors": found.errors,
+        **_counts(found),
         "words": found.length,
-        **{kind: getattr(found, kind) for kind in KINDS},
         "assignment": [stream_of[talker] for talker in range(len(references))],
         "surplus": [stream for stream in range(len(hypotheses)) if stream not in taken],
         "references": references,
         "hypotheses": hypotheses,
+        "characters": _characters(references, hypotheses),
         "orc": _orc(references, hypotheses) if orc and hypotheses else None,
     }
+
+
+def _counts(found: Any) -> dict[str, int]:
+    return {key: getattr(found, key) for key in COUNTS}
+
+
+def _characters(references: list[str], hypotheses: list[str]) -> dict:
+    """Count as if each character were a word, with an assignment of its own."""
+    spelt = [[_spelt(text) for text in texts] for texts in (references, hypotheses)]
+    found = meeteval.wer.cp_word_error_rate(*spelt, **_AS_GIVEN)
+    return {**_counts(found), "characters": found.length}
+
+
+def _spelt(text: str) -> str:
+    """Return the characters with blanks between them; those between words do not count, and <UNK> is one.
+
+    >>> _spelt("NO ONE <UNK>")
+    'N O O N E <UNK>'
+    """
+    return " ".join(word if word == UNKNOWN else " ".join(word) for word in text.split())
 
 
 def _orc(references: list[str], hypotheses: list[str]) -> dict:

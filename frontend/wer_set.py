@@ -180,16 +180,18 @@ def _count(job: Job, seed: int) -> tuple[list[dict], dict]:
 
 
 def rates(rows: Sequence[dict], seed: int) -> dict:
-    """Return sums over the utterances, and both rates in percent with intervals (None without ORC-WER)."""
+    """Return sums over the utterances, and the rates in percent with intervals (None without ORC-WER)."""
     words = [row["words"] for row in rows]
     found = {key: sum(row[key] for row in rows) for key in ("words", *COUNTS)}
+    spelt = [row["characters"] for row in rows]
     orc = [row["orc"]["errors"] for row in rows if row["orc"]]
     per_utterance = {
-        "cpwer": [row["errors"] for row in rows],
-        "orcwer": orc if len(orc) == len(rows) else None,
+        "cpwer": ([row["errors"] for row in rows], words),
+        "cpcer": ([row["errors"] for row in spelt], [row["characters"] for row in spelt]),
+        "orcwer": (orc if len(orc) == len(rows) else None, words),
     }
-    for name, errors in per_utterance.items():
-        rate, ci = word_error_rate(errors, words, seed) if errors is not None else (None, None)
+    for name, (errors, said) in per_utterance.items():
+        rate, ci = word_error_rate(errors, said, seed) if errors is not None else (None, None)
         found[name] = None if rate is None else round(rate, _DECIMALS)
         found[f"{name}_ci"] = None if ci is None else [round(v, _DECIMALS) for v in ci]
     return found
@@ -204,5 +206,6 @@ def _write(out: Path, job: Job, rows: list[dict], found: dict) -> None:
     # Written last: with it the count is complete.
     atomic.write_text(out / f"{job.system}.json", json.dumps(about, indent=1) + "\n")
     kinds = "/".join(str(found[kind]) for kind in COUNTS[1:])
-    orc = "" if found["orcwer"] is None else f", ORC-WER {found['orcwer']:.1f} %"
-    print(f"{job.system}: cpWER {found['cpwer']:.1f} % of {found['words']} words ({kinds} ins/del/sub){orc}")
+    rest = f", cpCER {found['cpcer']:.1f} %"
+    rest += "" if found["orcwer"] is None else f", ORC-WER {found['orcwer']:.1f} %"
+    print(f"{job.system}: cpWER {found['cpwer']:.1f} % of {found['words']} words ({kinds} ins/del/sub){rest}")

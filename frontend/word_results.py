@@ -34,6 +34,11 @@ class Words:
         """Return ``(n,)``: ``errors``, ``words``, ``insertions`` ... of each utterance."""
         return np.array([row[key] for row in self.utterances])
 
+    def characters(self, key: str) -> np.ndarray | None:
+        """Return ``(n,)``: ``errors`` or ``characters`` of cpCER; None in a count that is older than it."""
+        found = [row.get("characters") for row in self.utterances]
+        return None if None in found else np.array([one[key] for one in found])
+
     def orc_errors(self) -> np.ndarray | None:
         """Return ``(n,)``, None where ORC-WER was not wanted."""
         found = [row["orc"] for row in self.utterances]
@@ -66,21 +71,25 @@ def word_columns(words: Words | None, separated: Words | None, seed: int) -> dic
         separated: of one trained on separated speech.
         seed: of the intervals.
     """
-    row = _rate("cpwer", words, seed)
+    row = _word_rate("cpwer", words, seed)
     for kind in KINDS:
         total = None if words is None else 100 * words.count(kind).sum() / words.count("words").sum()
         row[kind] = None if total is None else round(float(total), _DECIMALS)
     row["words"] = None if words is None else int(words.count("words").sum())
-    orc = None if words is None else words.orc_errors()
-    row |= _rate("orcwer", None if orc is None else words, seed, orc)
-    return row | _rate("cpwer_separated", separated, seed)
+    spelt = (words and words.characters(key) for key in ("errors", "characters"))
+    row |= _rate("cpcer", *spelt, seed)
+    row |= _rate("orcwer", words and words.orc_errors(), words and words.count("words"), seed)
+    return row | _word_rate("cpwer_separated", separated, seed)
 
 
-def _rate(name: str, words: Words | None, seed: int, errors: np.ndarray | None = None) -> dict:
-    if words is None:
+def _word_rate(name: str, words: Words | None, seed: int) -> dict:
+    return _rate(name, words and words.count("errors"), words and words.count("words"), seed)
+
+
+def _rate(name: str, errors: np.ndarray | None, said: np.ndarray | None, seed: int) -> dict:
+    if errors is None:
         return {name: None, f"{name}_ci": None}
-    errors = words.count("errors") if errors is None else errors
-    rate, ci = word_error_rate(errors, words.count("words"), seed)
+    rate, ci = word_error_rate(errors, said, seed)
     return {name: round(rate, _DECIMALS), f"{name}_ci": _rounded(ci)}
 
 
@@ -110,7 +119,7 @@ def compared(directory: Path, a: str, b: str, seed: int) -> str:
                 f"{directory}: no word errors of a system '{name}'{did_you_mean(name, words) or there}"
             )
     value, (low, high) = difference(words, a, b, seed)
-    rates = [_rate("cpwer", words[name], seed)["cpwer"] for name in (a, b)]
+    rates = [_word_rate("cpwer", words[name], seed)["cpwer"] for name in (a, b)]
     relative = f"{100 * value / rates[1]:+.1f} % relative" if rates[1] else "no errors to compare with"
     line = f"{a} - {b}: cpWER {rates[0]:.1f} - {rates[1]:.1f} = {value:+.1f} points"
     line += f" (95 % interval {low:+.1f} to {high:+.1f}), n = {len(words[a].ids)} utterances, {relative}"

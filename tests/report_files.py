@@ -71,13 +71,17 @@ def write_experiment(path, channels=4, names=tuple(GAINS)):
 
 
 def write_words(directory, name, errors, words=10, orc=None, **about):
-    """Word errors by hand: ``errors`` deletions of ``words`` words of two talkers in every utterance."""
+    """Word errors by hand: ``errors`` deletions of ``words`` words of two talkers in every utterance.
+
+    A word has four characters, and two of a deleted word are found elsewhere.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     rows = []
     for k in range(N):
         row = {"id": f"u{k:02d}", "errors": int(errors[k]), "words": words}
         row |= {"insertions": 0, "deletions": int(errors[k]), "substitutions": 0}
         row |= {"assignment": [1, 0], "surplus": [], "references": ["ONE", "TWO"], "hypotheses": ["TWO|", ""]}
+        row["characters"] = {"errors": 2 * int(errors[k]), "characters": 4 * words}
         rows.append(row | {"orc": orc and {"errors": orc}})
     facts = {
         "system": name,

@@ -100,6 +100,10 @@ def test_shares_of_full_supervision_are_those_put_in(recipe, monkeypatch):
     low, high = one["si_snri"]["ci"]
     assert low < 98 < high < 100
     assert entry(shares, "student")["cpwer"]["value"] == pytest.approx(100 * 5 / 6, abs=1e-3)
+    # two of four characters are wrong in a wrong word
+    assert entry(shares, "student")["cpcer"]["value"] == pytest.approx(100 * 5 / 6, abs=1e-3)
+    assert entry(results["curve"], "student")["cpcer"]["value"] == pytest.approx(15.0)
+    assert "| cpCER, % [95 %] |" in page and "of the improvement by full supervision in cpCER" in page
     # refined against refined: 11 of 12 dB, 7 of 8 errors
     one = entry(shares, "distilled_ft+iva")
     values = [one[m]["value"] for m in ("si_snri", "cpwer")]
@@ -145,7 +149,7 @@ def test_over_separation_and_the_best_blind_row(recipe, monkeypatch):
     more = entry(found["differences"], "student", against="teacher_energy")
     # The seeds' chance moves both alike: paired, it leaves no trace.
     assert more["value"] == 4.0 and more["ci"] == pytest.approx([4.0, 4.0], abs=1e-3)
-    assert results["best_blind"]["plain"] == {"si_snri": "auxiva", "cpwer": "auxiva"}
+    assert results["best_blind"]["plain"] == dict.fromkeys(("si_snri", "cpwer", "cpcer"), "auxiva")
     one = entry(results["against_blind"], "student", measure="si_snri")
     assert one["per_seed"] == pytest.approx([0, 1, 2], abs=1e-3)
     student_t = 4.303 / np.sqrt(3)  # of two degrees of freedom, times the standard error
@@ -279,11 +283,12 @@ def test_bad_options(recipe, monkeypatch, capsys, options, message):
 def test_compare_runs(recipe, monkeypatch, capsys):
     pair = ["--a", "exp/x_train2:student", "--b", "exp/x_train0:teacher_energy", "--out", "out/pair.json"]
     call(compare_command, monkeypatch, *pair)
-    signal, words = capsys.readouterr().out.splitlines()
+    signal, words, characters = capsys.readouterr().out.splitlines()
     assert signal.startswith(
         "x_train2:student - x_train0:teacher_energy: SI-SNRi 7.0 - 1.0 = 6.00 [6.00, 6.00]"
     )
     assert "cpWER 30.0 - 60.0 = -30.00 [-30.00, -30.00] points" in words
+    assert "cpCER 15.0 - 30.0 = -15.00 [-15.00, -15.00] points" in characters
     found = json.loads((recipe / "out/pair.json").read_text())
     assert found["same_recogniser"] and found["machine"] and found["si_snri"]["difference"]["n"] == N
     seeds = [

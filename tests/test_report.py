@@ -29,7 +29,8 @@ from frontend.run_facts import stage_commits
 
 KEYS = (
     "system channels si_snr si_snri si_snri_ci sdr stoi pesq over_separation cpwer cpwer_ci "
-    "insertions deletions substitutions words orcwer orcwer_ci cpwer_separated cpwer_separated_ci rtf n"
+    "insertions deletions substitutions words cpcer cpcer_ci orcwer orcwer_ci "
+    "cpwer_separated cpwer_separated_ci rtf n"
 ).split()
 
 

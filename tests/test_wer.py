@@ -113,6 +113,27 @@ def test_errors_are_the_fewest_of_all_permutations(talkers, streams):
         assert (row["orc"] is None) == (streams in (0, talkers))
 
 
+@pytest.mark.parametrize(("talkers", "streams"), [(1, 1), (2, 2), (2, 1), (2, 3), (3, 3)])
+def test_errors_of_characters_are_those_of_words_of_one_letter(talkers, streams):
+    rng = random.Random(talkers + 7 * streams)
+    for _ in range(40):
+        references = [sentence(rng, 4, least=1) for _ in range(talkers)]
+        hypotheses = [sentence(rng, 4) for _ in range(streams)]
+        spelt = [[" ".join(text.replace(" ", "")) for text in texts] for texts in (references, hypotheses)]
+        found = utterance_errors(references, hypotheses)["characters"]
+        assert found["errors"] == brute_cp(*spelt) == sum(found[kind] for kind in KINDS)
+        assert found["characters"] == sum(len(text.split()) for text in spelt[0])
+
+
+def test_characters_do_not_mind_blanks_and_an_unknown_word_is_one():
+    row = utterance_errors(["no one", "ten"], ["noone", "te n"])
+    assert row["errors"] == 3 and row["characters"]["errors"] == 0
+    assert utterance_errors(["ten"], ["<unk>"])["characters"]["errors"] == 3
+    # the streams of fewest word errors need not be those of fewest wrong characters
+    row = utterance_errors(["a abcdef", "b"], ["a b", "abcdeg"])
+    assert (row["assignment"], row["errors"], row["characters"]["errors"]) == ([0, 1], 2, 3)
+
+
 @pytest.mark.parametrize(("talkers", "streams"), [(2, 4), (2, 3), (1, 4), (3, 2), (2, 5)])
 def test_orc_errors_are_the_fewest_of_all_choices(talkers, streams):
     """Silent streams included, with which meeteval alone misses the optimum."""

@@ -1,6 +1,7 @@
 """The half of the report that tells of words, made from scores and word errors written by hand."""
 
 import itertools
+import json
 import re
 from pathlib import Path
 
@@ -58,13 +59,23 @@ def test_rows_have_both_halves(recipe, monkeypatch):
         assert row["cpwer"] == row["deletions"] == percent(name) and row["words"] == 10 * N
         assert row["insertions"] == row["substitutions"] == 0
         assert row["cpwer_ci"][1] - row["cpwer_ci"][0] == pytest.approx(spread, rel=0.2)
+        assert row["cpcer"] == row["cpwer"] / 2
         assert row["orcwer"] is None is row["cpwer_separated"]
     dry = rows["dry"]
     assert dry["si_snri"] is None is dry["stoi"] and (dry["n"], dry["channels"]) == (N, 4)
     low, high = rows["student"]["cpwer_ci"]
-    cell = f"35.0 [{low:.1f}, {high:.1f}] (0.0/35.0/0.0)"
+    half = "[{:.1f}, {:.1f}]".format(*rows["student"]["cpcer_ci"])
+    cell = f"35.0 [{low:.1f}, {high:.1f}] (0.0/35.0/0.0) | 17.5 {half}"
     assert re.search(rf"^\| student \| 4 .*\| {re.escape(cell)} \| 0.040 \|$", page, re.M)
-    assert "cpWER % [95 %] (ins/del/sub)" in page and "ORC-WER %" not in page
+    assert "cpWER % [95 %] (ins/del/sub) | cpCER % [95 %]" in page and "| ORC-WER %" not in page
+
+
+def test_counts_older_than_characters(recipe, monkeypatch):
+    for path in (recipe / "exp/mini/wer").glob("*.jsonl"):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        path.write_text("".join(json.dumps(r | {"characters": None}) + "\n" for r in rows))
+    results, page = report(monkeypatch)
+    assert by_name(results)["student"]["cpcer"] is None and "cpCER %" not in page
 
 
 def test_columns_that_only_some_runs_have(recipe, monkeypatch):
@@ -80,9 +91,8 @@ def test_columns_that_only_some_runs_have(recipe, monkeypatch):
     assert (rows["teacher_outputs"]["orcwer"], rows["teacher_outputs"]["orcwer_ci"]) == (60, [60, 60])
     assert (rows["student"]["cpwer_separated"], rows["student"]["cpwer_separated_ci"]) == (20, [20, 20])
     assert rows["student"]["orcwer"] is None is rows["mixture"]["cpwer_separated"]
-    header = (
-        "| cpWER % [95 %] (ins/del/sub) | ORC-WER % [95 %] | cpWER %, recogniser trained on streams [95 %] |"
-    )
+    header = "| cpWER % [95 %] (ins/del/sub) | cpCER % [95 %] | ORC-WER % [95 %] | "
+    header += "cpWER %, recogniser trained on streams [95 %] |"
     assert header in page and "| — | 20.0 [20.0, 20.0] | 0.040 |" in page
     # surplus streams cost words and no SI-SNR: no order, but a row, a point and errors of its own
     assert "teacher_outputs" not in results["order"][0]["systems"]

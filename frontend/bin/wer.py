@@ -3,10 +3,11 @@
     wer --data DIR --decoded DIR --out DIR    counts
     wer --compare A B --out DIR               compares, and counts nothing
 
-Counting gives cpWER, and ORC-WER where streams and talkers differ in number. It writes OUT/SYSTEM.jsonl (one
-line an utterance), OUT/SYSTEM.txt (alignments to read), OUT/SYSTEM.json (the rates with 95 % intervals over
-utterances), and the normalised texts, for meeteval's command line to count alike: OUT/ref.seglst.json and
-OUT/SYSTEM.hyp.seglst.json. A system whose hypotheses have not changed is skipped.
+Counting gives cpWER, cpCER (the same of characters), and ORC-WER where streams and talkers differ in number.
+It writes OUT/SYSTEM.jsonl (one line an utterance), OUT/SYSTEM.txt (alignments to read), OUT/SYSTEM.json (the
+rates with 95 % intervals over utterances), and the normalised texts, for meeteval's command line to count
+alike: OUT/ref.seglst.json and OUT/SYSTEM.hyp.seglst.json. A system whose hypotheses have not changed is
+skipped.
 
 Comparing prints by how many points of cpWER A differs from B on the same utterances (fewer errors of A are
 negative), with a 95 % interval over utterances, and the change relative to B.

@@ -1,4 +1,4 @@
-# All of the corpus, about two hours on 2 cores for a slice of 60 talkers (estimated from the steps).
+# All of the corpus, about three hours on 2 cores for a slice of 60 talkers, with --curve true.
 # shellcheck shell=bash disable=SC2034
 # Dry utterances of each part at most (--train_utts N ...); without a number all of them.
 speech_utts=""
