@@ -135,9 +135,14 @@ fi
 # What the array is, the scenes say; nothing spatial can be had from one microphone.
 read -r mics symmetry few <<<"$(python3 "$root/local/array_of.py" "$data/scenes/train.jsonl")"
 systems=conf/systems$few.yaml
-# Where two or three talk, the rule has to leave a target silent.
-rule=pseudo$few
-[[ $talkers != *-* || -n $few ]] || rule=pseudo_mixed
+# Where two or three talk, labels have to leave a target silent, and the student has to learn it.
+kind=$few student=student
+if [[ $talkers = *-* && -z $few ]]; then
+  kind=_mixed systems=$exp/systems.yaml
+  [ ! -f conf/student_mixed.yaml ] || student=student_mixed
+  { grep -v '^oracle:' conf/systems.yaml; cat conf/systems_mixed.yaml; } >"$systems"
+fi
+rule=pseudo$kind
 
 if stage teacher "MixIT on mixtures of unlabelled mixtures" --in conf/teacher.yaml "$data"/{train,dev} \
     --out "$exp/teacher" --param "options=$teacher_options"; then
@@ -149,51 +154,51 @@ if stage pseudo "the teacher labels the unlabelled mixtures" --in "conf/$rule.ya
   label teacher pseudo "$rule"
 fi
 
-if stage student "PIT on the teacher's labels" --in conf/student.yaml "$labels"/{train,dev}_pseudo "$exp/teacher/$model" \
+if stage student "PIT on the teacher's labels" --in "conf/$student.yaml" "$labels"/{train,dev}_pseudo "$exp/teacher/$model" \
     --out "$exp/student" --param "options=$student_options"; then
-  train student student "$labels"/{train,dev}_pseudo $student_options
+  train student "$student" "$labels"/{train,dev}_pseudo $student_options
 fi
 
 unlabelled=$([ "$unsupervised" = false ] || echo "--unsupervised true uses no labels")
 off=$unlabelled
-if stage finetune "the student on the few true labels" --in conf/student.yaml "$data"/{train,dev} "$exp/student/$model" \
+if stage finetune "the student on the few true labels" --in "conf/$student.yaml" "$data"/{train,dev} "$exp/student/$model" \
     --out "$labels"/{train,dev}_small "$exp/student_ft" --param "options=$finetune_options" "small_share=$small_share"; then
   keep_labels "$small_share" small
-  train student_ft student "$labels"/{train,dev}_small --init_param "$exp/student/$model" $finetune_options
+  train student_ft "$student" "$labels"/{train,dev}_small --init_param "$exp/student/$model" $finetune_options
 fi
 
 off=$unlabelled
-if stage distill "the fine-tuned student labels the mixtures for a fresh one" --in "conf/distill$few.yaml" conf/student.yaml \
+if stage distill "the fine-tuned student labels the mixtures for a fresh one" --in "conf/distill$kind.yaml" "conf/$student.yaml" \
     "$data"/{train,dev} "$labels"/{train,dev}_small "$exp/student_ft/$model" --out "$labels"/{train,dev}_distill \
     "$exp"/{distilled,distilled_ft} \
     --param "options=$student_options $finetune_options"; then
-  label student_ft distill "distill$few"
-  train distilled student "$labels"/{train,dev}_distill $student_options
-  train distilled_ft student "$labels"/{train,dev}_small --init_param "$exp/distilled/$model" $finetune_options
+  label student_ft distill "distill$kind"
+  train distilled "$student" "$labels"/{train,dev}_distill $student_options
+  train distilled_ft "$student" "$labels"/{train,dev}_small --init_param "$exp/distilled/$model" $finetune_options
 fi
 
 off=$unlabelled
-if stage baselines "supervised training on the few labels and on all" --in conf/student.yaml \
+if stage baselines "supervised training on the few labels and on all" --in "conf/$student.yaml" \
     "$data"/{train,dev} "$labels"/{train,dev}_small --out "$exp"/supervised_{small,full} \
     --param "options=$full_options $small_options"; then
-  train supervised_small student "$labels"/{train,dev}_small $small_options
-  train supervised_full student "$data/$pool" "$data/dev" $full_options
+  train supervised_small "$student" "$labels"/{train,dev}_small $small_options
+  train supervised_full "$student" "$data/$pool" "$data/dev" $full_options
 fi
 
 off=$([ "$curve" = true ] || echo "--curve true runs it")
-if stage curve "fine-tuning, distillation and supervised training on other shares of the labels" --in "conf/distill$few.yaml" \
-    conf/student.yaml "$data"/{train,dev} "$exp/student/$model" --out "$exp/curve" \
+if stage curve "fine-tuning, distillation and supervised training on other shares of the labels" --in "conf/distill$kind.yaml" \
+    "conf/$student.yaml" "$data"/{train,dev} "$exp/student/$model" --out "$exp/curve" \
     --param "options=$student_options $full_options $finetune_options $small_options" "shares=$semi_shares $more_shares"; then
   for share in $semi_shares $more_shares; do
     at=$(percent "$share")
     keep_labels "$share" "$at"
     case " $semi_shares " in *" $share "*)
-      train "curve/student_ft_$at" student "$labels"/{train,dev}_"$at" --init_param "$exp/student/$model" $finetune_options
-      label "curve/student_ft_$at" "distill_$at" "distill$few"
-      train "curve/distilled_$at" student "$labels"/{train,dev}_distill_"$at" $student_options
-      train "curve/distilled_ft_$at" student "$labels"/{train,dev}_"$at" --init_param "$exp/curve/distilled_$at/$model" $finetune_options
-      train "curve/supervised_$at" student "$labels"/{train,dev}_"$at" $small_options ;;
-    *) train "curve/supervised_$at" student "$labels"/{train,dev}_"$at" $full_options ;;
+      train "curve/student_ft_$at" "$student" "$labels"/{train,dev}_"$at" --init_param "$exp/student/$model" $finetune_options
+      label "curve/student_ft_$at" "distill_$at" "distill$kind"
+      train "curve/distilled_$at" "$student" "$labels"/{train,dev}_distill_"$at" $student_options
+      train "curve/distilled_ft_$at" "$student" "$labels"/{train,dev}_"$at" --init_param "$exp/curve/distilled_$at/$model" $finetune_options
+      train "curve/supervised_$at" "$student" "$labels"/{train,dev}_"$at" $small_options ;;
+    *) train "curve/supervised_$at" "$student" "$labels"/{train,dev}_"$at" $full_options ;;
     esac
   done
 fi
@@ -317,7 +322,7 @@ configs=$(shown_configs)
 if stage report "the table, and a page to listen to" --in $configs $(printf '%s/scores ' $tested) \
     $(there $(printf -- '%s/wer %s/wer_separated ' $tested $tested)) \
     --overwrite "$results"/{RESULTS.md,results.json,curves.png,cpwer_sisnri.png} "$page"; then
-  python3 -m frontend.bin.report --systems conf/systems.yaml --out "$results" $([[ $size != quick && $size != tiny ]] || echo --quick) \
+  python3 -m frontend.bin.report --systems "${systems/_1ch/}" --out "$results" $([[ $size != quick && $size != tiny ]] || echo --quick) \
     $(printf -- '--exp %s ' $tested) $(printf -- '--config %s ' $configs) --listen "$page" \
     $(there $(for set in $labelled; do echo "$set"/train_{pseudo,distill}/quality.json; done) | sed 's/^/--quality /')
 elif [ "$last_stage" -ge "$stage_at" ]; then # complete: show what there is

@@ -61,8 +61,9 @@ class Runs:
 
     def spoken(self, measure: str = "cpwer") -> np.ndarray:
         """Return ``(K, n)``, the words or characters said, the same for all; nan where nobody counted."""
-        one = _any_of(self.words) if any(self.words) else None
-        said = _counts(one, measure, "words" if measure == "cpwer" else "characters", self.n)
+        key = "words" if measure == "cpwer" else "characters"
+        counted = (_counts(one, measure, key, self.n) for words in self.words for one in words.values())
+        said = next((row for row in counted if np.isfinite(row).all()), np.full(self.n, np.nan))
         return np.tile(said, (len(self.names), 1))
 
     def silent(self, system: str) -> list[str]:

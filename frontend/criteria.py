@@ -120,10 +120,10 @@ class ThresholdedPIT(PITSolver):
             raise UserError(
                 f"criterions: thresholded_pit needs the criterion thresholded_snr, found {criterion.name}"
             )
-        if snr_max_silent is not None and not 0 < snr_max_silent <= criterion.snr_max:
+        if snr_max_silent is not None and not _is_within(snr_max_silent, criterion.snr_max):
             raise UserError(
                 f"criterions: wrapper_conf: snr_max_silent must lie above 0 and at most at snr_max "
-                f"({criterion.snr_max:g} dB), found {snr_max_silent:g}"
+                f"({criterion.snr_max:g} dB), found {snr_max_silent!r}"
             )
         self.snr_max_silent = snr_max_silent
 
@@ -144,3 +144,7 @@ class ThresholdedPIT(PITSolver):
         weakest = references.square().sum(-1).amin(1)
         silent = weakest <= energy * 10 ** (-snr_max / 10)
         return energy, torch.where(silent, self.snr_max_silent, snr_max)
+
+
+def _is_within(value: object, most: float) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= most

@@ -106,8 +106,6 @@ def spatial_merge(
     weight_exponent: float = 1.0,
     window: float = 0.064,
     regularisation: float = 0.1,
-    min_talkers: int | None = None,
-    min_gain: float = 0.0,
 ) -> torch.Tensor:
     """Sum the outputs of each group of the spatially likeliest partition.
 
@@ -127,10 +125,6 @@ def spatial_merge(
         weight_exponent: 1 or 2 (2 = plain covariances).
         window: of the STFT in seconds; the hop is half of it.
         regularisation: added to the diagonal of R_g / n_g, whose trace is 1.
-        min_talkers: if below ``n_talkers``, fewer groups are formed where one
-            more would gain less than ``min_gain``; the streams left over are silent.
-            Default: ``n_talkers``.
-        min_gain: in nats per unit of weight.
 
     Returns:
         (S, T) streams that sum to the sum of the outputs, loudest first.
@@ -138,20 +132,10 @@ def spatial_merge(
     if mixture.ndim != 2 or len(mixture) < 2:
         found = 1 if mixture.ndim < 2 else len(mixture)
         raise UserError(f"rule 'spatial_merge' needs two or more microphones, found {found}")
-    fewest = n_talkers if min_talkers is None else min_talkers
-    if not 1 <= fewest <= n_talkers:
-        raise UserError(f"min_talkers must lie between 1 and {n_talkers}, found {fewest}")
     n_fft, hop = frames(fs, window, 2)
     cost = spatial_costs(outputs, mixture, weight_exponent, n_fft, hop, regularisation)
-    groups, value = cheapest_partition(cost, n_talkers)
-    for count in range(n_talkers - 1, fewest - 1, -1):
-        fewer, fewer_value = cheapest_partition(cost, count)
-        if fewer_value - value >= min_gain:
-            break
-        groups, value = fewer, fewer_value
-    streams = outputs.new_zeros(n_talkers, outputs.shape[-1])
-    streams[: len(groups)] = _sums(outputs, groups)
-    return energy(streams, n_talkers)
+    groups, _ = cheapest_partition(cost, n_talkers)
+    return energy(_sums(outputs, groups), n_talkers)
 
 
 def oracle(outputs: torch.Tensor, n_talkers: int, references: torch.Tensor) -> torch.Tensor:

@@ -93,9 +93,10 @@ set_paths() {
   # Runs of other training seeds share the data and the recogniser of the first.
   again=${train_seed:+_train$train_seed}
   labels=$data$again exp=$first$again
-  read_aloud="" # few recipes have it
+  read_aloud=
   # shellcheck source=egs/mini/conf/size_full.sh
   . "conf/size_$size.sh"
+  check_size_file
   # The labelled pool may be another set than the unlabelled one.
   pool=train
   [ -z "${labelled_mixtures:-}" ] || pool=labelled
@@ -113,6 +114,17 @@ set_paths() {
   [ ! -d "$exp/asr_separated" ] || asr_train_on=separated
   [ ! -d "$exp/curve" ] || curve=true
   [ ! -d "$exp/mismatch" ] || mismatch=true
+}
+
+# A size file of one's own that lacks a line would end the run where the line is first wanted.
+check_size_file() {
+  local setting file=conf/size_$size.sh
+  for setting in speech_utts {train,dev,test,single}_mixtures bank_scenes small_share {semi,more}_shares \
+    {teacher,student,full,finetune,small,asr,joint}_options asr_rooms; do
+    [ -n "${!setting+given}" ] || die "$recipe_dir/$file: expected a line $setting=..., found none; conf/size_tiny.sh has them all"
+  done
+  [[ $read_aloud =~ ^([2-9]|[1-9][0-9]+)?$ ]] ||
+    die "$recipe_dir/$file: read_aloud=$read_aloud: expected a number of utterances, 2 or more; without the line, none are read"
 }
 
 check_shares() { # a share without rows would be trained on, and stand nowhere

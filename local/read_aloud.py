@@ -57,7 +57,11 @@ class ReadSentence:
 
 
 def plan(sentences: list[str], number: int, seed: int, fs: int) -> list[ReadSentence]:
-    """Return who reads what: ``number`` utterances; the voices take turns."""
+    """Return who reads what: ``number`` utterances.
+
+    The voices take turns, as sentences and words do: of an even number of voices one half reads sentences,
+    the other words.
+    """
     voices = draw_voices(seed, {"train": min(_VOICES, number)})["train"]
     words = sorted({word for sentence in sentences for word in sentence.split()})
     planned = []
@@ -79,13 +83,15 @@ def main() -> None:
     parser.add_argument("--text", type=Path, required=True, help="Kaldi text of the training utterances")
     parser.add_argument("--num", type=int, required=True, help="utterances to make")
     parser.add_argument("--out", type=Path, required=True, help="such as data/NAME/read_aloud")
-    parser.add_argument("--fs", type=int, default=8000, help="Hz (default: %(default)s)")
+    parser.add_argument(
+        "--fs", type=int, choices=(8000, 16000), default=8000, help="Hz (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--nj", type=number_of_processes, default=1, help="processes (default: %(default)s)")
     args = parser.parse_args()
     check_out(args.out, ("train",))
     if args.num < 2:
-        raise UserError(f"--num {args.num}: expected at least 2, of two voices (leave the voices out: 0)")
+        raise UserError(f"--num {args.num}: expected at least 2, of two voices")
     table = scan_table(args.text)
     if table.problems:
         raise UserError(table.problems[0])

@@ -4,12 +4,12 @@ model=valid.loss.ave.pth
 
 estimate() { # [--check]: what egs/mc_libri2mix is going to make, and whether it fits on the disk
   local read_from=()
-  [ -z "$corpus_dir" ] || [ ! -d "$corpus_dir" ] || read_from=(--corpus_dir "$corpus_dir")
+  [ -z "$corpus_dir" ] || read_from=(--corpus_dir "$corpus_dir") # that of a download need not be there yet
   python3 local/estimate.py "${read_from[@]}" --fs "${fs:-8000}" \
     --mixtures train="$train_mixtures" labelled="$labelled_mixtures" dev="$dev_mixtures" test="$test_mixtures" \
     --channels "${channels:-4}" --on_the_fly "$on_the_fly" --bank "$bank_scenes" \
     --audio_format "$audio_format" --download "$download" --nj "$nj" --speech_utts "$speech_utts" \
-    --asr_rooms "$([ -n "$asr_exp$asr_model" ] || echo "$asr_rooms")" --curve "$curve" --semi_shares "$semi_shares" \
+    --asr_rooms "$([ -n "$asr_exp$asr_model" ] || echo "$asr_rooms")" --curve "$curve" --semi_shares "$semi_shares" --more_shares "$more_shares" \
     --joint "$joint" --unsupervised "$unsupervised" \
     --teacher_options "$teacher_options" --student_options "$student_options" \
     --full_options "$full_options" --finetune_options "$finetune_options" --small_options "$small_options" "$@"
@@ -89,8 +89,15 @@ recognise() { # OUTPUT SET RECOGNISER [options]: a set's streams, its true image
 }
 percent() { awk -v share="$1" 'BEGIN { printf "%g", 100 * share }'; } # 0.05 -> 5
 shown_configs() { # what the page shows: the files that were read, for any number of microphones
-  printf '%s\n' conf/*.yaml | grep -v '^conf/\(asr\|joint\|conditions\|meetings\|pseudo\.\|pseudo_mixed\|scenes_noise\)'
-  [[ $talkers == *-* ]] && echo conf/pseudo_mixed.yaml || echo conf/pseudo.yaml
+  local file mixed=()
+  [[ $talkers != *-* ]] || mixed=(conf/*_mixed.yaml)
+  for file in conf/*.yaml; do
+    case $file in
+      *_mixed.yaml | conf/asr* | conf/joint* | conf/conditions* | conf/meetings* | conf/scenes_noise*) ;;
+      *) [[ " ${mixed[*]} " = *" ${file%.yaml}_mixed.yaml "* && $file != conf/systems.yaml ]] || echo "$file" ;;
+    esac
+  done
+  [ -z "${mixed[*]}" ] || printf '%s\n' "${mixed[@]}"
   [ -z "$changes" ] || echo "$changes"
   echo "conf/$asr_config.yaml"
   [ "$joint" = false ] || echo conf/joint.yaml

@@ -210,6 +210,17 @@ def test_without_words_half_a_page(recipe, monkeypatch):
     assert entry(results["shares_of_full"], "student_ft")["si_snri"]["value"] == pytest.approx(90, abs=1e-3)
 
 
+def test_experiments_counted_before_characters_were(recipe, monkeypatch):
+    """An old system in front of others takes no characters from them."""
+    path = recipe / "exp/x_train0/wer/auxiva.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows:
+        row.pop("characters")
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    results, _ = claims(monkeypatch)
+    assert entry(results["curve"], "student")["cpcer"]["value"] == pytest.approx(15.0)
+
+
 def test_a_silent_stream_has_no_mean(recipe, monkeypatch):
     rows = utterances(6.0)
     rows[7] |= {"silent": [0], "si_snri": [None, 2.0]}

@@ -263,6 +263,15 @@ def test_the_command_prints_the_real_sizes_and_stops_where_they_do_not_fit(tmp_p
     code, printed = call(1e9, "--teacher_options", "--max_epoch 2", "--download", "true")
     assert code == 0 and "363.6      104014" in printed and "it does not fit" in printed
     assert "training steps: teacher 400" in printed and "train-clean-360, train-clean-100" in printed
+    both = ["--student_options", "--max_epoch 3", "--full_options", "--max_epoch 5"]
+    for more, trainings in (
+        ([], "student 2 x 600, full 1000;"),
+        (["--curve", "true"], "student 4 x 600, full 2 x 1000;"),
+        (["--unsupervised", "true"], "steps: student 600;"),
+    ):
+        assert trainings in call(1e12, *both, *more)[1], more
+    code, printed = call(1e12, "--small_options", "--max_epoch foo")
+    assert code == 2 and "--max_epoch of the size file: expected a number, found 'foo'" in printed
     code, printed = call(1e9, "--check")
     assert (
         code == 2
@@ -286,18 +295,24 @@ def test_the_command_prints_the_real_sizes_and_stops_where_they_do_not_fit(tmp_p
     assert call(1e12)[0] == 2
 
 
-def test_the_corpus_is_counted_on_its_own_disk(tmp_path, monkeypatch):
-    other = Path("/dev/shm")
-    if not other.is_dir() or other.stat().st_dev == tmp_path.stat().st_dev:
-        pytest.skip("one disk only")
-    monkeypatch.setattr(estimate, "free_bytes", lambda path: 5e9 if tmp_path in path.parents else 90e9)
-    data, corpus = tmp_path / "new" / "data", tmp_path / "corpus"
+def test_the_corpus_is_counted_on_its_own_disk(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(estimate, "_disk_of", lambda path: path.relative_to(tmp_path).parts[0])
+    monkeypatch.setattr(estimate, "free_bytes", lambda path: 5e9 if tmp_path / "a" in path.parents else 90e9)
+    data, corpus = tmp_path / "a/new/data", tmp_path / "a/corpus"
     # 3 and 3 GB are too much for one disk of 5, and fit where 3 of them lie elsewhere.
-    (line, fits), *more = estimate.disk_lines([(data, 3e9), (corpus, 3e9)])
-    assert not fits and not more
-    assert line == f"6.0 GB needed, 5.0 GB free where {data} and {corpus} is"
-    lines = estimate.disk_lines([(data, 3e9), (other / "corpus", 3e9)])
-    assert [fits for _, fits in lines] == [True, True]
+    assert estimate.disk_lines([(data, 3e9), (corpus, 3e9)]) == [
+        (f"6.0 GB needed, 5.0 GB free where {data} and {corpus} are", False, [data, corpus])
+    ]
+    elsewhere = tmp_path / "b/corpus"
+    lines = estimate.disk_lines([(data, 3e9), (elsewhere, 3e9)])
+    assert [(fits, there) for _, fits, there in lines] == [(True, [data]), (True, [elsewhere])]
+    # A full disk of the corpus is not helped by smaller mixtures.
+    monkeypatch.setattr(estimate, "disk_lines", lambda needs: [("full", False, [elsewhere])])
+    monkeypatch.chdir(RECIPE)
+    monkeypatch.setattr(sys, "argv", ["estimate.py", "--check", "--out", str(data)])
+    with pytest.raises(SystemExit, match="2"):
+        estimate.run(estimate.main)
+    assert "--librispeech on another disk" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not OCEAN.is_dir(), reason=f"no speechocean762 at {OCEAN}")

@@ -262,7 +262,7 @@ class TestEspnet:
         assert pull() > 5
         assert pull(snr_max_silent=10.0) < 1
 
-    @pytest.mark.parametrize("value", [0, -5, 31])
+    @pytest.mark.parametrize("value", [0, -5, 31, "ten", True, [10]])
     def test_a_threshold_out_of_range_is_refused(self, value):
         from frontend.criteria import ThresholdedPIT, ThresholdedSNR
         from frontend.errors import UserError

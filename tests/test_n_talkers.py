@@ -32,7 +32,7 @@ from frontend.hypotheses import REFERENCES, segments, write_hypotheses, write_se
 from frontend.mixit import mixit_loss
 from frontend.page_counting import counting_section
 from frontend.pseudo_targets import select
-from frontend.refine import refine
+from frontend.refine import gate, refine
 from frontend.results import Scores
 from frontend.scene_config import SceneConfig, TalkersConfig
 from frontend.scenes import read_scenes, sample_scene
@@ -157,24 +157,44 @@ def three_talkers(present=(0, 1, 2), samples=6000):
     return [torch.from_numpy(a.astype(np.float32)) for a in (outputs, mixture, at_mics[:, 0])]
 
 
-def test_six_outputs_are_merged_to_three_or_fewer_talkers():
-    settings = {"window": 0.008, "min_talkers": 2, "min_gain": 0.1}
+def test_six_outputs_are_merged_to_three_talkers():
     outputs, mixture, images = three_talkers()
-    for more in ({"window": 0.008}, settings):
-        streams = select(outputs, 3, "spatial_merge", mixture, **more)
-        for image in images:
-            assert (streams - image).square().sum(-1).min() < 1e-3 * image.square().sum()
-    outputs, mixture, images = three_talkers(present=(0, 1))
-    streams = select(outputs, 3, "spatial_merge", mixture, **settings)
-    assert not streams[2].any() and streams[:2].any(-1).all()
+    streams = select(outputs, 3, "spatial_merge", mixture, window=0.008)
     for image in images:
         assert (streams - image).square().sum(-1).min() < 1e-3 * image.square().sum()
+
+
+def test_the_oracle_leaves_a_talker_silent_who_is():
+    outputs, _, images = three_talkers(present=(0, 1))
     oracle = select(outputs, 3, "oracle", references=torch.cat([images, 0 * images[:1]]))
     for image, stream in zip(images, oracle, strict=False):
         assert (stream - image).square().sum() < 1e-3 * image.square().sum()
 
 
-@pytest.mark.parametrize("steps", ["mvdr", "iva", "mask", "mvdr+iva+mask"])
+@pytest.mark.parametrize("steps", ["mask+gate", "mask+gate+mvdr+iva+mask"])
+def test_the_gate_closes_where_a_third_talker_is_not(steps):
+    """Two voices, of which a tenth of the one has leaked into the third stream."""
+    _, mixture, images = three_talkers(present=(0, 1))
+    leak = 0.1 * images[1:]
+    streams = torch.cat([images[:1], images[1:] - leak, leak])
+    assert refine(streams, mixture, 8000, steps).any(-1).tolist() == [True, True, False]
+    _, mixture, images = three_talkers()
+    assert refine(images, mixture, 8000, steps).any(-1).all()
+
+
+def test_the_gate_is_12_db_below_the_mixture():
+    level = 10 ** (-12 / 20)
+    mixture = noise(2, 500)
+    streams = torch.stack([mixture[0], 1.001 * level * mixture[0], 0.999 * level * mixture[0]])
+    kept = gate(streams, mixture, 8000)
+    assert torch.equal(kept[:2], streams[:2]) and not kept[2].any()
+    assert torch.equal(
+        gate(0.01 * streams[:2], mixture, 8000), torch.stack([0.01 * streams[0], 0 * streams[0]])
+    )
+    assert not gate(0 * streams, 0 * mixture, 8000).any()
+
+
+@pytest.mark.parametrize("steps", ["mvdr", "iva", "mask", "gate", "mvdr+iva+mask+gate+iva+mask"])
 def test_three_streams_are_refined_and_a_silent_one_stays_silent(steps):
     _, mixture, images = three_talkers()
     refined = refine(images, mixture, 8000, steps)
@@ -256,11 +276,12 @@ mixture: {}
 auxiva: {blind: auxiva, iterations: 2}
 ilrma: {blind: ilrma, iterations: 2}
 teacher_outputs: {model: teacher}
-teacher_spatial_merge: {model: teacher, rule: spatial_merge, min_talkers: 2, min_gain: 0.1}
+teacher_spatial_merge: {model: teacher, rule: spatial_merge}
 teacher_oracle: {model: teacher, rule: oracle}
 student: {model: student}
 student+mvdr: {model: student, refine: mvdr}
 student+iva: {model: student, refine: iva}
+student+iva+mask+gate+iva+mask: {model: student, refine: iva+mask+gate+iva+mask}
 oracle: {}
 """
 
@@ -275,7 +296,7 @@ def test_the_chain_of_two_or_three_talkers(tmp_path, speech, command, monkeypatc
     for name, content in files.items():
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(content))
     (tmp_path / "pseudo.yaml").write_text(
-        "rule: spatial_merge\nn_talkers: 2\nmin_talkers: 1\nmin_gain: 0.1\n"
+        "rule: spatial_merge\nn_talkers: 2\nrefine: iva+mask+gate+iva+mask\n"
     )
     (tmp_path / "systems.yaml").write_text(SYSTEMS)
 

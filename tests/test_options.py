@@ -200,7 +200,9 @@ def test_the_page_shows_the_files_that_were_read(recipe):
     assert {"conf/pseudo.yaml", "conf/scenes.yaml", "conf/asr.yaml", "conf/size_full.sh"} <= set(usual)
     assert not {"conf/pseudo_mixed.yaml", "conf/asr_gpu.yaml", "conf/joint.yaml"} & set(usual)
     mixed = shown("--talkers", "2-3")
-    assert "conf/pseudo_mixed.yaml" in mixed and "conf/pseudo.yaml" not in mixed
+    for name in ("pseudo", "distill", "student"):
+        assert f"conf/{name}_mixed.yaml" in mixed and f"conf/{name}.yaml" not in mixed
+    assert {"conf/systems.yaml", "conf/systems_mixed.yaml", "conf/teacher.yaml"} <= set(mixed)
     (recipe / "exp/espeak_16k").mkdir(parents=True)
     assert set(shown("--fs", "16000", "--stage", "scenes")) - set(usual) == {"exp/espeak_16k/changes.yaml"}
     for path in usual:
@@ -230,6 +232,31 @@ def test_rows_of_one_microphone_are_those_of_many(recipe):
             if not {"blind", "refine"} & about.keys() and about.get("rule") != "spatial_merge"
         ]
         assert all(many[row] == about for row, about in one.items())
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ("s/^full_options=.*//", "expected a line full_options=..., found none"),
+        ("s/^dev_mixtures=.*//", "expected a line dev_mixtures=..., found none"),
+        ("$ a read_aloud=0", "read_aloud=0: expected a number of utterances, 2 or more"),
+        ("$ a read_aloud=1", "read_aloud=1: expected a number"),
+    ],
+)
+def test_a_size_file_of_ones_own_is_checked_first(recipe, changed, message):
+    path = recipe / "conf/size_mine.sh"
+    shutil.copy(recipe / "conf/size_tiny.sh", path)
+    assert say(recipe, "echo fine", "--size", "mine") == "fine"
+    subprocess.run(["sed", "-i", changed, path], check=True)
+    refused(recipe, message, "--size", "mine")
+
+
+def test_a_download_is_estimated_on_the_disk_where_it_will_lie(recipe):
+    """The folder need not be there yet."""
+    libri = shutil.copytree(ROOT / "egs/mc_libri2mix", recipe.parent / "libri")
+    command = 'python3() { printf "%s\n" "$*"; }; estimate --check'
+    options = ["--librispeech", str(recipe.parent / "to come"), "--download", "true"]
+    assert f"--corpus_dir {recipe.parent / 'to come'}" in say(libri, command, *options)
 
 
 def test_another_training_takes_the_recogniser_as_it_is(recipe):

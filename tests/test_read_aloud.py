@@ -68,7 +68,7 @@ def test_the_same_seed_speaks_the_same_at_any_nj_and_rate(text, tmp_path):
     [
         ("u0 ONE\n", "1", "--num 1: expected at least 2"),
         ("u0\n", "4", "text:1"),
-        (None, "4", "text"),
+        (None, "4", "text: "),
     ],
 )
 def test_wrong_input_is_one_line(tmp_path, lines, number, message):

@@ -1,8 +1,8 @@
 """What a run would make, and whether it fits: hours, files, gigabytes, time. Nothing is written.
 
 Sizes are those of the corpus where it is given, else LibriSpeech's published ones. Speeds were measured on
-one core of an AMD EPYC with egs/mini: yours differ. With --check, only a line, and exit code 2 if the
-free disk space is too small.
+one core of an AMD EPYC with egs/mini: yours differ. With --check, only a line for each disk, and exit
+code 2 if the free space of one is too small.
 """
 
 import argparse
@@ -29,8 +29,26 @@ def steps_of(config: Path, options: str) -> int:
     settings, words = read_settings(config, "training configuration"), options.split()
     for key in ("max_epoch", "num_iters_per_epoch"):
         if f"--{key}" in words:
-            settings[key] = int(words[words.index(f"--{key}") + 1])
+            given = "".join(words[words.index(f"--{key}") + 1 :][:1])
+            if not given.isdecimal():
+                raise UserError(f"--{key} of the size file: expected a number, found '{given}'")
+            settings[key] = int(given)
     return settings["max_epoch"] * settings["num_iters_per_epoch"]
+
+
+def trainings_of(args: argparse.Namespace) -> dict[str, tuple[int, int]]:
+    """Return how many trainings of each kind there will be, and the steps of one, of those with options."""
+    curve, _, unsupervised = (getattr(args, name) == "true" for name in _ROWS)
+    semi, more = (curve * len(shares.split()) for shares in (args.semi_shares, args.more_shares))
+    times = {"teacher": 1, "student": 2 + semi, "full": 1 + more, "finetune": 2 + 2 * semi, "small": 1 + semi}
+    if unsupervised:
+        times = {"teacher": 1, "student": 1}
+    given = {name: getattr(args, f"{name}_options") for name in times}
+    return {
+        name: (times[name], steps_of(Path(f"conf/{_NETWORKS[name]}.yaml"), options))
+        for name, options in given.items()
+        if options is not None
+    }
 
 
 def _there(path: Path) -> Path:
@@ -40,31 +58,36 @@ def _there(path: Path) -> Path:
     return path
 
 
+def _disk_of(path: Path) -> int:
+    return _there(path).stat().st_dev
+
+
 def free_bytes(path: Path) -> int:
     """Return the free bytes of the disk on which ``path`` is or will be."""
     return shutil.disk_usage(_there(path)).free
 
 
-def disk_lines(needs: list[tuple[Path, float]]) -> list[tuple[str, bool]]:
-    """Return, for each disk, what it needs and has, and whether that fits.
+def disk_lines(needs: list[tuple[Path, float]]) -> list[tuple[str, bool, list[Path]]]:
+    """Return, for each disk, what it needs and has, whether that fits, and the folders that lie there.
 
     Args:
         needs: folders, and the bytes that each will take.
     """
     disks: dict[int, list[tuple[Path, float]]] = {}
     for path, needed in needs:
-        disks.setdefault(_there(path).stat().st_dev, []).append((path, needed))
+        disks.setdefault(_disk_of(path), []).append((path, needed))
     lines = []
     for folders in disks.values():
         needed, free = sum(n for _, n in folders), free_bytes(folders[0][0])
-        where = " and ".join(dict.fromkeys(str(path) for path, _ in folders))
-        line = f"{math.ceil(needed / 1e8) / 10} GB needed, {free / 1e9:.1f} GB free where {where} is"
-        lines.append((line, needed <= free))
+        there = list(dict.fromkeys(path for path, _ in folders))
+        where = f"{' and '.join(map(str, there))} {'is' if len(there) == 1 else 'are'}"
+        line = f"{math.ceil(needed / 1e8) / 10} GB needed, {free / 1e9:.1f} GB free where {where}"
+        lines.append((line, needed <= free, there))
     return lines
 
 
 def report(
-    found: list[Pool], sizes: dict, files: dict, hours: dict, nj: int, trainings: dict[str, int]
+    found: list[Pool], sizes: dict, files: dict, hours: dict, nj: int, trainings: dict[str, tuple[int, int]]
 ) -> list[str]:
     """Return the lines to print."""
     lines = [f"{'set':10} {'mixtures':>9} {'hours':>8} {'speech h':>9} {'utterances':>11}"]
@@ -78,8 +101,8 @@ def report(
     lines.append(f"{'sum':15} {sum(files.values()):8d} {sum(sizes.values()) / 1e9:8.1f} {total:11.1f}")
     lines.append(f"about {total / nj:.1f} h with --nj {nj}, besides training, test and recogniser")
     if trainings:
-        spent = sum(trainings.values()) * _STEP_S / 3600
-        named = ", ".join(f"{name} {number}" for name, number in trainings.items())
+        spent = sum(times * steps for times, steps in trainings.values()) * _STEP_S / 3600
+        named = ", ".join(f"{name} {f'{n} x ' * (n > 1)}{steps}" for name, (n, steps) in trainings.items())
         lines.append(f"training steps: {named}; {spent:.1f} h on 2 cores if they were as small as egs/mini's")
     return lines
 
@@ -149,6 +172,7 @@ def _parser() -> argparse.ArgumentParser:
     for name in _ROWS:
         parser.add_argument(f"--{name}", choices=("true", "false"), default="false")
     parser.add_argument("--semi_shares", default="0.01 0.05", help="the size file's, for --curve true")
+    parser.add_argument("--more_shares", default="0.25", help="the size file's, for --curve true")
     for name in _NETWORKS:
         parser.add_argument(
             f"--{name}_options", default=None, help="the size file's; adds the training's steps"
@@ -171,8 +195,7 @@ def main() -> None:
     sizes = bytes_of(found, args.fs, args.channels, virtual, args.bank, flac, later)
     files = files_of(found, args.fs, virtual, args.bank, later)
     hours = core_hours_of(found, args.fs, args.channels, virtual, args.bank, later)
-    given = {name: getattr(args, f"{name}_options") for name in _NETWORKS}
-    trainings = {n: steps_of(Path(f"conf/{_NETWORKS[n]}.yaml"), o) for n, o in given.items() if o is not None}
+    trainings = trainings_of(args)
     if not args.check:
         source = f"lengths of {args.corpus_dir}" if lengths else "LibriSpeech's published sizes"
         kind = "on the fly" if virtual else f"rendered as {args.audio_format}"
@@ -187,15 +210,16 @@ def main() -> None:
     needs = [(args.out, sum(sizes.values()))]
     if args.download == "true" and missing:
         needs.append((args.corpus_dir or args.out, fetched * 1e9))
-    for line, fits in disk_lines(needs):
+    for line, fits, folders in disk_lines(needs):
+        less = "--on_the_fly true, --audio_format flac.ark or a smaller --size take less"
+        if args.out not in folders:
+            less = "--librispeech on another disk, with its own subsets or for --download true"
         if fits:
             print(f"disk: {line}")
         elif args.check:
-            raise UserError(
-                f"{line}: make room, or take --on_the_fly true, --audio_format flac.ark or a smaller --size"
-            )
+            raise UserError(f"{line}: make room, or: {less}")
         else:
-            print(f"disk: {line}: it does not fit; --on_the_fly true or --audio_format flac.ark takes less")
+            print(f"disk: {line}: it does not fit; {less}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """eSpeak NG, driven through ctypes: text in, samples out.
 
 The library, its voices and its dictionaries come with the ``espeakng-loader`` wheel; they are GPL-3 and
-used by this recipe alone. Constants and functions are those of eSpeak NG's ``speak_lib.h``.
+used by recipes alone. Constants and functions are those of eSpeak NG's ``speak_lib.h``.
 """
 
 import _ctypes
