@@ -2,7 +2,7 @@
 
     compare_runs --a exp/espeak_ema:student --b exp/espeak:student
 
-Prints by how much A differs from B in SI-SNRi (dB) and cpWER (points, fewer errors of A are negative),
+Prints by how much A differs from B in SI-SNRi (dB), cpWER and cpCER (points, fewer errors of A are negative),
 paired by utterance, with 95 % intervals. Given several times, once for each training seed, the k-th --a is
 paired with the k-th --b, and the intervals are over seeds and utterances.
 """

@@ -18,7 +18,8 @@ small_share=0.1
 semi_shares="0.01 0.05"
 more_shares="0.25"
 # Steps of training where they differ from the YAML: teacher; student and distilled; supervised_full, as many as
-# teacher and student together, so that more steps are not taken for better labels; fine-tuning; supervised_small.
+# teacher and student together, so that more steps are not taken for better labels (supervised_25 too); fine-tuning;
+# supervised_small.
 teacher_options="--max_epoch 40"
 student_options="--max_epoch 30"
 full_options="--max_epoch 70"

@@ -18,7 +18,8 @@ more_shares="0.25"
 # All networks are alike, so that each can start from the one before it.
 network="--separator_conf channels=128 --separator_conf blocks=16 --batch_size 16 --num_workers 8"
 # Steps of training where they differ from the YAML: teacher; student and distilled; supervised_full, as many as
-# teacher and student together, so that more steps are not taken for better labels; fine-tuning; supervised_small.
+# teacher and student together, so that more steps are not taken for better labels (supervised_25 too); fine-tuning;
+# supervised_small.
 teacher_options="$network --max_epoch 50 --optim_conf lr=0.001"
 student_options="$network --max_epoch 40 --optim_conf lr=0.001"
 full_options="$network --max_epoch 90 --optim_conf lr=0.001"
