@@ -16,11 +16,11 @@ import soundfile
 import torch
 import yaml
 
-from frontend import packing
-from frontend.continuous import HOP_S, WINDOW_S
-from frontend.errors import run
-from frontend.separate_files import How, plan, separate_files
-from frontend.task import FrontendTask, register
+from frontend.separation.continuous import HOP_S, WINDOW_S
+from frontend.separation.files import How, plan, separate_files
+from frontend.training.checkpoints import CHECKPOINTS, open_trained
+from frontend.training.task import FrontendTask, register
+from frontend.utils.errors import run
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -34,7 +34,7 @@ def make_model(config: Path, folder: Path) -> None:
     model = FrontendTask.build_model(argparse.Namespace(**options))
     folder.mkdir()
     (folder / "config.yaml").write_text(yaml.safe_dump(options))
-    torch.save(model.state_dict(), folder / packing.CHECKPOINTS[-1])
+    torch.save(model.state_dict(), folder / CHECKPOINTS[-1])
 
 
 def make_recording(path: Path, minutes: float, channels: int, fs: int) -> None:
@@ -62,7 +62,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         make_model(args.config, work / "model")
-        with packing.opened(work / "model") as trained:
+        with open_trained(work / "model") as trained:
             make_recording(work / "long.flac", args.minutes, trained.n_mics, trained.fs)
         how = How(refine=args.refine, window=args.window, hop=args.hop)
         jobs = plan(

@@ -22,14 +22,12 @@ import numpy as np
 import torch
 import yaml
 
-from frontend import espnet
-from frontend.datadir import read_audio, read_scp
-from frontend.decode_options import read_options
-from frontend.errors import UserError, run
-from frontend.recognise import Recogniser
-from frontend.recogniser_files import ASR_MODEL, find_recogniser
-from frontend.rng import generator
-from frontend.validate import numbered
+from frontend.data.audio import read_audio
+from frontend.data.kaldi import numbered, read_scp
+from frontend.recognition.model import ASR_MODEL, Recogniser, find_recogniser, read_options
+from frontend.utils.errors import UserError, run
+from frontend.utils.espnet import Speech2Text, asr
+from frontend.utils.rng import generator
 
 CONF = Path(__file__).resolve().parents[1] / "egs" / "mini" / "conf"
 # A network without training finds all tokens about as likely, in any sound: it is made surer of itself,
@@ -43,10 +41,10 @@ Pass = tuple[list[str], float, float]  # texts, seconds of CPU time, of wall tim
 def make_recogniser(folder: Path) -> Path:
     """Write conf/asr.yaml's network with random weights and 60 words."""
     tokens = ["<blank>", "<unk>", *(f"WORD{k:02}" for k in range(60)), "<sos/eos>"]
-    config = espnet.asr.ASRTask.get_default_config()
+    config = asr.ASRTask.get_default_config()
     config |= yaml.safe_load((CONF / "asr.yaml").read_text()) | {"token_list": tokens}
     torch.manual_seed(0)
-    model = espnet.asr.ASRTask.build_model(argparse.Namespace(**config))
+    model = asr.ASRTask.build_model(argparse.Namespace(**config))
     with torch.no_grad():
         model.ctc.ctc_lo.weight *= _SURE
         model.ctc.ctc_lo.bias[0] += _BLANK
@@ -92,7 +90,7 @@ def read_streams(directories: list[str], num: int, fs: int) -> Batches:
 def peer(recogniser: Recogniser) -> Callable[[np.ndarray], list[str]]:
     """Return ESPnet's recogniser of the same files and options, called for each stream by itself."""
     files = recogniser.files
-    speech2text = espnet.Speech2Text(
+    speech2text = Speech2Text(
         asr_train_config=str(files.config), asr_model_file=str(files.checkpoint), **recogniser.options
     )
 

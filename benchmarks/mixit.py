@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import torch
 
-from frontend.criteria import MixIT, ThresholdedSNR
+from frontend.training.criteria import MixIT, ThresholdedSNR
 
 _BATCH, _SAMPLES = 4, 32000
 

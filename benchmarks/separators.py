@@ -10,11 +10,11 @@ from collections.abc import Callable
 
 import torch
 
-from frontend.errors import run
-from frontend.separators.mask_net import MaskNet
-from frontend.separators.mc_conv_tasnet import MCConvTasNet
-from frontend.separators.safe_tfgridnet import SafeTFGridNet
-from frontend.spatial import stft
+from frontend.dsp.spatial import stft
+from frontend.networks.conv_tasnet import MCConvTasNet
+from frontend.networks.mask_net import MaskNet
+from frontend.networks.tfgridnet import SafeTFGridNet
+from frontend.utils.errors import run
 
 N_FFT, HOP = 256, 128
 # Small TF-GridNet: the published size takes minutes a batch on a CPU.

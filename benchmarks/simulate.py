@@ -12,12 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from frontend.datadir import AudioWriter, write_scp, write_spk2utt
-from frontend.dry_speech import read_speech
-from frontend.errors import run
-from frontend.rng import generator
-from frontend.scenes import load_config, sample_scene, write_scenes
-from frontend.simulate_set import simulate_set
+from frontend.data.audio import AudioWriter
+from frontend.data.kaldi import write_scp
+from frontend.data.mixtures import write_spk2utt
+from frontend.data.speech import read_speech
+from frontend.simulation.config import load_config
+from frontend.simulation.mixture_sets import simulate_set
+from frontend.simulation.scenes import sample_scene, write_scenes
+from frontend.utils.errors import run
+from frontend.utils.rng import generator
 
 CONFIG = Path(__file__).resolve().parents[1] / "egs" / "mini" / "conf" / "scenes.yaml"
 

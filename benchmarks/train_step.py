@@ -18,7 +18,8 @@ import torch
 import yaml
 
 from frontend.bin import enh_train
-from frontend.datadir import AudioWriter, write_scp
+from frontend.data.audio import AudioWriter
+from frontend.data.kaldi import write_scp
 
 _UTTERANCES, _SECONDS = 64, 4
 
@@ -59,8 +60,8 @@ def separator_time(cls: type):
 
 def measure(config: str, data: Path, out: Path, steps: int, more: list[str]) -> dict[str, float]:
     """Return seconds per step by part, of the second epoch."""
-    from frontend.espnet import enh
-    from frontend.task import register
+    from frontend.training.task import register
+    from frontend.utils.espnet import enh
 
     register()
     name = yaml.safe_load(Path(config).read_text())["separator"]

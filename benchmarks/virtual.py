@@ -16,14 +16,15 @@ import numpy as np
 import yaml
 
 from benchmarks.train_step import measure
-from frontend.audio import read_audio
-from frontend.datadir import AudioWriter, MixtureSet, write_scp, write_spk2utt
-from frontend.dry_speech import read_speech
-from frontend.errors import run
-from frontend.rng import generator
-from frontend.scenes import load_config, sample_scene, write_scenes
-from frontend.simulate_set import simulate_set
-from frontend.virtual_set import virtual_set
+from frontend.data.audio import AudioWriter, read_audio
+from frontend.data.kaldi import write_scp
+from frontend.data.mixtures import MixtureSet, write_spk2utt
+from frontend.data.speech import read_speech
+from frontend.simulation.config import load_config
+from frontend.simulation.mixture_sets import simulate_set, virtual_set
+from frontend.simulation.scenes import sample_scene, write_scenes
+from frontend.utils.errors import run
+from frontend.utils.rng import generator
 
 _UTTERANCES, _SPEAKERS = 200, 20
 

@@ -13,8 +13,8 @@ import urllib.request
 import zlib
 from pathlib import Path
 
-from frontend.errors import UserError
-from frontend.parallel import Progress
+from frontend.utils.errors import UserError
+from frontend.utils.parallel import Progress
 
 _CHUNK = 1 << 20
 _TIMEOUT_S = 60.0

@@ -9,8 +9,8 @@ samples holds as many seconds. Nothing is printed where the configuration is of 
 import sys
 from collections.abc import Iterator
 
-from frontend.errors import UserError, run
-from frontend.yaml_file import read_settings
+from frontend.utils.errors import UserError, run
+from frontend.utils.files import read_settings
 
 _PARTS = ("encoder_conf", "decoder_conf", "frontend_conf")
 _SAMPLES = ("n_fft", "win_length", "hop_length")

@@ -8,8 +8,8 @@ microphone is allowed: its rows and rules are others (conf/*_1ch.yaml).
 
 import sys
 
-from frontend.errors import UserError, run
-from frontend.scene_yaml import load_config
+from frontend.simulation.config import load_config
+from frontend.utils.errors import UserError, run
 
 
 def main() -> None:

@@ -20,12 +20,11 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "egs/mini/local"))  # 
 from espeak import synthesise  # noqa: E402
 from voices import Voice, draw_voices  # noqa: E402
 
-from frontend.datadir import scan_table  # noqa: E402
-from frontend.errors import UserError, run  # noqa: E402
-from frontend.parallel import number_of_processes  # noqa: E402
-from frontend.rng import generator  # noqa: E402
-from frontend.speech_level import normalise, resample, trim  # noqa: E402
-from frontend.speech_sets import check_out, write_sets  # noqa: E402
+from frontend.data.kaldi import scan_table
+from frontend.data.speech import check_out, normalise, resample, trim, write_sets
+from frontend.utils.errors import UserError, run
+from frontend.utils.parallel import number_of_processes
+from frontend.utils.rng import generator
 
 _VOICES = 40
 _WORDS = (4, 7)  # of a sentence in random order

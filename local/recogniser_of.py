@@ -10,17 +10,22 @@ import hashlib
 import sys
 from pathlib import Path
 
-from frontend.decode_options import complete, read_options, search_files
-from frontend.errors import run
-from frontend.recogniser_files import find_in_zoo, find_recogniser
-from frontend.yaml_file import read_settings
+from frontend.recognition.model import (
+    complete_options,
+    find_in_zoo,
+    find_recogniser,
+    read_options,
+    search_files,
+)
+from frontend.utils.errors import run
+from frontend.utils.files import read_settings
 
 
 def main() -> None:
     kind, name, scenes, search = sys.argv[1:]
     recogniser = find_in_zoo(name) if kind == "--asr_model" else find_recogniser(name)
     recogniser.check_rate(scenes, read_settings(scenes, "scenes")["fs"])
-    needed = search_files(complete(read_options(search), recogniser, search))
+    needed = search_files(complete_options(read_options(search), recogniser, search))
     parts = [recogniser.fingerprint, *(hashlib.sha256(Path(p).read_bytes()).hexdigest() for p in needed)]
     print(hashlib.sha256(" ".join(parts).encode()).hexdigest())
 

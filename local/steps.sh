@@ -114,7 +114,7 @@ other_counts() { # the experiments with other numbers of microphones; another tr
   [ -n "$again" ] || counts_of "$family" | grep -vx "$exp" || true
 }
 conditions() { # the test sets that --mismatch true makes
-  python3 -c 'from frontend.conditions import MATCHED; from frontend.yaml_file import read_settings
+  python3 -c 'from frontend.simulation.conditions import MATCHED; from frontend.utils.files import read_settings
 print(MATCHED, *read_settings("conf/conditions.yaml", "file of conditions"))'
 }
 there() { # those of the PATHS that are there

@@ -13,7 +13,7 @@ import torch
 def in_child(main: Callable, argv: list[str], sabotage: Callable | None = None) -> int:
     """Run a training command in a forked child and return its exit code."""
     # Forked children find imported what takes longer than to train.
-    for module in ("frontend.train_config", "torch._dynamo", "torch.utils.tensorboard"):
+    for module in ("frontend.training.checks", "torch._dynamo", "torch.utils.tensorboard"):
         importlib.import_module(module)
 
     def target():

@@ -7,7 +7,7 @@ import numpy as np
 import soundfile
 from speech_sets import voice
 
-from frontend.rng import generator
+from frontend.utils.rng import generator
 
 SUBSETS = ("train-clean-360", "train-clean-100", "dev-clean", "test-clean")
 _SHARES = (0.5, 0.2, 0.15, 0.15)  # of the talkers

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from frontend.bin import report as command
-from frontend.errors import run
+from frontend.utils.errors import run
 
 GAINS = {
     "mixture": 0.0,

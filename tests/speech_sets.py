@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter
 
-from frontend.datadir import AudioWriter, write_scp, write_spk2utt
-from frontend.dry_speech import read_speech
-from frontend.errors import run
-from frontend.rng import generator
-from frontend.scene_config import SceneConfig
-from frontend.scenes import sample_scene, write_scenes
+from frontend.data.audio import AudioWriter
+from frontend.data.kaldi import write_scp
+from frontend.data.mixtures import write_spk2utt
+from frontend.data.speech import read_speech
+from frontend.simulation.config import SceneConfig
+from frontend.simulation.scenes import sample_scene, write_scenes
+from frontend.utils.errors import run
+from frontend.utils.rng import generator
 
 
 def voice(name: str, seconds: float, fs: int = 8000) -> np.ndarray:

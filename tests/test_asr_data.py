@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from speech_sets import make_speech, voice
 
-from frontend import asr_data
-from frontend.asr_data import make_asr_set, make_separated_set
 from frontend.bin import asr_data as command_module
-from frontend.datadir import AudioWriter, read_scp, write_scp, write_spk2utt
-from frontend.errors import UserError
-from frontend.validate import validate
+from frontend.data.audio import AudioWriter
+from frontend.data.kaldi import read_scp, validate, write_scp
+from frontend.data.mixtures import write_spk2utt
+from frontend.recognition.training_sets import _assign, make_asr_set, make_separated_set
+from frontend.utils.errors import UserError
 
 FS = 8000
 
@@ -245,7 +245,7 @@ def test_a_tie_is_what_brute_force_says():
         texts, heard = draw(2), draw(rng.integers(1, 4))
         if not any(texts):
             continue
-        assert asr_data._assign(texts, heard) == slow_assignment(texts, heard)
+        assert _assign(texts, heard) == slow_assignment(texts, heard)
 
 
 def distance(a, b):

@@ -19,10 +19,12 @@ import yaml
 from kills import assert_same, weights
 from speech_sets import voice
 
-from frontend import errors, token_list, train_door
 from frontend.bin import asr_train
-from frontend.datadir import AudioWriter, write_scp
-from frontend.errors import UserError
+from frontend.data.audio import AudioWriter
+from frontend.data.kaldi import write_scp
+from frontend.recognition.training import count, make_list, read_list, unknown, write_list
+from frontend.training.run import make_parser, parse
+from frontend.utils.errors import UserError, run
 
 FS = 8000
 CONFS = Path(__file__).resolve().parents[1] / "egs" / "mini" / "conf"
@@ -97,7 +99,7 @@ def command(tmp_path, data):
 
 def in_child(argv, sabotage=None):
     """Train in a forked child, which finds ESPnet imported, and return its exit code."""
-    from frontend import asr_config, asr_prepare  # noqa: F401
+    from frontend.recognition.training import check_recogniser_config, read_sets  # noqa: F401
 
     return kills.in_child(asr_train.main, argv, sabotage)
 
@@ -171,7 +173,7 @@ class TestResume:
 
 class TestModel:
     def test_espnet_loads_and_recognises(self, command, tmp_path, data):
-        from frontend.espnet import Speech2Text
+        from frontend.utils.espnet import Speech2Text
 
         assert in_child(command()) == 0
         exp = tmp_path / "exp"
@@ -220,7 +222,7 @@ class TestModel:
         (tmp_path / "conf.yaml").write_text(yaml.safe_dump(config))
 
         def plain(argv):
-            from frontend.espnet import asr
+            from frontend.utils.espnet import asr
 
             torch.set_num_threads(1)
             asr.ASRTask.main(cmd=argv)
@@ -230,7 +232,7 @@ class TestModel:
 
 
 def test_archives_are_as_loud_as_files(tmp_path):
-    from frontend.asr_task import ArchivedSound
+    from frontend.recognition.training import ArchivedSound
 
     files, archive = (make_set(tmp_path / kind, WORDS[:2], audio_format=kind) for kind in ("wav", "flac.ark"))
     heard = ArchivedSound(str(archive / "wav.scp"))
@@ -252,29 +254,29 @@ class TestTokens:
             cmd = f"-f 2- -t {kind} -i {tmp_path}/text -o {out} --write_vocabulary true"
             cmd += " --add_symbol <blank>:0 --add_symbol <unk>:1 --add_symbol <sos/eos>:-1"
             tokenize_text(cmd.split())
-            counts = token_list.count((" ".join(t.split()) for t in texts), cut)
-            assert token_list.make_list(counts) == out.read_text().splitlines()
+            counts = count((" ".join(t.split()) for t in texts), cut)
+            assert make_list(counts) == out.read_text().splitlines()
 
     def test_lists_are_read_strictly(self, tmp_path):
         path = tmp_path / "tokens.txt"
         good = ["<blank>", "<unk>", "A", "<sos/eos>"]
-        token_list.write_list(path, good)
-        assert token_list.read_list(path) == good
+        write_list(path, good)
+        assert read_list(path) == good
         for bad, message in (
             (["A", "B"], "expected <blank> <unk> ... <sos/eos>"),
             ([*good[:3], "A", good[3]], "token A occurs 2 times"),
         ):
-            token_list.write_list(path, bad)
+            write_list(path, bad)
             with pytest.raises(UserError, match=message):
-                token_list.read_list(path)
+                read_list(path)
         with pytest.raises(UserError, match="no such file"):
-            token_list.read_list(tmp_path / "none")
+            read_list(tmp_path / "none")
 
     def test_unknown_are_counted_and_named(self):
-        assert token_list.unknown(Counter(A=3), ["A"], "word") == ""
-        many = token_list.unknown(Counter({f"W{k:02d}": 1 for k in range(12)}), [], "word")
+        assert unknown(Counter(A=3), ["A"], "word") == ""
+        many = unknown(Counter({f"W{k:02d}": 1 for k in range(12)}), [], "word")
         assert many.startswith("12 words unknown") and many.endswith("W09 (1) and 2 more")
-        assert token_list.unknown(Counter({"Ä": 1}), [], "char").startswith("1 character unknown")
+        assert unknown(Counter({"Ä": 1}), [], "char").startswith("1 character unknown")
 
     def test_characters_and_pieces(self, command, tmp_path):
         assert in_child(command("--token_type", "char", max_epoch=1)) == 0
@@ -297,7 +299,7 @@ class TestTokens:
         assert not (tmp_path / "exp").exists()
         assert in_child([*argv, "--allow_unknown", "true"]) == 0
         listed = tmp_path / "given.txt"
-        token_list.write_list(listed, ["<blank>", "<unk>", "ONE", "TWO", "THREE", "<sos/eos>"])
+        write_list(listed, ["<blank>", "<unk>", "ONE", "TWO", "THREE", "<sos/eos>"])
         with pytest.raises(UserError, match=r"train/text: 2 words unknown to the model's tokens: FOUR \(2\)"):
             asr_train.main(command("--token_list", str(listed)))
 
@@ -363,7 +365,7 @@ class TestErrors:
 
     def test_one_line_and_exit_code_2(self, command, capsys, monkeypatch):
         with pytest.raises(SystemExit) as exit_:
-            errors.run(lambda: asr_train.main(command("--max_epochs", "3")))
+            run(lambda: asr_train.main(command("--max_epochs", "3")))
         assert exit_.value.code == 2
         lines = capsys.readouterr().err.strip().splitlines()
         assert len(lines) == 1 and "did you mean 'max_epoch'" in lines[0]
@@ -384,17 +386,21 @@ class TestErrors:
 @pytest.mark.parametrize("conf", ["asr.yaml", "asr_gpu.yaml"])
 def test_configurations_of_the_recipe(conf, data, tmp_path):
     """They pass the check, and their networks can be built."""
-    from frontend import asr_config
-    from frontend.asr_task import FrontendASRTask, register_asr
+    from frontend.recognition.training import (
+        FrontendASRTask,
+        check_recogniser_config,
+        read_sets,
+        register_asr,
+    )
 
     register_asr()
-    parser = train_door.make_parser(FrontendASRTask, "asr_train", "", asr_train._DEFAULTS)
+    parser = make_parser(FrontendASRTask, "asr_train", "", asr_train._DEFAULTS)
     asr_train._add_options(parser, bool)
     sets = ["--train_set", str(data / "train"), "--valid_set", str(data / "valid")]
     argv = ["--config", str(CONFS / conf), "--output_dir", str(tmp_path), *sets]
-    args = train_door.parse(parser, argv)
-    asr_config.check(args)
-    assert set(asr_config.read_sets(args)) == {"train", "valid"}
+    args = parse(parser, argv)
+    check_recogniser_config(args)
+    assert set(read_sets(args)) == {"train", "valid"}
     args.token_list = ["<blank>", "<unk>", "ONE", "<sos/eos>"]
     model = FrontendASRTask.build_model(args)
     assert (model.decoder is None) == (conf == "asr.yaml")

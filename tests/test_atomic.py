@@ -6,11 +6,11 @@ import signal
 
 import pytest
 
-from frontend import atomic
+from frontend.utils.files import atomic_directory
 
 
 def make(path, text):
-    with atomic.directory(path) as part:
+    with atomic_directory(path) as part:
         (part / "a").write_text(text)
         (part / text).touch()
 
@@ -65,7 +65,7 @@ def test_a_kill_leaves_the_old_or_the_new_whole(tmp_path, call, n, left):
 
 def test_an_error_or_interrupt_leaves_the_old(tmp_path, monkeypatch):
     make(tmp_path / "set", "old")
-    with pytest.raises(KeyboardInterrupt), atomic.directory(tmp_path / "set"):
+    with pytest.raises(KeyboardInterrupt), atomic_directory(tmp_path / "set"):
         raise KeyboardInterrupt
     assert content(tmp_path / "set") == ["a", "old"]
     real, calls = os.rename, []
@@ -84,7 +84,7 @@ def test_an_error_or_interrupt_leaves_the_old(tmp_path, monkeypatch):
 
 def test_a_dead_process_of_the_same_number_does_not_cost_the_old(tmp_path):
     make(tmp_path / f".set.{os.getpid()}.old", "old")
-    with pytest.raises(KeyboardInterrupt), atomic.directory(tmp_path / "set"):
+    with pytest.raises(KeyboardInterrupt), atomic_directory(tmp_path / "set"):
         raise KeyboardInterrupt
     assert content(tmp_path / "set") == ["a", "old"]
 

@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from frontend.blind import principal, separate_blind
-from frontend.errors import UserError
-from frontend.metrics import si_snr
+from frontend.dsp.blind import principal, separate_blind
+from frontend.dsp.metrics import si_snr
+from frontend.utils.errors import UserError
 
 SMALL = {"window": 0.064, "iterations": 20}
 

@@ -10,8 +10,8 @@ from report_files import DIFFICULTY, N, utterances, write_scores, write_words
 
 from frontend.bin import claims as command
 from frontend.bin import compare_runs as compare_command
-from frontend.errors import run
-from frontend.seed_intervals import hierarchical
+from frontend.evaluation.intervals import hierarchical
+from frontend.utils.errors import run
 
 # SI-SNRi and word errors of ten words; both shares below follow from them.
 SYSTEMS = {
@@ -73,7 +73,7 @@ def call(module, monkeypatch, *options, expect=0):
 def claims(monkeypatch, *options, seeds=3, expect=0, draw=False):
     """Run the real command, without the picture unless ``draw``; return results and page."""
     if not draw:
-        monkeypatch.setattr("frontend.claims.plot_claims", lambda results, path: None)
+        monkeypatch.setattr("frontend.report.collect.plot_claims", lambda results, path: None)
     paths = [word for k in range(seeds) for word in ("--exp", f"exp/x_train{k}")]
     call(command, monkeypatch, *paths, "--out", "out", *options, expect=expect)
     return None if expect else (json.loads(open("out/claims.json").read()), open("out/CLAIMS.md").read())

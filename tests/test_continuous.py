@@ -9,12 +9,11 @@ import soundfile
 from scipy.io import wavfile
 from tiny_models import FS, recording, write
 
-from frontend import datadir
 from frontend.bin import separate
-from frontend.continuous import ContinuousSeparator, Recording, window_starts
-from frontend.errors import UserError
-from frontend.separate import Separator, change_rate
-from frontend.stream_files import StreamFiles, wav_header
+from frontend.data.audio import StreamFiles, audio_info, change_rate, read_audio, wav_header
+from frontend.separation.continuous import ContinuousSeparator, Recording, window_starts
+from frontend.separation.model import Separator
+from frontend.utils.errors import UserError
 
 
 def permuting(seed=0):
@@ -126,10 +125,10 @@ def test_beyond_4_gib_it_is_rf64(tmp_path):
         info = soundfile.info(path)
         assert (info.format, info.subtype, info.frames, info.samplerate) == ("RF64", subtype, 999, FS)
         np.testing.assert_array_equal(soundfile.read(path, dtype=samples.dtype)[0], samples)
-        assert datadir.audio_info(str(path)) == (1, 999, FS)
+        assert audio_info(str(path)) == (1, 999, FS)
         path.write_bytes(path.read_bytes()[:-40])
         with pytest.raises(UserError, match="truncated"):
-            datadir.audio_info(str(path))
+            audio_info(str(path))
     huge = wav_header(2**31, FS, np.int16)
     assert huge[:4] == b"RF64" and int.from_bytes(huge[28:36], "little") == 2**32
 
@@ -145,7 +144,7 @@ def test_streams_are_whole_or_absent(tmp_path, as_integers):
         files.finish(as_integers)
     for path, stream in zip(paths, streams, strict=True):
         assert soundfile.info(path).subtype == ("PCM_16" if as_integers else "FLOAT")
-        np.testing.assert_array_equal(datadir.read_audio(path)[0][0], stream)
+        np.testing.assert_array_equal(read_audio(path)[0][0], stream)
     with contextlib.suppress(KeyboardInterrupt), StreamFiles([tmp_path / "c.wav"], 100, FS) as files:
         files.write(streams[:1, :50])
         raise KeyboardInterrupt
@@ -174,8 +173,8 @@ def test_long_files_are_separated_in_windows_by_themselves(models, tmp_path, com
     assert code == 0 and "long.wav: 150.1 s: separated continuously, in windows of 12 s every 6 s" in said
     assert "long.wav: 150.1 s in" in said and "real-time factor" in said and "peak memory" in said
     assert "short.wav" not in said and "2 recording(s), 150.8 s" in said
-    streams = np.concatenate([datadir.read_audio(out / f"long_spk{k}.wav")[0] for k in (1, 2)])
-    waveform = datadir.read_audio(path)[0]
+    streams = np.concatenate([read_audio(out / f"long_spk{k}.wav")[0] for k in (1, 2)])
+    waveform = read_audio(path)[0]
     assert streams.shape == waveform.shape and soundfile.info(out / "long_spk1.wav").subtype == "PCM_16"
     # Each window's streams sum to the reference channel: so do the joined ones, but for two roundings.
     np.testing.assert_allclose(streams.sum(0), waveform[0], atol=1.5 / 32768)

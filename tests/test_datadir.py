@@ -13,19 +13,10 @@ from scipy.io import wavfile
 
 from frontend.bin import subset as subset_command
 from frontend.bin import validate_data
-from frontend.datadir import (
-    AudioWriter,
-    MixtureSet,
-    all_there,
-    audio_info,
-    read_audio,
-    read_scp,
-    subset,
-    validate,
-    write_scp,
-    write_spk2utt,
-)
-from frontend.errors import UserError
+from frontend.data.audio import AudioWriter, audio_info, read_audio
+from frontend.data.kaldi import read_scp, validate, write_scp
+from frontend.data.mixtures import MixtureSet, all_there, subset, write_spk2utt
+from frontend.utils.errors import UserError
 
 FS = 8000
 ROOT = Path(__file__).resolve().parents[1]

@@ -16,13 +16,14 @@ import yaml
 from tiny_models import write
 from tiny_recognisers import make_recogniser, make_spoken, tones
 
-from frontend import datadir, errors
 from frontend.bin import decode as command_line
 from frontend.bin import wer
-from frontend.decode_cache import Cache, key_of
-from frontend.errors import UserError
-from frontend.hypotheses import read_hypotheses, read_info, segments
-from frontend.recogniser_files import ASR_MODEL
+from frontend.data.audio import read_audio
+from frontend.data.kaldi import read_scp, write_scp
+from frontend.recognition.decode import Cache, key_of
+from frontend.recognition.model import ASR_MODEL
+from frontend.recognition.text import read_hypotheses, read_info, segments
+from frontend.utils.errors import UserError, run
 
 # One audio is recognised once: 6 streams of the model, 6 images in either order, 5 dry utterances, and 2
 # mixtures on both streams: that of one talker, without noise, is her image.
@@ -62,7 +63,7 @@ def options(root, **changed):
 @pytest.fixture
 def counted(monkeypatch):
     """Count the streams that are recognised in this process."""
-    from frontend.recognise import Recogniser
+    from frontend.recognition.model import Recogniser
 
     seen, call = [], Recogniser.__call__
 
@@ -90,13 +91,13 @@ def test_what_is_written(spoken, command, counted):
     assert all(first == second for first, second in texts["mixture"].values())
     assert texts["swapped"] == {key: row[::-1] for key, row in texts["oracle"].items()}
 
-    from frontend.recognise import Recogniser
+    from frontend.recognition.model import Recogniser
 
     recogniser = Recogniser.from_pretrained(spoken / "exp/asr", {"beam_size": 4})
     for system, key, k in (("model", "b", 1), ("oracle", "a", 0), ("mixture", "c", 0)):
-        entry = datadir.read_scp(spoken / f"separated/{system}/spk{k + 1}.scp")[key]
-        assert recogniser(datadir.read_audio(entry)[0][:1], 8000) == [texts[system][key][k]]
-    dry = datadir.read_audio(datadir.read_scp(spoken / "speech/wav.scp")["s1-b"])[0]
+        entry = read_scp(spoken / f"separated/{system}/spk{k + 1}.scp")[key]
+        assert recogniser(read_audio(entry)[0][:1], 8000) == [texts[system][key][k]]
+    dry = read_audio(read_scp(spoken / "speech/wav.scp")["s1-b"])[0]
     assert recogniser(dry, 8000) == [texts["dry"]["b"][1]]
 
 
@@ -154,16 +155,16 @@ def _copy(root, system, k, entries):
     """Make a stream of a system from the first channel of other audio, in files of its own, as floats."""
     table = {}
     for key, entry in entries.items():
-        audio, fs = datadir.read_audio(entry)
+        audio, fs = read_audio(entry)
         table[key] = write(root / f"separated/{system}/wav{k}/{key}.wav", audio[:1], fs, "FLOAT")
         assert Path(table[key]).read_bytes() != Path(entry).read_bytes()
-    datadir.write_scp(root / f"separated/{system}/spk{k}.scp", table)
+    write_scp(root / f"separated/{system}/spk{k}.scp", table)
 
 
 def test_no_separator_is_the_mixture_and_a_perfect_one_the_oracle(spoken, command):
     """From audio to counts: whichever files hold it, and whichever talker comes first."""
     data = spoken / "data"
-    mixture, *images = (datadir.read_scp(data / f"{name}.scp") for name in ("wav", "spk1", "spk2"))
+    mixture, *images = (read_scp(data / f"{name}.scp") for name in ("wav", "spk1", "spk2"))
     for k in (1, 2):
         _copy(spoken, "no_separator", k, mixture)
         turned = {key: images[(k - 1 + n) % 2][key] for n, key in enumerate(sorted(mixture))}
@@ -204,8 +205,8 @@ def test_a_second_run_recognises_nothing(spoken, command, counted):
 
 
 def test_what_two_mixtures_share_is_recognised_once(spoken, command, counted):
-    table = datadir.read_scp(spoken / "speech/wav.scp")
-    datadir.write_scp(spoken / "speech/wav.scp", table | {"s0-b": table["s0-a"]})
+    table = read_scp(spoken / "speech/wav.scp")
+    write_scp(spoken / "speech/wav.scp", table | {"s0-b": table["s0-a"]})
     assert command(command_line, *options(spoken))[0] == 0
     texts = texts_of(spoken)["dry"]
     assert texts["b"][0] == texts["a"][0] and len(counted) == ALL - 1
@@ -271,7 +272,7 @@ def test_a_system_s_own_recogniser(spoken, command):
 
 @pytest.mark.parametrize("at", [1, 3])
 def test_a_kill_loses_nothing(spoken, command, counted, at):
-    from frontend.recognise import Recogniser
+    from frontend.recognition.model import Recogniser
 
     def killed_run():
         call, calls = Recogniser.__call__, []
@@ -284,7 +285,7 @@ def test_a_kill_loses_nothing(spoken, command, counted, at):
 
         Recogniser.__call__ = killed
         sys.argv = ["decode", *map(str, options(spoken))]
-        errors.run(command_line.main)
+        run(command_line.main)
 
     child = multiprocessing.get_context("fork").Process(target=killed_run)
     child.start()
@@ -318,8 +319,8 @@ def test_keys_tell_what_matters():
 
 
 def test_words_that_no_token_makes(spoken, command):
-    table = datadir.read_scp(spoken / "data/text_spk1") | {"a": "ONE FOO FOO", "b": "BAR, one."}
-    datadir.write_scp(spoken / "data/text_spk1", table)
+    table = read_scp(spoken / "data/text_spk1") | {"a": "ONE FOO FOO", "b": "BAR, one."}
+    write_scp(spoken / "data/text_spk1", table)
     code, _, err = command(command_line, *options(spoken))
     assert code == 2 and "3 words unknown" in err and "FOO (2), BAR (1)" in err and "--allow_unknown" in err
     assert not (spoken / "decoded").exists()
@@ -331,8 +332,8 @@ def _edit(path, **changed):
     """Change lines of a table; None takes one out."""
 
     def edit(root):
-        table = datadir.read_scp(root / path, allow_empty=True) | changed
-        datadir.write_scp(root / path, {k: v for k, v in table.items() if v is not None})
+        table = read_scp(root / path, allow_empty=True) | changed
+        write_scp(root / path, {k: v for k, v in table.items() if v is not None})
 
     return edit
 
@@ -416,8 +417,8 @@ def test_a_gpu_that_is_not_there(spoken, command):
 def test_hypotheses_that_disagree(tmp_path):
     with pytest.raises(UserError, match="decode first"):
         read_hypotheses(tmp_path)
-    datadir.write_scp(tmp_path / "text_spk1", {"a": "X", "b": ""})
+    write_scp(tmp_path / "text_spk1", {"a": "X", "b": ""})
     assert read_hypotheses(tmp_path) == {"a": ["X"], "b": [""]}
-    datadir.write_scp(tmp_path / "text_spk2", {"a": "X"})
+    write_scp(tmp_path / "text_spk2", {"a": "X"})
     with pytest.raises(UserError, match="text_spk2: utterance b"):
         read_hypotheses(tmp_path)

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from frontend.download import fetch, read_checksums, unpack
-from frontend.errors import UserError
-
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "egs" / "mc_libri2mix" / "local"))
 
 import download_corpus  # noqa: E402
+
+from frontend.download import fetch, read_checksums, unpack
+from frontend.utils.errors import UserError
 
 CONTENT = bytes(range(256)) * 12000  # 3 MB: several chunks
 

@@ -7,15 +7,22 @@ import pytest
 import torch
 from tiny_models import FS, recording, write
 
-from frontend import field_measures, separate_long
+import frontend.evaluation.without_references as field_measures
+import frontend.separation.sets as separate_long
 from frontend.bin import field_report as command_of_report
 from frontend.bin import separate_long as command_of_separation
-from frontend.datadir import read_audio, read_scp, write_scp
-from frontend.errors import UserError
-from frontend.field_page import page
-from frontend.long_streams import find_streams
-from frontend.mixit_validation import validate_teacher
-from frontend.spatial_consistency import block_covariances, coherences, consistency
+from frontend.data.audio import read_audio
+from frontend.data.kaldi import read_scp, write_scp
+from frontend.data.mixtures import find_streams
+from frontend.evaluation.without_references import (
+    block_covariances,
+    coherences,
+    consistency,
+    measure,
+    validate_teacher,
+)
+from frontend.report.pages import recordings_page
+from frontend.utils.errors import UserError
 
 BLOCK = 4 * FS
 
@@ -95,7 +102,7 @@ def test_a_silent_stream_has_no_place():
 
 def _measured(tmp_path, mixture, *streams):
     entries = [write(tmp_path / f"s{k}.wav", s[None], subtype="FLOAT") for k, s in enumerate(streams)]
-    return field_measures.measure("m", write(tmp_path / "m.wav", mixture, subtype="FLOAT"), entries)
+    return measure("m", write(tmp_path / "m.wav", mixture, subtype="FLOAT"), entries)
 
 
 def test_residual_and_leakage(tmp_path):
@@ -145,7 +152,7 @@ def test_activity_does_not_drift_at_odd_rates(tmp_path):
     streams = [
         write(tmp_path / f"{k}.wav", s[None], fs, "FLOAT") for k, s in enumerate([a, b, a + b + noise])
     ]
-    found = field_measures.measure("m", streams[2], streams[:2])["activity"]
+    found = measure("m", streams[2], streams[:2])["activity"]
     # Speech is widened by 0.15 s on either side, in which neither sounds.
     assert found["speech_s"] == pytest.approx(10.3 / 20 * seconds, rel=0.02)
     assert found["streams"] == pytest.approx([5 / 10.3, 5 / 10.3], abs=0.02)
@@ -182,7 +189,7 @@ def test_the_page_shows_the_activity_of_any_number_of_streams(talkers, streams):
         for name, n in (("auxiva", 2), ("student", streams))
     }
     made = dict.fromkeys(("command", "commit", "date", "machine"), "x") | {"stages": {}, "versions": {}}
-    text = page(
+    text = recordings_page(
         {
             "recordings": {"a": 60.0},
             "channels": 4,
@@ -269,8 +276,12 @@ def test_from_recordings_to_the_report(command, whole, models):
     assert report["systems"]["mixture"]["all"]["leakage"] == pytest.approx(1, abs=1e-3)
     assert report["systems"]["student+mask"]["all"]["residual_db"] < -40
     assert set(report["systems"]["auxiva"]["recordings"]) == {"a", "b"}
-    page = (whole / "report/REPORT.md").read_text()
-    assert "43.2 [40.0, 46.0]" in page and "MixIT loss" in page and str(whole) not in page
+    recordings_page = (whole / "report/REPORT.md").read_text()
+    assert (
+        "43.2 [40.0, 46.0]" in recordings_page
+        and "MixIT loss" in recordings_page
+        and str(whole) not in recordings_page
+    )
     assert "auxiva" in out
 
 
@@ -298,8 +309,8 @@ def test_other_recordings_than_the_model_s(command, whole, models):
 
 def test_the_teacher_s_loss_is_its_training_s(models, whole, monkeypatch):
     """A network that is told the two chunks has the loss's floor, an untrained one has not."""
-    from frontend.mixing import MixtureOfMixtures
-    from frontend.separate import Separator
+    from frontend.separation.model import Separator
+    from frontend.training.examples import MixtureOfMixtures
 
     plain = validate_teacher(str(models / "teacher"), str(whole / "dev"), 2)
     assert plain["n"] == 3 and -30 < plain["loss"] < 3

@@ -16,11 +16,10 @@ import torch
 import yaml
 from tiny_models import FS, MICS, make_model
 
-from frontend import errors
-from frontend.audio import read_audio
 from frontend.bin import joint_train
-from frontend.datadir import AudioWriter, write_scp
-from frontend.errors import UserError
+from frontend.data.audio import AudioWriter, read_audio
+from frontend.data.kaldi import write_scp
+from frontend.utils.errors import UserError, run
 
 TOKENS = ["<blank>", "<unk>", "ONE", "TWO", "THREE", "<sos/eos>"]
 JOINT = {
@@ -38,7 +37,7 @@ JOINT = {
 
 def make_recogniser(folder, fs=FS, tokens=TOKENS, seed=5):
     """Write a recogniser's training directory with random weights."""
-    from frontend.joint_task import enh_s2t
+    from frontend.utils.espnet import enh_s2t
 
     sizes = {"output_size": 8, "attention_heads": 2, "linear_units": 8, "num_blocks": 1, "dropout_rate": 0.1}
     np.savez(folder.parent / "feats_stats.npz", count=2, sum=np.ones(10), sum_square=np.full(10, 20.0))
@@ -136,7 +135,7 @@ def in_child(argv, sabotage=None):
     """Train in a forked child and return its exit code."""
     import torch.utils.tensorboard  # noqa: F401
 
-    import frontend.joint_export  # noqa: F401  forked children find ESPnet imported
+    import frontend.recognition.joint  # noqa: F401  forked children find ESPnet imported
 
     def target():
         logging.root.handlers.clear()  # as in a process of its own, without those of pytest
@@ -203,7 +202,7 @@ def undisturbed(tmp_path_factory, given):
 
 @pytest.fixture(scope="module")
 def trained(undisturbed):
-    from frontend.joint_task import JointTask, register_joint
+    from frontend.recognition.joint import JointTask, register_joint
 
     register_joint()
     config = yaml.safe_load((undisturbed / "training/config.yaml").read_text())
@@ -307,7 +306,7 @@ class TestModel:
 
 class TestReading:
     def test_whole_utterances_as_they_are_recorded(self, tmp_path):
-        from frontend.joint_data import WholeUtterances
+        from frontend.recognition.joint import WholeUtterances
 
         data = make_set(tmp_path / "four", 1, 6, mics=4)
         entries = {"speech": str(data / "wav/u0.wav"), "speech_ref1": str(data / "spk1/u0.wav")}
@@ -370,7 +369,7 @@ class TestExport:
         return torch.cat(found)
 
     def test_separator_gives_the_streams_of_the_joint_network(self, undisturbed, mixture, streams):
-        from frontend.separate import Separator
+        from frontend.separation.model import Separator
 
         found = Separator.from_pretrained(undisturbed)(mixture, FS)
         np.testing.assert_array_equal(found, streams.numpy())
@@ -395,7 +394,7 @@ class TestExport:
         assert (undisturbed / "asr/tokens.txt").read_text().split() == TOKENS
 
     def test_configurations_tell_of_this_training(self, undisturbed, given):
-        from frontend.training_facts import training_facts
+        from frontend.report.collect import training_facts
 
         facts = training_facts(undisturbed)
         assert (facts["epochs"], facts["steps"], facts["lr"]) == (2, 6, 1e-3)
@@ -509,7 +508,7 @@ class TestErrors:
         argv = command("x")
         del argv[argv.index("--asr") : argv.index("--asr") + 2]
         with pytest.raises(SystemExit) as stop:
-            errors.run(lambda: joint_train.main(argv))
+            run(lambda: joint_train.main(argv))
         assert stop.value.code == 2
         line = capsys.readouterr().err.strip().splitlines()
         assert len(line) == 1 and "--asr DIR is missing" in line[0]

@@ -10,17 +10,18 @@ import numpy as np
 import torch
 from tiny_models import FS
 
-from frontend import datadir
 from frontend.bin import pseudo_targets
-from frontend.label_set import load_labelling
-from frontend.pseudo_targets import select
-from frontend.refine import refine
-from frontend.separate import Separator
+from frontend.data.kaldi import validate
+from frontend.data.mixtures import MixtureSet, subset
+from frontend.dsp.refine import refine
+from frontend.separation.labels import load_labelling
+from frontend.separation.model import Separator
+from frontend.separation.pseudo_targets import select
 
 
 def test_a_labelled_set_is_made_and_told_from_the_truth(models, data, tmp_path, command):
     unlabelled = tmp_path / "unlabelled"
-    datadir.subset(data, unlabelled, "abc", labelled=False)
+    subset(data, unlabelled, "abc", labelled=False)
     made = {}
     for nj in (1, 2):
         out = tmp_path / f"pseudo{nj}"
@@ -35,10 +36,10 @@ def test_a_labelled_set_is_made_and_told_from_the_truth(models, data, tmp_path, 
             "mvdr",
         ]
         assert command(pseudo_targets, *arguments, "--out", out, "--reference", data, "--nj", nj)[0] == 0
-        assert datadir.validate(out) == []
+        assert validate(out) == []
         made[nj] = {p.relative_to(out): p.read_bytes() for p in out.rglob("*.wav")}
     assert made[1] == made[2] and len(made[1]) == 6
-    made_set, teacher = datadir.MixtureSet(out), Separator.from_pretrained(models / "teacher")
+    made_set, teacher = MixtureSet(out), Separator.from_pretrained(models / "teacher")
     x = torch.from_numpy(made_set.mixture("b")[0])
     expected = refine(select(torch.from_numpy(teacher(x.numpy(), FS)), 2, "spatial_merge", x), x, FS, "mvdr")
     torch.testing.assert_close(torch.from_numpy(made_set.references("b")), expected, rtol=1e-4, atol=1e-6)
@@ -62,7 +63,7 @@ def test_labelling_goes_on_where_it_was_cut_off(models, data, tmp_path, command)
     for name in ("spk2.scp", "utt2num_samples"):
         (out / name).unlink()
         assert command(pseudo_targets, *arguments, "--rule", "all")[0] == 0
-        assert datadir.validate(out) == []
+        assert validate(out) == []
     code, printed, _ = command(pseudo_targets, *arguments, "--rule", "energy")
     assert code == 0 and "changed" in printed
 
@@ -87,7 +88,7 @@ def test_a_kill_while_an_old_set_is_replaced_does_no_harm(models, data, tmp_path
     child.join()
     assert child.exitcode == -signal.SIGKILL
     assert command(pseudo_targets, *arguments, "--rule", "energy")[0] == 0
-    assert datadir.validate(out) == []
+    assert validate(out) == []
 
 
 def test_a_configuration_of_labels_and_its_mistakes(models, data, tmp_path, command):

@@ -146,7 +146,7 @@ def test_imports_point_downward(path):
 
 def test_light_modules_stay_light():
     """Data directories and scenes are text: they start without torch and ESPnet."""
-    code = "import sys, frontend.datadir, frontend.scenes; sys.exit('torch' in sys.modules)"
+    code = "import sys, frontend.data.mixtures, frontend.simulation.scenes; sys.exit('torch' in sys.modules)"
     assert subprocess.run(["python", "-c", code], cwd=ROOT).returncode == 0
 
 

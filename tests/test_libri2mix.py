@@ -11,21 +11,29 @@ import soundfile
 from librispeech_tree import SUBSETS, made_up_librispeech
 from speech_sets import make_speech, run_command
 
-from frontend.bin import scenes as scenes_command
-from frontend.datadir import read_audio, read_scp, validate
-from frontend.dry_speech import read_speech
-from frontend.errors import UserError
-from frontend.rng import generator
-from frontend.scene_pairs import LOUDNESS, Pair, draw_pairs, read_pairs, usable_pairs, write_pairs
-from frontend.scenes import read_scenes
-from frontend.simulate import active_power
-
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = ROOT / "egs" / "mc_libri2mix"
 sys.path.insert(0, str(RECIPE / "local"))
 
 import libri_data  # noqa: E402
 import librimix_lists  # noqa: E402
+
+from frontend.bin import scenes as scenes_command
+from frontend.data.audio import read_audio
+from frontend.data.kaldi import read_scp, validate
+from frontend.data.speech import read_speech
+from frontend.simulation.render import active_power
+from frontend.simulation.scenes import (
+    LOUDNESS,
+    Pair,
+    draw_pairs,
+    read_pairs,
+    read_scenes,
+    usable_pairs,
+    write_pairs,
+)
+from frontend.utils.errors import UserError
+from frontend.utils.rng import generator
 
 SETS = ("train", "labelled", "dev", "test")
 

@@ -17,7 +17,8 @@ import soundfile
 from librispeech_tree import SUBSETS, made_up_librispeech, standin_librispeech
 from speech_sets import voice
 
-from frontend.datadir import MixtureSet, read_scp
+from frontend.data.kaldi import read_scp
+from frontend.data.mixtures import MixtureSet
 
 ROOT = Path(__file__).resolve().parents[1]
 OCEAN = Path(os.environ.get("FRONTEND_CORPORA", ROOT.parent / "shared" / "corpora")) / "speechocean762"

@@ -13,17 +13,6 @@ from librispeech_tree import SUBSETS, made_up_librispeech, standin_librispeech
 from scipy.signal import csd, welch
 from speech_sets import make_speech, run_command
 
-from frontend.bin import scenes as scenes_command
-from frontend.bin import simulate as simulate_command
-from frontend.datadir import read_audio, read_scp, validate, write_scp
-from frontend.errors import UserError
-from frontend.noise import _recorded, _ring, scene_noise
-from frontend.rng import generator
-from frontend.scene_pairs import read_pairs
-from frontend.scene_yaml import load_config
-from frontend.scenes import read_scenes
-from frontend.systems import UNPROCESSED, load_systems
-
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = ROOT / "egs" / "mc_libri2mix"
 sys.path.insert(0, str(RECIPE / "local"))
@@ -31,6 +20,17 @@ sys.path.insert(0, str(RECIPE / "local"))
 import estimate  # noqa: E402
 import libri_data  # noqa: E402
 import noise_files  # noqa: E402
+
+from frontend.bin import scenes as scenes_command
+from frontend.bin import simulate as simulate_command
+from frontend.data.audio import read_audio
+from frontend.data.kaldi import read_scp, validate, write_scp
+from frontend.separation.systems import UNPROCESSED, load_systems
+from frontend.simulation.config import load_config
+from frontend.simulation.render import _recorded, _ring, scene_noise
+from frontend.simulation.scenes import read_pairs, read_scenes
+from frontend.utils.errors import UserError
+from frontend.utils.rng import generator
 
 OCEAN = Path(os.environ.get("FRONTEND_CORPORA", ROOT.parent / "shared" / "corpora")) / "speechocean762"
 SETS = ("train", "labelled", "dev", "test")

@@ -13,17 +13,26 @@ import soundfile
 from browser import browser
 from PIL import Image
 
-from frontend import listen_source
-from frontend.datadir import AudioWriter, write_scp, write_spk2utt
-from frontend.errors import UserError
-from frontend.listen import Picture, write_listening_page
-from frontend.listen_choice import choose_utterances, main_system, played_systems
-from frontend.listen_html import element
-from frontend.listen_media import power_db, shared_gain, write_spectrogram
-from frontend.results import Scores
-from frontend.rng import generator
-from frontend.systems import System
-from frontend.wer import utterance_errors
+import frontend.report.listening as listen_source
+from frontend.data.audio import AudioWriter
+from frontend.data.kaldi import write_scp
+from frontend.data.mixtures import write_spk2utt
+from frontend.evaluation.results import Scores
+from frontend.recognition.text import utterance_errors
+from frontend.report.listening import (
+    Picture,
+    choose_utterances,
+    element,
+    main_system,
+    played_systems,
+    power_db,
+    shared_gain,
+    write_listening_page,
+    write_spectrogram,
+)
+from frontend.separation.systems import System
+from frontend.utils.errors import UserError
+from frontend.utils.rng import generator
 
 FS, SECONDS = 8000, 0.5
 IDS = [f"u{k}" for k in range(6)]

@@ -10,13 +10,13 @@ from speech_sets import voice
 from tiny_models import write
 
 import frontend.bin.long_score as long_score_command
-from frontend.datadir import read_audio, write_scp, write_spk2utt
-from frontend.intervals import bootstrap_interval
-from frontend.long_score import totals
-from frontend.long_streams import find_streams
-from frontend.metrics import si_snr
-from frontend.segment_files import write_references
-from frontend.stream_choice import block_streams, decided, explained, swaps, usual_streams
+from frontend.data.audio import read_audio
+from frontend.data.kaldi import write_scp
+from frontend.data.mixtures import find_streams, write_spk2utt
+from frontend.data.segments import write_references
+from frontend.dsp.metrics import si_snr
+from frontend.evaluation.intervals import bootstrap_interval
+from frontend.evaluation.score import block_streams, decided, explained, swaps, totals, usual_streams
 
 FS, SECONDS = 8000, 20
 # (speaker, start, end): overlapping, apart, and one longer than all others
@@ -163,7 +163,7 @@ def test_swapped_streams_are_found(recording, command):
 
 def test_the_same_span_separated_alone(recording, command, models):
     """The cut is what it says: long enough, around the utterance, within the recording."""
-    from frontend.separate import Separator
+    from frontend.separation.model import Separator
 
     found = score(command, recording, "--model", models / "student", "--least_s", "3")
     separator = Separator.from_pretrained(models / "student")

@@ -15,11 +15,11 @@ from tiny_recognisers import make_recogniser, tones
 import frontend.bin.check_transcripts as check_command
 import frontend.bin.long_recognise as recognise_command
 import frontend.bin.long_wer as wer_command
-from frontend import long_words
-from frontend.activity import Rule, levels_db, segments_of_levels, speech_segments
-from frontend.errors import UserError
-from frontend.long_words import stream_segments
-from frontend.segment_files import in_rttm, in_seglst, in_stm, read_segments
+import frontend.recognition.decode as long_words
+from frontend.data.segments import in_rttm, in_seglst, in_stm, read_segments
+from frontend.dsp.activity import Rule, levels_db, segments_of_levels, speech_segments
+from frontend.recognition.decode import stream_segments
+from frontend.utils.errors import UserError
 
 FS = 8000
 
@@ -177,8 +177,8 @@ def streams(tmp_path) -> Path:
 
 
 def test_segments_are_recognised_where_they_are(streams, asr, command, tmp_path):
-    from frontend.datadir import read_audio
-    from frontend.recognise import Recogniser
+    from frontend.data.audio import read_audio
+    from frontend.recognition.model import Recogniser
 
     options = ["--asr", asr, "--streams", streams, "--out", tmp_path / "out"]
     code, out, err = command(recognise_command, *options)

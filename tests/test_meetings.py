@@ -10,21 +10,24 @@ import soundfile
 from speech_sets import make_speech, run_command
 
 import frontend.bin.meetings as command
-from frontend.activity import Rule, levels_db, speech_segments
-from frontend.datadir import MixtureSet, read_audio, read_scp, validate
-from frontend.dry_speech import read_speech
-from frontend.errors import UserError
-from frontend.meeting_scenes import (
+from frontend.data.audio import read_audio
+from frontend.data.kaldi import read_scp, validate
+from frontend.data.mixtures import MixtureSet
+from frontend.data.segments import read_segments
+from frontend.data.speech import read_speech
+from frontend.dsp.activity import Rule, levels_db, speech_segments
+from frontend.simulation.config import NoiseConfig, TalkersConfig
+from frontend.simulation.meetings import (
     MeetingConfig,
     TurnsConfig,
+    blocks,
     load_meeting_config,
     overlap_share,
+    render_meeting,
     sample_meeting,
 )
-from frontend.meetings import blocks, render_meeting
-from frontend.rirs import rirs_of
-from frontend.scene_config import NoiseConfig, TalkersConfig
-from frontend.segment_files import read_segments
+from frontend.simulation.rirs import rirs_of
+from frontend.utils.errors import UserError
 
 FS = 8000
 CONFIG = MeetingConfig(

@@ -7,11 +7,17 @@ import warnings
 import numpy as np
 import pytest
 
-from frontend import metrics
-from frontend.errors import UserError
-from frontend.intervals import bootstrap_interval, paired_difference, paired_ratio
-from frontend.metrics import best_permutation, pesq, sdr, si_snr, stoi
-from frontend.over_separation import energy_outside_best, surplus_outputs
+from frontend.dsp.metrics import (
+    best_permutation,
+    energy_outside_best,
+    pesq,
+    sdr,
+    si_snr,
+    stoi,
+    surplus_outputs,
+)
+from frontend.evaluation.intervals import bootstrap_interval, paired_difference, paired_ratio
+from frontend.utils.errors import UserError
 
 FS = 8000
 
@@ -159,7 +165,7 @@ class TestPerceptual:
 
         assert pesq(s, e, 16000) == pytest.approx(library(16000, s, e, "wb"))
         with pytest.raises(UserError, match="8000 and 16000 Hz, found 44100"):
-            metrics.pesq(s, e, 44100)
+            pesq(s, e, 44100)
 
 
 def bands(signal, edges):
@@ -260,8 +266,8 @@ class TestIntervals:
         assert (low + high) / 2 == pytest.approx(values.mean(), abs=0.02)
 
     def test_equals_a_loop_of_resamples(self):
-        from frontend.intervals import RESAMPLES
-        from frontend.rng import generator
+        from frontend.evaluation.intervals import RESAMPLES
+        from frontend.utils.rng import generator
 
         values = np.array([1.0, 4.0, 2.0, 8.0, 5.0])
         draws = generator(3, "bootstrap", 5).integers(5, size=(RESAMPLES, 5))

@@ -12,10 +12,11 @@ from speech_sets import make_speech
 from frontend.bin import conditions as make
 from frontend.bin import mismatch as table
 from frontend.bin import scenes, simulate
-from frontend.conditions import load_conditions, sample_conditions
-from frontend.datadir import MixtureSet, validate
-from frontend.page_mismatch import described
-from frontend.scenes import read_scenes
+from frontend.data.kaldi import validate
+from frontend.data.mixtures import MixtureSet
+from frontend.report.pages import described
+from frontend.simulation.conditions import load_conditions, sample_conditions
+from frontend.simulation.scenes import read_scenes
 
 MINI = Path(__file__).resolve().parents[1] / "egs" / "mini" / "conf"
 

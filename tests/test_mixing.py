@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from frontend.chunks import Chunk
-from frontend.errors import UserError
-from frontend.mixing import CroppedSources, MixtureOfMixtures
-from frontend.rng import generator
+from frontend.data.recordings import Chunk
+from frontend.training.examples import CroppedSources, MixtureOfMixtures
+from frontend.utils.errors import UserError
+from frontend.utils.rng import generator
 
 FS, MICS, CROP = 8000, 4, 0.5
 SAMPLES = int(CROP * FS)

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from frontend.mixit import mixit_loss, thresholded_snr
+from frontend.training.losses import mixit_loss, thresholded_snr
 
 
 def signals(b, n, m, t=400, seed=0, dtype=torch.float64):
@@ -187,7 +187,7 @@ class TestEspnet:
     def test_equals_mixit_solver(self, m):
         from espnet2.enh.loss.wrappers.mixit_solver import MixITSolver
 
-        from frontend.criteria import MixIT, ThresholdedSNR
+        from frontend.training.criteria import MixIT, ThresholdedSNR
 
         # ESPnet takes N to be M // 2: two mixtures for four outputs, and one for two.
         n = m // 2
@@ -204,7 +204,7 @@ class TestEspnet:
 
     def test_eight_outputs_of_two_mixtures(self):
         """Where ESPnet would enumerate 4^8 assignments."""
-        from frontend.criteria import MixIT, ThresholdedSNR
+        from frontend.training.criteria import MixIT, ThresholdedSNR
 
         mixtures, estimates = signals(2, 2, 8, t=4000)
         loss, _, others = MixIT(ThresholdedSNR())(mixtures.unbind(1), estimates.unbind(1))
@@ -214,7 +214,7 @@ class TestEspnet:
         assert "perm" not in others  # joint models would sort by it
 
     def test_pit_equals_the_definition(self):
-        from frontend.criteria import ThresholdedPIT, ThresholdedSNR
+        from frontend.training.criteria import ThresholdedPIT, ThresholdedSNR
 
         references, _ = signals(3, 2, 2, t=1000)
         estimates = references.flip(1) + 0.1 * signals(3, 2, 2, t=1000, seed=5)[0]
@@ -228,7 +228,7 @@ class TestEspnet:
 
     def test_pit_threshold_where_a_talker_is_silent(self):
         """Examples with a silent reference saturate at their own threshold, the others do not change."""
-        from frontend.criteria import ThresholdedPIT, ThresholdedSNR
+        from frontend.training.criteria import ThresholdedPIT, ThresholdedSNR
 
         references, _ = signals(3, 2, 2, t=1000)
         references[1, 1] = 0  # digital silence
@@ -244,7 +244,7 @@ class TestEspnet:
 
     def test_pit_threshold_keeps_the_balance_of_gradients(self):
         """Without it an almost solved one-talker example pulls several times as hard as an overlapped one."""
-        from frontend.criteria import ThresholdedPIT, ThresholdedSNR
+        from frontend.training.criteria import ThresholdedPIT, ThresholdedSNR
 
         def pull(**options):
             references, _ = signals(2, 2, 2, t=1000)
@@ -264,15 +264,15 @@ class TestEspnet:
 
     @pytest.mark.parametrize("value", [0, -5, 31, "ten", True, [10]])
     def test_a_threshold_out_of_range_is_refused(self, value):
-        from frontend.criteria import ThresholdedPIT, ThresholdedSNR
-        from frontend.errors import UserError
+        from frontend.training.criteria import ThresholdedPIT, ThresholdedSNR
+        from frontend.utils.errors import UserError
 
         with pytest.raises(UserError, match="snr_max_silent must lie above 0 and at most at snr_max"):
             ThresholdedPIT(ThresholdedSNR(30.0), snr_max_silent=value)
 
     @pytest.mark.parametrize("silent", ["one", "both"])
     def test_pit_with_silent_references(self, silent):
-        from frontend.criteria import ThresholdedPIT, ThresholdedSNR
+        from frontend.training.criteria import ThresholdedPIT, ThresholdedSNR
 
         references, estimates = (x.float() for x in signals(2, 2, 2))
         references[:, 1 if silent == "one" else slice(None)] = 0

@@ -23,22 +23,21 @@ from frontend.bin import (
     validate_data,
     wer,
 )
-from frontend.counting import counted
-from frontend.criteria import ThresholdedPIT, ThresholdedSNR
-from frontend.datadir import MixtureSet, read_audio
-from frontend.dry_speech import read_speech
-from frontend.errors import UserError
-from frontend.hypotheses import REFERENCES, segments, write_hypotheses, write_segments
-from frontend.mixit import mixit_loss
-from frontend.page_counting import counting_section
-from frontend.pseudo_targets import select
-from frontend.refine import gate, refine
-from frontend.results import Scores
-from frontend.scene_config import SceneConfig, TalkersConfig
-from frontend.scenes import read_scenes, sample_scene
-from frontend.score import Settings, score_utterance
-from frontend.systems import System
-from frontend.wer import utterance_errors
+from frontend.data.audio import read_audio
+from frontend.data.mixtures import MixtureSet
+from frontend.data.speech import read_speech
+from frontend.dsp.refine import gate, refine
+from frontend.evaluation.results import Scores, counted
+from frontend.evaluation.score import Settings, score_utterance
+from frontend.recognition.text import REFERENCES, segments, utterance_errors, write_hypotheses, write_segments
+from frontend.report.pages import counting_section
+from frontend.separation.pseudo_targets import select
+from frontend.separation.systems import System
+from frontend.simulation.config import SceneConfig, TalkersConfig
+from frontend.simulation.scenes import read_scenes, sample_scene
+from frontend.training.criteria import ThresholdedPIT, ThresholdedSNR
+from frontend.training.losses import mixit_loss
+from frontend.utils.errors import UserError
 
 
 def noise(*shape, seed=0):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from frontend.yaml_file import read_settings
+from frontend.utils.files import read_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 # All that run.sh does before it sets up its environment, then a command.

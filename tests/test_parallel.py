@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from frontend.errors import UserError
-from frontend.parallel import forked, number_of_processes, parallel_map
+from frontend.utils.errors import UserError
+from frontend.utils.parallel import forked, number_of_processes, parallel_map
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -105,8 +105,8 @@ def test_an_interrupt_is_one_line(tmp_path, started):
 import functools, sys, pathlib
 sys.path[:0] = {[str(ROOT), str(ROOT / "tests")]!r}
 import test_parallel
-from frontend.errors import run
-from frontend.parallel import parallel_map
+from frontend.utils.errors import run
+from frontend.utils.parallel import parallel_map
 work = functools.partial(test_parallel.work, place=pathlib.Path({str(tmp_path)!r}))
 print("ready", flush=True)
 run(lambda: list(parallel_map(work, range(10000), 2, "test")) and None)

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from frontend.provenance import commit_of, provenance
+from frontend.utils.provenance import commit_of, provenance
 
 
 def test_changes_anywhere_in_the_checkout_mark_the_commit(tmp_path, monkeypatch):
@@ -34,7 +34,7 @@ def test_changes_anywhere_in_the_checkout_mark_the_commit(tmp_path, monkeypatch)
 
 def test_the_machine_says_whether_it_computes_in_bfloat16():
     pytest.importorskip("torch")
-    from frontend.precision import computes_in_bfloat16
+    from frontend.utils.device import computes_in_bfloat16
 
     said = provenance()["machine"].split(", ")[-1]
     assert said == ("bfloat16" if computes_in_bfloat16("cpu") else "no bfloat16")

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from frontend.datadir import read_audio, read_scp, validate
+from frontend.data.audio import read_audio
+from frontend.data.kaldi import read_scp, validate
 
 SCRIPT = Path(__file__).resolve().parents[1] / "local/read_aloud.py"
 SENTENCES = ["THE CAT'S SEEN", "WE GO HOME NOW", "GO"]

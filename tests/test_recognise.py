@@ -14,12 +14,18 @@ import yaml
 from tiny_models import FS, MICS, make_model, write
 from tiny_recognisers import TOKENS, WORDS, make_recogniser, tones
 
-from frontend import datadir
 from frontend.bin import recognise as command_line
-from frontend.decode_options import OPTIONS, check_options, complete
-from frontend.errors import UserError
-from frontend.recogniser_files import ASR_MODEL, find_in_zoo, find_recogniser
-from frontend.vocabulary import unknown_words
+from frontend.data.audio import read_audio
+from frontend.recognition.model import (
+    ASR_MODEL,
+    OPTIONS,
+    check_options,
+    complete_options,
+    find_in_zoo,
+    find_recogniser,
+)
+from frontend.recognition.text import unknown_words
+from frontend.utils.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +39,13 @@ def exp(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def recogniser(exp):
-    from frontend.recognise import Recogniser
+    from frontend.recognition.model import Recogniser
 
     return Recogniser.from_pretrained(exp / "asr", {"beam_size": 4})
 
 
 def test_a_batch_is_what_its_streams_are_one_by_one(recogniser, exp):
-    from frontend.recognise import MAX_BATCH, Recogniser
+    from frontend.recognition.model import MAX_BATCH, Recogniser
 
     streams = np.concatenate([tones(6000, 1, seed) for seed in range(MAX_BATCH + 3)])
     for one in (recogniser, Recogniser.from_pretrained(exp / "hybrid", {"beam_size": 3})):
@@ -74,9 +80,9 @@ def test_rates_and_nan(recogniser):
 
 
 def test_options_are_those_of_espnet():
-    from frontend import espnet
+    from frontend.utils.espnet import Speech2Text
 
-    found = inspect.signature(espnet.Speech2Text.__init__).parameters
+    found = inspect.signature(Speech2Text.__init__).parameters
     assert OPTIONS.keys() <= found.keys()
     for name, kind in OPTIONS.items():
         said = found[name].annotation
@@ -111,18 +117,21 @@ def test_mistakes_in_options(options, message):
 
 def test_ctc_alone_gets_all_the_weight(exp):
     asr, hybrid = find_recogniser(exp / "asr"), find_recogniser(exp / "hybrid")
-    assert complete({"beam_size": 2, "penalty": 1}, asr) == {
+    assert complete_options({"beam_size": 2, "penalty": 1}, asr) == {
         "beam_size": 2,
         "penalty": 1.0,
         "ctc_weight": 1.0,
     }
-    assert complete({"ctc_weight": 0.3, "beam_size": 2}, hybrid) == {"ctc_weight": 0.3, "beam_size": 2}
+    assert complete_options({"ctc_weight": 0.3, "beam_size": 2}, hybrid) == {
+        "ctc_weight": 0.3,
+        "beam_size": 2,
+    }
     with pytest.raises(UserError, match="no decoder beside its CTC, found 0.3"):
-        complete({"ctc_weight": 0.3}, asr)
+        complete_options({"ctc_weight": 0.3}, asr)
 
 
 def test_a_beam_is_no_wider_than_the_vocabulary(exp):
-    from frontend.recognise import Recogniser
+    from frontend.recognition.model import Recogniser
 
     for name in ("asr", "hybrid"):
         recogniser = Recogniser.from_pretrained(exp / name)
@@ -179,7 +188,7 @@ def _cut(folder):
     ],
 )
 def test_damaged_recognisers(exp, tmp_path, damage, message):
-    from frontend.recognise import Recogniser
+    from frontend.recognition.model import Recogniser
 
     shutil.copytree(exp / "asr", tmp_path / "asr")
     damage(tmp_path / "asr")
@@ -204,7 +213,7 @@ def test_a_model_of_the_zoo(exp, recogniser, tmp_path):
     pytest.importorskip("espnet_model_zoo", reason="espnet_model_zoo is not installed (extra: zoo)")
     from espnet2.bin.pack import main as pack
 
-    from frontend.recognise import Recogniser
+    from frontend.recognition.model import Recogniser
 
     packed = tmp_path / "packed.zip"
     named = [
@@ -259,9 +268,9 @@ def test_a_recording_in_three_formats(exp, talk, tmp_path, command):
 
     assert [line.transcript for line in STM.load(tmp_path / "out.stm").lines] == list(spoken.values())
 
-    from frontend.recognise import Recogniser
+    from frontend.recognition.model import Recogniser
 
-    streams = [datadir.read_audio(tmp_path / f"streams/our talk_spk{k}.wav") for k in (1, 2)]
+    streams = [read_audio(tmp_path / f"streams/our talk_spk{k}.wav") for k in (1, 2)]
     again = Recogniser.from_pretrained(exp / "asr", {"beam_size": 4})
     assert {f"spk{k}": again(s, fs)[0] for k, (s, fs) in enumerate(streams, 1)} == spoken
     assert command(command_line, *arguments, "--refine", "mvdr")[1] != text

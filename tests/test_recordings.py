@@ -8,14 +8,15 @@ import soundfile
 from scipy.signal import resample_poly
 from tiny_models import FS, recording, write
 
-from frontend import chunks, recording_set, recordings, speech_spans
-from frontend.adaptation import check_start
+import frontend.data.segments as speech_spans
 from frontend.bin import chunks as chunks_command
 from frontend.bin import recordings as recordings_command
-from frontend.datadir import audio_info, read_audio, read_scp, validate
-from frontend.errors import UserError
-from frontend.geometry import read_geometry
-from frontend.wave_blocks import is_wide, resampled, write_blocks
+from frontend.data.audio import audio_info, is_wide, read_audio, resampled, write_blocks
+from frontend.data.kaldi import read_scp, validate
+from frontend.data.recordings import Chunk, chunk_spans, find_recordings, prepare, read_geometry, split
+from frontend.data.segments import spans_by_energy
+from frontend.training.checks import check_start
+from frontend.utils.errors import UserError
 
 
 def _talk(seconds: float, channels: int = 2, seed: int = 0, pauses: float = 1.0) -> np.ndarray:
@@ -48,7 +49,7 @@ def test_channel_files_equal_the_multi_channel_file(tmp_path, name):
     audio = _talk(47.3, channels=3)
     for k in range(3):
         write(tmp_path / "in" / f"{name.format(k + 1)}.wav", audio[k : k + 1])
-    [found] = recording_set.prepare(str(tmp_path / "in"), str(tmp_path / "whole"))
+    [found] = prepare(str(tmp_path / "in"), str(tmp_path / "whole"))
     assert found.id == re.split("[_.-](?:ch|CH|mic)?0?{}", name)[0]
     merged, fs = read_audio(read_scp(tmp_path / "whole/wav.scp")[found.id])
     direct, _ = read_audio(write(tmp_path / "direct.wav", audio))
@@ -58,28 +59,28 @@ def test_channel_files_equal_the_multi_channel_file(tmp_path, name):
 def test_merged_files_are_made_once(tmp_path):
     for k in range(2):
         write(tmp_path / "in" / f"m-{k}.wav", _talk(3)[k : k + 1])
-    recording_set.prepare(str(tmp_path / "in"), str(tmp_path / "whole"))
+    prepare(str(tmp_path / "in"), str(tmp_path / "whole"))
     merged = tmp_path / "whole/wav/m.flac"
     before = merged.stat().st_mtime_ns
-    recording_set.prepare(str(tmp_path / "in"), str(tmp_path / "whole"))
+    prepare(str(tmp_path / "in"), str(tmp_path / "whole"))
     assert merged.stat().st_mtime_ns == before
 
 
 def test_a_table_of_recordings(folder, tmp_path):
     (tmp_path / "my.scp").write_text(f"one {folder}/a.wav\ntwo {folder}/sub/b.wav\n")
-    assert [r.id for r in recordings.find_recordings(str(tmp_path / "my.scp"))] == ["one", "two"]
+    assert [r.id for r in find_recordings(str(tmp_path / "my.scp"))] == ["one", "two"]
 
 
 def test_a_pattern_of_one_s_own(tmp_path):
     for k in "12":
         write(tmp_path / "in" / f"ch{k}_x.wav", _talk(3)[:1])
     with pytest.raises(UserError, match="one channel; expected several"):
-        recordings.find_recordings(str(tmp_path / "in"))
+        find_recordings(str(tmp_path / "in"))
     # The name's group comes first, so that it must be found behind the number: a lookahead does it.
-    [found] = recordings.find_recordings(str(tmp_path / "in"), r"(?=.*_(.+))ch([0-9])_.+")
+    [found] = find_recordings(str(tmp_path / "in"), r"(?=.*_(.+))ch([0-9])_.+")
     assert (found.id, found.channels) == ("x", 2)
     with pytest.raises(UserError, match="expected two groups"):
-        recordings.find_recordings(str(tmp_path / "in"), "x")
+        find_recordings(str(tmp_path / "in"), "x")
 
 
 def _mono(folder, **files):
@@ -136,7 +137,7 @@ def test_a_silent_channel_file_leaves_no_merged_recording(tmp_path):
     write(tmp_path / "in/m-1.wav", _talk(3)[:1])
     write(tmp_path / "in/m-2.wav", 0 * _talk(3)[:1])
     with pytest.raises(UserError, match="m-2.wav: channel 2 is silent"):
-        recording_set.prepare(str(tmp_path / "in"), str(tmp_path / "whole"))
+        prepare(str(tmp_path / "in"), str(tmp_path / "whole"))
     assert not list((tmp_path / "whole").rglob("*.flac"))
 
 
@@ -153,11 +154,11 @@ def test_resampling_in_blocks_is_resampling_the_whole(fs, new_fs, block):
 
 def test_a_higher_rate_is_lowered_and_a_lower_one_refused(tmp_path):
     write(tmp_path / "in/m.wav", _talk(30), 16000)
-    recording_set.prepare(str(tmp_path / "in"), str(tmp_path / "whole"), fs=8000, geometry="linear")
+    prepare(str(tmp_path / "in"), str(tmp_path / "whole"), fs=8000, geometry="linear")
     assert audio_info(read_scp(tmp_path / "whole/wav.scp")["m"]) == (2, 15 * 8000, 8000)
     assert (tmp_path / "whole/array").read_text() == "2 linear 8000\n"
     with pytest.raises(UserError, match="16000 Hz, expected 24000 Hz or more"):
-        recording_set.prepare(str(tmp_path / "in"), str(tmp_path / "other"), fs=24000)
+        prepare(str(tmp_path / "in"), str(tmp_path / "other"), fs=24000)
 
 
 def test_more_than_eight_channels_and_more_than_16_bits(tmp_path):
@@ -218,18 +219,18 @@ def _in_order(spans, seconds):
     ],
 )
 def test_chunks_of_a_stretch(speech, expected):
-    assert np.allclose(chunks.chunk_spans(speech, 100.0), expected)
+    assert np.allclose(chunk_spans(speech, 100.0), expected)
 
 
 def test_chunks_are_bounded_and_apart():
     for seed in range(200):
         edges = np.sort(np.random.default_rng(seed).uniform(0, 120, 24)).reshape(-1, 2)
-        _in_order(chunks.chunk_spans([tuple(e) for e in edges], 120.0), 120.0)
+        _in_order(chunk_spans([tuple(e) for e in edges], 120.0), 120.0)
 
 
 def test_validation_chunks_are_stretches_of_their_own():
-    every = [chunks.Chunk(f"r{r}", 100 * k, 100 * k + 100) for r in range(3) for k in range(40)]
-    train, dev = chunks.split(every, 0.1, seed=0)
+    every = [Chunk(f"r{r}", 100 * k, 100 * k + 100) for r in range(3) for k in range(40)]
+    train, dev = split(every, 0.1, seed=0)
     place = {chunk: i for i, chunk in enumerate(every)}
     assert len(dev) == 12 and not set(train) & set(dev)
     for chunk in train:
@@ -237,12 +238,12 @@ def test_validation_chunks_are_stretches_of_their_own():
         assert not near, "a neighbour of a validation chunk is in training"
     runs = np.diff(sorted(place[c] for c in dev))
     assert (runs == 1).sum() == 9 and (runs > 4).sum() == 2, "three runs of four, none side by side"
-    assert chunks.split(every, 0.1, seed=0) == (train, dev) != chunks.split(every, 0.1, seed=1)
+    assert split(every, 0.1, seed=0) == (train, dev) != split(every, 0.1, seed=1)
 
 
 @pytest.fixture
 def whole(folder, tmp_path):
-    recording_set.prepare(str(folder), str(tmp_path / "whole"))
+    prepare(str(folder), str(tmp_path / "whole"))
     return tmp_path / "whole"
 
 
@@ -309,10 +310,10 @@ def test_unusable_segments(command, whole, tmp_path, text, message):
 
 def test_speech_by_energy_does_not_depend_on_blocks(whole, monkeypatch):
     entry = read_scp(whole / "wav.scp")["a"]
-    expected = speech_spans.spans_by_energy(entry)
+    expected = spans_by_energy(entry)
     assert len(expected) == 12
     monkeypatch.setattr(speech_spans, "_BLOCK_S", 7.0)
-    assert speech_spans.spans_by_energy(entry) == expected
+    assert spans_by_energy(entry) == expected
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,10 @@ import torch
 from opened import opened
 from tiny_recognisers import make_recogniser
 
-from frontend.datadir import audio_info, read_audio, read_scp, write_scp
-from frontend.long_streams import find_streams
-from frontend.segment_files import write_references
+from frontend.data.audio import audio_info, read_audio
+from frontend.data.kaldi import read_scp, write_scp
+from frontend.data.mixtures import find_streams
+from frontend.data.segments import write_references
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = ROOT / "egs/recordings/run.sh"

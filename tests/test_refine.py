@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from frontend import blind, metrics
-from frontend.errors import UserError
-from frontend.refine import guided_iva, mask_mixture, refine
-from frontend.rng import generator
-from frontend.spatial import istft, mvdr_souden, stft, stream_masks
+from frontend.dsp.blind import separate_blind
+from frontend.dsp.metrics import si_snr
+from frontend.dsp.refine import guided_iva, mask_mixture, refine
+from frontend.dsp.spatial import istft, mvdr_souden, stft, stream_masks
+from frontend.utils.errors import UserError
+from frontend.utils.rng import generator
 
 FS = 8000
 
@@ -45,7 +46,7 @@ def _rough(images: torch.Tensor) -> torch.Tensor:
 
 
 def _gain(images: torch.Tensor, streams: torch.Tensor) -> float:
-    return float(np.mean(metrics.si_snr(images.numpy(), streams.numpy())))
+    return float(np.mean(si_snr(images.numpy(), streams.numpy())))
 
 
 @pytest.mark.parametrize("steps, at_least", [("mvdr", 2.0), ("iva", 5.0)])
@@ -70,7 +71,7 @@ def test_iva_keeps_the_order_of_the_streams(talkers):
 def test_iva_from_the_identity_is_the_library_s():
     """With two microphones and their own signals as streams, the start is the identity: plain AuxIVA."""
     mixture, _ = _recording(_bursts(2), mics=2)
-    expected = blind.separate_blind("auxiva", mixture.numpy(), FS, 2, iterations=15)
+    expected = separate_blind("auxiva", mixture.numpy(), FS, 2, iterations=15)
     found = guided_iva(mixture, mixture, FS).numpy()
     found = found[np.argsort(-(found**2).sum(-1))]
     np.testing.assert_allclose(found, expected, atol=2e-3 * np.abs(expected).max())
@@ -109,7 +110,7 @@ def test_masks_divide_the_mixture():
     # What a beamformer may leave of two tones: too weak, filtered, with a trace of the other.
     streams = mask_mixture(torch.stack([0.2 * low + 0.01 * high, 0.3 * high]), mixture, 8000)
     torch.testing.assert_close(streams.sum(0), mixture[0], atol=1e-5, rtol=0)
-    assert metrics.si_snr(low.numpy(), streams[0].numpy()) > 25
+    assert si_snr(low.numpy(), streams[0].numpy()) > 25
     torch.testing.assert_close(streams[1, 1000:-1000], high[1000:-1000], atol=0.02, rtol=0)
     silent = mask_mixture(torch.zeros(2, 8000), mixture, 8000)
     assert silent.abs().max() == 0

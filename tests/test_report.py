@@ -22,10 +22,9 @@ from report_files import (
 )
 
 from frontend.bin import report as command
-from frontend.errors import run
-from frontend.markdown import number
-from frontend.page import render
-from frontend.run_facts import stage_commits
+from frontend.report.pages import number, render_page
+from frontend.utils.errors import run
+from frontend.utils.provenance import stage_commits
 
 KEYS = (
     "system channels si_snr si_snri si_snri_ci sdr stoi pesq over_separation cpwer cpwer_ci "
@@ -196,9 +195,9 @@ def test_refusals_and_silence_are_counted_and_named(recipe, monkeypatch):
 def test_every_number_of_the_page_comes_from_the_results(recipe, monkeypatch):
     """With 7777 for every number of the results, no table holds another one (7777 s = 129 min 37 s)."""
     results, page = report(monkeypatch, "--config", "conf/teacher.yaml")
-    assert page.startswith(render(results, {}))
+    assert page.startswith(render_page(results, {}))
     replaced = json.loads(json.dumps(results), parse_float=lambda _: 7777.0, parse_int=lambda _: 7777)
-    tables = render(replaced, {}).split("## Systems")[1]
+    tables = render_page(replaced, {}).split("## Systems")[1]
     rows = [line for line in tables.splitlines() if line.startswith("|") and "95 %" not in line]
     found = set(re.findall(r"(?<![\w.])\d[\d.]*", " ".join(rows)))
     assert found == {"7777", "7777.0", "7777.00", "7777.000", "777700.0", "129", "37"}
@@ -262,7 +261,7 @@ def test_quality_of_pseudo_targets(recipe, monkeypatch):
 
 def test_learning_curves(recipe, monkeypatch):
     tensorboard = pytest.importorskip("torch.utils.tensorboard")
-    from frontend.curves import learning_curves
+    from frontend.report.plots import learning_curves
 
     for part, offset in (("train", 0.0), ("valid", 1.0)):
         with tensorboard.SummaryWriter(str(recipe / "exp/mini/teacher/tensorboard" / part)) as writer:
@@ -282,7 +281,7 @@ def test_learning_curves(recipe, monkeypatch):
 def test_learning_curves_of_this_run_alone(recipe):
     """Not of a network moved aside; of an epoch that was cut off and made again, the second."""
     tensorboard = pytest.importorskip("torch.utils.tensorboard")
-    from frontend.curves import learning_curves
+    from frontend.report.plots import learning_curves
 
     for name in ("teacher", "teacher.old"):
         for values in ([(1, 0.0), (2, -1.0), (3, -9.0)], [(2, -2.0), (3, -3.0), (4, -4.0)]):

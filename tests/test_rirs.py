@@ -7,12 +7,12 @@ import pytest
 from scipy.signal import csd, welch
 from speech_sets import voice
 
-from frontend import rirs
-from frontend.errors import UserError
-from frontend.noise import diffuse, scene_noise
-from frontend.rirs import compute_rirs, direct_to_reverberant, measure_t60, rirs_of
-from frontend.scene_config import SPEED_OF_SOUND, NoiseConfig, SceneConfig, sabine_absorption
-from frontend.scenes import sample_scene
+import frontend.simulation.rirs as rirs
+from frontend.simulation.config import SPEED_OF_SOUND, NoiseConfig, SceneConfig, sabine_absorption
+from frontend.simulation.render import diffuse, scene_noise
+from frontend.simulation.rirs import compute_rirs, direct_to_reverberant, measure_t60, rirs_of
+from frontend.simulation.scenes import sample_scene
+from frontend.utils.errors import UserError
 
 FS = 8000
 

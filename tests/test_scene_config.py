@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from frontend.errors import UserError
-from frontend.scene_config import SceneConfig
-from frontend.scenes import load_config
+from frontend.simulation.config import SceneConfig, load_config
+from frontend.utils.errors import UserError
 
 MINI = Path(__file__).resolve().parents[1] / "egs" / "mini" / "conf" / "scenes.yaml"
 

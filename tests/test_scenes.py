@@ -10,10 +10,10 @@ import pytest
 from speech_sets import make_speech, run_command
 
 from frontend.bin.scenes import main as MAIN
-from frontend.datadir import write_scp
-from frontend.errors import UserError
-from frontend.scene_config import ArrayConfig, SceneConfig
-from frontend.scenes import read_scenes, sample_scene, validate_scene, write_scenes
+from frontend.data.kaldi import write_scp
+from frontend.simulation.config import ArrayConfig, SceneConfig, validate_scene
+from frontend.simulation.scenes import read_scenes, sample_scene, write_scenes
+from frontend.utils.errors import UserError
 
 SPEECH = {f"s{s:02d}-{u}": (f"s{s:02d}", 1.5 + 0.4 * u) for s in range(12) for u in range(8)}  # 1.5 to 4.3 s
 DEFAULT = SceneConfig()

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from frontend.bin import score as command
-from frontend.datadir import AudioWriter, write_scp
-from frontend.errors import UserError, run
+from frontend.data.audio import AudioWriter
+from frontend.data.kaldi import write_scp
+from frontend.utils.errors import UserError, run
 
 FS, LENGTH = 8000, 8000
 IDS = [f"u{k}" for k in range(3)]

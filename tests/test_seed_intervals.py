@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from frontend.intervals import paired_difference, paired_ratio
-from frontend.seed_intervals import _weights, hierarchical, ratio
+from frontend.evaluation.intervals import _weights, hierarchical, paired_difference, paired_ratio, ratio
 
 
 def test_one_seed_is_the_paired_bootstrap_over_utterances():

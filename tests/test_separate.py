@@ -11,10 +11,11 @@ import pytest
 import soundfile
 from tiny_models import FS, MICS, OUTPUTS, make_model, recording, write
 
-from frontend import datadir
 from frontend.bin import pack, separate
-from frontend.errors import UserError
-from frontend.separate import Separator
+from frontend.data.audio import audio_info, read_audio
+from frontend.data.kaldi import write_scp
+from frontend.separation.model import Separator
+from frontend.utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -112,9 +113,9 @@ def test_files_are_separated_as_python_does(models, tmp_path, command):
     assert code == 0 and "real-time factor" in out
     files = sorted(p.name for p in (tmp_path / "out").iterdir())
     assert files == ["my talk_spk1.wav", "my talk_spk2.wav"]
-    expected = Separator.from_pretrained(models / "student")(datadir.read_audio(path)[0], FS)
+    expected = Separator.from_pretrained(models / "student")(read_audio(path)[0], FS)
     for name, stream in zip(files, expected, strict=True):
-        found, fs = datadir.read_audio(tmp_path / "out" / name)
+        found, fs = read_audio(tmp_path / "out" / name)
         assert fs == FS and soundfile.info(tmp_path / "out" / name).subtype == "PCM_16"
         np.testing.assert_allclose(found[0], stream, atol=0.6 / 32768)
 
@@ -123,20 +124,20 @@ def test_what_would_clip_is_written_as_float(models, tmp_path, command):
     waveform = np.sign(recording()) * 0.999
     path = write(tmp_path / "loud.wav", waveform)
     assert command(separate, "--model", models / "teacher", path, "-o", tmp_path)[0] == 0
-    streams = [datadir.read_audio(tmp_path / f"loud_spk{k}.wav")[0] for k in (1, 2, 3)]
+    streams = [read_audio(tmp_path / f"loud_spk{k}.wav")[0] for k in (1, 2, 3)]
     assert soundfile.info(tmp_path / "loud_spk1.wav").subtype == "FLOAT"
     assert max(np.abs(s).max() for s in streams) > 1
-    np.testing.assert_allclose(sum(streams), datadir.read_audio(path)[0][:1], atol=1e-3)
+    np.testing.assert_allclose(sum(streams), read_audio(path)[0][:1], atol=1e-3)
 
 
 def test_a_table_other_rates_and_a_beamformer(models, tmp_path, command):
     table = {u: write(tmp_path / f"{u}.flac", recording(16000, seed=k), 16000) for k, u in enumerate("xy")}
-    datadir.write_scp(tmp_path / "wav.scp", table)
+    write_scp(tmp_path / "wav.scp", table)
     arguments = ["--model", models / "student", "--scp", tmp_path / "wav.scp", "-o", tmp_path / "out"]
     code, _, err = command(separate, *arguments)
     assert code == 2 and "--resample" in err and not (tmp_path / "out").exists()
     assert command(separate, *arguments, "--resample", "--refine", "mvdr")[0] == 0
-    assert datadir.audio_info(str(tmp_path / "out" / "y_spk2.wav")) == (1, 16000, 16000)
+    assert audio_info(str(tmp_path / "out" / "y_spk2.wav")) == (1, 16000, 16000)
 
 
 @pytest.mark.parametrize(

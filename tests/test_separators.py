@@ -3,12 +3,11 @@
 import pytest
 import torch
 
-from frontend.errors import UserError
-from frontend.separators.consistency import mixture_consistency
-from frontend.separators.mask_net import MaskNet, _Slope
-from frontend.separators.mc_conv_tasnet import MCConvTasNet
-from frontend.separators.norm import MaskedGroupNorm
-from frontend.separators.safe_tfgridnet import SafeTFGridNet
+from frontend.networks.base import MaskedGroupNorm, mixture_consistency
+from frontend.networks.conv_tasnet import MCConvTasNet
+from frontend.networks.mask_net import MaskNet, _Slope
+from frontend.networks.tfgridnet import SafeTFGridNet
+from frontend.utils.errors import UserError
 
 F, L = 33, 24  # n_fft 64
 T = 400

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from speech_sets import voice
 
-from frontend.errors import UserError
-from frontend.rirs import compute_rirs
-from frontend.scene_config import SPEED_OF_SOUND, NoiseConfig, SceneConfig, TalkersConfig
-from frontend.scenes import sample_scene
-from frontend.simulate import active_power, render
+from frontend.simulation.config import SPEED_OF_SOUND, NoiseConfig, SceneConfig, TalkersConfig
+from frontend.simulation.render import active_power, render
+from frontend.simulation.rirs import compute_rirs
+from frontend.simulation.scenes import sample_scene
+from frontend.utils.errors import UserError
 
 FS = 8000
 SPEECH = {f"s{s}-{u}": (f"s{s}", 1.0 + 0.25 * u) for s in range(9) for u in range(3)}

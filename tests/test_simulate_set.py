@@ -16,11 +16,17 @@ from scipy.io import wavfile
 from speech_sets import audio_bytes, make_scenes, make_speech, run_command, voice
 
 import frontend.bin.simulate
-from frontend import rirs, simulate_set
-from frontend.datadir import MixtureSet, read_scp, validate, write_scp
-from frontend.dry_speech import read_speech
-from frontend.scene_config import NoiseConfig, SceneConfig, TalkersConfig
-from frontend.scenes import read_scenes, write_scenes
+import frontend.simulation.mixture_sets as simulate_set
+import frontend.simulation.rirs as rirs
+from frontend.data.audio import AudioWriter
+from frontend.data.kaldi import read_scp, validate, write_scp
+from frontend.data.mixtures import MixtureSet
+from frontend.data.speech import read_speech
+from frontend.simulation.config import NoiseConfig, SceneConfig, TalkersConfig
+from frontend.simulation.mixture_sets import simulate_set
+from frontend.simulation.render import render
+from frontend.simulation.rirs import compute_rirs
+from frontend.simulation.scenes import read_scenes, write_scenes
 
 NUMBER = 14
 CONFIG = SceneConfig(t60=(0.15, 0.18), talkers=TalkersConfig(one_talker_share=0.3))
@@ -31,7 +37,7 @@ def base(tmp_path_factory) -> Path:
     """Return a directory with ``speech``, ``scenes.jsonl`` and the set ``plain`` rendered from them."""
     path = tmp_path_factory.mktemp("base")
     scenes = make_scenes(path / "scenes.jsonl", make_speech(path / "speech"), CONFIG, NUMBER)
-    simulate_set.simulate_set(scenes, path / "speech", path / "plain", parts=True)
+    simulate_set(scenes, path / "speech", path / "plain", parts=True)
     return path
 
 
@@ -122,8 +128,8 @@ def test_other_formats_hold_the_same_samples_also_after_a_break(base, tmp_path, 
     monkeypatch.setattr(simulate_set, "_SHARD", 3)
     inputs = base / "scenes.jsonl", base / "speech"
     options = {"audio_format": audio_format, "rir_cache": base / "plain" / "rirs"}
-    simulate_set.simulate_set(*inputs, tmp_path / "whole", **options)
-    real, calls = simulate_set.render, []
+    simulate_set(*inputs, tmp_path / "whole", **options)
+    real, calls = render, []
 
     def breaks(*arguments):
         calls.append(1)
@@ -133,8 +139,8 @@ def test_other_formats_hold_the_same_samples_also_after_a_break(base, tmp_path, 
 
     monkeypatch.setattr(simulate_set, "render", breaks)
     with pytest.raises(KeyboardInterrupt):
-        simulate_set.simulate_set(*inputs, tmp_path / "broken", **options)
-    counts = simulate_set.simulate_set(*inputs, tmp_path / "broken", **options)
+        simulate_set(*inputs, tmp_path / "broken", **options)
+    counts = simulate_set(*inputs, tmp_path / "broken", **options)
     assert 0 < counts["rendered"] < NUMBER
     assert audio_bytes(tmp_path / "broken") == audio_bytes(tmp_path / "whole")
     plain, found = MixtureSet(base / "plain"), MixtureSet(tmp_path / "broken")
@@ -146,7 +152,7 @@ def test_other_formats_hold_the_same_samples_also_after_a_break(base, tmp_path, 
 def test_render_again_with_other_speech_levels_noise_computes_no_impulse_response(
     base, tmp_path, monkeypatch
 ):
-    calls, real = [], rirs.compute_rirs
+    calls, real = [], compute_rirs
     monkeypatch.setattr(rirs, "compute_rirs", lambda scene: calls.append(1) or real(scene))
     cache, scenes = base / "plain" / "rirs", read_scenes(base / "scenes.jsonl")
     speech = read_speech(base / "speech", 8000)
@@ -159,13 +165,11 @@ def test_render_again_with_other_speech_levels_noise_computes_no_impulse_respons
             length = round(speech[other][1] * 8000)
             talker.update(utterance=other, samples=length, level_db=1.5, offset=0.1)
     write_scenes(tmp_path / "other.jsonl", scenes)
-    simulate_set.simulate_set(tmp_path / "other.jsonl", base / "speech", tmp_path / "out", rir_cache=cache)
+    simulate_set(tmp_path / "other.jsonl", base / "speech", tmp_path / "out", rir_cache=cache)
     assert calls == []
     scenes[0]["talkers"][0]["position"][2] += 0.001
     write_scenes(tmp_path / "other.jsonl", scenes)
-    counts = simulate_set.simulate_set(
-        tmp_path / "other.jsonl", base / "speech", tmp_path / "out", rir_cache=cache
-    )
+    counts = simulate_set(tmp_path / "other.jsonl", base / "speech", tmp_path / "out", rir_cache=cache)
     assert len(calls) == counts["rendered"] == 1
 
 
@@ -209,7 +213,7 @@ def test_changed_speech_is_rendered_again_and_nothing_else(base, tmp_path, monke
     assert 0 < number < NUMBER and f"{number} rendered now" in text
     changed = {path for path, audio in audio_bytes(out).items() if audio != before[path]}
     assert {Path(path).stem for path in changed} == {f"m{k:02d}" for k in range(NUMBER) if name in used[k]}
-    simulate_set.simulate_set(scenes, speech, tmp_path / "afresh", rir_cache=base / "plain" / "rirs")
+    simulate_set(scenes, speech, tmp_path / "afresh", rir_cache=base / "plain" / "rirs")
     assert audio_bytes(tmp_path / "afresh") == audio_bytes(out)
     # The same sound in another file is the same speech.
     moved = dict(read_scp(speech / "wav.scp"))
@@ -300,7 +304,7 @@ def test_impossible_scenes_are_named_with_file_and_line(base, tmp_path, monkeypa
 
 
 def test_a_full_disk_is_one_line_and_the_next_run_goes_on(base, tmp_path, monkeypatch, capsys):
-    real, writes = simulate_set.AudioWriter.write, []
+    real, writes = AudioWriter.write, []
 
     def full(self, *arguments):
         writes.append(1)
@@ -308,16 +312,16 @@ def test_a_full_disk_is_one_line_and_the_next_run_goes_on(base, tmp_path, monkey
             raise OSError(errno.ENOSPC, "No space left on device", "somewhere")
         return real(self, *arguments)
 
-    monkeypatch.setattr(simulate_set.AudioWriter, "write", full)
+    monkeypatch.setattr(AudioWriter, "write", full)
     code, text = render_base(monkeypatch, capsys, base, tmp_path / "out")
     assert code == 2 and "No space left on device" in text and text.count("\n") == 1
     assert not (tmp_path / "out" / "wav.scp").exists()
-    monkeypatch.setattr(simulate_set.AudioWriter, "write", real)
+    monkeypatch.setattr(AudioWriter, "write", real)
     code, text = render_base(monkeypatch, capsys, base, tmp_path / "out")
     assert code == 0 and f"{NUMBER - 3} rendered now, 3 were there" in text
     # A complete set whose scenes have changed is no set until it is complete again.
     make_scenes(tmp_path / "other.jsonl", base / "speech", replace(CONFIG, level_dbfs=(-40.0, -40.0)), NUMBER)
-    monkeypatch.setattr(simulate_set.AudioWriter, "write", full)
+    monkeypatch.setattr(AudioWriter, "write", full)
     options = {"scenes": tmp_path / "other.jsonl"}
     assert render_base(monkeypatch, capsys, base, tmp_path / "out", **options)[0] == 2
     assert not (tmp_path / "out" / "wav.scp").exists()
@@ -326,6 +330,6 @@ def test_a_full_disk_is_one_line_and_the_next_run_goes_on(base, tmp_path, monkey
 def test_babble_and_anechoic_sets_are_valid(base, tmp_path):
     config = SceneConfig(t60=(0.0, 0.0), noise=NoiseConfig(kind="babble", babble_talkers=3))
     scenes = make_scenes(tmp_path / "scenes.jsonl", base / "speech", config, 2)
-    simulate_set.simulate_set(scenes, base / "speech", tmp_path / "out")
+    simulate_set(scenes, base / "speech", tmp_path / "out")
     assert validate(tmp_path / "out") == []
     assert MixtureSet(tmp_path / "out").scene("m00")["measured"] == {"t60": 0.0, "drr_db": [None, None]}

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from frontend.spatial import (
+from frontend.dsp.spatial import (
     array_symmetries,
     istft,
     mvdr_souden,

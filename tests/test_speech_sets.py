@@ -5,9 +5,10 @@ import pytest
 import soundfile
 from speech_sets import voice
 
-from frontend.datadir import read_audio, read_scp, validate
-from frontend.errors import UserError
-from frontend.speech_sets import Spoken, check_out, in_turns, split_speakers, write_speech_sets
+from frontend.data.audio import read_audio
+from frontend.data.kaldi import read_scp, validate
+from frontend.data.speech import Spoken, check_out, in_turns, split_speakers, write_speech_sets
+from frontend.utils.errors import UserError
 
 
 def record(path, signal, fs: int = 16000) -> str:

@@ -7,9 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from frontend.continuous import window_starts
-from frontend.signatures import SpatialMemory
-from frontend.stitching import Stitcher, best_permutation, overlap_scores
+from frontend.separation.continuous import (
+    SpatialMemory,
+    Stitcher,
+    best_permutation,
+    overlap_scores,
+    window_starts,
+)
 
 FS = 8000
 

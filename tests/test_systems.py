@@ -9,13 +9,16 @@ import pytest
 import torch
 from tiny_models import FS, OUTPUTS, make_model
 
-from frontend import datadir, separate_job
+import frontend.separation.sets as separate_job
 from frontend.bin import separate_systems
-from frontend.pseudo_targets import select
-from frontend.refine import refine
-from frontend.separate import Separator
-from frontend.separate_set import separate_set
-from frontend.systems import choose, load_systems
+from frontend.data.audio import read_audio
+from frontend.data.kaldi import read_scp
+from frontend.data.mixtures import MixtureSet
+from frontend.dsp.refine import refine
+from frontend.separation.model import Separator
+from frontend.separation.pseudo_targets import select
+from frontend.separation.sets import separate_set
+from frontend.separation.systems import choose, load_systems
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -33,8 +36,8 @@ oracle: {}
 
 
 def _streams(directory: Path, utterance: str, kind: str = "spk") -> torch.Tensor:
-    tables = [datadir.read_scp(p) for p in sorted(directory.glob(f"{kind}*.scp"))]
-    return torch.from_numpy(np.stack([datadir.read_audio(t[utterance])[0][0] for t in tables]))
+    tables = [read_scp(p) for p in sorted(directory.glob(f"{kind}*.scp"))]
+    return torch.from_numpy(np.stack([read_audio(t[utterance])[0][0] for t in tables]))
 
 
 @pytest.mark.parametrize("nj", [1, 2])
@@ -48,7 +51,7 @@ def test_every_system_writes_the_streams_it_stands_for(models, data, tmp_path, c
     )
     assert not list(out.rglob("*.part"))
     teacher, student = (Separator.from_pretrained(models / name) for name in ("teacher", "student"))
-    mixtures = datadir.MixtureSet(data)
+    mixtures = MixtureSet(data)
     for utterance in mixtures.ids:
         x, references = (
             torch.from_numpy(a) for a in (mixtures.mixture(utterance)[0], mixtures.references(utterance))

@@ -11,13 +11,13 @@ import torch
 import yaml
 from kills import assert_same, kill_at_link, kill_at_save, kill_at_step, weights
 
-from frontend import errors, resume
 from frontend.bin import enh_train
-from frontend.datadir import AudioWriter, write_scp
-from frontend.errors import UserError
-from frontend.iterators import KeyedIterFactory
-from frontend.mixing import CroppedSources
-from frontend.schedule import WarmupCosine
+from frontend.data.audio import AudioWriter
+from frontend.data.kaldi import write_scp
+from frontend.training.checkpoints import repair_checkpoint
+from frontend.training.examples import CroppedSources
+from frontend.training.task import KeyedIterFactory, WarmupCosine
+from frontend.utils.errors import UserError, run
 
 FS, MICS = 8000, 3
 STFT = {"n_fft": 64, "hop_length": 32}
@@ -142,9 +142,9 @@ class TestResume:
         assert (tmp_path / "x" / "2epoch.pth").exists()
 
     def test_repair_of_nothing(self, tmp_path):
-        assert resume.repair(tmp_path) is None
+        assert repair_checkpoint(tmp_path) is None
         (tmp_path / "checkpoint.pth").write_bytes(b"half")
-        assert resume.repair(tmp_path) is None
+        assert repair_checkpoint(tmp_path) is None
         assert not (tmp_path / "checkpoint.pth").exists()
 
 
@@ -161,7 +161,7 @@ class TestStudent:
         assert all(torch.equal(tuned[k], state[k]) for k in state)
 
     def test_load_model_is_strict(self, command, tmp_path):
-        from frontend.task import load_model
+        from frontend.training.checkpoints import load_model
 
         assert in_child(command(STUDENT, "x", max_epoch=1)) == 0
         config, weights = tmp_path / "x" / "config.yaml", tmp_path / "x" / "1epoch.pth"
@@ -270,7 +270,7 @@ class TestErrors:
     def test_one_line_and_exit_code_2(self, command, capsys, more, message):
         argv = command(TEACHER, "x", *more)
         with pytest.raises(SystemExit) as exit_:
-            errors.run(lambda: enh_train.main(argv))
+            run(lambda: enh_train.main(argv))
         assert exit_.value.code == 2
         line = capsys.readouterr().err.strip().splitlines()
         assert len(line) == 1 and message in line[0]

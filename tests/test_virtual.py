@@ -14,15 +14,31 @@ from speech_sets import make_speech, run_command
 
 import frontend.bin.scenes
 import frontend.bin.simulate
-from frontend import simulate_set, virtual, virtual_set
+import frontend.simulation.mixture_sets as simulate_set
+import frontend.simulation.mixture_sets as virtual
+import frontend.simulation.mixture_sets as virtual_set
 from frontend.bin import validate_data
-from frontend.datadir import MixtureSet, audio_file, audio_info, read_audio, read_scp, validate
-from frontend.dry_speech import read_speech
-from frontend.errors import UserError
-from frontend.rirs import geometry
-from frontend.scene_config import ArrayConfig, NoiseConfig, SceneConfig, TalkersConfig
-from frontend.scenes import read_scenes, sample_scene, write_scenes
-from frontend.streams import file_stamp
+from frontend.data.audio import audio_file, audio_info, read_audio
+from frontend.data.kaldi import read_scp, validate
+from frontend.data.mixtures import MixtureSet, file_stamp
+from frontend.data.speech import digest, read_speech
+from frontend.simulation.config import ArrayConfig, NoiseConfig, SceneConfig, TalkersConfig
+from frontend.simulation.mixture_sets import (
+    _checked,
+    _cursor,
+    _dry,
+    _find,
+    _rendered,
+    _room,
+    make_entry,
+    simulate_set,
+    spoken,
+    virtual_set,
+)
+from frontend.simulation.render import render
+from frontend.simulation.rirs import geometry
+from frontend.simulation.scenes import read_scenes, sample_scene, write_scenes
+from frontend.utils.errors import UserError
 
 NUMBER, ROOMS, MICS = 12, 3, 2
 CONFIG = SceneConfig(
@@ -53,7 +69,7 @@ def base(tmp_path_factory) -> Path:
     """The same scenes as the sets ``plain``, of files, and ``virtual``, without."""
     path = tmp_path_factory.mktemp("base")
     scenes = scenes_of(make_speech(path / "speech"), path / "scenes.jsonl", NUMBER, ROOMS)
-    for make, out in ((simulate_set.simulate_set, "plain"), (virtual_set.virtual_set, "virtual")):
+    for make, out in ((simulate_set, "plain"), (virtual_set, "virtual")):
         make(scenes, path / "speech", path / out, rir_cache=path / "rirs", parts=True)
     return path
 
@@ -62,10 +78,10 @@ def base(tmp_path_factory) -> Path:
 def fresh(tmp_path) -> Path:
     """A virtual set of its own to break, in ``set``, of ``speech`` and ``scenes.jsonl``."""
     scenes_of(make_speech(tmp_path / "speech", seconds=0.3), tmp_path / "scenes.jsonl", 5, 2)
-    virtual_set.virtual_set(tmp_path / "scenes.jsonl", tmp_path / "speech", tmp_path / "set")
-    for cache in (virtual._checked, virtual._rendered, virtual._dry, virtual._room):
+    virtual_set(tmp_path / "scenes.jsonl", tmp_path / "speech", tmp_path / "set")
+    for cache in (_checked, _rendered, _dry, _room):
         cache.cache_clear()
-    virtual._cursor.clear()
+    _cursor.clear()
     return tmp_path
 
 
@@ -116,13 +132,13 @@ def test_a_part_is_a_slice_and_no_reader_can_change_what_the_next_one_gets(base)
 
 def test_headers_are_text(base, monkeypatch):
     monkeypatch.setattr(virtual, "render", None)
-    virtual._rendered.cache_clear()
+    _rendered.cache_clear()
     assert len({audio_info(made) for _, made in tables(base, "wav")}) > 1
 
 
 def test_a_mixture_and_its_images_are_rendered_once(base, monkeypatch):
-    calls, real = [], virtual.render
-    virtual._rendered.cache_clear()
+    calls, real = [], render
+    _rendered.cache_clear()
     monkeypatch.setattr(
         virtual, "render", lambda scene, *more: calls.append(scene["id"]) or real(scene, *more)
     )
@@ -200,9 +216,9 @@ def test_commands(tmp_path, monkeypatch, capsys):
         frontend.bin.simulate.main()
     # The set's own scenes make the same set again, of files too.
     before = (out / "scenes.jsonl").read_text()
-    virtual_set.virtual_set(out / "scenes.jsonl", speech, out)
+    virtual_set(out / "scenes.jsonl", speech, out)
     assert (out / "scenes.jsonl").read_text() == before
-    simulate_set.simulate_set(out / "scenes.jsonl", speech, tmp_path / "plain", rir_cache=out / "rirs")
+    simulate_set(out / "scenes.jsonl", speech, tmp_path / "plain", rir_cache=out / "rirs")
     name = "m_000003"
     assert np.array_equal(MixtureSet(out).references(name), MixtureSet(tmp_path / "plain").references(name))
 
@@ -211,7 +227,7 @@ def test_cut_off_it_goes_on(tmp_path, monkeypatch):
     speech = make_speech(tmp_path / "speech", seconds=0.2)
     arguments = scenes_of(speech, tmp_path / "s.jsonl", 8, 3), speech, tmp_path / "set"
     monkeypatch.setattr(virtual_set, "_PIECE", 4)
-    real, calls = virtual_set.digest, []
+    real, calls = digest, []
 
     def breaks(samples):
         calls.append(1)
@@ -221,10 +237,10 @@ def test_cut_off_it_goes_on(tmp_path, monkeypatch):
 
     monkeypatch.setattr(virtual_set, "digest", breaks)
     with pytest.raises(KeyboardInterrupt):
-        virtual_set.virtual_set(*arguments)
+        virtual_set(*arguments)
     assert not (tmp_path / "set" / "wav.scp").exists()
-    virtual_set.virtual_set(*arguments)
-    spoken = {name for scene in read_scenes(arguments[0]) for name in simulate_set.spoken(scene)}
+    virtual_set(*arguments)
+    spoken = {name for scene in read_scenes(arguments[0]) for name in spoken(scene)}
     assert len(calls) == len(spoken) + 2 and validate(tmp_path / "set") == []  # 8 were kept
 
 
@@ -236,12 +252,12 @@ def test_every_line_is_found_from_anywhere(tmp_path):
     lines = {n: (json.dumps({"id": n, "x": "y" * int(rng.integers(300))}) + "\n").encode() for n in names}
     Path(path).write_bytes(b"".join(lines.values()))
     for name in rng.permutation(names):
-        virtual._cursor[path] = int(rng.integers(0, 30000))
-        assert virtual._find(path, name) == lines[name]
-        assert virtual._find(path, name) == lines[name]  # by the cursor
+        _cursor[path] = int(rng.integers(0, 30000))
+        assert _find(path, name) == lines[name]
+        assert _find(path, name) == lines[name]  # by the cursor
     for absent in ("", "zz", names[70] + "!"):
         with pytest.raises(UserError, match="no scene"):
-            virtual._find(path, absent)
+            _find(path, absent)
 
 
 def edited(path: Path, old: str, new: str) -> None:
@@ -284,7 +300,7 @@ BREAKS = {
 def test_what_is_missing_or_edited_is_one_clear_line_before_anything_is_rendered(fresh, what):
     change, message = BREAKS[what]
     change(fresh)
-    entry = virtual.make_entry(fresh / "set" / "scenes.jsonl", "m00", "mix")
+    entry = make_entry(fresh / "set" / "scenes.jsonl", "m00", "mix")
     with pytest.raises(UserError, match=message) as error:
         audio_info(entry)
     assert "simulate --virtual" in str(error.value) and "\n" not in str(error.value)
@@ -298,7 +314,7 @@ def test_other_speech_is_refused(fresh):
     audio_info(made.wav["m00"])
     with pytest.raises(UserError, match="other samples than when the mixtures of it were drawn"):
         made.mixture("m00")
-    virtual_set.virtual_set(fresh / "scenes.jsonl", fresh / "speech", fresh / "set")
+    virtual_set(fresh / "scenes.jsonl", fresh / "speech", fresh / "set")
     assert MixtureSet(fresh / "set").mixture("m00")[0].any()
 
 
@@ -307,7 +323,7 @@ def test_mistakes_in_the_making(fresh):
     samples, fs = soundfile.read(first_dry(fresh))
     soundfile.write(first_dry(fresh), 0 * samples, fs)
     with pytest.raises(UserError, match="is silent; take it out"):
-        virtual_set.virtual_set(*make)
+        virtual_set(*make)
     with pytest.raises(UserError, match="expected scene:SET/scenes.jsonl:ID:STREAM"):
         read_audio("scene:a/scenes.jsonl:m00:spk0")
 
@@ -316,10 +332,10 @@ def test_stamp_follows_the_scene_and_not_the_file(fresh):
     made = MixtureSet(fresh / "set")
     before = {name: file_stamp(entry) for name, entry in made.wav.items()}
     scenes_of(fresh / "speech", fresh / "scenes.jsonl", 9, 2)
-    virtual_set.virtual_set(fresh / "scenes.jsonl", fresh / "speech", fresh / "set")
+    virtual_set(fresh / "scenes.jsonl", fresh / "speech", fresh / "set")
     assert {name: file_stamp(entry) for name, entry in made.wav.items()} == before
     rewrite_speech(fresh)
-    virtual_set.virtual_set(fresh / "scenes.jsonl", fresh / "speech", fresh / "set")
+    virtual_set(fresh / "scenes.jsonl", fresh / "speech", fresh / "set")
     changed = {name for name, entry in made.wav.items() if file_stamp(entry) != before[name]}
     name = first_dry(fresh).stem
     assert changed == {n for n in before if name in made_of(fresh, n)} and 0 < len(changed) < len(before)
@@ -330,5 +346,5 @@ def made_of(root: Path, name: str) -> str:
 
 
 def test_reading_files_needs_nothing_of_rendering():
-    code = "import sys, frontend.streams; sys.exit('pyroomacoustics' in sys.modules)"
+    code = "import sys, frontend.data.mixtures; sys.exit('pyroomacoustics' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

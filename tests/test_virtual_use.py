@@ -10,14 +10,14 @@ from kills import assert_same, weights
 from speech_sets import make_speech
 from tiny_models import command, models  # noqa: F401
 
-from frontend import datadir
 from frontend.bin import enh_train, pseudo_targets
-from frontend.dry_speech import read_speech
-from frontend.errors import UserError
-from frontend.scene_config import ArrayConfig, SceneConfig, TalkersConfig
-from frontend.scenes import sample_scene, write_scenes
-from frontend.simulate_set import simulate_set
-from frontend.virtual_set import virtual_set
+from frontend.data.kaldi import read_scp, validate
+from frontend.data.mixtures import MixtureSet, subset
+from frontend.data.speech import read_speech
+from frontend.simulation.config import ArrayConfig, SceneConfig, TalkersConfig
+from frontend.simulation.mixture_sets import simulate_set, virtual_set
+from frontend.simulation.scenes import sample_scene, write_scenes
+from frontend.utils.errors import UserError
 
 STFT = {"n_fft": 64, "hop_length": 32}
 TEACHER = {
@@ -56,7 +56,7 @@ def sets(tmp_path_factory):
     write_scenes(root / "scenes", [sample_scene(f"m{k}", config, known, 2, bank=3) for k in range(7)])
     for make, name in ((simulate_set, "plain"), (virtual_set, "virtual")):
         make(root / "scenes", speech, root / name, rir_cache=root / "rirs")
-        datadir.subset(root / name, root / f"{name}_unlabelled", datadir.MixtureSet(root / name).ids, False)
+        subset(root / name, root / f"{name}_unlabelled", MixtureSet(root / name).ids, False)
     return root
 
 
@@ -96,7 +96,7 @@ def test_pseudo_targets_of_a_virtual_set_are_the_same(sets, models, tmp_path, co
             )
             assert code == 0 and again == ("complete" in text), text
         made[data] = {p.relative_to(out): p.read_bytes() for p in out.rglob("*.wav")}
-        assert datadir.validate(out) == []
+        assert validate(out) == []
     assert made["plain"] == made["virtual"] and len(made["plain"]) == 14
 
 
@@ -106,7 +106,7 @@ def test_speech_that_changed_ends_a_training_with_one_line(tmp_path, workers):
     known = read_speech(make_speech(tmp_path / "speech", speakers=3, each=1), config.fs)
     write_scenes(tmp_path / "scenes", [sample_scene(f"m{k}", config, known, 2) for k in range(3)])
     virtual_set(tmp_path / "scenes", tmp_path / "speech", tmp_path / "set")
-    for entry in datadir.read_scp(tmp_path / "speech" / "wav.scp").values():
+    for entry in read_scp(tmp_path / "speech" / "wav.scp").values():
         soundfile.write(entry, soundfile.read(entry)[0][::-1], config.fs)
     data = str(tmp_path / "set")
     argv = arguments(tmp_path, STUDENT, data, data, num_workers=workers)

@@ -12,15 +12,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from frontend.alignments import align, mark, readable
 from frontend.bin import wer as command
-from frontend.datadir import write_scp
-from frontend.errors import run
-from frontend.hypotheses import read_hypotheses, segments, write_hypotheses, write_segments
-from frontend.text_normaliser import RULES, normalise
-from frontend.wer import COUNTS, KINDS, utterance_errors, word_error_rate
-from frontend.wer_set import rates
-from frontend.word_results import load_words
+from frontend.data.kaldi import write_scp
+from frontend.evaluation.results import load_words
+from frontend.evaluation.wer import rates, word_error_rate
+from frontend.recognition.text import (
+    COUNTS,
+    KINDS,
+    RULES,
+    align,
+    mark,
+    normalise,
+    read_hypotheses,
+    readable,
+    segments,
+    utterance_errors,
+    write_hypotheses,
+    write_segments,
+)
+from frontend.utils.errors import run
 
 WORDS = "ONE TWO THREE FOUR".split()
 

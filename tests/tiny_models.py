@@ -10,14 +10,16 @@ import soundfile
 import torch
 import yaml
 
-from frontend import datadir, errors
+from frontend.data.kaldi import write_scp
+from frontend.data.mixtures import write_spk2utt
+from frontend.utils.errors import run
 
 FS, MICS, OUTPUTS = 8000, 2, 3
 
 
 def make_model(folder: Path, num_spk: int, n_mics: int = MICS, seed: int = 0) -> Path:
     """Write a training directory with random weights."""
-    from frontend.task import FrontendTask, register  # ESPnet: 8 s, for who needs it
+    from frontend.training.task import FrontendTask, register  # ESPnet: 8 s, for who needs it
 
     stft = {"n_fft": 128, "hop_length": 64}
     config = {
@@ -78,8 +80,8 @@ def data(tmp_path) -> Path:
         for part, audio in parts.items():
             tables[part][name] = write(out / "audio" / part / f"{name}.wav", audio)
     for part, table in tables.items():
-        datadir.write_scp(out / f"{part}.scp", table)
-    datadir.write_spk2utt(out, {u: u for u in "abc"})
+        write_scp(out / f"{part}.scp", table)
+    write_spk2utt(out, {u: u for u in "abc"})
     return out
 
 
@@ -90,7 +92,7 @@ def command(monkeypatch, capfd):
     def call(module, *arguments):
         monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, arguments)])
         with pytest.raises(SystemExit) as stop:
-            errors.run(module.main)
+            run(module.main)
         out, err = capfd.readouterr()
         if stop.value.code:
             assert len(err.strip().splitlines()) == 1, err

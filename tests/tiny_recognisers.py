@@ -9,7 +9,9 @@ import torch
 import yaml
 from tiny_models import FS, write
 
-from frontend import datadir
+from frontend.data.audio import read_audio
+from frontend.data.kaldi import write_scp
+from frontend.data.mixtures import write_spk2utt
 
 WORDS = ["ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX"]
 TOKENS = ["<blank>", "<unk>", *WORDS, "<sos/eos>"]
@@ -19,7 +21,7 @@ def make_recogniser(
     folder: Path, fs: int = FS, ctc_weight: float = 1.0, seed: int = 0, **more: object
 ) -> Path:
     """Write a recogniser's training directory with random weights, which hears words in any noise."""
-    from frontend import espnet
+    from frontend.utils.espnet import asr
 
     config = {
         "token_list": TOKENS,
@@ -43,7 +45,7 @@ def make_recogniser(
         **more,
     }
     torch.manual_seed(seed)
-    model = espnet.asr.ASRTask.build_model(argparse.Namespace(**config)).float()
+    model = asr.ASRTask.build_model(argparse.Namespace(**config)).float()
     model.ctc.ctc_lo.weight.data *= 20  # sure of itself: a random distribution is flat
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
@@ -82,11 +84,11 @@ def make_spoken(root: Path) -> None:
             tables[f"text_spk{s + 1}"][name] = words.get(f"s{s}-{name}", "")
         scenes.append(json.dumps({"id": name, "talkers": talkers}) + "\n")
     for name, table in tables.items():
-        datadir.write_scp(root / "data" / (name if name.startswith("text") else f"{name}.scp"), table)
-    datadir.write_spk2utt(root / "data", {u: u for u in "abc"})
+        write_scp(root / "data" / (name if name.startswith("text") else f"{name}.scp"), table)
+    write_spk2utt(root / "data", {u: u for u in "abc"})
     (root / "data/scenes.jsonl").write_text("".join(scenes))
-    datadir.write_scp(root / "speech/wav.scp", dry)
-    datadir.write_scp(root / "speech/text", words)
+    write_scp(root / "speech/wav.scp", dry)
+    write_scp(root / "speech/text", words)
     streams = {
         "mixture": [tables["wav"]] * 2,
         "oracle": [tables["spk1"], tables["spk2"]],
@@ -95,14 +97,14 @@ def make_spoken(root: Path) -> None:
     }
     for system, rows in streams.items():
         for k, table in enumerate(rows, 1):
-            datadir.write_scp(root / f"separated/{system}/spk{k}.scp", table)
+            write_scp(root / f"separated/{system}/spk{k}.scp", table)
 
 
 def _noisy(root: Path, table: dict[str, str], k: int) -> dict[str, str]:
     """Return streams that are near the images and nowhere silent."""
     made = {}
     for name, entry in table.items():
-        image = datadir.read_audio(entry)[0]
+        image = read_audio(entry)[0]
         noise = 0.02 * np.random.default_rng(k).standard_normal(image.shape)
         made[name] = write(root / f"separated/model/wav{k}/{name}.wav", (image + noise).astype(np.float32))
     return made

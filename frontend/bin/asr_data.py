@@ -12,7 +12,7 @@ they do not decide are left out. No audio is copied.
 
 import argparse
 
-from frontend.errors import UserError, run
+from frontend.utils.errors import UserError, run
 
 _OPTIONS = {
     "speech": "speech set (dry): wav.scp text utt2spk; several times",
@@ -48,7 +48,10 @@ def main() -> None:
             )
     if args.without is not None and not args.separated:
         raise UserError("--without belongs to --separated: leave it out")
-    from frontend.asr_data import make_asr_set, make_separated_set  # late, so that --help is quick
+    from frontend.recognition.training_sets import (  # late, so that --help is quick
+        make_asr_set,
+        make_separated_set,
+    )
 
     if args.separated:
         number, left_out = make_separated_set(args.data, args.streams, args.decoded, args.out, args.without)

@@ -13,8 +13,8 @@ Interrupted at any moment and started again, it goes on and ends in the same wei
 import argparse
 import sys
 
-from frontend import train_door
-from frontend.errors import run
+from frontend.training.run import is_complete, make_parser, open_log, output_and_digest, parse, train
+from frontend.utils.errors import run
 
 _DEFAULTS = {"batch_type": "numel", "keep_nbest_models": 5, "token_type": "word"}
 
@@ -38,31 +38,39 @@ def _add_options(parser: argparse.ArgumentParser, boolean: type) -> list[str]:
 def main(argv: list[str] | None = None) -> int | None:
     """Parse, check, prepare, repair, train."""
     argv = sys.argv[1:] if argv is None else argv
-    output, digest = train_door.settle(argv)
-    if train_door.is_complete(output, digest):
+    output, digest = output_and_digest(argv)
+    if is_complete(output, digest):
         return 0
     # Only now: ESPnet takes 9 s to import.
     from espnet2.utils.types import str2bool
 
-    from frontend import asr_config, asr_prepare
-    from frontend.asr_task import FrontendASRTask, register_asr
+    from frontend.recognition.training import (
+        FrontendASRTask,
+        check_recogniser_config,
+        collect_statistics,
+        finish,
+        list_tokens,
+        read_sets,
+        register_asr,
+        write_tokens,
+    )
 
     register_asr()
-    parser = train_door.make_parser(FrontendASRTask, "asr_train", __doc__, _DEFAULTS)
+    parser = make_parser(FrontendASRTask, "asr_train", __doc__, _DEFAULTS)
     own = _add_options(parser, str2bool)
-    args = train_door.parse(parser, argv)
-    asr_config.check(args)
-    texts = asr_config.read_sets(args)
-    tokens, notes = asr_prepare.list_tokens(args, texts)
+    args = parse(parser, argv)
+    check_recogniser_config(args)
+    texts = read_sets(args)
+    tokens, notes = list_tokens(args, texts)
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
-    train_door.open_log(args)
-    asr_prepare.write_tokens(args, tokens)
+    open_log(args)
+    write_tokens(args, tokens)
     for name in (*own, "train_set", "valid_set", "num_threads"):
         delattr(args, name)  # from here on it is ESPnet's; its config.yaml knows no others
-    asr_prepare.collect_statistics(FrontendASRTask, args, tokens)
-    asr_prepare.finish(FrontendASRTask, args)
-    train_door.train(FrontendASRTask, args, digest)
+    collect_statistics(FrontendASRTask, args, tokens)
+    finish(FrontendASRTask, args)
+    train(FrontendASRTask, args, digest)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from frontend.errors import run
+from frontend.utils.errors import run
 
 
 def main() -> int | None:
@@ -15,7 +15,7 @@ def main() -> int | None:
     )
     parser.add_argument("--outputs", required=True, type=int, help="streams that the network is to have")
     args = parser.parse_args()
-    from frontend.adaptation import check_start  # late, so that --help is quick
+    from frontend.training.checks import check_start  # late, so that --help is quick
 
     mics, _, fs = Path(args.array).read_text(encoding="utf-8").split()
     check_start(args.model, args.config, int(mics), int(fs), args.outputs)

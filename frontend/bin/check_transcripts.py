@@ -2,7 +2,7 @@
 
 import argparse
 
-from frontend.errors import run
+from frontend.utils.errors import run
 
 
 def main() -> int | None:
@@ -10,7 +10,7 @@ def main() -> int | None:
     parser.add_argument("--transcripts", required=True, help="what was said: .json (SegLST) or .stm")
     parser.add_argument("--scp", required=True, help="table 'ID FILE' of the recordings (bin.recordings)")
     args = parser.parse_args()
-    from frontend.long_wer import check_transcripts  # late, so that --help is quick
+    from frontend.evaluation.wer import check_transcripts  # late, so that --help is quick
 
     print(f"{args.transcripts}: {check_transcripts(args.transcripts, args.scp)} words")
 

@@ -6,12 +6,12 @@ are stretches of time of their own.
 
 import argparse
 
-from frontend.errors import UserError, run
-from frontend.parallel import number_of_processes
+from frontend.utils.errors import UserError, run
+from frontend.utils.parallel import number_of_processes
 
 
 def main() -> int | None:
-    from frontend.chunks import DEV_SHARE, MIN_SPEECH_S, make_chunks
+    from frontend.data.recordings import DEV_SHARE, MIN_SPEECH_S, make_chunks
 
     parser = argparse.ArgumentParser(
         description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -11,8 +11,8 @@ import argparse
 import json
 from pathlib import Path
 
-from frontend import atomic
-from frontend.errors import run
+from frontend.utils.errors import run
+from frontend.utils.files import write_text
 
 
 def main() -> int | None:
@@ -25,12 +25,13 @@ def main() -> int | None:
         )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures to a JSON file, too")
     args = parser.parse_args()
-    from frontend.compare_runs import compare_runs, in_words, parse_side  # late, so that --help is quick
-    from frontend.provenance import provenance
+    from frontend.evaluation.runs import compare_runs, parse_side
+    from frontend.report.pages import in_words  # late, so that --help is quick
+    from frontend.utils.provenance import provenance
 
     found = compare_runs([parse_side(text) for text in args.a], [parse_side(text) for text in args.b])
     if args.out is not None:
-        atomic.write_text(args.out, json.dumps({**found, **provenance()}, indent=1, allow_nan=False) + "\n")
+        write_text(args.out, json.dumps({**found, **provenance()}, indent=1, allow_nan=False) + "\n")
     print(in_words(found))
 
 

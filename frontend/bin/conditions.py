@@ -8,10 +8,10 @@ makes nothing: the conditions are read, which needs no speech.
 import argparse
 from pathlib import Path
 
-from frontend.datadir import AUDIO_FORMATS
-from frontend.errors import UserError, run
-from frontend.parallel import number_of_processes
-from frontend.scene_yaml import read_count
+from frontend.data.audio import AUDIO_FORMATS
+from frontend.simulation.config import read_count
+from frontend.utils.errors import UserError, run
+from frontend.utils.parallel import number_of_processes
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -51,7 +51,7 @@ def main() -> int | None:
             raise UserError(f"--{option}: expected a value, found none (or --check, which makes nothing)")
     if args.only is not None and args.without is not None:
         raise UserError("--only and --without both choose conditions: give one of them")
-    from frontend.conditions import load_conditions, sample_conditions, simulate_conditions
+    from frontend.simulation.conditions import load_conditions, sample_conditions, simulate_conditions
 
     numbers = read_count("--n_talkers", args.n_talkers)
     chosen = (args.only or args.without or "").split(",")

@@ -8,10 +8,10 @@ import argparse
 import json
 from pathlib import Path
 
-from frontend import atomic
-from frontend.errors import UserError, run
-from frontend.results import load_scores
-from frontend.systems import load_systems
+from frontend.evaluation.results import load_scores
+from frontend.separation.systems import load_systems
+from frontend.utils.errors import UserError, run
+from frontend.utils.files import write_text
 
 
 def main() -> int | None:
@@ -23,8 +23,8 @@ def main() -> int | None:
     parser.add_argument("--out", type=Path, help="directory for the page")
     parser.add_argument("--seed", type=int, default=0, help="of the intervals (default: %(default)s)")
     args = parser.parse_args()
-    from frontend.counting import counted  # late, so that --help is quick
-    from frontend.page_counting import counting_section
+    from frontend.evaluation.results import counted  # late, so that --help is quick
+    from frontend.report.pages import counting_section
 
     scores = load_scores(args.scores)
     entries = counted(scores, load_scores(args.scores / "one_talker"), load_systems(args.systems), args.seed)
@@ -35,9 +35,9 @@ def main() -> int | None:
     page = counting_section(entries)
     print(page)
     if args.out:
-        atomic.write_text(args.out / "talkers.json", json.dumps(entries, indent=1) + "\n")
+        write_text(args.out / "talkers.json", json.dumps(entries, indent=1) + "\n")
         title = "Made by `python -m frontend.bin.count_talkers`; not edited.\n\n"
-        atomic.write_text(args.out / "TALKERS.md", title + page)
+        write_text(args.out / "TALKERS.md", title + page)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ again (OUT/cache.jsonl), and what was killed goes on where it was.
 
 import argparse
 
-from frontend.errors import UserError, run
-from frontend.parallel import number_of_processes
+from frontend.utils.errors import UserError, run
+from frontend.utils.parallel import number_of_processes
 
 
 def main() -> int | None:
@@ -45,7 +45,7 @@ def main() -> int | None:
     args = vars(parser.parse_args())
     if (ngpu := args.pop("ngpu")) not in (0, 1):
         raise UserError(f"--ngpu: expected 0 or 1, found {ngpu} (decoding uses one GPU)")
-    from frontend.decode import Request, decode  # late, so that --help is quick
+    from frontend.recognition.decode import Request, decode  # late, so that --help is quick
 
     args["only"] = tuple(filter(None, args["only"].split(",")))
     decode(Request(**args, device="cuda" if ngpu else "cpu"))

@@ -6,8 +6,8 @@ on held-out chunks, and cpWER where it was counted.
 
 import argparse
 
-from frontend.errors import run
-from frontend.parallel import number_of_processes
+from frontend.utils.errors import run
+from frontend.utils.parallel import number_of_processes
 
 
 def main() -> int | None:
@@ -28,11 +28,11 @@ def main() -> int | None:
         "--nj", type=number_of_processes, default=1, help="number of processes (default: %(default)s)"
     )
     args = parser.parse_args()
-    from frontend.field_page import summary
-    from frontend.field_report import write_report  # late, so that --help is quick
+    from frontend.report.collect import write_recordings_report  # late, so that --help is quick
+    from frontend.report.pages import recordings_summary
 
     teachers = {**({"start": args.start} if args.start else {}), "teacher": args.teacher}
-    report = write_report(
+    report = write_recordings_report(
         args.data,
         args.separated,
         args.dev,
@@ -44,7 +44,7 @@ def main() -> int | None:
         args.seed,
         args.nj,
     )
-    print(f"{summary(report)}\n{args.out}/REPORT.md")
+    print(f"{recordings_summary(report)}\n{args.out}/REPORT.md")
 
 
 if __name__ == "__main__":

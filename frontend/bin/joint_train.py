@@ -12,9 +12,17 @@ started again, it goes on and ends in the same weights.
 import argparse
 import sys
 
-from frontend import train_door
-from frontend.errors import UserError, run
-from frontend.yaml_file import read_settings
+from frontend.training.run import (
+    is_complete,
+    make_parser,
+    mark_complete,
+    open_log,
+    output_and_digest,
+    parse,
+    train,
+)
+from frontend.utils.errors import UserError, run
+from frontend.utils.files import read_settings
 
 _DEFAULTS = {"batch_type": "unsorted", "keep_nbest_models": 3}
 
@@ -22,7 +30,7 @@ _DEFAULTS = {"batch_type": "unsorted", "keep_nbest_models": 3}
 def _parser(task: type) -> argparse.ArgumentParser:
     from espnet2.utils.types import str2bool
 
-    parser = train_door.make_parser(task, "joint_train", __doc__, _DEFAULTS)
+    parser = make_parser(task, "joint_train", __doc__, _DEFAULTS)
     group = parser.add_argument_group("Joint training")
     group.add_argument("--separator", metavar="DIR", help="training directory of the separator to start from")
     group.add_argument("--asr", metavar="DIR", help="training directory of the recogniser to start from")
@@ -45,31 +53,37 @@ def _given(args: argparse.Namespace, argv: list[str]) -> set[str]:
 def main(argv: list[str] | None = None) -> int | None:
     """Parse, check, train, export."""
     argv = sys.argv[1:] if argv is None else argv
-    output, digest = train_door.settle(argv)
-    if train_door.is_complete(output, digest):
+    output, digest = output_and_digest(argv)
+    if is_complete(output, digest):
         return 0
     # Only now: ESPnet takes 12 s to import.
-    from frontend import joint_config, joint_data
-    from frontend.joint_export import export
-    from frontend.joint_task import JointTask, register_joint
-    from frontend.train_config import fill_schedule
+    from frontend.recognition.joint import (
+        JointTask,
+        adopt,
+        check_data,
+        check_joint_config,
+        expand_joint_data,
+        export,
+        register_joint,
+    )
+    from frontend.training.checks import fill_schedule
 
     register_joint()
-    args = train_door.parse(_parser(JointTask), argv)
+    args = parse(_parser(JointTask), argv)
     args.output_dir = str(output / "training")
-    joint_config.adopt(args, _given(args, argv))
-    joint_data.expand_data(args, args.enh_separator_conf["num_spk"])
+    adopt(args, _given(args, argv))
+    expand_joint_data(args, args.enh_separator_conf["num_spk"])
     fill_schedule(args)
-    joint_config.check(args)
-    unknown = joint_data.check_data(args, JointTask.build_preprocess_fn(args, train=False))
+    check_joint_config(args)
+    unknown = check_data(args, JointTask.build_preprocess_fn(args, train=False))
     if unknown and not args.allow_unknown:
         raise UserError(f"{'; '.join(unknown)} (correct them, or give --allow_unknown true)")
     for line in unknown:
         print(f"note: {line}", file=sys.stderr)
-    train_door.open_log(args)
-    train_door.train(JointTask, args, digest)
+    open_log(args)
+    train(JointTask, args, digest)
     export(args.output_dir, args.separator, args.asr, output)
-    train_door.mark_complete(output, digest)
+    mark_complete(output, digest)
 
 
 if __name__ == "__main__":

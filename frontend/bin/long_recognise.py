@@ -7,9 +7,9 @@ recognised before is not recognised again (OUT/cache.jsonl), and what was cut of
 import argparse
 import dataclasses
 
-from frontend.activity import Rule
-from frontend.errors import UserError, run
-from frontend.parallel import number_of_processes
+from frontend.dsp.activity import Rule
+from frontend.utils.errors import UserError, run
+from frontend.utils.parallel import number_of_processes
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -49,10 +49,14 @@ def main() -> int | None:
         raise UserError(f"--ngpu: expected 0 or 1, found {ngpu} (recognition uses one GPU)")
     names = {field.name for field in dataclasses.fields(Rule)} & args.keys()
     rule = Rule(**{name: args.pop(name) for name in names})
-    from frontend.long_words import Request, check_leak, recognise_streams  # late, so that --help is quick
+    from frontend.recognition.decode import (  # late, so that --help is quick
+        RecordingRequest,
+        check_leak,
+        recognise_streams,
+    )
 
     check_leak(args["leak_db"])
-    rows = recognise_streams(Request(**args, rule=rule, device="cuda" if ngpu else "cpu"))
+    rows = recognise_streams(RecordingRequest(**args, rule=rule, device="cuda" if ngpu else "cpu"))
     words = sum(len(row["words"].split()) for row in rows)
     sessions = len({row["session_id"] for row in rows})
     print(f"{args['out']}: {words} words in {len(rows)} segments of {sessions} recording(s)")

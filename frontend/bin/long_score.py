@@ -6,7 +6,7 @@ also separated alone, cut out of the mixture, and compared, paired.
 
 import argparse
 
-from frontend.errors import UserError, run
+from frontend.utils.errors import UserError, run
 
 
 def main() -> int | None:
@@ -29,7 +29,7 @@ def main() -> int | None:
     args = parser.parse_args()
     if not 0 < args.least_s <= 60:
         raise UserError(f"--least_s: expected more than 0 and at most 60, found {args.least_s:g}")
-    from frontend.long_score import Request, score_long, table  # late, so that --help is quick
+    from frontend.evaluation.score import Request, score_long, table  # late, so that --help is quick
 
     print(table(score_long(Request(**vars(args)))))
 

@@ -5,7 +5,7 @@ References and hypotheses are SegLST (.json) or STM (.stm) of the same sessions.
 
 import argparse
 
-from frontend.errors import UserError, run
+from frontend.utils.errors import UserError, run
 
 
 def main() -> int | None:
@@ -29,7 +29,7 @@ def main() -> int | None:
     for name in ("collar", "orc_cells"):
         if not getattr(args, name) >= 0:
             raise UserError(f"--{name}: expected 0 or more, found {getattr(args, name):g}")
-    from frontend.long_wer import Request, count_long, table  # late, so that --help is quick
+    from frontend.evaluation.wer import Request, count_long, table  # late, so that --help is quick
 
     print(table(count_long(Request(**vars(args)))))
 

@@ -7,9 +7,9 @@ again after it was cut off: it goes on with those that are missing.
 
 import argparse
 
-from frontend.errors import UserError, run
-from frontend.meeting_scenes import load_meeting_config
-from frontend.parallel import number_of_processes
+from frontend.simulation.meetings import load_meeting_config
+from frontend.utils.errors import UserError, run
+from frontend.utils.parallel import number_of_processes
 
 
 def main() -> int | None:
@@ -39,7 +39,7 @@ def main() -> int | None:
     if not args["prefix"] or set(args["prefix"]) & set(" \t/"):
         raise UserError(f"--prefix: expected a name without blanks or slashes, found '{args['prefix']}'")
     config = load_meeting_config(args.pop("config"))
-    from frontend.meeting_set import Request, make_meetings, summary  # late, so that --help is quick
+    from frontend.simulation.meetings import Request, make_meetings, summary  # late, so that --help is quick
 
     meetings = make_meetings(Request(config, **args))
     print(f"{args['out']}: {summary(meetings, config.turns.overlap)}")

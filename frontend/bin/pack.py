@@ -2,8 +2,8 @@
 
 import argparse
 
-from frontend.errors import run
-from frontend.packing import pack
+from frontend.training.checkpoints import pack
+from frontend.utils.errors import run
 
 
 def main() -> int | None:

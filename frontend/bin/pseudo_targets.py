@@ -6,8 +6,8 @@ on at the next utterance; a set that is complete is left as it is.
 
 import argparse
 
-from frontend.errors import run
-from frontend.parallel import number_of_processes
+from frontend.utils.errors import run
+from frontend.utils.parallel import number_of_processes
 
 
 def main() -> int | None:
@@ -32,7 +32,7 @@ def main() -> int | None:
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: %(default)s)")
     args = parser.parse_args()
-    from frontend.label_set import label_set, load_labelling  # late, so that --help is quick
+    from frontend.separation.labels import label_set, load_labelling  # late, so that --help is quick
 
     labelling = load_labelling(args.config, rule=args.rule, n_talkers=args.n_talkers, refine=args.refine)
     label_set(args.model, args.data, args.out, labelling, args.nj, args.device, args.reference)

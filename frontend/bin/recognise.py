@@ -6,9 +6,9 @@ Prints one transcript per talker: as text `spk1: WORDS`, as SegLST JSON, or as S
 
 import argparse
 
-from frontend import atomic
-from frontend.errors import UserError, run
-from frontend.packing import MAX_SECONDS
+from frontend.training.checkpoints import MAX_SECONDS
+from frontend.utils.errors import UserError, run
+from frontend.utils.files import write_text
 
 
 def main() -> int | None:
@@ -48,11 +48,15 @@ def main() -> int | None:
     if not args["max_seconds"] > 0:
         raise UserError(f"--max_seconds: expected more than 0, found {args['max_seconds']:g}")
     out, form = args.pop("out"), args.pop("format")
-    from frontend.recognise_file import Request, in_format, recognise_file  # late, so that --help is quick
+    from frontend.recognition.decode import (  # late, so that --help is quick
+        FileRequest,
+        in_format,
+        recognise_file,
+    )
 
-    transcript = in_format(recognise_file(Request(**args)), form)
+    transcript = in_format(recognise_file(FileRequest(**args)), form)
     if out:
-        atomic.write_text(out, transcript + "\n")
+        write_text(out, transcript + "\n")
     else:
         print(transcript)
 

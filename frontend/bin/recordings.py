@@ -6,8 +6,8 @@ NAME.CH1.wav, NAME-1.wav, NAME_1.wav ... (numbers from 0 or 1). All must be of o
 
 import argparse
 
-from frontend.errors import UserError, run
-from frontend.parallel import number_of_processes
+from frontend.utils.errors import UserError, run
+from frontend.utils.parallel import number_of_processes
 
 
 def main() -> int | None:
@@ -36,7 +36,7 @@ def main() -> int | None:
     args = parser.parse_args()
     if args.fs is not None and args.fs < 1000:
         raise UserError(f"--fs {args.fs}: expected a rate in Hz, such as 8000 or 16000")
-    from frontend.recording_set import prepare  # late, so that --help is quick
+    from frontend.data.recordings import prepare  # late, so that --help is quick
 
     prepare(args.recordings, args.out, args.fs, args.geometry, args.channel_pattern, args.nj)
 

@@ -7,8 +7,8 @@ too; with --show, those of a report that is there already, and nothing is made.
 import argparse
 from pathlib import Path
 
-from frontend.errors import UserError, run
-from frontend.terminal import summary
+from frontend.report.pages import summary
+from frontend.utils.errors import UserError, run
 
 
 def main() -> int | None:
@@ -62,7 +62,7 @@ def _make(args: argparse.Namespace) -> None:
             raise UserError(
                 f"expected --{name}, found none: a report needs --exp, --systems and --out (--help)"
             )
-    from frontend.report import write_report  # late, so that --help is quick
+    from frontend.report.collect import write_report  # late, so that --help is quick
 
     configs = args.config if args.config is not None else sorted(args.systems.parent.glob("*.yaml"))
     results = write_report(args.exp, args.systems, args.out, configs, args.quality, args.quick)
@@ -71,8 +71,8 @@ def _make(args: argparse.Namespace) -> None:
 
 
 def _listen(args: argparse.Namespace, results: dict) -> None:
-    from frontend.listen import Picture, write_listening_page
-    from frontend.systems import load_systems
+    from frontend.report.listening import Picture, write_listening_page
+    from frontend.separation.systems import load_systems
 
     said = {
         "words": ("SI-SNRi against cpWER", "cpWER over SI-SNRi, one point a system"),

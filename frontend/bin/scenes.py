@@ -6,12 +6,11 @@ keeps the first scenes as they were. With --pairs, who is mixed with whom and th
 
 import argparse
 
-from frontend.dry_speech import read_noises, read_speech
-from frontend.errors import UserError, run
-from frontend.parallel import progress
-from frontend.scene_pairs import Pair, read_pairs, usable_pairs
-from frontend.scene_yaml import read_count
-from frontend.scenes import by_speaker, load_config, sample_scene, validate_scene, write_scenes
+from frontend.data.speech import read_noises, read_speech
+from frontend.simulation.config import load_config, read_count, validate_scene
+from frontend.simulation.scenes import Pair, by_speaker, read_pairs, sample_scene, usable_pairs, write_scenes
+from frontend.utils.errors import UserError, run
+from frontend.utils.parallel import progress
 
 
 def _parser() -> argparse.ArgumentParser:

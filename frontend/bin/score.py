@@ -7,9 +7,9 @@ those of the one-talker set go to OUT/one_talker. A system whose streams have no
 import argparse
 from pathlib import Path
 
-from frontend.errors import UserError, run
-from frontend.over_separation import ACTIVE_DB
-from frontend.parallel import number_of_processes
+from frontend.dsp.metrics import ACTIVE_DB
+from frontend.utils.errors import UserError, run
+from frontend.utils.parallel import number_of_processes
 
 
 def main() -> int | None:
@@ -38,7 +38,7 @@ def main() -> int | None:
         "--nj", type=number_of_processes, default=1, help="number of processes (default: %(default)s)"
     )
     args = parser.parse_args()
-    from frontend.score import Settings, score_systems  # late, so that --help is quick
+    from frontend.evaluation.score import Settings, score_systems  # late, so that --help is quick
 
     if (args.single_data is None) != (args.single_separated is None):
         raise UserError("--single_data and --single_separated belong together: give both or none")

@@ -10,8 +10,8 @@ window by window, the talkers followed from one window to the next (frontend/sti
 
 import argparse
 
-from frontend.errors import UserError, run
-from frontend.packing import MAX_SECONDS
+from frontend.training.checkpoints import MAX_SECONDS
+from frontend.utils.errors import UserError, run
 
 
 def main() -> int | None:
@@ -56,7 +56,7 @@ def main() -> int | None:
         raise UserError(
             "--join NAME: expected a name and the channels of one recording as files (see --help)"
         )
-    from frontend.separate_files import How, plan, separate_files  # late, so that --help is quick
+    from frontend.separation.files import How, plan, separate_files  # late, so that --help is quick
 
     how = How(args.resample, args.refine, args.device, args.max_seconds, args.window, args.hop)
     jobs = plan(args.inputs, args.scp, args.model, args.out, args.resample, args.refine, join=args.join)

@@ -6,12 +6,12 @@ model, settings or recordings changed is made again.
 
 import argparse
 
-from frontend.errors import run
-from frontend.parallel import number_of_processes
+from frontend.utils.errors import run
+from frontend.utils.parallel import number_of_processes
 
 
 def main() -> int | None:
-    from frontend.continuous import HOP_S, WINDOW_S
+    from frontend.separation.continuous import HOP_S, WINDOW_S
 
     parser = argparse.ArgumentParser(
         description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -39,7 +39,7 @@ def main() -> int | None:
         "--nj", type=number_of_processes, default=1, help="number of processes (default: %(default)s)"
     )
     args = parser.parse_args()
-    from frontend.separate_long import separate_long  # late, so that --help is quick
+    from frontend.separation.sets import separate_long  # late, so that --help is quick
 
     separate_long(args.systems, args.exp, args.scp, args.out, args.n_talkers, args.window, args.hop, args.nj)
 

@@ -6,8 +6,8 @@ model, settings or data have changed is made again.
 
 import argparse
 
-from frontend.errors import run
-from frontend.parallel import number_of_processes
+from frontend.utils.errors import run
+from frontend.utils.parallel import number_of_processes
 
 
 def main() -> int | None:
@@ -27,8 +27,8 @@ def main() -> int | None:
     which.add_argument("--blind", action="store_true", help="only what needs no trained model")
     which.add_argument("--models", action="store_true", help="only trained models")
     args = parser.parse_args()
-    from frontend.separate_set import separate_set  # late, so that --help is quick
-    from frontend.systems import choose, load_systems, trained
+    from frontend.separation.sets import separate_set  # late, so that --help is quick
+    from frontend.separation.systems import choose, load_systems, trained
 
     listed = load_systems(args.systems)
     systems = trained(listed, args.exp)

@@ -11,11 +11,10 @@ frontend.bin.scenes --bank N have N rooms however many they are, so that more mi
 
 import argparse
 
-from frontend.datadir import AUDIO_FORMATS
-from frontend.errors import UserError, run
-from frontend.parallel import number_of_processes
-from frontend.simulate_set import simulate_set
-from frontend.virtual_set import virtual_set
+from frontend.data.audio import AUDIO_FORMATS
+from frontend.simulation.mixture_sets import simulate_set, virtual_set
+from frontend.utils.errors import UserError, run
+from frontend.utils.parallel import number_of_processes
 
 
 def _parser() -> argparse.ArgumentParser:

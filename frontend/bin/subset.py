@@ -6,9 +6,10 @@ contains every smaller one of the same seed.
 
 import argparse
 
-from frontend.datadir import read_scp, subset
-from frontend.errors import UserError, run
-from frontend.rng import generator
+from frontend.data.kaldi import read_scp
+from frontend.data.mixtures import subset
+from frontend.utils.errors import UserError, run
+from frontend.utils.rng import generator
 
 
 def main() -> None:

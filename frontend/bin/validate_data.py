@@ -6,8 +6,8 @@ Prints one line a directory and exits with 0 if all is well, else one line a pro
 import argparse
 import sys
 
-from frontend.datadir import read_scp, validate
-from frontend.errors import run
+from frontend.data.kaldi import read_scp, validate
+from frontend.utils.errors import run
 
 MOST_SHOWN = 20
 

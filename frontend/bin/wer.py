@@ -16,8 +16,8 @@ negative), with a 95 % interval over utterances, and the change relative to B.
 import argparse
 from pathlib import Path
 
-from frontend.errors import UserError, run
-from frontend.parallel import number_of_processes
+from frontend.utils.errors import UserError, run
+from frontend.utils.parallel import number_of_processes
 
 
 def main() -> int | None:
@@ -44,11 +44,11 @@ def main() -> int | None:
         raise UserError(f"{missing}: expected a directory to count from, found none (or use --compare A B)")
     # late, so that --help is quick
     if args.compare:
-        from frontend.word_results import compared
+        from frontend.evaluation.results import compared
 
         print(compared(args.out, *args.compare, args.seed))
     else:
-        from frontend.wer_set import count_word_errors
+        from frontend.evaluation.wer import count_word_errors
 
         count_word_errors(args.data, args.decoded, args.out, args.nj, args.seed)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from librispeech import SUBSETS
 
 from frontend.download import check_unpacking, fetch, read_checksums, unpack
-from frontend.errors import UserError, run
+from frontend.utils.errors import UserError, run
 
 BASE_URL = "https://www.openslr.org/resources/12"
 # Of the archives as openslr.org/12 states them, in GB.

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 from librispeech import FS
 
-from frontend.datadir import AudioWriter, audio_info, read_audio, write_scp, write_spk2utt
-from frontend.errors import UserError
-from frontend.parallel import parallel_map
-from frontend.simulate import active_power
-from frontend.speech_level import resample
-from frontend.speech_sets import Spoken
+from frontend.data.audio import AudioWriter, audio_info, read_audio
+from frontend.data.kaldi import write_scp
+from frontend.data.mixtures import write_spk2utt
+from frontend.data.speech import Spoken, resample
+from frontend.simulation.render import active_power
+from frontend.utils.errors import UserError
+from frontend.utils.parallel import parallel_map
 
 
 def write_set(out: Path, utterances: list[Spoken], fs: int, nj: int) -> float:

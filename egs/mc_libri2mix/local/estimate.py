@@ -14,10 +14,10 @@ from download_corpus import SIZES
 from estimate_sizes import Later, Pool, bytes_of, core_hours_of, files_of, pools, streams_of
 from librispeech import FS, SUBSETS, check_root, read_subset
 
-from frontend.datadir import audio_info
-from frontend.errors import UserError, run
-from frontend.parallel import number_of_processes, parallel_map
-from frontend.yaml_file import read_settings
+from frontend.data.audio import audio_info
+from frontend.utils.errors import UserError, run
+from frontend.utils.files import read_settings
+from frontend.utils.parallel import number_of_processes, parallel_map
 
 _STEP_S = 0.075  # a training step on 2 cores: batches of 4 x 2.5 s, the network of egs/mini
 _ROWS = ("curve", "joint", "unsupervised")  # options of run.sh that add rows to the table or leave some out

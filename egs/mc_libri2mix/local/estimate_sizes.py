@@ -5,7 +5,7 @@ from pathlib import Path
 
 from librispeech import FS, SUBSETS
 
-from frontend.yaml_file import read_settings
+from frontend.utils.files import read_settings
 
 # subset: hours, utterances (openslr.org/12), seconds of a mixture in max mode. The last of the training
 # subsets is from the sizes that LibriMix's metadata/Libri2Mix/storage_info.txt states; that of dev and test
@@ -86,7 +86,7 @@ def _of(lengths: list[float]) -> tuple[float, int, float]:
 
 def streams_of(systems: Path, outputs: int, curve: bool, joint: bool, unsupervised: bool) -> int:
     """Return the streams that the rows of ``systems`` leave of a mixture; ``outputs`` are the teacher's."""
-    # Not by frontend.systems: it imports all blind methods, and a check is to be quick.
+    # Not by frontend.separation.systems: it imports all blind methods, and a check is to be quick.
     rows = [
         row for row in read_settings(systems, "table of systems").values() if row.keys() & {"model", "blind"}
     ]

@@ -14,11 +14,11 @@ from librimix_lists import first_utterances, read_table, to_pairs
 from librispeech import SUBSETS, check_root, read_subset
 from noise_files import plan_noise, write_noise
 
-from frontend.datadir import read_scp
-from frontend.errors import UserError, run
-from frontend.parallel import number_of_processes
-from frontend.scene_pairs import draw_pairs, write_pairs
-from frontend.speech_sets import check_out, in_turns
+from frontend.data.kaldi import read_scp
+from frontend.data.speech import check_out, in_turns
+from frontend.simulation.scenes import draw_pairs, write_pairs
+from frontend.utils.errors import UserError, run
+from frontend.utils.parallel import number_of_processes
 
 # Mixtures listed, as many as Libri2Mix has.
 LISTED = {"train": 50800, "labelled": 13900, "dev": 3000, "test": 3000}

@@ -9,8 +9,8 @@ import math
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from frontend.errors import UserError
-from frontend.scene_pairs import Pair
+from frontend.simulation.scenes import Pair
+from frontend.utils.errors import UserError
 
 _COLUMNS = ("mixture_ID", "source_1_path", "source_1_gain", "source_2_path", "source_2_gain")
 

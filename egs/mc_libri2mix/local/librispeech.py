@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from frontend.errors import UserError
-from frontend.parallel import progress
-from frontend.speech_sets import Spoken
+from frontend.data.speech import Spoken
+from frontend.utils.errors import UserError
+from frontend.utils.parallel import progress
 
 # Our sets and the subsets they are made of; train is the unlabelled pool, labelled the labelled one.
 SUBSETS = {

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 from librispeech import SUBSETS
 
-from frontend.datadir import AudioWriter, audio_info, read_audio, write_scp
-from frontend.errors import UserError
-from frontend.parallel import parallel_map
-from frontend.rng import generator
-from frontend.speech_level import resample
+from frontend.data.audio import AudioWriter, audio_info, read_audio
+from frontend.data.kaldi import write_scp
+from frontend.data.speech import resample
+from frontend.utils.errors import UserError
+from frontend.utils.parallel import parallel_map
+from frontend.utils.rng import generator
 
 _WHAM = {"train": "tr", "labelled": "tr", "dev": "cv", "test": "tt"}
 _SHARES = {"dev": 0.1, "test": 0.1}  # of a flat folder; the rest is for training

@@ -11,8 +11,8 @@ import digits_corpora
 import espeak_corpus
 from speech import FS
 
-from frontend.errors import UserError, run
-from frontend.speech_sets import check_out, write_sets
+from frontend.data.speech import check_out, write_sets
+from frontend.utils.errors import UserError, run
 
 CORPORA = {"fsdd": digits_corpora.plan_fsdd, "audiomnist": digits_corpora.plan_audiomnist}
 

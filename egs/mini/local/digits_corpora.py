@@ -9,10 +9,10 @@ import numpy as np
 from sentences import DIGITS, digit_string
 from speech import FS, normalise, resample, trim
 
-from frontend.datadir import audio_info, read_audio
-from frontend.errors import UserError
-from frontend.rng import generator
-from frontend.speech_sets import split_speakers
+from frontend.data.audio import audio_info, read_audio
+from frontend.data.speech import split_speakers
+from frontend.utils.errors import UserError
+from frontend.utils.rng import generator
 
 SETS = ("train", "dev", "test")
 _SHORTEST, _LONGEST = 4, 6  # digits a string: about 2 to 4 s

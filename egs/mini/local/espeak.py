@@ -11,7 +11,7 @@ import tempfile
 
 import numpy as np
 
-from frontend.errors import UserError
+from frontend.utils.errors import UserError
 
 _SYNCHRONOUS, _DONT_EXIT = 2, 0x8000
 _RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4

@@ -8,7 +8,7 @@ from sentences import DIGITS, sentence
 from speech import normalise, resample, trim
 from voices import Voice, draw_voices
 
-from frontend.rng import generator
+from frontend.utils.rng import generator
 
 VOICES = {"train": 40, "dev": 8, "test": 8}
 

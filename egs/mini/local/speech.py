@@ -2,10 +2,10 @@
 
 from functools import partial
 
-from frontend import speech_level
+from frontend.data.speech import normalise, resample, trim
 
 FS = 8000
 
-resample = partial(speech_level.resample, new_fs=FS)
-trim = partial(speech_level.trim, fs=FS)
-normalise = partial(speech_level.normalise, fs=FS)
+resample = partial(resample, new_fs=FS)
+trim = partial(trim, fs=FS)
+normalise = partial(normalise, fs=FS)

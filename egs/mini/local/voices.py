@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from frontend.errors import UserError
-from frontend.rng import generator
+from frontend.utils.errors import UserError
+from frontend.utils.rng import generator
 
 # Left out by name: no voice (whisper whisperf caleb), a croaking or raspy one (croak grandpa fast ian john
 # "Mr serious" Tweaky), robots and echoes (robosoft* UniRobot anikaRobot Demonic announcer RicishayMax*),

@@ -7,10 +7,11 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from frontend.datadir import audio_info, scan_table
-from frontend.errors import UserError
-from frontend.parallel import progress
-from frontend.speech_sets import Spoken, split_speakers
+from frontend.data.audio import audio_info
+from frontend.data.kaldi import scan_table
+from frontend.data.speech import Spoken, split_speakers
+from frontend.utils.errors import UserError
+from frontend.utils.parallel import progress
 
 SETS = ("train", "dev", "test")
 RATE = 16000  # Hz, of all recordings of the corpus

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import speechocean
 
-from frontend.datadir import read_scp
-from frontend.errors import UserError, run
-from frontend.parallel import number_of_processes
-from frontend.scene_yaml import load_config
-from frontend.speech_sets import check_out, in_turns, write_speech_sets
+from frontend.data.kaldi import read_scp
+from frontend.data.speech import check_out, in_turns, write_speech_sets
+from frontend.simulation.config import load_config
+from frontend.utils.errors import UserError, run
+from frontend.utils.parallel import number_of_processes
 
 SCENES = Path(__file__).resolve().parents[1] / "conf" / "scenes.yaml"
 RATES = (8000, 16000)

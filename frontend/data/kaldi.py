@@ -1,0 +1,234 @@
+"""Kaldi's two-column tables: ``id rest of the line``, one entry a line, sorted by id.
+
+Everything that can be wrong with a data directory, each named with file and line.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from frontend.data.audio import read_audio
+from frontend.utils.errors import UserError
+from frontend.utils.files import write_text
+from frontend.utils.parallel import progress
+
+
+@dataclass
+class Table:
+    """What a table says and what is wrong with it.
+
+    Attributes:
+        entries: by id, in the order of the file; of duplicates the first.
+        lines: the line number of each id.
+        problems: ``file:line: what (what to do)``.
+    """
+
+    entries: dict = field(default_factory=dict)
+    lines: dict[str, int] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+def _read_lines(path: str | Path) -> tuple[list[str], str]:
+    """Return the lines of a text file, or the problem with it."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return [], f"{path}: expected a table 'id value', found no file (check the path)"
+    except (IsADirectoryError, NotADirectoryError):
+        return [], f"{path}: expected a table 'id value', found a directory (check the path)"
+    except UnicodeDecodeError as error:
+        return [], f"{path}: not UTF-8 text at byte {error.start} (convert it)"
+    # Not splitlines(), which also splits at U+2028 and others that may stand in a text.
+    lines = text.removesuffix("\n").split("\n") if text.strip() else []
+    return lines, "" if lines else f"{path}: no entries (is the step that makes it complete?)"
+
+
+def scan_table(path: str | Path, allow_empty: bool = False) -> Table:
+    """Read a table and list what is wrong with it instead of stopping there.
+
+    Args:
+        path: the file.
+        allow_empty: an id alone on its line is fine (a mixture without a k-th talker in ``text_spkK``).
+    """
+    lines, problem = _read_lines(path)
+    if problem:
+        return Table(problems=[problem])
+    table, previous = Table(), ""
+    for number, line in enumerate(lines, 1):
+        # Not str.split(), which also splits at the no-break and ideographic spaces of texts.
+        key, *rest = re.split(r"[ \t]+", line.strip(" \t\r"), maxsplit=1)
+        wrong = ""
+        if not key:
+            wrong = "empty line (remove it)"
+        elif key in table.entries:
+            wrong = f"id {key} occurs twice (keep one of the lines)"
+        elif not rest and not allow_empty:
+            wrong = f"expected 'id value', found '{key}' alone (add the value)"
+        elif key < previous:
+            wrong = f"id {key} comes after {previous} (sort the file with LC_ALL=C sort)"
+        if wrong:
+            table.problems.append(f"{path}:{number}: {wrong}")
+        if key and key not in table.entries:
+            table.entries[key], table.lines[key] = rest[0] if rest else "", number
+            previous = max(previous, key)
+    return table
+
+
+def read_scp(path: str | Path, allow_empty: bool = False) -> dict[str, str]:
+    """Return a table (``wav.scp``, ``text``, ``utt2spk``, ...) as ``{id: rest of the line}``.
+
+    Args:
+        path: the file.
+        allow_empty: an id alone on its line is fine and gives ``""``.
+
+    Raises:
+        UserError: no such file, no entries, a duplicate, unsorted ids, or a missing second column.
+    """
+    table = scan_table(path, allow_empty)
+    if table.problems:
+        raise UserError(table.problems[0])
+    return table.entries
+
+
+def write_scp(path: str | Path, mapping: Mapping[str, object]) -> None:
+    """Write ``{id: value}`` as a sorted table, whole or not at all."""
+    lines = (f"{key} {mapping[key]}".rstrip() + "\n" for key in sorted(mapping))
+    write_text(path, "".join(lines))
+
+
+def numbered(directory: Path, prefix: str, suffix: str = "") -> list[Path]:
+    """Return ``prefix1suffix, prefix2suffix, ...`` of ``directory`` in the order of their numbers.
+
+    Raises:
+        UserError: a number is left out.
+    """
+    pattern = re.compile(re.escape(prefix) + r"([1-9][0-9]*)" + re.escape(suffix))
+    found = sorted(int(m[1]) for m in map(pattern.fullmatch, (p.name for p in directory.iterdir())) if m)
+    for expected, number in enumerate(found, 1):
+        if number != expected:
+            have, lack = f"{prefix}{number}{suffix}", f"{prefix}{expected}{suffix}"
+            raise UserError(f"{directory}: {have} without {lack} (number the talkers 1, 2, ...)")
+    return [directory / f"{prefix}{n}{suffix}" for n in found]
+
+
+def read_records(path: str | Path) -> Table:
+    """Return the JSON lines of ``path`` by their "id": a table whose entries are objects."""
+    if not Path(path).is_file():
+        return Table(problems=[f"{path}: expected JSON lines, found no file"])
+    table = Table()
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+        record, wrong = None, ""
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            wrong = f"not JSON: {error.msg} (make the file again)"
+        else:
+            if not isinstance(record, dict) or not isinstance(record.get("id"), str):
+                wrong = 'expected an object with a key "id" (make the file again)'
+            elif record["id"] in table.entries:
+                wrong = f"id {record['id']} occurs twice (keep one of the lines)"
+        if wrong:
+            table.problems.append(f"{path}:{number}: {wrong}")
+        else:
+            table.entries[record["id"]], table.lines[record["id"]] = record, number
+    return table
+
+
+def validate(path: str | Path) -> list[str]:
+    """Check a speech or mixture set completely; all audio is read.
+
+    Returns:
+        problems as ``file:line: what (what to do)``; an empty list if there are none.
+    """
+    directory = Path(path)
+    if not directory.is_dir():
+        return [f"{path}: expected a data directory, found {'a file' if directory.exists() else 'nothing'}"]
+    if not any(directory.iterdir()):
+        return [f"{path}: empty directory (is the step that makes it complete?)"]
+    wav = scan_table(directory / "wav.scp")
+    if not wav.entries:
+        return wav.problems
+    try:
+        spk, texts = numbered(directory, "spk", ".scp"), numbered(directory, "text_spk")
+    except UserError as error:
+        return [*wav.problems, str(error)]
+    tables = _read_tables(directory, spk, texts)
+    problems = list(wav.problems)
+    for name, table in tables.items():
+        problems += table.problems + (_compare_ids(name, table, wav) if table.entries else [])
+    problems += _check_spk2utt(directory / "spk2utt", tables[directory / "utt2spk"].entries)
+    lengths = tables.get(directory / "utt2num_samples", Table()).entries
+    return problems + _check_audio(directory / "wav.scp", wav, {p: tables[p] for p in spk}, lengths)
+
+
+def _read_tables(directory: Path, spk: list[Path], texts: list[Path]) -> dict[Path, Table]:
+    """Read every table beside wav.scp whose ids must be those of wav.scp."""
+    tables = {p: scan_table(p) for p in [*spk, directory / "utt2spk"]}
+    tables |= {p: scan_table(p, allow_empty=True) for p in texts}
+    optional = [directory / "text", directory / "utt2num_samples"]
+    tables |= {p: scan_table(p) for p in optional if p.exists()}
+    scenes = directory / "scenes.jsonl"
+    return tables | ({scenes: read_records(scenes)} if scenes.exists() else {})
+
+
+def _compare_ids(path: Path, table: Table, wav: Table) -> list[str]:
+    missing = [k for k in wav.entries if k not in table.entries]
+    extra = [k for k in table.entries if k not in wav.entries]
+    return [f"{path}: id {k} of wav.scp:{wav.lines[k]} is missing (add it)" for k in missing] + [
+        f"{path}:{table.lines[k]}: id {k} is not in wav.scp (remove it)" for k in extra
+    ]
+
+
+def _check_spk2utt(path: Path, utt2spk: dict[str, str]) -> list[str]:
+    spk2utt, listed = scan_table(path), set()
+    problems = spk2utt.problems
+    for speaker, utterances in spk2utt.entries.items():
+        for utterance in utterances.split():
+            if utt2spk.get(utterance) != speaker:
+                wrong = f"{utterance} is not {speaker}'s in utt2spk (make spk2utt again from utt2spk)"
+                problems.append(f"{path}:{spk2utt.lines[speaker]}: {wrong}")
+            listed.add(utterance)
+    missing = [k for k in utt2spk if k not in listed] if spk2utt.entries else []
+    return problems + [
+        f"{path}: {k} of utt2spk is missing (make spk2utt again from utt2spk)" for k in missing
+    ]
+
+
+def _check_audio(path: Path, wav: Table, spk: dict[Path, Table], lengths: dict[str, str]) -> list[str]:
+    """Read every recording; the first readable one sets the rate and the number of channels for all."""
+    problems: list[str] = []
+    first: dict[str, tuple[int, str]] = {}
+    for key, entry in progress(wav.entries.items(), len(wav.entries), f"check {path.parent}"):
+        where = f"{path}:{wav.lines[key]}"
+        try:
+            audio, fs = read_audio(entry, finite=True)
+        except UserError as error:
+            problems.append(f"{where}: {error}")
+            continue
+        channels, frames = audio.shape
+        for what, found in {"sample rate": fs, "number of channels": channels}.items():
+            expected, example = first.setdefault(what, (found, entry))
+            if found != expected:
+                wrong = f"{what} {found} in {entry}, but {expected} in {example} (make them equal)"
+                problems.append(f"{where}: {wrong}")
+        if lengths.get(key, str(frames)) != str(frames):
+            wrong = f"{frames} samples in {entry}, but '{lengths[key]}' in utt2num_samples (make it again)"
+            problems.append(f"{where}: {wrong}")
+        for table_path, table in spk.items():
+            if key in table.entries:
+                image = f"{table_path}:{table.lines[key]}"
+                problems += _check_image(image, table.entries[key], frames, fs)
+    return problems
+
+
+def _check_image(where: str, entry: str, frames: int, fs: int) -> list[str]:
+    try:
+        image, rate = read_audio(entry, finite=True)
+    except UserError as error:
+        return [f"{where}: {error}"]
+    if (*image.shape, rate) == (1, frames, fs):
+        return []
+    wanted = f"expected 1 channel of {frames} samples at {fs} Hz, as the mixture"
+    return [f"{where}: {wanted}, found {image.shape[0]} of {image.shape[1]} at {rate} Hz in {entry}"]

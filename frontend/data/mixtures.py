@@ -1,0 +1,364 @@
+"""Data directories in Kaldi form: the one way data lies on disk.
+
+Speech set (dry, one talker an utterance): ``wav.scp utt2spk spk2utt text``.
+
+Mixture set: ``wav.scp`` (C channels), ``spk1.scp spk2.scp ...`` (images at the reference channel, mono;
+absent in an unlabelled set; silent where a mixture has fewer talkers), ``text_spk1 text_spk2 ...`` (the id
+alone where there is no talker), ``utt2spk spk2utt`` (utt -> utt), ``utt2num_samples``, ``scenes.jsonl``.
+
+Every table is sorted by id. Paths in ``.scp`` files are relative to the working directory, as Kaldi's and
+ESPnet's are; an entry is a file, ``archive.ark:offset``, or a scene that is rendered when it is read
+(``scene:SET/scenes.jsonl:ID:STREAM``, see :mod:`frontend.simulation.mixture_sets`).
+
+Separated whole recordings in a directory: one file a stream.
+
+Of a file of several channels (the mixture itself, to compare with) the reference channel is meant.
+
+The separated streams of one system on one test set: where they lie, and how to read them.
+
+A directory with ``spk1.scp .. spkS.scp``, one stream a talker; ``raw1.scp .. rawM.scp``
+where these were selected or merged from more outputs; and ``info.json`` (real-time
+factor, memory, number of outputs).
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from frontend.data.audio import audio_file, audio_info, read_audio, renderer
+from frontend.data.kaldi import numbered, read_records, read_scp, write_scp
+from frontend.utils.errors import UserError
+from frontend.utils.files import atomic_directory, write_text
+
+
+def write_spk2utt(directory: str | Path, utt2spk: dict[str, str]) -> None:
+    """Write ``utt2spk`` and its inverse ``spk2utt`` into ``directory``."""
+    spk2utt: dict[str, list[str]] = {}
+    for utterance in sorted(utt2spk):
+        spk2utt.setdefault(utt2spk[utterance], []).append(utterance)
+    write_scp(Path(directory) / "utt2spk", utt2spk)
+    write_scp(Path(directory) / "spk2utt", {k: " ".join(v) for k, v in spk2utt.items()})
+
+
+def all_there(tables: Iterable[Path]) -> bool:
+    """Tell whether all of these ``.scp`` files exist, and all the audio files they name."""
+    return all(
+        table.is_file() and all(audio_file(entry).is_file() for entry in read_scp(table).values())
+        for table in tables
+    )
+
+
+class MixtureSet:
+    """A mixture set, labelled or not, read as it is asked for.
+
+    Args:
+        path: the directory.
+
+    Attributes:
+        ids: utterance ids, sorted.
+        wav: ``{id: entry}`` of the mixtures.
+        speakers: one ``{id: entry}`` a talker; empty in an unlabelled set.
+
+    Raises:
+        UserError: no such directory, a broken table, ids that differ between the tables.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        if not self.path.is_dir():
+            raise UserError(f"{path}: expected a data directory, found none (check the path)")
+        self.wav = read_scp(self.path / "wav.scp")
+        self.ids = list(self.wav)
+        self.speakers = [self._table(p) for p in numbered(self.path, "spk", ".scp")]
+
+    @property
+    def n_talkers(self) -> int:
+        """Number of ``spkN.scp`` files; 0 in an unlabelled set."""
+        return len(self.speakers)
+
+    def mixture(self, utterance_id: str) -> tuple[np.ndarray, int]:
+        """Return the mixture ``(C, T)`` and its rate in Hz.
+
+        Raises:
+            UserError: unreadable audio, NaN.
+        """
+        return read_audio(self._entry(self.wav, utterance_id), finite=True)
+
+    def references(self, utterance_id: str) -> np.ndarray:
+        """Return the talkers' images at the reference channel, ``(S, T)``.
+
+        Raises:
+            UserError: the set is unlabelled, or an image is unreadable, has NaN, is not mono or not as long
+                or fast as the mixture.
+        """
+        if not self.speakers:
+            raise UserError(f"{self.path}: expected spk1.scp ..., found none (this set is unlabelled)")
+        _, frames, fs = audio_info(self._entry(self.wav, utterance_id))
+        images = []
+        for entry in (table[utterance_id] for table in self.speakers):
+            image, rate = read_audio(entry, finite=True)
+            if (*image.shape, rate) != (1, frames, fs):
+                wanted = f"expected 1 channel of {frames} samples at {fs} Hz, as the mixture"
+                raise UserError(f"{entry}: {wanted}, found {image.shape} at {rate} Hz")
+            images.append(image[0])
+        return np.stack(images)
+
+    def texts(self, utterance_id: str) -> list[str]:
+        """Return what each talker says, ``""`` where there is none; an empty list without ``text_spkN``."""
+        self._entry(self.wav, utterance_id)
+        return [table[utterance_id] for table in self._texts]
+
+    def scene(self, utterance_id: str) -> dict:
+        """Return the line of ``scenes.jsonl`` that belongs to the utterance.
+
+        Raises:
+            UserError: the set has no scenes, or none of this id.
+        """
+        return self._entry(self._scenes, utterance_id)
+
+    @cached_property
+    def _texts(self) -> list[dict[str, str]]:
+        return [self._table(p, allow_empty=True) for p in numbered(self.path, "text_spk")]
+
+    @cached_property
+    def _scenes(self) -> dict[str, dict]:
+        scenes = read_records(self.path / "scenes.jsonl")
+        if scenes.problems:
+            raise UserError(scenes.problems[0])
+        return scenes.entries
+
+    def _table(self, path: Path, allow_empty: bool = False) -> dict[str, str]:
+        table = read_scp(path, allow_empty)
+        for extra in sorted(table.keys() - self.wav.keys())[:1]:
+            raise UserError(f"{path}: id {extra} is not in wav.scp (remove it)")
+        for missing in sorted(self.wav.keys() - table.keys())[:1]:
+            raise UserError(f"{path}: id {missing} of wav.scp is missing (add it)")
+        return table
+
+    def _entry(self, table: dict, utterance_id: str):
+        if utterance_id not in table:
+            raise UserError(f"{self.path}: no utterance '{utterance_id}' among {len(self.ids)}")
+        return table[utterance_id]
+
+
+def subset(source: str | Path, destination: str | Path, ids: Iterable[str], labelled: bool = True) -> None:
+    """Make a data directory of some of the utterances, which names the same audio.
+
+    Args:
+        source: a speech or mixture set.
+        destination: the new directory; one made by this function before is replaced.
+        ids: the utterances to keep.
+        labelled: False leaves out whatever says who spoke or what: images, texts, scenes.
+
+    Raises:
+        UserError: an id that is not there, or a destination that holds more than tables.
+    """
+    source, destination, keep = Path(source), Path(destination), set(ids)
+    wav = read_scp(source / "wav.scp")
+    for unknown in sorted(keep - wav.keys())[:1]:
+        raise UserError(f"{source}/wav.scp: no utterance '{unknown}' to keep")
+    if not keep:
+        raise UserError(f"{source}: a subset of 0 utterances was asked for (ask for at least 1)")
+    _refuse_to_replace(destination, source)
+    labels = [*numbered(source, "spk", ".scp"), *numbered(source, "text_spk"), source / "text"]
+    tables = [source / "wav.scp", source / "utt2num_samples", *(labels if labelled else [])]
+    with atomic_directory(destination) as out:
+        for path in filter(Path.exists, tables):
+            table = read_scp(path, allow_empty=path.name.startswith("text_spk"))
+            write_scp(out / path.name, {k: v for k, v in table.items() if k in keep})
+        write_spk2utt(out, {k: v for k, v in read_scp(source / "utt2spk").items() if k in keep})
+        if labelled and (source / "scenes.jsonl").exists():
+            records = (source / "scenes.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = (record for record in records if json.loads(record)["id"] in keep)
+            write_text(out / "scenes.jsonl", "".join(kept))
+
+
+def _refuse_to_replace(destination: Path, source: Path) -> None:
+    if destination.resolve() == source.resolve():
+        raise UserError(f"{destination}: is the source itself (choose another destination)")
+    if destination.exists() and not destination.is_dir():
+        raise UserError(f"{destination}: expected a directory to make, found a file (choose another)")
+    for child in destination.iterdir() if destination.is_dir() else ():
+        if child.is_dir():
+            raise UserError(f"{destination}: holds {child.name}/, which would be lost (choose another)")
+
+
+_NAME = re.compile(r"(.+)_spk([1-9][0-9]*)\.(wav|flac)")
+
+
+def find_streams(directory: str | Path, ids: Iterable[str] | None = None) -> list[dict[str, str]]:
+    """Find the streams of recordings: ``spk1.scp ...``, or the files ``ID_spk1.wav ...`` of bin/separate.
+
+    Args:
+        directory: where they lie.
+        ids: the recordings there must be; None: whichever there are.
+
+    Returns:
+        ``{id: entry}``, one for each stream; the streams of a recording have one rate and length.
+
+    Raises:
+        UserError: none there, other recordings, streams of a recording that differ in rate or length.
+    """
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise UserError(f"{directory}: expected a directory of separated streams, found none")
+    tables = [read_scp(path) for path in numbered(directory, "spk", ".scp")] or _by_name(directory)
+    if not tables:
+        raise UserError(
+            f"{directory}: expected spk1.scp ... or files ID_spk1.wav ..., found neither (separate first)"
+        )
+    wanted = set(tables[0] if ids is None else ids)
+    for number, table in enumerate(tables, 1):
+        for name in sorted(table.keys() ^ wanted):
+            lacks = "has no stream of" if name in wanted else "has a stream of unknown"
+            raise UserError(f"{directory}: spk{number} {lacks} recording {name} (separate again)")
+    for name in sorted(wanted):
+        _check_alike([table[name] for table in tables])
+    return tables
+
+
+def _by_name(directory: Path) -> list[dict[str, str]]:
+    found: dict[int, dict[str, str]] = {}
+    for path in sorted(directory.iterdir()):
+        if match := _NAME.fullmatch(path.name):
+            found.setdefault(int(match[2]), {})[match[1]] = str(path)
+    return [found.get(number, {}) for number in range(1, max(found, default=0) + 1)]
+
+
+def _check_alike(entries: list[str]) -> None:
+    _, frames, fs = audio_info(entries[0])
+    for entry in entries[1:]:
+        _, found, rate = audio_info(entry)
+        if (found, rate) != (frames, fs):
+            raise UserError(
+                f"{entry}: expected {frames} samples at {fs} Hz as in {entries[0]}, found {found} at "
+                f"{rate} Hz (separate again)"
+            )
+
+
+def labelled_set(path: str | Path) -> MixtureSet:
+    """Open a mixture set.
+
+    Raises:
+        UserError: it is none, or has no images of the talkers.
+    """
+    mixtures = MixtureSet(path)
+    if mixtures.n_talkers == 0:
+        raise UserError(
+            f"{path}: expected spk1.scp, spk2.scp ... to score against, found none (unlabelled set)"
+        )
+    return mixtures
+
+
+def file_stamp(entry: str) -> tuple:
+    """Return size and time of change of the file (or archive) behind an scp entry; of one that is rendered
+    when it is read, a digest of what it is made of.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    made_by = renderer(entry)
+    if made_by:
+        return made_by.rendered_stamp(entry)
+    name, colon, offset = entry.rpartition(":")
+    path = Path(name if colon and offset.isdigit() else entry)
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such stream file (run the stage 'separate' again)") from None
+    return stat.st_size, stat.st_mtime_ns
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """The audio entries of one utterance: all a process needs to score it."""
+
+    id: str
+    mixture: str
+    references: tuple[str, ...]
+    streams: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    def read(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
+        """Return references and streams ``(S, T)``, outputs ``(M, T)``, mixture ``(T,)``, rate in Hz.
+
+        Raises:
+            UserError: unreadable audio, NaN.
+        """
+        mixture, fs = read_audio(self.mixture)
+        return *map(_stack, (self.references, self.streams, self.outputs)), mixture[0], fs
+
+
+def _stack(entries: tuple[str, ...]) -> np.ndarray:
+    # The row `mixture` names the multi-channel recording itself: its reference channel is meant.
+    return np.stack([read_audio(entry, finite=True)[0][0] for entry in entries])
+
+
+class Streams:
+    """Streams of one system, checked against the test set they belong to.
+
+    Args:
+        directory: with ``spk1.scp`` ...
+        mixtures: the test set that was separated.
+
+    Raises:
+        UserError: no ``spk1.scp``, fewer streams than talkers, ids that are not those of the set.
+    """
+
+    def __init__(self, directory: Path, mixtures: MixtureSet):
+        self.directory, self.mixtures = directory, mixtures
+        self._spk, self._raw = self._tables("spk"), self._tables("raw")
+        if len(self._spk) < mixtures.n_talkers:
+            wanted = f"at least {mixtures.n_talkers} streams, as {mixtures.path} has talkers"
+            raise UserError(f"{directory}: expected {wanted}, found {len(self._spk)} (spk1.scp ...)")
+
+    def utterances(self) -> list[Utterance]:
+        """Return what there is to score; outputs are the streams where none were kept beside them."""
+        mixtures, outputs = self.mixtures, self._raw or self._spk
+        return [
+            Utterance(
+                key,
+                mixtures.wav[key],
+                *(tuple(t[key] for t in ts) for ts in (mixtures.speakers, self._spk, outputs)),
+            )
+            for key in mixtures.ids
+        ]
+
+    def check(self) -> None:
+        """Raise a UserError for the first stream that is not as long or fast as its mixture, or not mono."""
+        for utterance in self.utterances():
+            _, frames, fs = audio_info(utterance.mixture)
+            for entry in (*utterance.references, *utterance.streams, *utterance.outputs):
+                channels, found, rate = audio_info(entry)
+                if (found, rate) != (frames, fs):
+                    raise UserError(
+                        f"{entry}: expected {frames} samples at {fs} Hz as in the mixture {utterance.id}, "
+                        f"found {found} at {rate} Hz (make it again)"
+                    )
+                if channels > 1 and os.path.realpath(entry) != os.path.realpath(utterance.mixture):
+                    raise UserError(
+                        f"{entry}: expected a mono stream, found {channels} channels (separate again)"
+                    )
+
+    def info(self) -> dict:
+        """Return ``info.json``; empty where a system has none."""
+        path = self.directory / "info.json"
+        return json.loads(path.read_text()) if path.is_file() else {}
+
+    def _tables(self, kind: str) -> list[dict[str, str]]:
+        tables = []
+        while (path := self.directory / f"{kind}{len(tables) + 1}.scp").is_file():
+            table = read_scp(path)
+            for utterance in sorted(table.keys() ^ set(self.mixtures.ids)):
+                where = "has no stream of" if utterance not in table else "has a stream of unknown"
+                raise UserError(
+                    f"{path}: {where} utterance {utterance} of {self.mixtures.path} (separate again)"
+                )
+            tables.append(table)
+        return tables

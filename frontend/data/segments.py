@@ -1,0 +1,226 @@
+"""Who spoke when, and what: SegLST, STM and RTTM, read into one form and written from it.
+
+The form is SegLST's: ``{session_id, speaker, start_time, end_time, words}`` a segment, times in seconds. RTTM
+has no words.
+
+Where somebody talks in whole recordings: by energy, or as an RTTM or a Kaldi segments file says.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from frontend.data.audio import audio_info, read_audio
+from frontend.dsp.activity import frame_samples, levels_db, segments_of_levels
+from frontend.utils.errors import UserError
+from frontend.utils.files import read_text, write_text
+
+_KEYS = ("session_id", "speaker", "start_time", "end_time", "words")
+
+
+def read_segments(path: str | Path) -> list[dict]:
+    """Read SegLST (``*.json``), STM (``*.stm``) or RTTM (``*.rttm``).
+
+    Returns:
+        Segments sorted by session, start and speaker; ``words`` is ``""`` where there are none.
+
+    Raises:
+        UserError: no such file, another kind of file, a line or object that is none, no segment at all.
+    """
+    path = Path(path)
+    readers = {".json": _seglst, ".stm": _stm, ".rttm": _rttm}
+    if path.suffix not in readers:
+        raise UserError(f"{path}: expected SegLST (.json), STM (.stm) or RTTM (.rttm), found another name")
+    rows = readers[path.suffix](path, read_text(path))
+    if not rows:
+        raise UserError(f"{path}: expected segments with a session and a speaker, found none (empty file?)")
+    return sorted(rows, key=lambda row: (row["session_id"], row["start_time"], row["speaker"]))
+
+
+def in_stm(rows: Sequence[dict]) -> str:
+    """Return STM, one line a segment; blanks in names, which would separate fields, become ``_``."""
+    lines = []
+    for row in rows:
+        names = [re.sub(r"\s+", "_", str(row[key])) for key in ("session_id", "speaker")]
+        times = f"{row['start_time']:.4f} {row['end_time']:.4f}"
+        lines.append(f"{names[0]} 1 {names[1]} {times} {row['words']}".rstrip() + "\n")
+    return "".join(lines)
+
+
+def in_rttm(rows: Sequence[dict]) -> str:
+    """Return NIST's RTTM, one ``SPEAKER`` line a segment."""
+    return "".join(
+        f"SPEAKER {row['session_id']} 1 {row['start_time']:.4f} {row['end_time'] - row['start_time']:.4f} "
+        f"<NA> <NA> {row['speaker']} <NA> <NA>\n"
+        for row in rows
+    )
+
+
+def in_seglst(rows: Sequence[dict]) -> str:
+    """Return SegLST JSON, one segment a line."""
+    return "[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n]\n"
+
+
+def write_references(directory: str | Path, rows: Sequence[dict], with_words: bool = True) -> None:
+    """Write ``ref.rttm`` and, with words, ``ref.stm`` and ``ref.seglst.json`` into ``directory``."""
+    directory = Path(directory)
+    write_text(directory / "ref.rttm", in_rttm(rows))
+    for name, form in (("ref.stm", in_stm), ("ref.seglst.json", in_seglst)):
+        if with_words:
+            write_text(directory / name, form(rows))
+        else:
+            (directory / name).unlink(missing_ok=True)  # of an earlier run with words
+
+
+def _seglst(path: Path, text: str) -> list[dict]:
+    if not text.strip():
+        return []
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}:{error.lineno}: not JSON: {error.msg} (expected a SegLST file)") from None
+    if not isinstance(content, list):
+        raise UserError(f"{path}: expected SegLST, a list of segments, found {type(content).__name__}")
+    rows = []
+    for number, row in enumerate(content, 1):
+        if not isinstance(row, dict) or not {*_KEYS} <= row.keys():
+            raise UserError(f"{path}: segment {number}: expected the keys {', '.join(_KEYS)}, found {row!r}")
+        rows.append(_row(f"{path}: segment {number}", *(row[key] for key in _KEYS)))
+    return rows
+
+
+def _stm(path: Path, text: str) -> list[dict]:
+    rows = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip() or line.lstrip().startswith(";"):
+            continue
+        fields = line.split(maxsplit=5)
+        if len(fields) < 5:
+            raise UserError(
+                f"{path}:{number}: expected 'session channel speaker start end words', found '{line}'"
+            )
+        session, _, speaker, start, end = fields[:5]
+        words = re.sub(r"^<[^<>]*>\s*", "", fields[5]) if len(fields) > 5 else ""  # <o,f0,female>: a label
+        rows.append(_row(f"{path}:{number}", session, speaker, start, end, words.strip()))
+    return rows
+
+
+def _rttm(path: Path, text: str) -> list[dict]:
+    rows = []
+    for number, line in enumerate(text.splitlines(), 1):
+        fields = line.split()
+        if not fields or fields[0] != "SPEAKER":
+            continue
+        if len(fields) < 8:
+            raise UserError(
+                f"{path}:{number}: expected 'SPEAKER session 1 start duration <NA> <NA> speaker', "
+                f"found '{line}'"
+            )
+        where = f"{path}:{number}"
+        start, duration = (_seconds(where, field) for field in fields[3:5])
+        rows.append(_row(where, fields[1], fields[7], start, start + duration, ""))
+    return rows
+
+
+def _row(where: str, session: object, speaker: object, start: object, end: object, words: object) -> dict:
+    begin, stop = round(_seconds(where, start), 4), round(_seconds(where, end), 4)
+    if not 0 <= begin <= stop:
+        raise UserError(f"{where}: expected 0 <= start <= end, found {start} and {end} (correct the times)")
+    if not isinstance(words, str):
+        raise UserError(f"{where}: expected words as text, found {words!r}")
+    return dict(zip(_KEYS, (str(session), str(speaker), begin, stop, words), strict=True))
+
+
+def _seconds(where: str, value: object) -> float:
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        raise UserError(f"{where}: expected a time in seconds, found {value!r}") from None
+    if seconds != seconds or abs(seconds) == float("inf"):
+        raise UserError(f"{where}: expected a time in seconds, found {value!r}")
+    return seconds
+
+
+Span = tuple[float, float]
+_BLOCK_S = 60.0
+
+
+def spans_by_energy(entry: str) -> list[Span]:
+    """Return ``[(start, end)]`` in seconds of a recording of any length.
+
+    The levels of all channels together decide (:mod:`frontend.dsp.activity`); they are computed block by block.
+    """
+    _, frames, fs = audio_info(entry)
+    block = frame_samples(fs) * round(_BLOCK_S * fs / frame_samples(fs))
+    levels = [levels_db(read_audio(entry, start, block)[0], fs) for start in range(0, frames, block)]
+    return segments_of_levels(np.concatenate(levels), fs, frames / fs)
+
+
+def read_spans(path: str, kind: str, seconds: Mapping[str, float]) -> dict[str, list[Span]]:
+    """Read who talks when, whoever it is: ``{recording: [(start, end)]}``, sorted and without overlap.
+
+    Args:
+        path: the file.
+        kind: ``rttm`` (or any other form of :mod:`frontend.data.segments`), or ``segments`` (Kaldi's:
+            utterance recording start end).
+        seconds: length of each recording.
+
+    Raises:
+        UserError: no such file, a line of another form, a recording that is not there or shorter.
+    """
+    if kind == "segments":
+        turns = _kaldi_segments(path)
+    else:
+        turns = [(row["session_id"], row["start_time"], row["end_time"]) for row in read_segments(path)]
+    found: dict[str, list[Span]] = {name: [] for name in seconds}
+    for recording, start, end in turns:
+        if recording not in found:
+            some = ", ".join(sorted(found)[:3])
+            raise UserError(f"{path}: no recording '{recording}'; expected ids of wav.scp, such as {some}")
+        # Annotators round, and a file may have been cut by a few samples.
+        if end > seconds[recording] + 0.1:
+            raise UserError(
+                f"{path}: a segment of '{recording}' ends at {end:.2f} s, expected at most its "
+                f"{seconds[recording]:.2f} s "
+                "(seconds, of this recording?)"
+            )
+        if end > start:
+            found[recording].append((start, min(end, seconds[recording])))
+    return {name: union(spans) for name, spans in found.items()}
+
+
+def _kaldi_segments(path: str) -> list[tuple[str, float, float]]:
+    turns = []
+    for number, line in enumerate(read_text(Path(path)).splitlines(), 1):
+        words = line.split()
+        try:
+            _, recording, start, end = words[0], words[1], float(words[2]), float(words[3])
+            good = len(words) == 4 and 0 <= start < end
+        except (IndexError, ValueError):
+            good = False
+        if not good:
+            raise UserError(f"{path}:{number}: expected 'utterance recording start end', found '{line}'")
+        turns.append((recording, start, end))
+    if not turns:
+        raise UserError(
+            f"{path}: expected segments 'utterance recording start end', found none (empty file?)"
+        )
+    return turns
+
+
+def union(spans: list[Span], gap: float = 0.0) -> list[Span]:
+    """Return the union of spans, sorted; those no further apart than ``gap`` seconds become one.
+
+    >>> union([(4.0, 5.0), (0.0, 2.0), (1.0, 3.0)])
+    [(0.0, 3.0), (4.0, 5.0)]
+    """
+    joined: list[list[float]] = []
+    for start, end in sorted(spans):
+        if joined and start <= joined[-1][1] + gap:
+            joined[-1][1] = max(joined[-1][1], end)
+        else:
+            joined.append([start, end])
+    return [(start, end) for start, end in joined]

@@ -1,0 +1,200 @@
+"""How good a separated stream is: SI-SNR, SDR, STOI, PESQ; and which stream is whose.
+
+All are numpy, in double precision, without clamping: a perfect stream scores
++inf, a silent one -inf, and a silent reference has no score (nan).
+
+Is one talker spread over several outputs? Two measures, both 0 where nobody is.
+
+A mixture-invariant teacher has more outputs than there are talkers and is free
+to split a voice among them. ``surplus_outputs`` counts outputs that sound
+although no talker is left for them; ``energy_outside_best`` asks how much of a
+talker is missing from the one output that holds most of him.
+"""
+
+import warnings
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from frontend.utils.errors import UserError
+
+PESQ_MODES = {8000: "nb", 16000: "wb"}
+SDR_FILTER_LENGTH = 512
+STOI_SECONDS = 0.4  # 30 frames of 25.6 ms, half overlapping, is the least it takes
+
+
+def si_snr(reference: np.ndarray, estimate: np.ndarray) -> np.ndarray:
+    """Scale-invariant signal-to-noise ratio.
+
+    Both signals are made zero-mean; the target is the projection of the estimate
+    on the reference (Le Roux et al., "SDR: half-baked or well done?", ICASSP 2019, Eq. 3).
+
+    Args:
+        reference: ``(..., T)``.
+        estimate: ``(..., T)``, broadcast against ``reference``.
+
+    Returns:
+        ``(...)`` in dB; nan where the reference is silent, -inf where the estimate holds nothing of it.
+    """
+    reference, estimate = _double(reference), _double(estimate)
+    reference = reference - reference.mean(-1, keepdims=True)
+    estimate = estimate - estimate.mean(-1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = (estimate * reference).sum(-1, keepdims=True) / (reference**2).sum(-1, keepdims=True)
+        target = scale * reference
+        signal, noise = (target**2).sum(-1), ((estimate - target) ** 2).sum(-1)
+        ratio_db = 10 * (np.log10(signal) - np.log10(noise))
+    silent = np.isfinite(signal) & (signal == 0)
+    return np.where(silent, -np.inf, ratio_db)[()]
+
+
+def best_permutation(reference: np.ndarray, estimate: np.ndarray) -> np.ndarray:
+    """Find the estimate that belongs to each reference: the highest sum of SI-SNRs.
+
+    Args:
+        reference: ``(S, T)``, none of them silent.
+        estimate: ``(M, T)`` with M >= S.
+
+    Returns:
+        ``(S,)`` of int, indices into the estimates, all different.
+
+    Raises:
+        UserError: fewer estimates than references.
+    """
+    if len(estimate) < len(reference):
+        raise UserError(f"expected at least {len(reference)} streams, one per talker, found {len(estimate)}")
+    pairs = si_snr(np.asarray(reference)[:, None], np.asarray(estimate)[None])
+    # The solver takes no infinities; beyond +-1000 dB double precision knows no difference.
+    return linear_sum_assignment(np.clip(pairs, -1000, 1000), maximize=True)[1]
+
+
+def sdr(reference: np.ndarray, estimate: np.ndarray) -> np.ndarray:
+    """Signal-to-distortion ratio of BSS Eval v3, where any 512-tap filtering of the reference is target.
+
+    Row i of the estimate is compared with row i of the reference; no permutation is searched
+    (Vincent et al. 2006; computed by fast_bss_eval, Scheibler 2022).
+
+    Args:
+        reference: ``(S, T)``.
+        estimate: ``(S, T)``.
+
+    Returns:
+        ``(S,)`` in dB.
+    """
+    import fast_bss_eval  # imports torch: a process that only makes tables needs neither
+
+    reference, estimate = _double(reference), _double(estimate)
+    # Exact copies and silence leave only rounding errors to solve for, and their value is known.
+    result = np.atleast_1d(si_snr(reference, estimate)).copy()
+    # Row by row: cheaper than the matrix of all pairs, and fast_bss_eval's own
+    # row-wise loss (`pairwise=False`) calls numpy.linalg.solve in a way numpy 2 refuses.
+    for i in np.flatnonzero(np.isfinite(result)):
+        pair = estimate[i : i + 1], reference[i : i + 1]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            value = -fast_bss_eval.sdr_loss(*pair, filter_length=SDR_FILTER_LENGTH, pairwise=True).item()
+        # A coherence that rounds to 1 or a hair more: perfect to the last bit.
+        result[i] = np.inf if np.isnan(value) else value
+    return result
+
+
+def stoi(reference: np.ndarray, estimate: np.ndarray, fs: int) -> float | None:
+    """Short-time objective intelligibility, 0..1 (Taal et al. 2011; pystoi), of ``(T,)`` signals.
+
+    Returns:
+        The score, or None where less than 0.4 s of speech is left to score.
+    """
+    from pystoi import stoi as score
+
+    if len(reference) < STOI_SECONDS * fs:
+        return None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", RuntimeWarning)
+        value = score(_double(reference), _double(estimate), fs)
+    return None if any("Not enough STFT frames" in str(w.message) for w in caught) else float(value)
+
+
+def pesq(reference: np.ndarray, estimate: np.ndarray, fs: int) -> float | None:
+    """Perceptual speech quality of ``(T,)`` signals (ITU-T P.862 at 8 kHz, P.862.2 at 16 kHz), as MOS-LQO.
+
+    Returns:
+        The score, or None where PESQ refuses the pair (no utterance found, or too short).
+
+    Raises:
+        UserError: PESQ is not defined at this sample rate.
+    """
+    from pesq import PesqError
+    from pesq import pesq as score
+
+    check_pesq_rate(fs)
+    value = score(fs, _double(reference), _double(estimate), PESQ_MODES[fs], on_error=PesqError.RETURN_VALUES)
+    # The library returns -1 for an error; a score is at least 1.
+    return None if not np.isfinite(value) or value < 0 else float(value)
+
+
+def check_pesq_rate(fs: int) -> None:
+    """Raise a UserError unless PESQ is defined at ``fs`` Hz."""
+    if fs not in PESQ_MODES:
+        raise UserError(f"PESQ is defined at 8000 and 16000 Hz, found {fs} Hz: leave it out of --measures")
+
+
+def _double(signal: np.ndarray) -> np.ndarray:
+    return np.asarray(signal, dtype=np.float64)
+
+
+# An output within this many dB of the mixture counts as active: 20 dB below, a
+# voice is clearly heard beside the other; what is weaker passes as residual noise.
+ACTIVE_DB = -20.0
+WINDOW_SECONDS = 0.032
+
+
+def surplus_outputs(
+    outputs: np.ndarray, mixture: np.ndarray, n_talkers: int, active_db: float = ACTIVE_DB
+) -> tuple[int, float]:
+    """Count active outputs, and the share of them beyond the number of talkers.
+
+    Args:
+        outputs: ``(M, T)``.
+        mixture: ``(T,)``, the reference channel.
+        n_talkers: how many talk.
+        active_db: an output is active if its energy is above this, relative to the mixture's.
+
+    Returns:
+        (active outputs, share 0..1 of them that is surplus; 0 if none is active)
+    """
+    energy = (np.asarray(outputs, np.float64) ** 2).sum(-1)
+    threshold = 10 ** (active_db / 10) * (np.asarray(mixture, np.float64) ** 2).sum()
+    active = int((energy > threshold).sum())
+    return active, max(0, active - n_talkers) / active if active else 0.0
+
+
+def energy_outside_best(images: np.ndarray, outputs: np.ndarray, fs: int) -> np.ndarray:
+    """Share of each talker's energy that lies outside the output with most of it.
+
+    Every bin of a talker's spectrogram is attributed to the outputs in proportion
+    to their power in that bin; bins that no output holds are lost to all.
+    Where talkers overlap in a bin even the true images share it, so that the
+    floor for two talkers is a few percent: compare with the row ``oracle``.
+
+    Args:
+        images: ``(S, T)``, the talkers at the reference channel, none silent.
+        outputs: ``(M, T)``.
+        fs: in Hz.
+
+    Returns:
+        ``(S,)``, each 0..1: 0 if one output holds all, 1 - 1/M if it is spread evenly.
+    """
+    talker = _power(images, fs)
+    output = _power(outputs, fs)
+    total = output.sum(0)
+    share = np.divide(output, total, out=np.zeros_like(output), where=total > 0)
+    held = np.einsum("sfl,mfl->sm", talker, share, optimize=True)
+    return np.maximum(0.0, 1 - held.max(1) / talker.sum((1, 2)))
+
+
+def _power(signals: np.ndarray, fs: int) -> np.ndarray:
+    """Return ``(..., F, L)`` power spectrograms of ``(..., T)``: 32 ms Hann windows, half overlapping."""
+    size = 2 * max(1, round(WINDOW_SECONDS * fs / 2))
+    padded = np.pad(np.asarray(signals, np.float64), [(0, 0), (size // 2, size)])
+    frames = np.lib.stride_tricks.sliding_window_view(padded, size, axis=-1)[:, :: size // 2]
+    window = np.sin(np.pi * (np.arange(size) + 0.5) / size) ** 2
+    return np.abs(np.fft.rfft(frames * window, axis=-1)).swapaxes(-1, -2) ** 2

@@ -1,0 +1,156 @@
+"""How sure a mean over utterances is: seeded 95 % bootstrap intervals, paired for two systems.
+
+How sure a figure over training seeds and test utterances is: utterances resampled, seeds by Student's t.
+
+Several networks, trained alike but for their seed, separate the same test set. A figure is a statistic of
+the means over seeds and utterances. Utterances are resampled with replacement, once for all seeds: the test
+set is shared, and a hard mixture is hard for every seed. Resampling seeds too would see (K - 1)/K of the
+variance between K of them and take it for known: with three, such intervals cover about four times in five.
+Instead the mean over seeds is drawn from the t distribution of K - 1 degrees of freedom around it, which is
+what a mean of K normal values leaves unknown about theirs (Box & Tiao 1973, Bayesian Inference in
+Statistical Analysis, ch. 2.4); of seeds alone, the interval is exactly Student's. All quantities share the
+draws, so that systems stay paired by seed and utterance. A single seed leaves the utterances alone: nothing
+is known of the training's chance.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from frontend.utils.rng import generator
+
+RESAMPLES = 10_000
+LEVEL = 0.95
+_DRAWS_AT_ONCE = 1_000_000
+
+
+def bootstrap_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean of ``values`` (Efron & Tibshirani 1993, ch. 13).
+
+    Args:
+        values: ``(n,)``, one per utterance, finite.
+        seed: same seed and n, same resamples: intervals of two systems are comparable.
+
+    Returns:
+        (low, high), equal where there is a single value.
+    """
+    return _interval(_double(values)[None], lambda means: means[0], seed)
+
+
+def paired_difference(a: np.ndarray, b: np.ndarray, seed: int = 0) -> tuple[float, tuple[float, float]]:
+    """Mean of ``a - b`` over the same utterances, and its interval.
+
+    Args:
+        a, b: ``(n,)``, entry i of both from utterance i.
+
+    Returns:
+        (difference, (low, high))
+    """
+    difference = _double(a) - _double(b)
+    return float(difference.mean()), bootstrap_interval(difference, seed)
+
+
+def paired_ratio(a: np.ndarray, b: np.ndarray, seed: int = 0) -> tuple[float, tuple[float, float]]:
+    """``mean(a) / mean(b)`` over the same utterances, and its interval.
+
+    Args:
+        a, b: ``(n,)``, entry i of both from utterance i.
+
+    Returns:
+        (ratio, (low, high))
+    """
+    both = np.stack([_double(a), _double(b)])
+    return float(both[0].mean() / both[1].mean()), _interval(both, lambda means: means[0] / means[1], seed)
+
+
+def _interval(values: np.ndarray, statistic: Callable, seed: int) -> tuple[float, float]:
+    """Bounds of ``statistic`` of the resampled means ``(k, resamples)`` of ``values (k, n)``."""
+    n = values.shape[-1]
+    if n == 0 or not np.isfinite(values).all():
+        raise ValueError("an interval needs at least one value, and all of them finite")
+    rng = generator(seed, "bootstrap", n)
+    step = max(1, _DRAWS_AT_ONCE // n)
+    means = [
+        values[:, rng.integers(n, size=(min(step, RESAMPLES - start), n))].mean(-1)
+        for start in range(0, RESAMPLES, step)
+    ]
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(statistic(np.concatenate(means, axis=-1)), [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _double(values: np.ndarray) -> np.ndarray:
+    return np.asarray(values, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A statistic, its interval (None where too many resamples have no value), its value for each seed."""
+
+    value: float
+    ci: tuple[float, float] | None
+    per_seed: tuple[float, ...]
+
+
+def hierarchical(
+    values: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], seed: int = 0
+) -> Estimate:
+    """Estimate ``statistic`` of the means over seeds and utterances, with its 95 % percentile interval.
+
+    Args:
+        values: ``(J, K, n)``, J quantities of K seeds and n utterances, finite; entry ``[:, k, i]`` of one
+            network pair and one mixture. What does not depend on the seed is repeated.
+        statistic: of means ``(J, ...)``, returns ``(...)``; nan where it does not exist.
+        seed: same seed, K and n: same resamples, so that intervals of two systems are comparable.
+
+    Raises:
+        ValueError: no seed, no utterance, or a value that is not finite.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if not values.size or not np.isfinite(values).all():
+        raise ValueError("an interval needs at least one seed and one utterance, all values finite")
+    _, n_seeds, n = values.shape
+    of_seeds, of_utterances = _weights(seed, n_seeds, n)
+    means = np.einsum("jkr,rk->jr", values @ of_utterances.T, of_seeds)
+    resampled = statistic(means)
+    alone = statistic(values.mean(-1))
+    return Estimate(float(statistic(values.mean((1, 2)))), _bounds(resampled), tuple(map(float, alone)))
+
+
+def ratio(means: np.ndarray) -> np.ndarray:
+    """``means[0] / means[1]``, nan where the second is not above 0: a share of nothing is no number.
+
+    Args:
+        means: ``(2, ...)``.
+    """
+    return np.divide(means[0], means[1], out=np.full(np.shape(means[0]), np.nan), where=means[1] > 0)
+
+
+def _bounds(resampled: np.ndarray) -> tuple[float, float] | None:
+    """Percentiles; a resample without a value may lie anywhere, and widens the interval on either side."""
+    tail = (1 - LEVEL) / 2
+    low = np.quantile(np.nan_to_num(resampled, nan=-np.inf), tail, method="lower")
+    high = np.quantile(np.nan_to_num(resampled, nan=np.inf), 1 - tail, method="higher")
+    return (float(low), float(high)) if np.isfinite([low, high]).all() else None
+
+
+@lru_cache(maxsize=4)
+def _weights(seed: int, n_seeds: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Weights of the seeds ``(R, K)`` and of the utterances ``(R, n)`` in every resample; rows sum to 1."""
+    rng = generator(seed, "seeds and utterances", n_seeds, n)
+    drawn = rng.integers(n, size=(RESAMPLES, n)) + n * np.arange(RESAMPLES)[:, None]
+    of_utterances = np.bincount(drawn.ravel(), minlength=RESAMPLES * n).reshape(RESAMPLES, n) / n
+    return _t_weights(rng, n_seeds), of_utterances
+
+
+def _t_weights(rng: np.random.Generator, n_seeds: int) -> np.ndarray:
+    """Weights whose mean of any K values is t-distributed around theirs, scaled by their standard error."""
+    if n_seeds == 1:
+        return np.ones((RESAMPLES, 1))
+    freedom = n_seeds - 1
+    normal = rng.standard_normal((RESAMPLES, n_seeds))
+    normal -= normal.mean(1, keepdims=True)
+    scale = np.sqrt(n_seeds * freedom) * np.sqrt(rng.chisquare(freedom, (RESAMPLES, 1)) / freedom)
+    return 1 / n_seeds + normal / scale

@@ -1,0 +1,325 @@
+"""Does every stream stay with one place in the room? What the array says of that, without any reference.
+
+A talker who sits still has one direction at the array, frequency by frequency: the principal eigenvector of
+the covariance of the microphones, weighted with the stream's mask, which for one talker and little noise
+is his relative transfer function up to scale. Where a stream changes over to another talker, or holds
+pieces of several, the vector wanders. It is compared block by block with the vector of
+*all other* blocks, so that no block is compared with itself.
+
+What can be known of separated recordings without references, read block by block.
+
+Residual (what the streams lack of the mixture), leakage (likeness of the streams), activity (who sounds
+when), and the spatial consistency of :mod:`frontend.evaluation.without_references`.
+
+The MixIT loss of a teacher on mixtures of held-out chunks: what its training chose its weights by.
+"""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import yaml
+from scipy.signal import correlate
+
+from frontend.data.audio import audio_info, read_audio
+from frontend.data.mixtures import MixtureSet
+from frontend.dsp.activity import frame_samples, levels_db, segments_of_levels
+from frontend.dsp.metrics import ACTIVE_DB, surplus_outputs
+from frontend.dsp.spatial import spatial_covariance, stft, stream_masks
+from frontend.separation.model import Separator
+from frontend.training.checkpoints import open_trained
+from frontend.training.examples import MixtureOfMixtures
+from frontend.training.losses import mixit_loss
+from frontend.utils.errors import UserError
+from frontend.utils.parallel import progress
+from frontend.utils.rng import generator
+
+_WINDOW_S = 0.064
+# A stream below this share of a block's power says nothing of where anybody sits.
+_ACTIVE_SHARE = 0.05
+_TINY = 1e-12
+
+
+def block_covariances(mixture: np.ndarray, streams: np.ndarray, fs: int) -> np.ndarray:
+    """Return the covariances of the microphones under each stream's mask in one block.
+
+    Bins are weighted with 1 / |x|, so that the loudest vowel is not all that counts.
+
+    Args:
+        mixture: (C, T), C >= 2.
+        streams: (S, T).
+        fs: in Hz.
+
+    Returns:
+        (S, F, C, C) complex64, Hermitian.
+    """
+    hop = max(1, round(_WINDOW_S * fs / 2))
+    x = stft(torch.from_numpy(mixture), 2 * hop, hop)
+    masks = stream_masks(stft(torch.from_numpy(streams), 2 * hop, hop))
+    norm = x.abs().square().sum(0).sqrt().clamp_min(_TINY)
+    return spatial_covariance(x.unsqueeze(0), masks / norm).numpy()
+
+
+def coherences(covariances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Compare each block's direction with that of all other blocks.
+
+    Args:
+        covariances: (B, S, F, C, C) of :func:`block_covariances`, B >= 2.
+
+    Returns:
+        coherence (B, S, S), 0..1: ``[b, s, r]`` is the mean over frequencies of ``|v' u|^2``, with v of
+        stream s in block b and u of stream r in all blocks but b, weighted with the power of stream s;
+        activity (B, S), bool: whether stream s holds its share of the block's power.
+    """
+    power = np.einsum("bsfcc->bsf", covariances).real
+    total = power.sum(-1)
+    active = total > _ACTIVE_SHARE * np.maximum(total.sum(1, keepdims=True), _TINY)
+    own = _principal(covariances)  # (B, S, F, C)
+    others = _principal(covariances.sum(0, keepdims=True) - covariances)
+    similar = np.abs(np.einsum("bsfc,brfc->bsrf", own.conj(), others)) ** 2
+    weights = power / np.maximum(total, _TINY)[..., None]
+    return np.einsum("bsrf,bsf->bsr", similar, weights), active
+
+
+def _principal(covariances: np.ndarray) -> np.ndarray:
+    return np.linalg.eigh(covariances)[1][..., -1]
+
+
+def consistency(covariances: np.ndarray, seed: int = 0, key: str = "") -> dict:
+    """Sum up how constant the streams' directions are over a recording.
+
+    Args:
+        covariances: (B, S, F, C, C), one block after the other.
+        seed, key: of the random assignment that the streams are compared with.
+
+    Returns:
+        ``own``: mean coherence of a stream with itself in the other blocks; ``other``: with the other
+        streams; ``random``: with itself where the streams of every block are put in a random order, what
+        streams that know nothing of talkers would get; ``changed``: share of the blocks, out of those in
+        which all streams are active, whose streams fit another order better; ``blocks``: their number.
+        None where there are too few blocks.
+    """
+    empty = {"own": None, "other": None, "random": None, "changed": None, "blocks": 0}
+    if len(covariances) < 2:
+        return empty
+    coherence, active = coherences(covariances)
+    n_streams = coherence.shape[1]
+    if not active.any():
+        return empty
+    same = np.eye(n_streams, dtype=bool)
+    draws = generator(seed, key, "random assignment")
+    orders = np.stack([draws.permutation(n_streams) for _ in covariances])
+    shuffled = np.take_along_axis(covariances, orders[:, :, None, None, None], axis=1)
+    random, random_active = coherences(shuffled)
+    whole = active.all(1)
+    return {
+        "own": float(coherence[:, same][active].mean()),
+        "other": float(np.where(same, 0, coherence).sum(2)[active].mean() / (n_streams - 1))
+        if n_streams > 1
+        else None,
+        "random": float(random[:, same][random_active].mean()),
+        "changed": _changed(coherence[whole]) if whole.any() and n_streams > 1 else None,
+        "blocks": int(whole.sum()),
+    }
+
+
+def _changed(coherence: np.ndarray) -> float:
+    """Share of blocks (B, S, S) for which another permutation than the identity has the largest sum."""
+    orders = list(itertools.permutations(range(coherence.shape[1])))
+    rows = np.arange(coherence.shape[1])
+    sums = np.stack([coherence[:, rows, list(order)].sum(1) for order in orders])
+    return float((sums.argmax(0) != 0).mean())
+
+
+BLOCK_S = 8.0
+_LEVELS = 10  # frames of 20 ms that make one in which a stream sounds or not: 0.2 s, about a syllable
+_LAG_S = 0.01  # an echo of one stream in another may come late
+_TINY_ENERGY = 1e-20
+
+
+def measure(name: str, mixture: str, streams: Sequence[str], seed: int = 0) -> dict:
+    """Measure the streams of one recording.
+
+    Args:
+        name: id of the recording.
+        mixture: its entry, C channels; channel 0 is the reference channel.
+        streams: entries of S mono files of the same rate and length.
+        seed: of the random assignment.
+
+    Returns:
+        ``seconds``; ``residual_db``: energy of mixture minus streams relative to the mixture; ``leakage``:
+        mean over blocks and pairs of the largest normalised cross-correlation within 10 ms, 0..1;
+        ``activity``: see :func:`_activity`; ``spatial``: see :func:`frontend.evaluation.without_references.consistency`
+        (None for one microphone).
+
+    Raises:
+        UserError: a stream of another rate, length or number of channels, unreadable audio.
+    """
+    channels, frames, fs = audio_info(mixture)
+    for entry in streams:
+        found = audio_info(entry)
+        if found != (1, frames, fs):
+            raise UserError(
+                f"{entry}: expected 1 channel of {frames} samples at {fs} Hz, as {mixture}, found {found}"
+            )
+    energy, residual = _TINY_ENERGY, 0.0
+    likeness, covariances, powers, levels = [], [], [], []
+    # At 11025 Hz neither 20 ms nor 8 s are whole samples: both grids are made of whole frames.
+    frame = _LEVELS * frame_samples(fs)
+    block = frame * max(1, round(BLOCK_S * fs / frame))
+    for start in range(0, frames, block):
+        x = read_audio(mixture, start, block)[0]
+        s = np.concatenate([read_audio(entry, start, block)[0] for entry in streams])
+        energy += float(np.square(x[0], dtype=np.float64).sum())
+        residual += float(np.square(x[0] - s.sum(0), dtype=np.float64).sum())
+        likeness += _leakage(s, round(_LAG_S * fs))
+        powers.append(_frame_powers(np.concatenate([x[:1], s]), frame))
+        levels.append(levels_db(x, fs))
+        if channels > 1 and x.shape[1] > block // 4:
+            covariances.append(block_covariances(x, s, fs))
+    spoken = segments_of_levels(np.concatenate(levels), fs, frames / fs)
+    return {
+        "seconds": frames / fs,
+        "residual_db": 10 * np.log10(residual / energy + _TINY_ENERGY),
+        "leakage": float(np.mean(likeness)) if likeness else None,
+        "activity": _activity(np.concatenate(powers, axis=1), spoken, frame / fs),
+        "spatial": consistency(np.stack(covariances), seed, name) if covariances else None,
+    }
+
+
+def _leakage(streams: np.ndarray, lag: int) -> list[float]:
+    """Return for each pair of streams of a block that sound the largest normalised cross-correlation."""
+    found = []
+    norms = np.linalg.norm(streams.astype(np.float64), axis=1)
+    loudest = norms.max(initial=0.0)
+    for i in range(len(streams)):
+        for j in range(i):
+            # 30 dB below the other a stream is what separation left over: its likeness means nothing.
+            if min(norms[i], norms[j]) > 0.03 * loudest > 0:
+                full = correlate(streams[i], streams[j], "full", "fft")
+                middle = streams.shape[1] - 1
+                near = full[max(0, middle - lag) : middle + lag + 1]
+                found.append(float(np.abs(near).max() / (norms[i] * norms[j])))
+    return found
+
+
+def _frame_powers(signals: np.ndarray, frame: int) -> np.ndarray:
+    """(K, T) to (K, frames): mean power; a last, shorter frame is padded with zeros."""
+    padded = np.pad(signals, [(0, 0), (0, -signals.shape[1] % frame)]).astype(np.float64)
+    return np.square(padded).reshape(len(signals), -1, frame).mean(-1)
+
+
+def _activity(powers: np.ndarray, spoken: Sequence[tuple[float, float]], frame_s: float) -> dict:
+    """Say who sounds when: a stream does in a frame of about 0.2 s if it is at most 20 dB below the mixture.
+
+    Args:
+        powers: (1 + S, frames), of the mixture and the streams.
+        spoken: where there is speech in the mixture; the rest does not count.
+        frame_s: length of a frame in seconds, as long as its samples are.
+
+    Returns:
+        ``speech_s``; ``streams``: share of these frames in which each stream is active; ``number``: share in
+        which 0, 1, ... S of them are.
+    """
+    middle = (np.arange(powers.shape[1]) + 0.5) * frame_s
+    inside = np.zeros(len(middle), bool)
+    for start, end in spoken:
+        inside |= (middle >= start) & (middle < end)
+    mixture, streams = powers[0, inside], powers[1:, inside]
+    active = streams > 10 ** (ACTIVE_DB / 10) * mixture
+    count = active.sum(0)
+    shares = [float((count == k).mean()) if len(count) else None for k in range(len(streams) + 1)]
+    each = [float(row.mean()) if len(row) else None for row in active]
+    return {"speech_s": float(inside.sum() * frame_s), "streams": each, "number": shares}
+
+
+def pooled(rows: Sequence[dict]) -> dict:
+    """Average the measures of several recordings, weighted with length (activity: with speech)."""
+
+    def mean(pick, weight) -> float | None:
+        pairs = [(pick(row), weight(row)) for row in rows if pick(row) is not None]
+        total = sum(w for _, w in pairs)
+        return float(sum(v * w for v, w in pairs) / total) if total > 0 else None
+
+    def of_spatial(key):
+        return lambda row: row["spatial"][key] if row["spatial"] else None
+
+    length, speech = (lambda row: row["seconds"]), (lambda row: row["activity"]["speech_s"])
+    power = mean(lambda row: 10 ** (row["residual_db"] / 10), length)
+    n_streams = len(rows[0]["activity"]["streams"])
+    blocks = [row["spatial"]["blocks"] for row in rows if row["spatial"]]
+    return {
+        "seconds": sum(map(length, rows)),
+        "residual_db": 10 * np.log10(power),
+        "leakage": mean(lambda row: row["leakage"], length),
+        "activity": {
+            "speech_s": sum(map(speech, rows)),
+            "streams": [
+                mean(lambda row, k=k: row["activity"]["streams"][k], speech) for k in range(n_streams)
+            ],
+            "number": [
+                mean(lambda row, k=k: row["activity"]["number"][k], speech) for k in range(n_streams + 1)
+            ],
+        },
+        "spatial": {
+            **{key: mean(of_spatial(key), length) for key in ("own", "other", "random")},
+            "changed": mean(of_spatial("changed"), lambda row: row["spatial"]["blocks"]),
+            "blocks": sum(blocks),
+        }
+        if blocks
+        else None,
+    }
+
+
+def validate_teacher(model: str, data: str, n_talkers: int, seed: int = 0) -> dict:
+    """Separate one mixture of mixtures for every chunk of a set, the same whatever the model.
+
+    Args:
+        model: a trained system of at least two outputs.
+        data: unlabelled mixture set.
+        n_talkers: how many talk at most in one chunk.
+        seed: of the choice of partners and crops.
+
+    Returns:
+        ``loss``: mean MixIT loss in dB (0: nothing explained, lower is better); ``active_outputs``: mean
+        number of outputs within 20 dB of the mixture when the chunk alone is separated, ``surplus``: mean
+        share of those beyond ``n_talkers``; ``n``: number of chunks.
+
+    Raises:
+        UserError: channels or rate that do not fit, unreadable audio.
+    """
+    mixtures = MixtureSet(data)
+    info = {u: audio_info(entry) for u, entry in mixtures.wav.items()}
+    with open_trained(model) as trained:
+        settings = yaml.safe_load(trained.config.read_text(encoding="utf-8"))
+        for utterance, (channels, _, fs) in info.items():
+            trained.check(mixtures.wav[utterance], channels, fs)
+    kept = {k: v for k, v in settings["preprocessor_conf"].items() if k in ("crop", "gain_db", "ref_channel")}
+    examples = MixtureOfMixtures(
+        False,
+        mixtures.wav,
+        lengths={u: frames for u, (_, frames, _) in info.items()},
+        fs=trained.fs,
+        seed=seed,
+        n_mics=trained.n_mics,
+        **kept,
+    )
+    run = Separator.from_pretrained(model).outputs
+    losses, counts, surplus = [], [], []
+    for utterance in progress(mixtures.ids, len(mixtures.ids), "validate"):
+        example = examples(utterance, {})
+        references = np.stack([example["speech_ref1"], example["speech_ref2"]])
+        outputs = run(torch.from_numpy(np.atleast_2d(example["speech_mix"].T))).cpu()
+        losses.append(float(mixit_loss(torch.from_numpy(references)[None], outputs[None])[0]))
+        chunk = mixtures.mixture(utterance)[0]
+        alone = run(torch.from_numpy(chunk)).cpu().numpy()
+        active, share = surplus_outputs(alone, chunk[examples.ref_channel], n_talkers)
+        counts.append(active)
+        surplus.append(share)
+    return {
+        "loss": float(np.mean(losses)),
+        "active_outputs": float(np.mean(counts)),
+        "surplus": float(np.mean(surplus)),
+        "n": len(losses),
+    }

@@ -1,0 +1,464 @@
+"""Where a trained recogniser lies, and what its files say: rate, tokens, fingerprint.
+
+Nothing here imports torch or ESPnet, so that a wrong path or rate is said before the long imports,
+and a run that finds everything done ends at once.
+
+Options of the search: the keys of ESPnet's ``Speech2Text``, checked before it is imported.
+
+Recognition: streams in, words out, by ESPnet's ``Speech2Text``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import logging
+import tarfile
+import warnings
+import zipfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from frontend.training.checkpoints import check_state, read_state
+from frontend.utils.device import check_device
+from frontend.utils.errors import UserError, did_you_mean
+from frontend.utils.files import read_settings
+
+ASR_MODEL = "valid.loss.ave.pth"
+# Files that ESPnet opens when it builds the model, by where config.yaml names them.
+_NAMED_FILES = (("normalize_conf", "stats_file"), (None, "bpemodel"))
+_SPECIAL = {"<blank>", "<unk>", "<sos/eos>", "<sos>", "<eos>", "<space>"}
+
+
+@dataclass(frozen=True)
+class RecogniserFiles:
+    """A trained ESPnet recogniser on disk.
+
+    Attributes:
+        path: as the user gave it.
+        config, checkpoint: the files to load.
+        fs: rate in Hz that it was trained at.
+        tokens: what it can put out, without ESPnet's own signs such as ``<blank>``.
+        n_tokens: their number with these signs.
+        token_type: ``word``, ``char``, ``bpe`` ...
+        ctc_only: whether it has no attention decoder or transducer.
+        needs: further files that ESPnet opens with it.
+        options: further options of ESPnet's ``Speech2Text`` that belong to it (a packed language model).
+    """
+
+    path: str
+    config: Path
+    checkpoint: Path
+    fs: int
+    tokens: tuple[str, ...] = field(repr=False)
+    n_tokens: int
+    token_type: str
+    ctc_only: bool
+    needs: tuple[Path, ...] = ()
+    options: dict = field(default_factory=dict)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the content of every file that a hypothesis depends on."""
+        digest = hashlib.sha256()
+        for path in (self.config, self.checkpoint, *self.needs):
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+        return digest.hexdigest()
+
+    def check_rate(self, where: str, fs: int, hint: str = "") -> None:
+        """Raise UserError, naming ``where``, unless audio of ``fs`` Hz fits."""
+        if fs != self.fs:
+            raise UserError(
+                f"{where}: the recogniser {self.path} expects {self.fs} Hz, found {fs} Hz "
+                f"(give one trained at this rate{hint})"
+            )
+
+
+def find_recogniser(path: str | Path) -> RecogniserFiles:
+    """Find what a training left in ``path``.
+
+    Args:
+        path: a directory with ``config.yaml`` and an averaged model, or the model itself, beside which
+            its ``config.yaml`` lies.
+
+    Raises:
+        UserError: nothing there, no choice among several models, or not the configuration of a recogniser.
+    """
+    path = Path(path)
+    folder = path.parent if path.is_file() else path
+    config = folder / "config.yaml"
+    if not config.is_file():
+        raise UserError(
+            f"{path}: expected a trained recogniser with config.yaml, found none (train it first?)"
+        )
+    return describe(str(path), config, path if path.is_file() else _averaged_model(folder))
+
+
+def find_in_zoo(tag: str, cache: str | Path | None = None) -> RecogniserFiles:
+    """Get a recogniser from espnet_model_zoo, which downloads and unpacks it once.
+
+    Args:
+        tag: name of a model there or on Hugging Face, a URL, or a zip made by ``espnet2.bin.pack``.
+        cache: where it is unpacked; None takes the package's own place.
+
+    Raises:
+        UserError: the package is missing, there is no such model, or it is no recogniser.
+    """
+    try:
+        from espnet_model_zoo.downloader import ModelDownloader
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"--asr_model {tag}: needs the package {error.name} (pip install espnet_model_zoo)"
+        ) from None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of how it names its cache
+            found = ModelDownloader(cache).download_and_unpack(tag)
+    except (OSError, ValueError, RuntimeError, zipfile.BadZipFile, tarfile.TarError) as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise UserError(f"--asr_model {tag}: espnet_model_zoo has not got it: {reason}") from None
+    if "asr_train_config" not in found or "asr_model_file" not in found:
+        raise UserError(f"--asr_model {tag}: expected a recogniser, found a model with {', '.join(found)}")
+    config, checkpoint = Path(found.pop("asr_train_config")), Path(found.pop("asr_model_file"))
+    return describe(tag, config, checkpoint, found)
+
+
+def describe(name: str, config: Path, checkpoint: Path, options: dict | None = None) -> RecogniserFiles:
+    """Read what a recogniser's ``config.yaml`` says of it.
+
+    Raises:
+        UserError: it is not the configuration of a recogniser, or a file that it names is not there.
+    """
+    values, options = read_settings(config, "config.yaml of a recogniser's training"), options or {}
+    tokens = values.get("token_list")
+    if isinstance(tokens, str) and Path(tokens).is_file():
+        tokens = Path(tokens).read_text(encoding="utf-8").splitlines()
+    if not isinstance(tokens, list) or not isinstance(values.get("frontend_conf"), dict):
+        raise UserError(
+            f"{config}: expected the config.yaml of a recogniser (token_list, frontend_conf), "
+            "found another (give a directory trained by asr_train)"
+        )
+    if values.get("input_size") is not None or values.get("frontend") is None:
+        raise UserError(f"{config}: the recogniser was trained on features, expected one trained on audio")
+    needs = _named_files(config, values) + [Path(str(path)) for path in options.values()]
+    return RecogniserFiles(
+        name,
+        config,
+        checkpoint,
+        _rate(values["frontend_conf"].get("fs", 16000), config),
+        tuple(str(t) for t in tokens if t not in _SPECIAL),
+        len(tokens),
+        str(values.get("token_type") or "word"),
+        not values.get("decoder") or (values.get("model_conf") or {}).get("ctc_weight") == 1.0,
+        tuple(needs),
+        options,
+    )
+
+
+def _averaged_model(folder: Path) -> Path:
+    if (folder / ASR_MODEL).exists():
+        return folder / ASR_MODEL
+    found = sorted(folder.glob("valid.*.ave.pth")) or sorted(folder.glob("valid.*.ave_*best.pth"))
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found) or "none (is its training done?)"
+        raise UserError(f"{folder}: expected one averaged model such as {ASR_MODEL}, found {names}")
+    return found[0]
+
+
+def _named_files(config: Path, values: dict) -> list[Path]:
+    files = []
+    for section, key in _NAMED_FILES:
+        place = (values.get(section) or {}) if section else values
+        if place.get(key) is None:
+            continue
+        path = Path(str(place[key]))
+        if not path.is_file():
+            raise UserError(
+                f"{config}: {key} {path} is not there; relative paths start at the working directory "
+                "(run from where it was trained, or write an absolute path)"
+            )
+        files.append(path)
+    return files
+
+
+def _rate(value: object, config: Path) -> int:
+    """Read ``8000``, ``"8000"`` or ``8k``: ESPnet takes all of them."""
+    text = str(value).lower()
+    try:
+        return int(float(text[:-1]) * 1000) if text.endswith("k") else int(text)
+    except ValueError:
+        raise UserError(f"{config}: frontend_conf.fs: expected a rate in Hz, found {value!r}") from None
+
+
+# Types by key; a test compares them with Speech2Text's signature. Left out is what says which model is
+# loaded and where, and what changes the kind of its answer (several talkers, streaming).
+OPTIONS: dict[str, type] = {
+    "beam_size": int,
+    "ctc_weight": float,
+    "lm_weight": float,
+    "ngram_weight": float,
+    "penalty": float,
+    "maxlenratio": float,
+    "minlenratio": float,
+    "nbest": int,
+    "batch_size": int,
+    "normalize_length": bool,
+    "dtype": str,
+    "lm_train_config": str,
+    "lm_file": str,
+    "ngram_scorer": str,
+    "ngram_file": str,
+    "transducer_conf": dict,
+    "time_sync": bool,
+    "partial_ar": bool,
+    "threshold_probability": float,
+    "max_seq_len": int,
+    "max_mask_parallel": int,
+    "quantize_asr_model": bool,
+    "quantize_lm": bool,
+    "quantize_modules": list,
+    "quantize_dtype": str,
+    "token_type": str,
+    "bpemodel": str,
+    "hugging_face_decoder": bool,
+    "hugging_face_decoder_conf": dict,
+    "lid_prompt": bool,
+    "lang_prompt_token": str,
+    "nlp_prompt_token": str,
+    "prompt_token_file": str,
+}
+_FILES = ("lm_train_config", "lm_file", "ngram_file", "bpemodel", "prompt_token_file")
+_ESPNETS_BEAM = 20  # Speech2Text's default
+_POSITIVE = ("beam_size", "nbest", "batch_size")
+_CHOICES = {"dtype": ("float32", "float64", "float16", "bfloat16"), "ngram_scorer": ("full", "part")}
+
+
+def read_options(path: str | Path) -> dict:
+    """Read ``conf/decode.yaml``.
+
+    Raises:
+        UserError: no such file, not YAML, an unknown key, a value of another type.
+    """
+    return check_options(read_settings(path, "configuration of the decoding"), str(path))
+
+
+def check_options(options: dict, where: str) -> dict:
+    """Return ``options`` with numbers as ESPnet wants them.
+
+    Raises:
+        UserError: an unknown key, a value of another type or range, a file that is not there.
+    """
+    checked = {}
+    for key, value in options.items():
+        if key not in OPTIONS:
+            raise UserError(f"{where}: unknown decode option '{key}'{did_you_mean(str(key), OPTIONS)}")
+        wanted = OPTIONS[key]
+        if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
+            raise UserError(f"{where}: {key}: expected {wanted.__name__}, found {value!r}")
+        if key in _POSITIVE and value < 1:
+            raise UserError(f"{where}: {key}: expected at least 1, found {value}")
+        if key in _CHOICES and value not in _CHOICES[key]:
+            raise UserError(f"{where}: {key}: expected {' or '.join(_CHOICES[key])}, found {value}")
+        if key == "ctc_weight" and not 0 <= value <= 1:
+            raise UserError(f"{where}: ctc_weight: expected 0 to 1, found {value:g}")
+        if key in _FILES and not Path(value).is_file():
+            raise UserError(f"{where}: {key}: no such file {value}")
+        checked[key] = value
+    return checked
+
+
+def complete_options(options: dict, files: RecogniserFiles, where: str = "decode options") -> dict:
+    """Return what the search of this recogniser gets: ``options`` and what the recogniser itself asks for.
+
+    Raises:
+        UserError: a weight between CTC and a decoder that the recogniser has not.
+    """
+    options = {**files.options, **check_options(options, where)}
+    if files.ctc_only and options.setdefault("ctc_weight", 1.0) != 1.0:
+        raise UserError(
+            f"{where}: ctc_weight: expected 1.0, since {files.path} has no decoder beside its CTC, "
+            f"found {options['ctc_weight']:g} (leave the option out)"
+        )
+    # ESPnet's search fails where its first step has fewer words to choose from than it is to keep.
+    if options.get("beam_size", _ESPNETS_BEAM) > files.n_tokens:
+        options["beam_size"] = files.n_tokens
+    return options
+
+
+def search_files(options: dict) -> list[str]:
+    """Return the files that ``options`` name, whose content the hypotheses depend on."""
+    return [options[key] for key in _FILES if key in options]
+
+
+# Streams that go through the encoder at once: its attention takes memory with the square of the length.
+MAX_BATCH = 16
+
+
+class Recogniser:
+    """A trained ESPnet recogniser.
+
+    Attributes:
+        files: what it is and where it came from.
+        options: of the search, as ESPnet got them.
+
+    >>> recogniser = Recogniser.from_pretrained("exp/espeak/asr")  # doctest: +SKIP
+    >>> recogniser(streams, fs=8000)  # (S, T) -> S transcripts  # doctest: +SKIP
+    """
+
+    def __init__(self, files: RecogniserFiles, options: dict | None = None, device: str = "cpu"):
+        """Load a recogniser.
+
+        Args:
+            files: where it lies, see :func:`frontend.recognition.model.find_recogniser`.
+            options: of the search, see :data:`frontend.recognition.model.OPTIONS`.
+            device: ``cpu``, ``cuda``, ``cuda:1``.
+
+        Raises:
+            UserError: a damaged checkpoint, one of another network, an unknown option, no such device.
+        """
+        check_device(device)
+        self.files, self.options = files, complete_options(options or {}, files)
+        _check_weights(files)
+        with _silently():
+            from frontend.utils.espnet import Speech2Text  # ESPnet: 8 s
+
+            self._speech2text = Speech2Text(
+                asr_train_config=str(files.config),
+                asr_model_file=str(files.checkpoint),
+                device=device,
+                **self.options,
+            )
+
+    @classmethod
+    def from_pretrained(
+        cls, path: str | Path, options: dict | None = None, device: str = "cpu"
+    ) -> Recogniser:
+        """Load what a training left in ``path``: a directory, or a model beside its ``config.yaml``."""
+        return cls(find_recogniser(path), options, device)
+
+    @classmethod
+    def from_zoo(
+        cls, tag: str, options: dict | None = None, device: str = "cpu", cache: str | Path | None = None
+    ) -> Recogniser:
+        """Load a model of espnet_model_zoo, see :func:`frontend.recognition.model.find_in_zoo`."""
+        return cls(find_in_zoo(tag, cache), options, device)
+
+    @property
+    def fs(self) -> int:
+        """Rate in Hz."""
+        return self.files.fs
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the recogniser's files."""
+        return self.files.fingerprint
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """What it can put out."""
+        return self.files.tokens
+
+    @torch.inference_mode()
+    def __call__(self, streams: np.ndarray, fs: int) -> list[str]:
+        """Recognise streams that are equally long, as those of one recording are.
+
+        Args:
+            streams: (S, T) float, full scale 1.0.
+            fs: their rate in Hz.
+
+        Returns:
+            S transcripts; ``""`` for digital silence, and where the encoder would make no frame of them.
+
+        Raises:
+            UserError: another rate, or NaN.
+        """
+        streams = np.atleast_2d(np.asarray(streams, dtype=np.float32))
+        self.files.check_rate("streams", fs)
+        if not np.isfinite(streams).all():
+            raise UserError("streams: expected finite samples, found NaN or infinity")
+        # Nobody spoke in digital silence, which no recogniser was trained on: it might dream up a word.
+        spoken = np.flatnonzero(streams.any(axis=1))
+        texts = [""] * len(streams)
+        for begin in range(0, len(spoken), MAX_BATCH):
+            batch = spoken[begin : begin + MAX_BATCH]
+            for k, text in zip(batch, self._recognise(torch.from_numpy(streams[batch])), strict=True):
+                texts[k] = text
+        return texts
+
+    def _recognise(self, streams: torch.Tensor) -> list[str]:
+        """Recognise (B, T): the encoder on all of them at once, then one search after the other."""
+        # ESPnet has no public step between a whole recording and its encoding.
+        search = self._speech2text._decode_single_sample
+        with _silently():
+            return [_best(search(frames)) if len(frames) else "" for frames in self._encode(streams)]
+
+    def _encode(self, streams: torch.Tensor) -> Iterable[torch.Tensor]:
+        """Return the encoder's frames (L, D) of each stream (B, T); L = 0 where these are too short."""
+        from espnet.nets.pytorch_backend.transformer.subsampling import TooShortUttError
+
+        speech2text, nothing = self._speech2text, streams.new_zeros(len(streams), 0, 1)
+        if streams.shape[1] <= _half_window(speech2text.asr_model):
+            return nothing
+        streams = streams.to(device=speech2text.device, dtype=getattr(torch, speech2text.dtype))
+        lengths = torch.full((len(streams),), streams.shape[1], device=streams.device)
+        try:
+            encoded, n_frames = speech2text.asr_model.encode(speech=streams, speech_lengths=lengths)
+        except TooShortUttError:
+            return nothing
+        if isinstance(encoded, tuple):
+            encoded = encoded[0]  # the rest is of intermediate layers
+        return (frames[:n] for frames, n in zip(encoded, n_frames.tolist(), strict=True))
+
+
+@contextlib.contextmanager
+def _silently() -> Iterator[None]:
+    """Keep ESPnet's warnings off the terminal: several a stream, of nothing a user could put right."""
+    logging.disable(logging.WARNING)
+    try:
+        from frontend.utils.espnet import quiet
+
+        with quiet():
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _best(hypotheses: list[tuple]) -> str:
+    """Return the text of the first hypothesis; a search that found none has heard nothing."""
+    return hypotheses[0][0] or "" if hypotheses else ""
+
+
+def _half_window(model: torch.nn.Module) -> int:
+    """Return how many samples ESPnet's STFT reflects at either end, which takes more samples than that."""
+    stft = getattr(model.frontend, "stft", None)
+    return stft.n_fft // 2 if stft is not None and stft.center else 0
+
+
+def _check_weights(files: RecogniserFiles) -> None:
+    """Raise UserError unless the checkpoint is whole and fits the network of ``config.yaml``.
+
+    Speech2Text loads with ``strict=False`` and so takes any file.
+    """
+    state = read_state(files.checkpoint)
+    settings = read_settings(files.config, "config.yaml of a recogniser's training")
+    with _silently():
+        try:
+            from frontend.utils.espnet import asr
+
+            model = asr.ASRTask.build_model(argparse.Namespace(**settings))
+        except (
+            AttributeError,
+            KeyError,
+            TypeError,
+            ValueError,
+        ) as error:  # whatever a setting is missing for
+            raise UserError(f"{files.config}: ESPnet cannot build a recogniser of it: {error}") from None
+    check_state(state, model.state_dict(), str(files.checkpoint), f"the network of {files.config}")

@@ -1,0 +1,339 @@
+"""One form for reference and hypothesis before words are counted: punctuation and case are no errors.
+
+Both sides go through :func:`normalise` and nothing else; :data:`RULES` says in words what it does, and stands
+beside every figure that was counted so.
+
+Words that a recogniser can never put out, because its tokens do not make them.
+
+What was recognised, on disk: Kaldi text for each stream, and SegLST for meeteval.
+
+A system's directory holds ``text_spk1 .. text_spkS`` (id and hypothesis; the id alone where nothing
+was recognised), ``hyp.seglst.json`` with one segment a stream, and ``info.json``. Words are as the
+model puts them: normalising belongs to the scoring.
+
+Which word became which: the alignment behind a word error rate, and how a person reads it.
+
+Word errors of several streams against several talkers: cpWER, cpCER and ORC-WER as meeteval counts them.
+
+cpWER [1] gives each talker one stream, so that the errors are fewest; talkers without a stream are deletions,
+streams without a talker insertions. cpCER is the same of characters: a recogniser that gets no word whole,
+for want of speech to learn from, still tells streams apart by their letters. ORC-WER [2] lets each talker
+choose any stream: it is the measure where more streams than talkers come out and a talker may share one.
+
+[1] Watanabe et al., CHiME-6 Challenge, 2020. [2] Sklyar et al., Multi-turn RNN-T for streaming recognition
+of multi-party speech, 2022. Both counted by von Neumann et al., MeetEval, 2023.
+"""
+
+import json
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import kaldialign
+import meeteval.wer
+
+from frontend.data.kaldi import read_scp, write_scp
+from frontend.recognition.model import RecogniserFiles
+from frontend.recognition.training import unknown
+from frontend.utils.errors import UserError
+from frontend.utils.files import atomic_directory, read_json, read_text, write_text
+
+UNKNOWN = "<UNK>"
+RULES = (
+    "Unicode NFKC; typographic apostrophes become '",
+    "upper case",
+    "tags without blanks in angle or square brackets (<noise>, [LAUGHTER]) are removed: no words",
+    "<unk> and [unk] stay, as the word <UNK>: who puts it out has heard a word and got it wrong",
+    "apostrophes inside a word stay, all other punctuation (hyphens too) becomes a blank",
+    "symbols such as + stay, invisible format marks go",
+    "white space of any kind and number becomes one blank, none at the ends",
+    "numbers, spellings and contractions stay as they are written",
+)
+
+# As typed or set: grave and acute accents standing alone, quotation marks, the modifier letter, primes.
+_APOSTROPHES = str.maketrans(dict.fromkeys("`\u00b4\u2018\u2019\u02bc\u2032\uff07", "'"))
+_UNKNOWN = re.compile(r"<UNK>|\[UNK\]")
+_TAG = re.compile(r"<[^<>\[\]\s]+>|\[[^<>\[\]\s]+\]")
+_NOT_INSIDE_WORD = re.compile(r"(?<!\w)'|'(?!\w)")
+
+
+def normalise(text: str) -> str:
+    """Return ``text`` by :data:`RULES`; empty where no word is left.
+
+    >>> normalise("Don\u2019t turn-on  the\u00a0'kitchen' light!")
+    "DON'T TURN ON THE KITCHEN LIGHT"
+    >>> normalise("um <noise> seven, <unk> [laughter]")
+    'UM SEVEN <UNK>'
+    """
+    text = unicodedata.normalize("NFKC", text.translate(_APOSTROPHES)).upper()
+    parts = (_plain(_TAG.sub(" ", part)) for part in _UNKNOWN.split(text))
+    return " ".join(f" {UNKNOWN} ".join(parts).split())
+
+
+def _plain(text: str) -> str:
+    text = "".join(character if character == "'" else _spoken(character) for character in text)
+    return _NOT_INSIDE_WORD.sub(" ", text)
+
+
+def _spoken(character: str) -> str:
+    """Return what stays of a character: a blank of punctuation and separators, nothing of format marks."""
+    category = unicodedata.category(character)
+    return "" if category == "Cf" else " " if category[0] in "PZC" else character
+
+
+def unknown_words(texts: Iterable[str], files: RecogniserFiles) -> str:
+    """Say what of reference texts a recogniser has no tokens for, both normalised as for scoring.
+
+    Returns:
+        counted and named: words, where its tokens are words, else characters that none of its tokens has.
+        Empty where there are none, and where its tokens are of another kind, such as bytes.
+    """
+    if files.token_type == "word":
+        known = {word for token in files.tokens for word in normalise(token).split()}
+        return unknown(Counter(w for text in texts for w in normalise(text).split()), known, "word")
+    if files.token_type not in ("char", "bpe"):
+        return ""
+    # An apostrophe is dropped from a token that is nothing else, though it makes words.
+    known = {character for token in files.tokens for character in normalise(token) + token.upper()}
+    return unknown(Counter(c for text in texts for c in normalise(text) if c != " "), known, "char")
+
+
+HYPOTHESES = "hyp.seglst.json"
+REFERENCES = "ref.seglst.json"
+INFO = "info.json"
+
+Seconds = Mapping[str, Sequence[float]]
+Texts = Mapping[str, Sequence[str]]
+
+
+def segments(texts: Texts, seconds: Seconds, keep_empty: bool = True) -> list[dict]:
+    """Return SegLST: one segment a stream (or talker), from its start to its end.
+
+    Args:
+        texts: ``{id: [words of each stream]}``.
+        seconds: ``{id: [length of each stream]}``.
+        keep_empty: keep a stream that says nothing. A hypothesis without a word is one; a talker
+            without a word was not there.
+    """
+    return [
+        {
+            "session_id": key,
+            "speaker": f"spk{k}",
+            "words": words,
+            "start_time": 0.0,
+            "end_time": round(length, 4),
+        }
+        for key in sorted(texts)
+        for k, (words, length) in enumerate(zip(texts[key], seconds[key], strict=True), 1)
+        if words or keep_empty
+    ]
+
+
+def write_hypotheses(directory: str | Path, texts: Texts, seconds: Seconds, info: dict) -> None:
+    """Write one system's hypotheses: the whole directory, or nothing.
+
+    Args:
+        directory: replaced if it is there.
+        texts: ``{id: [hypothesis of each stream]}``, as many streams for every id.
+        seconds: ``{id: [length of each stream]}``.
+        info: for ``info.json``.
+    """
+    with atomic_directory(directory) as part:
+        for k in range(max(map(len, texts.values()))):
+            write_scp(part / f"text_spk{k + 1}", {key: streams[k] for key, streams in texts.items()})
+        write_segments(part / HYPOTHESES, segments(texts, seconds))
+        (part / INFO).write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")
+
+
+def write_segments(path: str | Path, rows: list[dict]) -> None:
+    """Write SegLST JSON, one segment a line; a file that holds just that is left alone."""
+    lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    text, path = f"[\n{lines}\n]\n", Path(path)
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        write_text(path, text)
+
+
+def read_seconds(path: str | Path) -> dict[str, list[float]]:
+    """Return ``{id: [where each of its segments ends]}`` of SegLST JSON.
+
+    Raises:
+        UserError: there is none, or it is no SegLST with times.
+    """
+    found: dict[str, list[float]] = {}
+    try:
+        for row in json.loads(read_text(Path(path))):
+            found.setdefault(row["session_id"], []).append(row["end_time"])
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: expected SegLST with times, found {error!r} (decode again)") from None
+    return found
+
+
+def read_hypotheses(directory: str | Path) -> dict[str, list[str]]:
+    """Return ``{id: [hypothesis of each stream]}`` of one system, sorted by id.
+
+    Raises:
+        UserError: no ``text_spk1``, or streams of different utterances.
+    """
+    tables: list[dict[str, str]] = []
+    while (path := Path(directory) / f"text_spk{len(tables) + 1}").is_file():
+        tables.append(read_scp(path, allow_empty=True))
+        for key in sorted(tables[0].keys() ^ tables[-1].keys()):
+            raise UserError(f"{path}: utterance {key} is not in it and in text_spk1 alike (decode again)")
+    if not tables:
+        raise UserError(f"{directory}: expected hypotheses text_spk1 ..., found none (decode first)")
+    return {key: [table[key] for table in tables] for key in tables[0]}
+
+
+def read_info(directory: str | Path) -> dict:
+    """Return ``info.json`` of one system's hypotheses.
+
+    Raises:
+        UserError: there is none, or it is no JSON.
+    """
+    return read_json(Path(directory) / INFO)
+
+
+# No word of a text has a blank in it.
+_GAP = " "
+
+
+def align(reference: str, hypothesis: str) -> list[tuple[str | None, str | None]]:
+    """Return pairs of words of least Levenshtein distance, in order.
+
+    The library is the one that counts for meeteval, so that the errors are the counted ones.
+
+    Args:
+        reference: words separated by blanks.
+        hypothesis: words separated by blanks.
+
+    Returns:
+        ``(reference, hypothesis)``; None in the first for an insertion, in the second for a deletion.
+
+    >>> align("A B C", "A X C D")
+    [('A', 'A'), ('B', 'X'), ('C', 'C'), (None, 'D')]
+    """
+    pairs = kaldialign.align(reference.split(), hypothesis.split(), _GAP)
+    return [(None if a == _GAP else a, None if b == _GAP else b) for a, b in pairs]
+
+
+def mark(pair: tuple[str | None, str | None]) -> str:
+    """Return what a pair is: ``I``, ``D``, ``S``, or nothing where the words are the same."""
+    reference, hypothesis = pair
+    if reference is None:
+        return "I"
+    if hypothesis is None:
+        return "D"
+    return "" if reference == hypothesis else "S"
+
+
+def readable(row: dict) -> str:
+    """Return one utterance's alignments as text, a block a talker and one a surplus stream.
+
+    Args:
+        row: as :func:`frontend.recognition.text.utterance_errors` returns it, with ``id``.
+    """
+    counts = f"{row['errors']} errors, {row['words']} words"
+    kinds = " ".join(f"{row[kind]} {kind}" for kind in ("insertions", "deletions", "substitutions"))
+    blocks = [f"{row['id']}: {counts} ({kinds})\n"]
+    for talker, (reference, stream) in enumerate(zip(row["references"], row["assignment"], strict=True), 1):
+        where = "no stream" if stream is None else f"stream {stream + 1}"
+        hypothesis = "" if stream is None else row["hypotheses"][stream]
+        blocks.append(_block(f"talker {talker} = {where}", align(reference, hypothesis)))
+    for stream in row["surplus"]:
+        blocks.append(_block(f"surplus stream {stream + 1}", align("", row["hypotheses"][stream])))
+    return "".join(blocks)
+
+
+def _block(title: str, pairs: Sequence[tuple[str | None, str | None]]) -> str:
+    """Three lines with the words below each other; what is missing is a row of asterisks."""
+    if not pairs:
+        return f"  {title}, silent\n"
+    lines = {"REF": [], "HYP": [], "": []}
+    for pair in pairs:
+        width = max(len(word) for word in pair if word)
+        for name, word in zip(lines, (*(word or "*" * width for word in pair), mark(pair)), strict=True):
+            lines[name].append(word.ljust(width))
+    shown = (f"    {name:4}{' '.join(words)}".rstrip() + "\n" for name, words in lines.items())
+    return f"  {title}\n" + "".join(line for line in shown if line.strip())
+
+
+KINDS = ("insertions", "deletions", "substitutions")
+COUNTS = ("errors", *KINDS)
+# Of what has no time stamps, the order given is the order said; meeteval would log a line a call to say so.
+_AS_GIVEN = {"reference_sort": False, "hypothesis_sort": False}
+
+
+def utterance_errors(references: Sequence[str], hypotheses: Sequence[str], orc: bool | None = None) -> dict:
+    """Count the word errors of one recording.
+
+    Args:
+        references: what each talker said, in any spelling; at least one word in all.
+        hypotheses: what was recognised in each stream; none, or empty ones, are deletions.
+        orc: whether ORC-WER is wanted too; None: where streams and talkers differ in number.
+
+    Returns:
+        ``errors, words, insertions, deletions, substitutions``; ``assignment``, the stream of each talker
+        (an index, or None); ``surplus``, the streams of none; both texts normalised; ``characters``, the
+        counts of cpCER and the ``characters`` said; ``orc``, those of ORC-WER and its assignment, or None.
+    """
+    references, hypotheses = [normalise(t) for t in references], [normalise(t) for t in hypotheses]
+    found = meeteval.wer.cp_word_error_rate(references, hypotheses, **_AS_GIVEN)
+    stream_of = dict(found.assignment)
+    taken = {stream for talker, stream in found.assignment if talker is not None}
+    if orc is None:
+        orc = len(hypotheses) != len(references)
+    return {
+        **_counts(found),
+        "words": found.length,
+        "assignment": [stream_of[talker] for talker in range(len(references))],
+        "surplus": [stream for stream in range(len(hypotheses)) if stream not in taken],
+        "references": references,
+        "hypotheses": hypotheses,
+        "characters": _characters(references, hypotheses),
+        "orc": _orc(references, hypotheses) if orc and hypotheses else None,
+    }
+
+
+def _counts(found: Any) -> dict[str, int]:
+    return {key: getattr(found, key) for key in COUNTS}
+
+
+def _characters(references: list[str], hypotheses: list[str]) -> dict:
+    """Count as if each character were a word, with an assignment of its own."""
+    spelt = [[_spelt(text) for text in texts] for texts in (references, hypotheses)]
+    found = meeteval.wer.cp_word_error_rate(*spelt, **_AS_GIVEN)
+    return {**_counts(found), "characters": found.length}
+
+
+def _spelt(text: str) -> str:
+    """Return the characters with blanks between them; those between words do not count, and <UNK> is one.
+
+    >>> _spelt("NO ONE <UNK>")
+    'N O O N E <UNK>'
+    """
+    return " ".join(word if word == UNKNOWN else " ".join(word) for word in text.split())
+
+
+def _orc(references: list[str], hypotheses: list[str]) -> dict:
+    """Try all assignments: a talker's words are one utterance here, so that there are few.
+
+    meeteval's own search goes through the product of all streams' lengths: gigabytes for six streams.
+    """
+    talkers, streams = range(len(references)), range(len(hypotheses))
+
+    @cache
+    def alone(stream: int, chosen: tuple[int, ...]) -> Any:
+        said = " ".join(references[k] for k in chosen)
+        return meeteval.wer.siso_word_error_rate(said, hypotheses[stream])
+
+    def heard(assignment: tuple[int, ...]) -> list:
+        return [alone(s, tuple(k for k in talkers if assignment[k] == s)) for s in streams]
+
+    best = min(product(streams, repeat=len(references)), key=lambda a: sum(one.errors for one in heard(a)))
+    counts = {key: sum(getattr(one, key) for one in heard(best)) for key in COUNTS}
+    return {**counts, "assignment": list(best)}

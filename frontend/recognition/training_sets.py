@@ -1,0 +1,199 @@
+"""Kaldi sets to train a recogniser on: ``wav.scp text utt2spk spk2utt utt2num_samples``, one channel.
+
+Made of dry speech and of what single talkers sound like in rooms; or of separated streams with the
+transcripts of the talkers. No audio is copied. Ids are ``SPEAKER-KIND-ID``: unique whatever the sets
+call their utterances, and sorted as Kaldi demands, by utterance and by speaker at once.
+"""
+
+import itertools
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from frontend.data.audio import audio_info
+from frontend.data.kaldi import read_scp, scan_table, write_scp
+from frontend.data.mixtures import MixtureSet, Streams, write_spk2utt
+from frontend.recognition.text import read_hypotheses
+from frontend.utils.errors import UserError
+from frontend.utils.files import atomic_directory
+from frontend.utils.parallel import progress
+
+# Whatever sorts before or with the "-" behind the speaker would tear sorted speakers apart.
+_BEFORE_HYPHEN = str.maketrans(dict.fromkeys("!\"#$%&'()*+,-", "_"))
+
+
+class _Line(NamedTuple):
+    """An utterance: the kind and id behind its speaker, its audio and transcript."""
+
+    speaker: str
+    name: str
+    entry: str
+    text: str
+
+
+def make_asr_set(speech: Sequence[str | Path], rooms: Sequence[str | Path], out: str | Path) -> int:
+    """Make a set of dry speech and of talkers in rooms, each heard alone.
+
+    Args:
+        speech: speech sets with ``text`` and ``utt2spk``.
+        rooms: mixture sets of one channel with ``text_spk1 ..``. Of a mixture of several talkers the
+            image of each is taken, silent where the others begin or end, as a perfect separator's stream;
+            of one talker the mixture itself, noise included.
+        out: directory to make; it names the same audio.
+
+    Returns:
+        number of utterances.
+
+    Raises:
+        UserError: a table or transcript is missing, audio of several channels or of two rates.
+    """
+    lines = [line for number, path in enumerate(rooms, 1) for line in _rooms(Path(path), number)]
+    dry = [line for number, path in enumerate(speech, 1) for line in _dry(Path(path), number)]
+    return _write([*dry, *lines], out)
+
+
+def _dry(speech: Path, number: int) -> Iterable[_Line]:
+    wav = read_scp(speech / "wav.scp")
+    texts, speakers = _transcripts(speech / "text", wav), read_scp(speech / "utt2spk")
+    for key, entry in wav.items():
+        if key not in speakers:
+            raise UserError(f"{speech / 'utt2spk'}: utterance {key} of wav.scp is missing (add its speaker)")
+        yield _Line(speakers[key], f"dry{number if number > 1 else ''}-{key}", entry, texts[key])
+
+
+def _rooms(rooms: Path, number: int) -> Iterable[_Line]:
+    mixtures = MixtureSet(rooms)
+    tables = sorted(rooms.glob("text_spk*")) or [rooms / "text_spk1"]
+    texts = [_transcripts(path, mixtures.wav, optional=path is not tables[0]) for path in tables]
+    if 1 < len(texts) != mixtures.n_talkers:
+        found = f"{mixtures.n_talkers} spkN.scp and {len(texts)} text_spkN"
+        raise UserError(f"{rooms}: expected the image and the text of every talker, found {found}")
+    for key, mixture in mixtures.wav.items():
+        speakers = _talkers(mixtures, key, len(texts))
+        present = [k for k, text in enumerate(texts) if text[key]]
+        for k in present:
+            heard = mixture if len(present) == 1 else mixtures.speakers[k][key]
+            yield _Line(speakers[k], f"room{number}-{key}_{k + 1}", heard, texts[k][key])
+
+
+def _transcripts(path: Path, wav: dict[str, str], optional: bool = False) -> dict[str, str]:
+    """Read the transcripts of ``wav``; ``optional`` ones may be empty (no such talker)."""
+    table = scan_table(path, allow_empty=True)
+    if table.problems:
+        raise UserError(table.problems[0])
+    for key in wav:
+        if key not in table.entries:
+            raise UserError(f"{path}: utterance {key} of wav.scp has no transcript (add it)")
+        if not table.entries[key] and not optional:
+            raise UserError(f"{path}:{table.lines[key]}: utterance {key} has an empty transcript (write it)")
+    return table.entries
+
+
+def _talkers(mixtures: MixtureSet, key: str, number: int) -> list[str]:
+    """Return the speakers of a mixture, made up where it has no scene."""
+    if (mixtures.path / "scenes.jsonl").exists():
+        return [talker["speaker"] for talker in mixtures.scene(key)["talkers"]]
+    return [f"{key}_{k + 1}" for k in range(number)]
+
+
+def make_separated_set(
+    data: str | Path,
+    streams: str | Path,
+    decoded: str | Path,
+    out: str | Path,
+    without: str | Path | None = None,
+) -> tuple[int, int]:
+    """Make a set of separated streams and of what was said in them.
+
+    Which stream says which text is decided by the fewest word errors (cpWER) of a first recogniser's
+    hypotheses: that needs transcripts, but no clean source. Where two ways have as few errors as each
+    other, as where nothing was recognised, the mixture is left out.
+
+    Args:
+        data: mixture set with ``text_spk1 ..``.
+        streams: a system's ``spk1.scp ..`` of it.
+        decoded: the hypotheses of these streams, ``text_spk1 ..``.
+        out: directory to make; it names the same audio.
+        without: mixture set whose mixtures are not taken, such as the labelled ones.
+
+    Returns:
+        number of utterances, and of mixtures that were left out.
+
+    Raises:
+        UserError: no transcripts, ids or numbers of streams that differ, nothing is left.
+    """
+    mixtures, hypotheses = MixtureSet(data), read_hypotheses(decoded)
+    lines, left_out = [], 0
+    unwanted = set() if without is None else set(MixtureSet(without).ids)
+    for utterance in Streams(Path(streams), mixtures).utterances():
+        key, entries = utterance.id, utterance.streams
+        if key in unwanted:
+            continue
+        texts = mixtures.texts(key)
+        if not any(texts):
+            raise UserError(f"{data}: expected text_spk1 ... that say what is said in {key}, found none")
+        if key not in hypotheses:
+            raise UserError(f"{decoded}: no hypotheses of utterance {key} of {data} (decode it)")
+        if len(hypotheses[key]) != len(entries):
+            found = f"{len(entries)} streams in {streams}, {len(hypotheses[key])} hypotheses in {decoded}"
+            raise UserError(f"{key}: one hypothesis per stream expected, found {found} (decode again)")
+        chosen = _assign(texts, hypotheses[key])
+        left_out += chosen is None
+        speakers = _talkers(mixtures, key, len(texts))
+        for talker, stream in (chosen or {}).items():
+            lines.append(_Line(speakers[talker], f"sep-{key}_{talker + 1}", entries[stream], texts[talker]))
+    if not lines:
+        raise UserError(
+            f"{decoded}: no stream of {data} can be told from the others by what was recognised (train the "
+            "recogniser or the separator longer, or leave --asr_train_on separated out)"
+        )
+    return _write(lines, out), left_out
+
+
+def _assign(texts: list[str], hypotheses: list[str]) -> dict[int, int] | None:
+    """Return the stream of each talker who says something; None where the hypotheses do not tell."""
+    from frontend.recognition.text import utterance_errors  # meeteval: for who needs it
+
+    talkers = [k for k, text in enumerate(texts) if text]
+    row = utterance_errors([texts[k] for k in talkers], hypotheses, orc=False)
+    words = [len(text.split()) for text in row["hypotheses"]]
+    errors = [[utterance_errors([texts[k]], [h], orc=False)["errors"] for h in hypotheses] for k in talkers]
+    absent = [len(text.split()) for text in row["references"]]
+    # Talkers beyond the streams get none of them.
+    places = [*range(len(hypotheses)), *[None] * max(0, len(talkers) - len(hypotheses))]
+    totals = []
+    for way in set(itertools.permutations(places, len(talkers))):
+        said = sum(absent[t] if s is None else errors[t][s] for t, s in enumerate(way))
+        totals.append(said + sum(n for s, n in enumerate(words) if s not in way))
+    if totals.count(row["errors"]) > 1:
+        return None
+    return {k: stream for k, stream in zip(talkers, row["assignment"], strict=True) if stream is not None}
+
+
+def _write(lines: list[_Line], out: str | Path) -> int:
+    """Write the tables, whole or not at all."""
+    names: dict[str, str] = {}
+    wav, text, utt2spk, samples = {}, {}, {}, {}
+    first = None
+    for line in progress(lines, len(lines), f"make {out}"):
+        speaker = line.speaker.translate(_BEFORE_HYPHEN)
+        if names.setdefault(speaker, line.speaker) != line.speaker:
+            raise UserError(f"speakers {names[speaker]} and {line.speaker} are one as {speaker} (rename one)")
+        key = f"{speaker}-{line.name}"
+        channels, samples[key], fs = audio_info(line.entry)
+        first = first or (fs, line.entry)
+        if channels != 1:
+            raise UserError(
+                f"{line.entry}: expected one channel, found {channels} (a recogniser hears one stream: "
+                "simulate with --channels 1, or separate first)"
+            )
+        if fs != first[0]:
+            raise UserError(
+                f"{line.entry}: expected {first[0]} Hz as in {first[1]}, found {fs} Hz (resample it)"
+            )
+        wav[key], text[key], utt2spk[key] = line.entry, line.text, speaker
+    with atomic_directory(out) as part:
+        for name, table in (("wav.scp", wav), ("text", text), ("utt2num_samples", samples)):
+            write_scp(part / name, table)
+        write_spk2utt(part, utt2spk)
+    return len(wav)

@@ -1,0 +1,231 @@
+"""Learning curves of every network of an experiment, from its TensorBoard event files.
+
+cpWER against SI-SNRi, one labelled point a system: a picture of how far the two agree.
+
+The label curve as a picture: SI-SNRi and error rates by share of labels, with and without refinement.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from frontend.evaluation.runs import KINDS
+from frontend.report.pages import number
+from frontend.utils.files import atomic_file
+
+# One list of (step, value) per part, "train" and "valid".
+Curves = dict[str, list[tuple[int, float]]]
+_COLUMNS = 3
+
+
+def learning_curves(experiment: Path, tag: str = "loss") -> dict[str, Curves]:
+    """Read ``experiment/NETWORK/tensorboard/{train,valid}``, or those in ``experiment/NETWORK/training``.
+
+    Returns:
+        per network the curves of ``tag``; where a resumed run wrote a step twice the later value stands.
+        What lies in ``NETWORK.old``, moved aside by run.sh, belongs to another run.
+    """
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found: dict[str, Curves] = {}
+    places = [*experiment.glob("*/tensorboard"), *experiment.glob("*/training/tensorboard")]
+    for directory in sorted(places):
+        name = directory.relative_to(experiment).parts[0]
+        if name.endswith(".old"):
+            continue
+        curves = {}
+        for part in ("train", "valid"):
+            if not (directory / part).is_dir():
+                continue
+            events = EventAccumulator(str(directory / part), size_guidance={"scalars": 0}).Reload()
+            if tag in events.Tags()["scalars"]:
+                by_time = sorted(events.Scalars(tag), key=lambda event: event.wall_time)
+                curves[part] = sorted({event.step: event.value for event in by_time}.items())
+        if curves:
+            found[name] = curves
+    return found
+
+
+def plot_curves(networks: dict[str, Curves], path: Path) -> None:
+    """Draw one panel a network, training and validation loss over steps, to a PNG file."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    rows = -(-len(networks) // _COLUMNS)
+    figure, axes = plt.subplots(rows, _COLUMNS, figsize=(4 * _COLUMNS, 2.8 * rows), squeeze=False)
+    for axis in axes.flat[len(networks) :]:
+        axis.remove()
+    for axis, (name, curves) in zip(axes.flat, networks.items(), strict=False):
+        for part, points in curves.items():
+            axis.plot(*zip(*points, strict=True), label=part, marker="." if part == "valid" else None)
+        axis.set(title=name, xlabel="steps", ylabel="loss")
+        axis.grid(alpha=0.3)
+        axis.legend()
+    figure.tight_layout()
+    with atomic_file(path) as part:
+        # Without the date and version that matplotlib would add: same curves, same bytes.
+        figure.savefig(part, format="png", dpi=80, metadata={"Software": None})
+    plt.close(figure)
+
+
+_ROW = 0.22  # inches that a label needs
+
+
+def plot_words(rows: Sequence[Mapping], path: Path) -> bool:
+    """Draw the rows that have both figures to a PNG file; those without SI-SNRi (oracle, dry) are lines.
+
+    Args:
+        rows: of ``results.json``.
+        path: the picture.
+
+    Returns:
+        whether there was anything to draw.
+    """
+    points = [row for row in rows if row["si_snri"] is not None and row["cpwer"] is not None]
+    if not points:
+        return False
+    floors = [row for row in rows if row["si_snri"] is None and row["cpwer"] is not None]
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    height = max(4.5, _ROW * (len(points) + 2))
+    figure, axis = plt.subplots(figsize=(8, height))
+    several = len({row["channels"] for row in points}) > 1
+    for k, row in enumerate(floors):
+        axis.axhline(row["cpwer"], linestyle=":", color="grey")
+        axis.annotate(
+            f"{_name(row, several)}, {number(row['cpwer'])} %",
+            (0.01 + 0.3 * (k % 3), row["cpwer"]),  # beside each other, for they lie close together
+            xycoords=("axes fraction", "data"),
+            va="bottom",
+            fontsize=8,
+            color="grey",
+        )
+    for row in points:
+        colour = "C1" if "label_share" in row else "C0"
+        axis.errorbar(
+            row["si_snri"],
+            row["cpwer"],
+            xerr=_bars(row, "si_snri"),
+            yerr=_bars(row, "cpwer"),
+            fmt="o",
+            markersize=4,
+            color=colour,
+            ecolor=(*matplotlib.colors.to_rgb(colour), 0.25),
+        )
+    axis.set(xlabel="SI-SNRi (dB)", ylabel="cpWER (%)", title="blue: without labels, orange: with labels")
+    axis.grid(alpha=0.3)
+    axis.set_ylim(bottom=0)
+    _label(axis, points, several)
+    figure.tight_layout()
+    with atomic_file(path) as part:
+        # Without the date and version that matplotlib would add: same figures, same bytes.
+        figure.savefig(part, format="png", dpi=100, metadata={"Software": None})
+    plt.close(figure)
+    return True
+
+
+def _label(axis, points: Sequence[Mapping], several: bool) -> None:
+    """Write the names beside the plot in the order of cpWER, each with a line to its point: none collide."""
+    ordered = sorted(points, key=lambda row: (row["cpwer"], -row["si_snri"]))
+    for k, row in enumerate(ordered):
+        axis.annotate(
+            _name(row, several),
+            (row["si_snri"], row["cpwer"]),
+            xytext=(1.03, (k + 0.5) / len(ordered)),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=8,
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": "grey", "linewidth": 0.5, "alpha": 0.6, "shrinkB": 3},
+        )
+
+
+def _name(row: Mapping, several: bool) -> str:
+    return f"{row['system']} ({row['channels']} ch)" if several else row["system"]
+
+
+def _bars(row: Mapping, key: str) -> list[list[float]]:
+    """Lengths of the error bars; an interval may leave out its mean by what rounding left."""
+    low, high = row[f"{key}_ci"]
+    return [[max(0.0, row[key] - low)], [max(0.0, high - row[key])]]
+
+
+_LABELS = {"si_snri": "SI-SNRi (dB)", "cpwer": "cpWER (%)", "cpcer": "cpCER (%)"}
+_OFFSET = 1.06  # points of one share stand beside each other, or their bars would hide one another
+
+
+def plot_claims(results: Mapping, path: Path) -> None:
+    """Draw a row of panels per refinement and a column per measure to a PNG file.
+
+    Args:
+        results: what ``claims.json`` holds.
+        path: the picture.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    rows = [row for row in results["curve"] if row["refinement"] is None or results["refinement"]]
+    steps = [None, *([results["refinement"]] if results["refinement"] else [])]
+    measures = [m for m in _LABELS if any(row[m] for row in rows)]
+    size = (5.2 * len(measures), 3.9 * len(steps))
+    figure, axes = plt.subplots(len(steps), len(measures), figsize=size, squeeze=False, sharey="col")
+    zero = min((row["share"] for row in rows if row["share"]), default=0.01) / 2.5
+    for row, refinement in zip(axes, steps, strict=True):
+        shown = [point for point in rows if point["refinement"] == refinement]
+        for axis, measure in zip(row, measures, strict=True):
+            _panel(axis, shown, measure, zero)
+            _band(axis, results, measure, refinement)
+            said = f"refined by {refinement}" if refinement else "as separated"
+            axis.set(xlabel="share of the labels (%)", ylabel=_LABELS[measure], title=said)
+            axis.grid(alpha=0.3)
+            axis.legend(fontsize=8)
+    figure.tight_layout()
+    with atomic_file(path) as part:
+        # Without the date and version that matplotlib would add: same figures, same bytes.
+        figure.savefig(part, format="png", dpi=100, metadata={"Software": None})
+    plt.close(figure)
+
+
+def _panel(axis, points: Sequence[Mapping], measure: str, zero: float) -> None:
+    """One curve a kind of training; 0 %, which a log axis has no place for, stands at ``zero``."""
+    axis.set_xscale("log")
+    student = [point for point in points if point["share"] == 0]
+    for k, kind in enumerate(KINDS):
+        own = [point for point in points if point["kind"] == kind and point["share"] > 0]
+        # Both semi-supervised curves leave from the student.
+        line = [point for point in ([] if kind == "supervised" else student) + own if point[measure]]
+        if not line:
+            continue
+        xs = [100 * (point["share"] or zero) * _OFFSET ** (k - 1) for point in line]
+        ys = [point[measure]["value"] for point in line]
+        axis.errorbar(
+            xs, ys, yerr=_claims_bars(line, measure), marker="o", markersize=4, capsize=2, label=kind
+        )
+    shares = sorted({point["share"] for point in points})
+    axis.set_xticks([100 * (share or zero) for share in shares], [f"{100 * share:g}" for share in shares])
+    axis.minorticks_off()
+
+
+def _band(axis, results: Mapping, measure: str, refinement: str | None) -> None:
+    """Draw the best blind row as a line, its interval as a band."""
+    name = results["best_blind"]["refined" if refinement else "plain"][measure]
+    figure = next((row[measure] for row in results["references"] if row["system"] == name), None)
+    if figure is None:
+        return
+    axis.axhline(figure["value"], color="grey", linestyle=":", label=name)
+    if figure["ci"]:
+        axis.axhspan(*figure["ci"], color="grey", alpha=0.15)
+
+
+def _claims_bars(points: Sequence[Mapping], measure: str) -> list[list[float]]:
+    """Lengths of the error bars, none where there is no interval."""
+    values = [point[measure]["value"] for point in points]
+    bounds = [point[measure]["ci"] or [point[measure]["value"]] * 2 for point in points]
+    pairs = list(zip(values, bounds, strict=True))
+    return [[max(0.0, v - low) for v, (low, _) in pairs], [max(0.0, high - v) for v, (_, high) in pairs]]

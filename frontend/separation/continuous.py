@@ -1,0 +1,427 @@
+"""Where each stream comes from: the spatial signatures of talkers who sit still.
+
+A signature is the covariance of the microphones, frequency by frequency, over the bins that belong to a
+stream. The model, and with it the likelihood, is that of :func:`frontend.separation.pseudo_targets.spatial_merge`:
+directions x / |x| of the bins that a talker owns are drawn from a zero-mean complex Gaussian; bins are
+weighted by |x|.
+
+Streams of overlapping windows joined into streams of the whole recording.
+
+A network names its outputs anew in every window: what is stream 1 here may be stream 2 in the next. Which of
+a window's streams continues which is decided from two sources, each a matrix of log-likelihoods (in nats,
+stream so far x stream of the window), which are added; the best permutation of the sum is taken.
+
+- *The overlap.* Both windows separated it, so that the right permutation makes them equal there. In blocks of
+  0.1 s the error of a pair, relative to the power of all streams, is taken as Gaussian; a block counts for
+  the more, the louder it is, relative to the loud blocks so far. Where nobody speaks, the overlap says next
+  to nothing.
+- *The memory* (two microphones or more). Talkers sit still: the covariance of the microphones, frequency by
+  frequency, over the bins that belong to a stream is the talker's spatial signature, which brings him back
+  to his stream after a pause of any length. The score of a pair is the loss of log-likelihood when the stream
+  so far and the window's stream are explained by one covariance instead of by one each: nothing if either
+  is silent.
+
+With one microphone there is no memory: after a pause longer than the overlap, nothing but the network's own
+order of its outputs says who is who.
+
+Within a window the order is the separator's. A network that puts whoever speaks alone into its first output
+swaps streams there, and no permutation of windows can mend it; ``refine: iva+mask`` does, since one demixing
+matrix a frequency then serves the whole window.
+
+The overlap-add with a permutation chosen by the overlap is that of continuous speech separation [1]; the
+signature's likelihood is that of :func:`frontend.separation.pseudo_targets.spatial_merge`.
+
+[1] Z. Chen et al., "Continuous speech separation: dataset and analysis", ICASSP 2020.
+
+Separation of recordings of any length in bounded memory: window by window, joined as they come.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+
+from frontend.data.audio import audio_info, read_audio
+from frontend.dsp.spatial import spatial_covariance, stft
+from frontend.utils.errors import UserError
+
+_STFT_S = 0.064  # as spatial_merge
+_REGULARISATION = 0.1  # as spatial_merge; of covariances whose trace is 1
+# Bins of an STFT are far from independent: of one talker's syllable all say the same.
+_BIN_NATS = 0.05
+_QUIET_BIN = 0.03  # bins this much below the frequency's loud ones (power) have no owner
+_QUIET_STREAM = 0.03  # a stream below this share of a window's power is what separation left over
+_MEMORY_S = 60.0  # of a talker's own speech; older speech fades
+_TINY = 1e-30
+
+
+class Loudness:
+    """Running level of what is loud: sum p^2 / sum p, which hours of silence hardly change."""
+
+    def __init__(self):
+        self.first, self.second = 0.0, 0.0
+
+    def add(self, values: np.ndarray, axis: int = -1) -> np.ndarray:
+        """Count ``values`` (non-negative) along ``axis`` and return the level so far."""
+        self.first = self.first + values.sum(axis)
+        self.second = self.second + (values**2).sum(axis)
+        return self.second / np.maximum(self.first, _TINY)
+
+
+class SpatialMemory:
+    """Spatial signatures of the streams so far.
+
+    Args:
+        n_streams: S.
+        fs: rate in Hz.
+    """
+
+    def __init__(self, n_streams: int, fs: int):
+        self.hop = max(1, round(_STFT_S * fs / 2))
+        self.longest = _MEMORY_S * fs / self.hop  # in frames
+        self.loudness = Loudness()
+        self.level: torch.Tensor | None = None  # (F,), of magnitudes
+        self.n_streams = n_streams
+        self.r: torch.Tensor | None = None  # (S, F, C, C), sum of x x^H / |x|
+        self.n: torch.Tensor | None = None  # (S, F), sum of |x|: the trace of r
+
+    def hear(self, mixture: np.ndarray) -> None:
+        """Update the level of each frequency from the new samples (C, T) of the mixture."""
+        magnitude = stft(torch.from_numpy(mixture), 2 * self.hop, self.hop).norm(dim=0).double()
+        self.level = torch.from_numpy(self.loudness.add(magnitude.numpy()))
+
+    def scores(self, streams: np.ndarray, mixture: np.ndarray) -> np.ndarray:
+        """Score every pairing of the streams so far with a window's.
+
+        Args:
+            streams: (S, T) of the window.
+            mixture: (C, T).
+
+        Returns:
+            (S, S) in nats, at most about 0; [s, p] is for stream s so far continued by ``streams[p]``.
+        """
+        if self.r is None:
+            return np.zeros((self.n_streams, self.n_streams))
+        q, m = self._covariances(streams, mixture)
+        apart = self._likelihood(self.r, self.n)[:, None] + self._likelihood(q, m)
+        return (self._likelihood(self.r[:, None] + q, self.n[:, None] + m) - apart).numpy()
+
+    def learn(self, streams: np.ndarray, mixture: np.ndarray) -> None:
+        """Add a piece of the joined streams (S, T), (C, T) to their signatures."""
+        q, m = self._covariances(streams, mixture)
+        self.r, self.n = (q, m) if self.r is None else (self.r + q, self.n + m)
+        frames = (self.n / self.level.clamp_min(_TINY)).mean(-1)
+        fade = (self.longest / frames.clamp_min(_TINY)).clamp_max(1.0)
+        self.r, self.n = self.r * fade[:, None, None, None], self.n * fade[:, None]
+
+    def _covariances(self, streams: np.ndarray, mixture: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sum over the bins that each stream owns of x x^H / |x|, (S, F, C, C), and of |x|, (S, F)."""
+        spectra = stft(torch.from_numpy(streams), 2 * self.hop, self.hop).abs()
+        x = stft(torch.from_numpy(mixture), 2 * self.hop, self.hop).to(torch.complex128)
+        magnitude = x.abs().square().sum(0).sqrt()  # (F, L)
+        heard = magnitude.square() > _QUIET_BIN * self.level[:, None].square()
+        owned = (spectra.argmax(0) == torch.arange(len(streams))[:, None, None]) & heard
+        energy = np.square(streams, dtype=np.float64).sum(-1)
+        owned &= torch.from_numpy(energy > _QUIET_STREAM * energy.sum())[:, None, None]
+        weight = owned / magnitude.clamp_min(_TINY)
+        return spatial_covariance(x.unsqueeze(0), weight.to(x.dtype)), (owned * magnitude).sum(-1)
+
+    def _likelihood(self, r: torch.Tensor, n: torch.Tensor) -> torch.Tensor:
+        """(..., F, C, C), (..., F) to (...): nats of directions under their own best covariance."""
+        shape = r / n.clamp_min(_TINY)[..., None, None]
+        shape = shape + _REGULARISATION * torch.eye(r.shape[-1], dtype=r.dtype)
+        log_det = 2 * torch.linalg.cholesky(shape).diagonal(dim1=-2, dim2=-1).real.log().sum(-1)
+        return -_BIN_NATS * (n / self.level.clamp_min(_TINY) * log_det).sum(-1)
+
+
+_BLOCK_S = 0.1
+# Nats that a loud block of the overlap gives for a permutation whose error there is all of the power.
+_OVERLAP_NATS = 5.0
+# A block this much below the loud ones (power) counts half.
+_QUIET_BLOCK = 0.03
+
+
+def best_permutation(scores: np.ndarray) -> tuple[int, ...]:
+    """Return p with the largest ``sum_s scores[s, p[s]]`` out of all permutations; ties keep the order.
+
+    Args:
+        scores: (S, S).
+    """
+    _, permutation = linear_sum_assignment(scores, maximize=True)
+    gain = scores[np.arange(len(scores)), permutation].sum() - np.trace(scores)
+    if gain <= 1e-9 * (1 + np.abs(scores).max()):
+        return tuple(range(len(scores)))
+    return tuple(int(p) for p in permutation)
+
+
+def block_powers(streams: np.ndarray, fs: int) -> np.ndarray:
+    """Return the mean power of (..., T) in blocks of 0.1 s, (..., ceil(T / block)); zeros follow the end."""
+    block = max(1, round(_BLOCK_S * fs))
+    padded = np.pad(streams, [(0, 0)] * (streams.ndim - 1) + [(0, -streams.shape[-1] % block)])
+    return np.mean(padded.reshape(*streams.shape[:-1], -1, block).astype(np.float64) ** 2, axis=-1)
+
+
+def overlap_scores(past: np.ndarray, new: np.ndarray, fs: int, level: float) -> np.ndarray:
+    """Score every pairing of streams by their difference where both windows have them.
+
+    Args:
+        past, new: (S, V), the overlap as the window before and the new one separated it.
+        fs: rate in Hz.
+        level: mean power of a loud block so far.
+
+    Returns:
+        (S, S) in nats, at most 0; [s, p] is for ``past[s]`` continued by ``new[p]``.
+    """
+    power = (block_powers(past, fs) + block_powers(new, fs)).sum(0) / 2  # (blocks,)
+    weight = power / (power + _QUIET_BLOCK * level + _TINY)
+    error = np.stack([block_powers(new - stream, fs) for stream in past])  # (S, S, blocks)
+    return -_OVERLAP_NATS * (weight * error / np.maximum(2 * power, _TINY)).sum(-1)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How a window was joined to what was there.
+
+    Attributes:
+        start: first sample of the window.
+        permutation: ``permutation[s]`` is the window's stream that continues stream s.
+        overlap, memory: what both sources said, (S, S) in nats; zeros for the first window.
+    """
+
+    start: int
+    permutation: tuple[int, ...]
+    overlap: np.ndarray
+    memory: np.ndarray
+
+
+class Stitcher:
+    """Join the streams of windows that overlap; give them out as soon as they are final.
+
+    The middle of the overlap is cross-faded, its outer parts are taken from the window where they are
+    further from the edge: there the network had no context on one side.
+
+    Args:
+        n_streams: S.
+        fs: rate in Hz.
+        n_mics: of the mixture; two or more allow a memory of where the talkers are.
+
+    Attributes:
+        decision: the last one.
+    """
+
+    def __init__(self, n_streams: int, fs: int, n_mics: int = 1):
+        self.fs = fs
+        self.memory = SpatialMemory(n_streams, fs) if n_mics > 1 and n_streams > 1 else None
+        self.loudness = Loudness()
+        self.held = np.zeros((n_streams, 0), np.float32)
+        self.first = 0  # sample number of the first one held
+        self.decision: Decision | None = None
+
+    def add(self, streams: np.ndarray, mixture: np.ndarray, start: int, next_start: int | None) -> np.ndarray:
+        """Join a window.
+
+        Args:
+            streams: (S, T) of the window.
+            mixture: (C, T).
+            start: its first sample; not before the last window's, nor beyond its end.
+            next_start: that of the next window, or None for the last.
+
+        Returns:
+            (S, n), the samples that are now final: all before ``next_start``.
+        """
+        end, past = start + streams.shape[1], self.first + self.held.shape[1]
+        if not self.first <= start <= past < end + (past == 0):
+            raise ValueError(f"window {start}..{end} does not continue samples {self.first}..{past}")
+        stop = end if next_start is None else next_start
+        level = float(self.loudness.add(block_powers(streams[:, past - start :], self.fs).sum(0)))
+        if self.memory:
+            self.memory.hear(mixture[:, past - start :])
+        tail = self.held[:, start - self.first :]
+        overlap = overlap_scores(tail, streams[:, : past - start], self.fs, level)
+        memory = self.memory.scores(streams, mixture) if self.memory else np.zeros_like(overlap)
+        permutation = best_permutation(overlap + memory)
+        self.decision = Decision(start, permutation, overlap, memory)
+        streams = streams[list(permutation)]
+        if self.memory and stop > start:
+            self.memory.learn(streams[:, : stop - start], mixture[:, : stop - start])
+        self._fade(streams, start, past)
+        final, self.held = np.split(self.held, [stop - self.first], axis=1)
+        self.first = stop
+        return final
+
+    def _fade(self, streams: np.ndarray, start: int, past: int) -> None:
+        """Put ``streams``, from sample ``start`` on, behind those held, which end at ``past``."""
+        overlap = past - start
+        length = overlap // 2
+        ramp = np.sin(np.pi / 2 * (np.arange(length) + 0.5) / max(length, 1)) ** 2
+        before = (overlap - length) // 2
+        rise = np.concatenate([np.zeros(before), ramp, np.ones(overlap - length - before)]).astype(np.float32)
+        old, new = self.held[:, start - self.first :], streams[:, :overlap]
+        # Written so that where both agree, nothing is rounded.
+        joined = old + rise * (new - old)
+        joined[:, before + length :] = new[:, before + length :]
+        self.held = np.concatenate([self.held[:, : start - self.first], joined, streams[:, overlap:]], axis=1)
+
+
+# Of 3/1.5, 4/2, 8/4 and 12/6 s the last was the best or within 0.05 dB of it, on three recordings of 6 to
+# 8 minutes made of the test utterances of egs/mini: 1.6, 0.0 and 0.8 dB better than each utterance alone
+# (8/4: 1.4, 0.0 and 0.7). Refined by IVA, on 2 minutes: +2.8 dB with 8/4, +3.1 with 12/6 and with 16/8.
+WINDOW_S = 12.0
+HOP_S = 6.0
+Refinement = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
+
+
+class Recording:
+    """A recording on disk, read piece by piece.
+
+    Args:
+        entries: one multi-channel file, or one file a channel in the order of the channels.
+
+    Attributes:
+        channels, frames, fs: what it has; fs in Hz.
+
+    Raises:
+        UserError: unreadable or empty files, or files of one recording that differ in length or rate.
+    """
+
+    def __init__(self, entries: list[str]):
+        self.entries = entries
+        found = [audio_info(entry) for entry in entries]
+        self.channels = sum(channels for channels, _, _ in found)
+        _, self.frames, self.fs = found[0]
+        for entry, (_, frames, fs) in zip(entries, found, strict=True):
+            if (frames, fs) != (self.frames, self.fs):
+                raise UserError(
+                    f"{entry}: expected {self.frames} samples at {self.fs} Hz as {entries[0]} of the same "
+                    f"recording, found {frames} at {fs} Hz (cut or resample the files to match)"
+                )
+
+    @property
+    def name(self) -> str:
+        """The first file's path."""
+        return self.entries[0]
+
+    @property
+    def seconds(self) -> float:
+        """Duration."""
+        return self.frames / self.fs
+
+    def check_end(self) -> None:
+        """Raise UserError if the last samples are not there, before the work on those before them."""
+        self.read(self.frames - 1, 1)
+
+    def read(self, start: int = 0, frames: int = -1) -> np.ndarray:
+        """Return samples (C, T) from ``start`` on, -1 = to the end.
+
+        Raises:
+            UserError: truncated or damaged, NaN or infinity.
+        """
+        return np.concatenate([read_audio(entry, start, frames, finite=True)[0] for entry in self.entries])
+
+
+class ContinuousSeparator:
+    """Separate a recording of any length.
+
+    Windows are separated one by one, as recordings of their own: each at the level that the network
+    makes of it. What is resampled (``resample``) is the window: the filter reaches a few milliseconds, the
+    cross-fade takes nothing from so near a window's edge, so that no cut is heard. How the
+    windows become one recording: :mod:`frontend.separation.continuous`. The last window is moved back so
+    that it ends with the recording and has full length.
+
+    Args:
+        separator: a :class:`frontend.separation.model.Separator`, or whatever maps (waveform (C, T), fs, resample) to
+            streams (S, T) of the same rate and level.
+        window_s: length of a window in seconds.
+        hop_s: from one to the next; the rest is overlap, and it is what tells the streams apart.
+        refine: maps (streams, mixture, fs) to streams; applied to each window.
+
+    Raises:
+        UserError: a hop that leaves no overlap.
+
+    >>> separate = ContinuousSeparator(Separator.from_pretrained("exp/student"))  # doctest: +SKIP
+    >>> for streams in separate.pieces(recording.read, recording.frames, recording.fs):  # doctest: +SKIP
+    ...     file.write(streams)  # (S, n), in order; as many samples in all as the recording has
+    """
+
+    def __init__(
+        self,
+        separator: Callable[[np.ndarray, int, bool], np.ndarray],
+        window_s: float = WINDOW_S,
+        hop_s: float = HOP_S,
+        refine: Refinement | None = None,
+    ):
+        check_window(window_s, hop_s)
+        self.separator, self.window_s, self.hop_s, self.refine = separator, window_s, hop_s, refine
+
+    def pieces(
+        self,
+        read: Callable[[int, int], np.ndarray],
+        frames: int,
+        fs: int,
+        resample: bool = False,
+        watch: Callable[[Decision], None] | None = None,
+    ) -> Iterator[np.ndarray]:
+        """Yield the streams piece by piece, each final.
+
+        Args:
+            read: (first sample, number of samples) -> mixture (C, T), such as :meth:`Recording.read`.
+            frames: samples of the recording.
+            fs: rate in Hz.
+            resample: allow a rate the network was not trained at.
+            watch: called with how each window was joined.
+
+        Returns:
+            arrays (S, n) float32, ``frames`` samples in all.
+
+        Raises:
+            UserError: what the separator and ``read`` raise.
+        """
+        length = max(1, round(self.window_s * fs))
+        starts = window_starts(frames, length, max(1, round(self.hop_s * fs)))
+        stitcher = None
+        for start, following in zip(starts, [*starts[1:], None], strict=True):
+            mixture = read(start, min(length, frames - start))
+            streams = self._window(mixture, fs, resample)
+            if stitcher is None:
+                stitcher = Stitcher(len(streams), fs, len(mixture))
+            yield stitcher.add(streams, mixture, start, following)
+            if watch:
+                watch(stitcher.decision)
+
+    def __call__(self, waveform: np.ndarray, fs: int, resample: bool = False) -> np.ndarray:
+        """Separate a recording that is in memory: (C, T), or (T,) of one microphone, to (S, T)."""
+        waveform = np.atleast_2d(np.asarray(waveform, np.float32))
+        if waveform.shape[1] == 0:
+            raise UserError("recording: expected samples, found none")
+
+        def read(start: int, frames: int) -> np.ndarray:
+            return waveform[:, start : start + frames]
+
+        return np.concatenate(list(self.pieces(read, waveform.shape[1], fs, resample)), axis=1)
+
+    def _window(self, mixture: np.ndarray, fs: int, resample: bool) -> np.ndarray:
+        streams = self.separator(mixture, fs, resample)
+        if self.refine:
+            streams = self.refine(torch.from_numpy(streams), torch.from_numpy(mixture), fs).numpy()
+        return streams
+
+
+def check_window(window_s: float, hop_s: float) -> None:
+    """Raise UserError unless windows of ``window_s`` every ``hop_s`` seconds overlap."""
+    if not 0 < hop_s < window_s < float("inf"):
+        raise UserError(
+            f"expected a hop above 0 s and below the window, found windows of "
+            f"{window_s:g} s every {hop_s:g} s (half of the window is a good hop)"
+        )
+
+
+def window_starts(frames: int, length: int, hop: int) -> list[int]:
+    """First samples of the windows that cover ``frames`` samples; all but the only one have ``length``.
+
+    >>> window_starts(25, 10, 5), window_starts(26, 10, 5), window_starts(7, 10, 5)
+    ([0, 5, 10, 15], [0, 5, 10, 15, 16], [0])
+    """
+    last = max(0, frames - length)
+    return [*range(0, last, hop), last]

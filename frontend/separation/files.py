@@ -1,0 +1,220 @@
+"""A user's recordings in, one file per talker out."""
+
+import resource
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.io import wavfile
+
+from frontend.data.audio import StreamFiles, to_pcm16
+from frontend.data.kaldi import read_scp
+from frontend.dsp.refine import check_refinement, check_size
+from frontend.separation.continuous import WINDOW_S, ContinuousSeparator, Recording, check_window
+from frontend.training.checkpoints import MAX_SECONDS, check_length, open_trained
+from frontend.utils.errors import UserError
+from frontend.utils.files import atomic_file
+from frontend.utils.parallel import Progress
+
+
+@dataclass(frozen=True)
+class Job:
+    """One recording: what to read, and the files to write."""
+
+    recording: Recording
+    outputs: list[Path]
+
+
+@dataclass(frozen=True)
+class How:
+    """How to separate.
+
+    Attributes:
+        resample: whether rates other than the model's are fine.
+        refine: steps of :mod:`frontend.dsp.refine` that are wanted, or None.
+        device: ``cpu``, ``cuda``, ...
+        max_seconds: longer recordings are separated continuously.
+        window: length of a window in seconds; if given, whatever is longer is separated continuously.
+        hop: from one window to the next in seconds; default half a window.
+
+    Raises:
+        UserError: windows that do not overlap.
+    """
+
+    resample: bool = False
+    refine: str | None = None
+    device: str = "cpu"
+    max_seconds: float = MAX_SECONDS
+    window: float | None = None
+    hop: float | None = None
+
+    def __post_init__(self):
+        check_window(*self.windows)
+
+    @property
+    def windows(self) -> tuple[float, float]:
+        """Window and hop in seconds."""
+        window = WINDOW_S if self.window is None else self.window
+        return window, window / 2 if self.hop is None else self.hop
+
+    def is_long(self, recording: Recording) -> bool:
+        """Whether a recording is separated continuously."""
+        window, _ = self.windows
+        return recording.seconds > (max(window, self.max_seconds) if self.window is None else window)
+
+
+def plan(
+    inputs: list[str],
+    scp: str | None,
+    model: str,
+    out: str,
+    resample: bool = False,
+    refine: str | None = None,
+    max_seconds: float = float("inf"),
+    join: str | None = None,
+) -> list[Job]:
+    """Decide which files will be made, and check all that can be checked without reading the audio.
+
+    Args:
+        inputs: files; named after their stem.
+        scp: a table, instead of files; named after the ids.
+        model: the trained system.
+        out: directory for the streams.
+        resample: whether rates other than the model's are fine.
+        refine: steps of :mod:`frontend.dsp.refine` that are wanted, or None.
+        max_seconds: longest recording to take.
+        join: the inputs are the channels of one recording, one file each, which is named so.
+
+    Raises:
+        UserError: missing, unreadable or too long recordings, channels or rates that do not fit the model,
+            two recordings that would be written to the same files, an output that is an input.
+    """
+    if join:
+        entries = [(join, list(inputs))]
+    else:
+        pairs = read_scp(scp).items() if scp else [(Path(p).stem, p) for p in inputs]
+        entries = [(name, [entry]) for name, entry in pairs]
+    with open_trained(model) as trained:
+        if refine:
+            check_refinement(refine, "--refine: ")
+            check_size(refine, trained.n_mics, trained.n_outputs, f"{model}: ")
+        named = [(name, Recording(files)) for name, files in entries]
+        for _, recording in named:
+            trained.check(recording.name, recording.channels, recording.fs, resample)
+            check_length(recording.name, recording.seconds, max_seconds)
+            recording.check_end()
+    jobs = _name_outputs(named, Path(out), trained.n_outputs)
+    if Path(out).exists() and not Path(out).is_dir():
+        raise UserError(f"{out}: expected a directory for the streams, found a file (choose another)")
+    Path(out).mkdir(parents=True, exist_ok=True)  # fails now, not after the first separation
+    return jobs
+
+
+def _name_outputs(named: list[tuple[str, Recording]], out: Path, n_outputs: int) -> list[Job]:
+    seen: dict[str, str] = {}
+    sources = {Path(entry).resolve() for _, recording in named for entry in recording.entries}
+    jobs = []
+    for name, recording in named:
+        if name in seen:
+            both = f"{seen[name]} and {recording.name} would both become"
+            raise UserError(f"{both} {out}/{name}_spk1.wav (rename one, or use --scp with two ids)")
+        if "/" in name:
+            raise UserError(f"id '{name}': expected no '/', files are named after it")
+        seen[name] = recording.name
+        job = Job(recording, [out / f"{name}_spk{k}.wav" for k in range(1, n_outputs + 1)])
+        for path in job.outputs:
+            if path.resolve() in sources:
+                raise UserError(
+                    f"{path}: an input that a stream of {recording.name} would replace (choose another DIR)"
+                )
+        jobs.append(job)
+    return jobs
+
+
+def separate_files(jobs: list[Job], model: str, how: How) -> None:
+    """Separate every job's recording, as :func:`plan` was told, and print what it took.
+
+    Raises:
+        UserError: a recording is truncated or has NaN; the files of those before it are complete.
+    """
+    import torch
+
+    from frontend.dsp.refine import refine
+    from frontend.separation.model import Separator
+
+    window, hop = how.windows
+    for job in filter(lambda job: how.is_long(job.recording), jobs):
+        print(
+            f"{job.recording.name}: {job.recording.seconds:.1f} s: separated continuously, in windows of "
+            f"{window:g} s every {hop:g} s",
+            flush=True,
+        )
+    separator = Separator.from_pretrained(model, how.device, max(how.max_seconds, window))
+    refined = (lambda streams, mixture, fs: refine(streams, mixture, fs, how.refine)) if how.refine else None
+    continuous = ContinuousSeparator(separator, window, hop, refined)
+    shown = Progress(sum(_seconds(job) for job in jobs), "separate", unit="s")
+    audio_s = busy_s = 0.0
+    for job in jobs:
+        start = time.perf_counter()
+        if how.is_long(job.recording):
+            _separate_long(job, continuous, how.resample, shown)
+        else:
+            waveform, fs = job.recording.read(), job.recording.fs
+            streams = separator(waveform, fs, how.resample)
+            if refined:
+                streams = refined(torch.from_numpy(streams), torch.from_numpy(waveform), fs).numpy()
+            write_streams(job, streams, waveform, fs)
+            shown.step(_seconds(job))
+        took = time.perf_counter() - start
+        if how.is_long(job.recording):
+            print(f"{job.recording.name}: {_took(job.recording.seconds, took)}, {_peak_memory()}", flush=True)
+        busy_s += took
+        audio_s += job.recording.seconds
+    shown.close()
+    print(f"{len(jobs)} recording(s), {_took(audio_s, busy_s)}")
+
+
+def _seconds(job: Job) -> int:
+    return max(1, round(job.recording.seconds))
+
+
+def _took(audio_s: float, busy_s: float) -> str:
+    return f"{audio_s:.1f} s in {busy_s:.1f} s: real-time factor {busy_s / audio_s:.4f}"
+
+
+def _peak_memory() -> str:
+    return f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB"
+
+
+def _separate_long(job: Job, separator: ContinuousSeparator, resample: bool, shown: Progress) -> None:
+    """Separate in bounded memory; encoding as :func:`write_streams`."""
+    recording, as_integers, counted = job.recording, True, 0
+
+    def read(start: int, frames: int) -> np.ndarray:
+        nonlocal as_integers
+        waveform = recording.read(start, frames)
+        as_integers = as_integers and _is_16_bit(waveform)
+        return waveform
+
+    with StreamFiles(job.outputs, recording.frames, recording.fs) as files:
+        for streams in separator.pieces(read, recording.frames, recording.fs, resample):
+            files.write(streams)
+            done = round(files.written / recording.frames * _seconds(job))
+            shown.step(done - counted)
+            counted = done
+        files.finish(as_integers and files.peak < 1)
+
+
+def write_streams(job: Job, streams: np.ndarray, waveform: np.ndarray, fs: int) -> None:
+    """Write the streams (S, T) of a recording (C, T): as 16-bit integers where it is and none would clip."""
+    as_integers = _is_16_bit(waveform) and np.abs(streams).max() < 1
+    for path, stream in zip(job.outputs, streams, strict=True):
+        with atomic_file(path) as part:
+            wavfile.write(part, fs, to_pcm16(stream, str(path)) if as_integers else stream)
+
+
+def _is_16_bit(waveform: np.ndarray) -> bool:
+    """Whether all samples are 16-bit integers, whatever the file stores them as."""
+    scaled = waveform * 32768.0
+    return bool((scaled == np.rint(scaled)).all())

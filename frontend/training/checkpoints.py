@@ -1,0 +1,323 @@
+"""Where a trained system lies: a training directory, a packed directory, or a zip of one.
+
+A packed system is ``config.yaml`` (the network's part of the training's
+configuration, without paths) and ``model.pth`` (the weights); it loads on any
+machine that has this package. Nothing here imports torch: a wrong path or
+number of microphones is reported before the long imports.
+
+Repair a training directory after a kill at any moment.
+
+ESPnet writes ``checkpoint.pth`` and ``{epoch}epoch.pth`` in place, one after the
+other, then the links. A kill in between leaves a truncated checkpoint, which it cannot
+resume from, or a checkpoint whose epoch has no model, which it averages over at the end.
+"""
+
+import argparse
+import contextlib
+import itertools
+import logging
+import os
+import pickle
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import yaml
+
+from frontend.utils.errors import UserError
+from frontend.utils.files import atomic_directory, atomic_file, read_settings
+
+# Of a packed system, and of a training: the averaged model, which is written at its end.
+CHECKPOINTS = ("model.pth", "valid.loss.ave.pth")
+# A network sees a recording as a whole. Measured on a CPU, for the 4 channels at 8 kHz of egs/mini: MaskNet
+# takes 4 MiB per second of it, 9 with the beamformer; the attention of TF-GridNet grows with the square.
+MAX_SECONDS = 120.0
+_NETWORK_KEYS = ("encoder", "separator", "decoder", "mask_module")
+_KEPT = [f"{key}{conf}" for key in _NETWORK_KEYS for conf in ("", "_conf")]
+_KEPT += ["model_conf", "criterions", "init", "preprocessor"]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained system on disk.
+
+    Attributes:
+        path: as the user gave it.
+        config, checkpoint: the files to load.
+        fs: rate in Hz that it was trained at.
+        n_mics: channels it takes.
+        n_outputs: streams it gives.
+    """
+
+    path: str
+    config: Path
+    checkpoint: Path
+    fs: int
+    n_mics: int
+    n_outputs: int
+
+    def check(self, where: str, channels: int, fs: int, resample: bool = False) -> None:
+        """Raise UserError, naming ``where``, unless a recording fits this system."""
+        if channels != self.n_mics:
+            raise UserError(
+                f"{where}: {self.path} expects {self.n_mics} channel(s), found {channels} "
+                "(give the channels it was trained for, or another model)"
+            )
+        if fs != self.fs and not resample:
+            raise UserError(
+                f"{where}: {self.path} expects {self.fs} Hz, found {fs} Hz (allow resampling: --resample)"
+            )
+
+
+def check_length(where: str, seconds: float, max_seconds: float) -> None:
+    """Raise UserError, naming ``where``, if a recording is too long to be separated as a whole."""
+    if seconds > max_seconds:
+        raise UserError(
+            f"{where}: expected at most {max_seconds:g} s, found {seconds:.6g} s: separated as a whole, it "
+            "takes memory in proportion or more (use `python -m frontend.bin.separate`, which takes any "
+            "length, or frontend.separation.continuous.ContinuousSeparator; or raise the limit: --max_seconds)"
+        )
+
+
+@contextlib.contextmanager
+def open_trained(path: str | Path) -> Iterator[Trained]:
+    """Yield the trained system at ``path``; a zip is unpacked for as long as the context lasts.
+
+    Raises:
+        UserError: nothing there, no zip of ours, or a configuration without rate or channels.
+    """
+    path = Path(path)
+    if not path.is_file():
+        yield _describe(str(path), path)
+        return
+    with tempfile.TemporaryDirectory(prefix="frontend-model-") as folder:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                for name in ("config.yaml", "model.pth"):
+                    archive.extract(name, folder)
+        except (zipfile.BadZipFile, KeyError):
+            raise UserError(
+                f"{path}: expected a training directory, a packed directory or a zip made by "
+                "`python -m frontend.bin.pack`, found another file"
+            ) from None
+        yield _describe(str(path), Path(folder))
+
+
+def pack(path: str | Path, out: str | Path) -> Trained:
+    """Write what inference needs of a training directory to one directory or, if named ``*.zip``, a zip.
+
+    Args:
+        path: a training directory (or anything :func:`opened` takes).
+        out: the directory or zip to write; it must not exist.
+
+    Returns:
+        The packed system (of a zip: as it was before packing).
+
+    Raises:
+        UserError: ``path`` is no trained system, or ``out`` exists.
+    """
+    out = Path(out)
+    if out.exists():
+        raise UserError(f"{out}: exists already; remove it or choose another name")
+    with open_trained(path) as trained:
+        config = yaml.safe_load(trained.config.read_text(encoding="utf-8"))
+        kept = {key: config[key] for key in _KEPT if key in config}
+        kept["preprocessor_conf"] = {"fs": trained.fs}
+        text = yaml.safe_dump(kept, sort_keys=False)
+        if out.suffix == ".zip":
+            with atomic_file(out) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
+                archive.writestr("config.yaml", text)
+                archive.write(trained.checkpoint, "model.pth")
+            return trained
+        with atomic_directory(out) as part:
+            (part / "config.yaml").write_text(text, encoding="utf-8")
+            shutil.copyfile(trained.checkpoint, part / "model.pth")
+    return _describe(str(out), out)
+
+
+def _describe(name: str, folder: Path) -> Trained:
+    config = folder / "config.yaml"
+    if not folder.is_dir() or not config.is_file():
+        raise UserError(
+            f"{name}: expected a training directory with config.yaml, found none (train it first?)"
+        )
+    found = [folder / c for c in CHECKPOINTS if (folder / c).exists()]
+    if not found:
+        raise UserError(
+            f"{name}: expected weights ({' or '.join(CHECKPOINTS)}), found none (is its training done?)"
+        )
+    try:
+        values = yaml.safe_load(config.read_text(encoding="utf-8"))
+        fs = int(values["preprocessor_conf"]["fs"])
+        separator = values["separator_conf"]
+        n_mics, n_outputs = int(separator["n_mics"]), int(separator["num_spk"])
+    except (yaml.YAMLError, KeyError, TypeError, ValueError):
+        raise UserError(
+            f"{config}: expected preprocessor_conf.fs, separator_conf.n_mics and separator_conf.num_spk of a "
+            "separator trained here, found them missing or not numbers"
+        ) from None
+    return Trained(name, config, found[0], fs, n_mics, n_outputs)
+
+
+CHECKPOINT = "checkpoint.pth"
+PREVIOUS = "checkpoint.prev.pth"
+
+
+def keep_previous_checkpoint(directory: str | Path) -> None:
+    """Copy the checkpoint of the last epoch aside; called at the start of every epoch."""
+    checkpoint = Path(directory) / CHECKPOINT
+    if checkpoint.exists():
+        # A copy, not a link: ESPnet overwrites the file in place.
+        with atomic_file(checkpoint.with_name(PREVIOUS)) as part:
+            shutil.copyfile(checkpoint, part)
+
+
+def is_sound_checkpoint(path: Path) -> bool:
+    """Say whether ``path`` is a file that torch.save wrote to its end."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (FileNotFoundError, zipfile.BadZipFile):
+        return False
+
+
+def repair_checkpoint(directory: str | Path, criteria: Sequence = (("valid", "loss", "min"),)) -> dict | None:
+    """Bring ``directory`` to the state after its last complete epoch.
+
+    Args:
+        directory: of the training.
+        criteria: (phase, value, min or max) of the models that are kept: ``best_model_criterion``.
+
+    Returns:
+        the checkpoint to go on from, or None where training starts anew.
+    """
+    directory = Path(directory)
+    checkpoint, previous = directory / CHECKPOINT, directory / PREVIOUS
+    if not checkpoint.exists():
+        return None
+    if not is_sound_checkpoint(checkpoint):
+        if not is_sound_checkpoint(previous):
+            logging.warning("%s was cut off in its first epoch; starting anew", checkpoint)
+            checkpoint.unlink()
+            return None
+        logging.warning("%s was cut off; going on from the epoch before", checkpoint)
+        with atomic_file(checkpoint) as part:
+            shutil.copyfile(previous, part)
+    states = torch.load(checkpoint, map_location="cpu", weights_only=False)
+    _restore_models(directory, states, criteria)
+    return states
+
+
+def _restore_models(directory: Path, states: dict, criteria: Sequence) -> None:
+    """Make the models and links of the epochs agree with the checkpoint."""
+    epoch = states["reporter"]["epoch"]
+    for path in directory.glob("*epoch.pth"):
+        number = path.name.removesuffix("epoch.pth")
+        if number.isdigit() and int(number) > epoch:
+            path.unlink()
+    model = directory / f"{epoch}epoch.pth"
+    if not is_sound_checkpoint(model):
+        with atomic_file(model) as part:
+            torch.save(states["model"], part)
+    _link(directory / "latest.pth", model.name)
+    for phase, key, mode in criteria:
+        best = _best_epoch(states, phase, key, mode)
+        if best is not None:
+            _link(directory / f"{phase}.{key}.best.pth", f"{best}epoch.pth")
+
+
+def _best_epoch(states: dict, phase: str, key: str, mode: str) -> int | None:
+    """Return the epoch of the best value, the first of equal ones; None where it was not measured."""
+    sign = 1 if mode == "min" else -1
+    values = {e: sign * s[phase][key] for e, s in states["reporter"]["stats"].items() if key in s[phase]}
+    return min(values, key=lambda e: (values[e], e), default=None)
+
+
+def had_enough(states: dict, patience: int, criterion: Sequence[str]) -> bool:
+    """Say whether a training stopped early with these states; ESPnet would go on with it."""
+    best = _best_epoch(states, *criterion)
+    return best is not None and states["reporter"]["epoch"] - best > patience
+
+
+def _link(link: Path, target: str) -> None:
+    if not link.is_symlink() or os.readlink(link) != target:
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+
+
+def load_model(config: str | Path, checkpoint: str | Path, device: str = "cpu") -> "torch.nn.Module":
+    """Build the network of a training and load its weights, strictly.
+
+    ESPnet's ``build_model_from_file`` loads with ``strict=False`` and so takes any file.
+
+    Args:
+        config: ``config.yaml`` that the training wrote.
+        checkpoint: weights, such as ``valid.loss.ave.pth``.
+        device: ``cpu``, ``cuda``, ``cuda:0``.
+
+    Returns:
+        the model in evaluation mode.
+
+    Raises:
+        UserError: no such file, not a training's configuration or weights, or weights of another network.
+    """
+    from frontend.training.task import FrontendTask, register  # ESPnet: 8 s
+
+    register()
+    settings = _read_config(config)
+    model = FrontendTask.build_model(settings)
+    state = read_state(checkpoint, device)
+    check_state(state, model.state_dict(), str(checkpoint), f"the network of {config}")
+    model.load_state_dict(state)
+    return model.to(device).eval()
+
+
+def _read_config(path: str | Path) -> argparse.Namespace:
+    settings = read_settings(path, "config.yaml of a training")
+    needed = [f"{x}{y}" for x, y in itertools.product(("encoder", "separator", "decoder"), ("", "_conf"))]
+    needed += ["model_conf", "criterions", "init"]
+    missing = [k for k in needed if k not in settings]
+    if missing:
+        raise UserError(f"{path}: not the config.yaml of a training: no {', '.join(missing)}")
+    return argparse.Namespace(**settings)
+
+
+def read_state(path: str | Path, device: str = "cpu") -> dict[str, torch.Tensor]:
+    """Return the weights stored in ``path``, by name.
+
+    Raises:
+        UserError: missing, damaged, or no weights.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such file; weights of a training (.pth) expected")
+    if not is_sound_checkpoint(Path(path)):
+        raise UserError(f"{path}: damaged, or not weights saved by PyTorch (train or copy it again)")
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError):
+        state = None  # some other zip archive, or more than tensors
+    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        raise UserError(f"{path}: weights by name expected, found something else (give a valid.loss.ave.pth)")
+    return state
+
+
+def check_state(found: Mapping, expected: Mapping, where: str, what: str) -> None:
+    """Compare names and shapes of two sets of weights.
+
+    Raises:
+        UserError: naming the first few that are missing, unexpected, or of another shape.
+    """
+    problems = [f"missing {k}" for k in expected if k not in found]
+    problems += [f"unexpected {k}" for k in found if k not in expected]
+    problems += [
+        f"{k} is {tuple(found[k].shape)} instead of {tuple(expected[k].shape)}"
+        for k in expected
+        if k in found and found[k].shape != expected[k].shape
+    ]
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise UserError(f"{where}: weights do not fit {what}: {'; '.join(problems[:3])}{more}")

@@ -1,0 +1,222 @@
+"""Training examples made while training, as ESPnet preprocessors.
+
+ESPnet's own ``DynamicMixingPreprocessor`` refuses multi-channel input and always cuts
+from sample 0. Both preprocessors here get the *entries* of the scp files (ESPnet's data
+type ``text``) rather than samples, and read the crop they need and nothing else.
+
+Every draw is keyed by (seed, epoch, utterance, purpose): an example depends neither on the
+number of workers nor on how often training was interrupted. In validation the epoch is
+left out of the key, so that an utterance is the same example in every epoch.
+"""
+
+import numpy as np
+
+from frontend.data.audio import read_audio
+from frontend.data.recordings import Chunk
+from frontend.dsp.spatial import array_symmetries
+from frontend.utils.errors import UserError
+from frontend.utils.espnet import AbsPreprocessor
+from frontend.utils.rng import generator
+
+# Root mean square below which a crop counts as silent and is not scaled up:
+# under one step of 16-bit audio.
+_SILENCE = 1e-5
+
+
+class _Crops(AbsPreprocessor):
+    """What both preprocessors share: keyed draws, crops, levels, symmetries.
+
+    Args:
+        train: False fixes every draw over the epochs and applies no symmetry.
+        lengths: utterance -> length in samples.
+        seed: of the training.
+        fs: sampling rate that all recordings must have.
+        crop: length of an example in seconds; shorter recordings are padded with zeros.
+        array_symmetry: ``none``, ``circular`` or ``linear``, see
+            :func:`frontend.dsp.spatial.array_symmetries`.
+        n_mics: number of microphones.
+        ref_channel: the reference channel.
+    """
+
+    def __init__(
+        self,
+        train: bool,
+        lengths: dict[str, int],
+        fs: int,
+        seed: int = 0,
+        crop: float = 2.5,
+        array_symmetry: str = "none",
+        n_mics: int = 1,
+        ref_channel: int = 0,
+    ):
+        super().__init__(train)
+        self.lengths, self.seed, self.fs, self.n_mics, self.ref_channel = (
+            lengths,
+            seed,
+            fs,
+            n_mics,
+            ref_channel,
+        )
+        self.samples = round(crop * fs)
+        if self.samples < 1:
+            raise UserError(f"preprocessor_conf: crop must be a positive number of seconds, found {crop}")
+        self.epoch = 0
+        try:
+            symmetries = array_symmetries(array_symmetry, n_mics)
+        except ValueError as error:
+            raise UserError(f"preprocessor_conf: {error}") from None
+        self.symmetries = [list(s) for s in (symmetries if train else symmetries[:1])]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch the next examples are for (the iterator factory does)."""
+        self.epoch = epoch
+
+    def _draws(self, utterance: str, *purpose: str | int) -> np.random.Generator:
+        when = self.epoch if self.train else "valid"
+        return generator(self.seed, utterance, when, *purpose)
+
+    def _start(self, utterance: str, draws: np.random.Generator) -> int:
+        spare = self.lengths[utterance] - self.samples
+        return int(draws.integers(spare + 1)) if spare > 0 else 0
+
+    def _read(self, utterance: str, entry: str, start: int, channels: int) -> np.ndarray:
+        """Read (C, T) of a recording from ``start`` on, padded with zeros to the crop's length."""
+        if not isinstance(entry, str):
+            raise UserError(
+                f"{utterance}: the preprocessors mom and crop read the audio themselves; "
+                "give the scp files with the data type 'text' (or use --train_set and --valid_set)"
+            )
+        # NaN of one recording would become that of all weights.
+        audio, fs = read_audio(entry, start, min(self.samples, self.lengths[utterance] - start), finite=True)
+        if fs != self.fs:
+            raise UserError(f"{entry}: {self.fs} Hz expected (preprocessor_conf: fs), found {fs} Hz")
+        if audio.shape[0] != channels:
+            raise UserError(f"{entry}: {channels} channel(s) expected, found {audio.shape[0]}")
+        return np.pad(audio, ((0, 0), (0, self.samples - audio.shape[1])))
+
+    def _turn(self, audio: np.ndarray, draws: np.random.Generator) -> np.ndarray:
+        """Reorder the channels by a random symmetry of the array."""
+        return audio[self.symmetries[int(draws.integers(len(self.symmetries)))]]
+
+
+class MixtureOfMixtures(_Crops):
+    """Add an utterance and random others to a mixture of mixtures (``preprocessor: mom``).
+
+    Every mixture is cropped, turned by a random symmetry of the array (one for all its
+    channels, so that its phases stay those of a room), scaled to unit deviation at the
+    reference channel; the others get a gain. The references are the mixtures themselves.
+
+    MixIT takes the mixtures to be independent. Chunks of one recording (:mod:`frontend.data.recordings`) are not: the
+    same talkers sit in the same places. So the partners of a chunk come from other recordings; where it is
+    the only recording, or the others have too few chunks, not from its neighbours in time.
+
+    Args:
+        entries: utterance -> audio entry, the pool that partners come from.
+        n_mixtures: N, mixtures in a mixture of mixtures.
+        gain_db: gain of every mixture but the first, uniform in +-gain_db.
+        others: see :class:`_Crops`.
+    """
+
+    def __init__(
+        self,
+        train: bool,
+        entries: dict[str, str],
+        n_mixtures: int = 2,
+        gain_db: float = 2.5,
+        **others: object,
+    ):
+        super().__init__(train, **others)
+        if len(entries) < n_mixtures:
+            raise UserError(
+                f"a mixture of {n_mixtures} mixtures needs as many different utterances, found {len(entries)}"
+            )
+        self.entries, self.n_mixtures, self.gain_db = entries, n_mixtures, gain_db
+        # What is no chunk is a recording of its own.
+        chunks = {utterance: Chunk.of(utterance) or Chunk(utterance, 0, 0) for utterance in entries}
+        self.ids = sorted(entries, key=lambda u: (chunks[u].recording, chunks[u].start, u))
+        self.kin = _kin([chunks[u].recording for u in self.ids], n_mixtures - 1)
+        self.place = {utterance: i for i, utterance in enumerate(self.ids)}
+
+    def partners(self, utterance: str) -> list[str]:
+        """Return the N - 1 other utterances this one is mixed with now."""
+        draws = self._draws(utterance, "partners")
+        first, end = self.kin[self.place[utterance]]
+        picks = draws.choice(len(self.ids) - (end - first), self.n_mixtures - 1, replace=False)
+        return [self.ids[i + (end - first) * (i >= first)] for i in picks]
+
+    def _one(self, utterance: str, which: int, mixture: str) -> np.ndarray:
+        """Return (C, T) of ``mixture``, number ``which`` in the mixture of mixtures of ``utterance``."""
+        start = self._start(mixture, self._draws(utterance, "crop", which))
+        audio = self._read(mixture, self.entries[mixture], start, self.n_mics)
+        audio = self._turn(audio, self._draws(utterance, "symmetry", which))
+        gain = self._draws(utterance, "gain", which).uniform(-self.gain_db, self.gain_db) if which else 0.0
+        return audio * (10 ** (gain / 20) * _unit_deviation(audio[self.ref_channel]))
+
+    def __call__(self, uid: str, data: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return speech_mix (T, C), or (T,) of one microphone, and speech_ref1..N (T,)."""
+        mixtures = [self._one(uid, i, u) for i, u in enumerate([uid, *self.partners(uid)])]
+        example = {"speech_mix": _to_espnet(np.sum(mixtures, axis=0))}
+        for i, mixture in enumerate(mixtures, 1):
+            example[f"speech_ref{i}"] = mixture[self.ref_channel].astype(np.float32)
+        return example
+
+
+def _kin(recordings: list[str], wanted: int) -> list[tuple[int, int]]:
+    """Return for each place the places ``[first, end)``, itself among them, that no partner comes from.
+
+    Args:
+        recordings: of each place; those of one recording follow each other, in order of time.
+        wanted: partners that there must be.
+    """
+    total = len(recordings)
+    first = {recording: i for i, recording in reversed(list(enumerate(recordings)))}
+    end = {recording: i + 1 for i, recording in enumerate(recordings)}
+    found = []
+    for i, recording in enumerate(recordings):
+        a, b = first[recording], end[recording]
+        choices = [(a, b), (max(a, i - 1), min(b, i + 2)), (i, i + 1)]
+        found.append(next(c for c in choices if total - (c[1] - c[0]) >= wanted))
+    return found
+
+
+class CroppedSources(_Crops):
+    """Crop a mixture and its references alike (``preprocessor: crop``).
+
+    All are scaled by the deviation of the mixture at the reference channel, times a
+    random gain. The references are mono at the reference channel, so only symmetries that
+    leave this microphone in place (a mirrored circle) are applied.
+
+    Args:
+        gain_db: common gain of mixture and references, uniform in +-gain_db.
+        others: see :class:`_Crops`.
+    """
+
+    def __init__(self, train: bool, gain_db: float = 0.0, **others: object):
+        super().__init__(train, **others)
+        self.gain_db = gain_db
+        self.symmetries = [p for p in self.symmetries if p[self.ref_channel] == self.ref_channel]
+
+    def __call__(self, uid: str, data: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return speech_mix (T, C), or (T,) of one microphone, and speech_ref1..S (T,)."""
+        start = self._start(uid, self._draws(uid, "crop"))
+        mixture = self._read(uid, data["speech_mix"], start, self.n_mics)
+        gain = self._draws(uid, "gain").uniform(-self.gain_db, self.gain_db) if self.train else 0.0
+        scale = 10 ** (gain / 20) * _unit_deviation(mixture[self.ref_channel])
+        mixture = self._turn(mixture, self._draws(uid, "symmetry"))
+        example = {"speech_mix": _to_espnet(mixture * scale)}
+        for name, entry in data.items():
+            if name.startswith("speech_ref"):
+                example[name] = (self._read(uid, entry, start, 1)[0] * scale).astype(np.float32)
+        return example
+
+
+def _unit_deviation(signal: np.ndarray) -> float:
+    """Return the factor that brings ``signal`` to unit deviation; 1 for silence."""
+    deviation = float(np.sqrt(np.mean(np.square(signal, dtype=np.float64))))
+    return 1 / deviation if deviation > _SILENCE else 1.0
+
+
+def _to_espnet(audio: np.ndarray) -> np.ndarray:
+    """(C, T) -> (T, C), or (T,) of one channel."""
+    audio = audio.astype(np.float32)
+    return audio[0] if len(audio) == 1 else np.ascontiguousarray(audio.T)

@@ -1,0 +1,258 @@
+"""Which utterances make up the batches of an epoch.
+
+Learning rate over the steps of a training.
+
+The ESPnet task, and the one place where our classes are registered with ESPnet.
+"""
+
+import argparse
+import importlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from espnet2.iterators.abs_iter_factory import AbsIterFactory
+from espnet2.iterators.sequence_iter_factory import worker_init_fn
+from espnet2.schedulers.abs_scheduler import AbsBatchStepScheduler
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import DataLoader, Dataset
+
+from frontend.data.kaldi import read_scp
+from frontend.training.checkpoints import keep_previous_checkpoint
+from frontend.training.criteria import MixIT, ThresholdedPIT, ThresholdedSNR
+from frontend.training.examples import CroppedSources, MixtureOfMixtures
+from frontend.utils.errors import UserError
+from frontend.utils.espnet import Trainer, abs_task, enh
+from frontend.utils.parallel import Progress
+from frontend.utils.rng import generator
+
+
+class KeyedIterFactory(AbsIterFactory):
+    """Batches of equally long crops, as a function of seed and epoch alone.
+
+    The training set is an endless sequence of shuffles of its utterances; an epoch is the
+    next ``steps * batch_size`` of it, so every utterance is used equally often whatever
+    the length of an epoch. (ESPnet's unsorted sampler keeps the same utterances together
+    in every epoch and lets batches grow beyond the batch size.)
+
+    Args:
+        dataset: ESPnet's; its ``preprocess`` is told the epoch.
+        ids: utterances, sorted.
+        batch_size: utterances a batch.
+        steps: batches an epoch; None: one pass, the last batch may be smaller.
+        seed: of the training.
+        train: shuffle.
+        shard: (rank, world size): take every ``world size``-th utterance of a batch.
+        options: for the ``DataLoader``: num_workers, collate_fn, pin_memory.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        ids: Sequence[str],
+        batch_size: int,
+        steps: int | None,
+        seed: int,
+        train: bool,
+        shard: tuple[int, int] = (0, 1),
+        **options: int | bool | Callable,
+    ):
+        self.dataset, self.ids, self.batch_size, self.steps = dataset, list(ids), batch_size, steps
+        self.seed, self.train, self.shard, self.options = seed, train, shard, options
+
+    def batches(self, epoch: int) -> list[list[str]]:
+        """Return the utterances of each batch of ``epoch`` (from 1)."""
+        n = len(self.ids)
+        count = n if self.steps is None else self.steps * self.batch_size
+        sequence: list[str] = []
+        if not self.train:
+            sequence = self.ids
+        else:
+            shuffle, first = divmod((epoch - 1) * count, n)
+            while len(sequence) < first + count:
+                order = generator(self.seed, "order", shuffle).permutation(n)
+                sequence += [self.ids[i] for i in order]
+                shuffle += 1
+            sequence = sequence[first : first + count]
+        rank, world = self.shard
+        cuts = range(0, len(sequence), self.batch_size)
+        return [sequence[i : i + self.batch_size][rank::world] for i in cuts]
+
+    def build_iter(self, epoch: int, shuffle: bool | None = None) -> DataLoader:
+        """Return the batches of ``epoch``, read and collated."""
+        self.dataset.preprocess.set_epoch(epoch)
+        return DataLoader(
+            self.dataset,
+            batch_sampler=self.batches(epoch),
+            worker_init_fn=partial(worker_init_fn, base_seed=epoch + self.seed),
+            **self.options,
+        )
+
+
+class WarmupCosine(LRScheduler, AbsBatchStepScheduler):
+    """Linear warm-up, then a cosine down to a fraction, per step (``scheduler: warmupcosine``).
+
+    The peak is the optimiser's ``lr``. ESPnet's ``CosineAnnealingWarmupRestarts`` wants
+    both rates again as settings of its own, starts at the lowest and jumps back to the
+    peak after its last step; and a ``LambdaLR`` would be stepped a second time per epoch.
+
+    The rate is a closed form of the step number, which is all the state there is, so
+    that a resumed training goes on exactly, and one that is prolonged takes the new length.
+
+    Args:
+        optimizer: its groups' ``lr`` is the peak.
+        total_steps: steps of the whole training; filled in from ``max_epoch`` by
+            :mod:`frontend.bin.enh_train` where it is not given.
+        warmup_steps: steps until the peak.
+        floor: last rate as a fraction of the peak.
+    """
+
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, total_steps: int, warmup_steps: int = 100, floor: float = 0.03
+    ):
+        self.total_steps, self.warmup_steps, self.floor = total_steps, warmup_steps, floor
+        super().__init__(optimizer)
+
+    def factor(self, step: int) -> float:
+        """Return the rate of the step after ``step`` steps, as a fraction of the peak."""
+        rise = (step + 1) / (self.warmup_steps + 1)
+        done = (step - self.warmup_steps) / max(1, self.total_steps - 1 - self.warmup_steps)
+        fall = 0.5 * (1 + math.cos(math.pi * min(max(done, 0.0), 1.0)))
+        return min(rise, self.floor + (1 - self.floor) * fall)
+
+    def get_lr(self) -> list[float]:
+        """Return the rate of every group for the next step."""
+        return [base * self.factor(self.last_epoch) for base in self.base_lrs]
+
+    def state_dict(self) -> dict:
+        """Return the step number and the peak rates."""
+        return {k: self.__dict__[k] for k in ("last_epoch", "_step_count", "base_lrs")}
+
+
+_SEPARATORS = {
+    "mask_net": ("frontend.networks.mask_net", "MaskNet"),
+    "mc_conv_tasnet": ("frontend.networks.conv_tasnet", "MCConvTasNet"),
+    "safe_tfgridnet": ("frontend.networks.tfgridnet", "SafeTFGridNet"),
+}
+PREPROCESSORS = {"mom": MixtureOfMixtures, "crop": CroppedSources}
+
+
+def register() -> None:
+    """Make our classes known to ESPnet by name; safe to call again.
+
+    ESPnet's joint task (``espnet2.tasks.enh_s2t``) copies the choices when it is
+    imported: call this first.
+    """
+    for name, (module, cls) in _SEPARATORS.items():
+        enh.separator_choices.classes[name] = getattr(importlib.import_module(module), cls)
+    enh.criterion_choices.classes["thresholded_snr"] = ThresholdedSNR
+    # Ours takes the place of ESPnet's MixITSolver, whose number of mixtures is a guess.
+    enh.loss_wrapper_choices.classes["mixit"] = MixIT
+    enh.loss_wrapper_choices.classes["thresholded_pit"] = ThresholdedPIT
+    enh.preprocessor_choices.classes.update(PREPROCESSORS)
+    abs_task.scheduler_classes["warmupcosine"] = WarmupCosine
+
+
+class _Counted:
+    """A data loader whose batches are counted, over all epochs of the training."""
+
+    shown: Progress | None = None
+
+    def __init__(self, loader: DataLoader, epoch: int, options: object):
+        self.loader = loader
+        if _Counted.shown is None:
+            steps, name = len(loader), Path(options.output_dir).name
+            _Counted.shown = Progress(options.max_epoch * steps, name, (epoch - 1) * steps, "batch")
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator:
+        for batch in self.loader:
+            yield batch
+            _Counted.shown.step()
+
+
+class FrontendTrainer(Trainer):
+    """ESPnet's trainer, with what it lacks to survive a kill and a diverged network."""
+
+    @classmethod
+    def run(cls, *args: object, **kwargs: object) -> None:
+        """Train, and show how far it is."""
+        _Counted.shown = None
+        super().run(*args, **kwargs)
+        if _Counted.shown is not None:
+            _Counted.shown.close()
+
+    @classmethod
+    def train_one_epoch(cls, **kwargs: object) -> bool:
+        """Keep the last checkpoint aside, train, and stop where no step was valid.
+
+        Raises:
+            UserError: no gradient of the epoch was finite. ESPnet would end the training
+                there as if it had succeeded.
+        """
+        options = kwargs["options"]
+        if kwargs["distributed_option"].dist_rank in (None, 0):
+            keep_previous_checkpoint(options.output_dir)
+            kwargs["iterator"] = _Counted(kwargs["iterator"], kwargs["reporter"].get_epoch(), options)
+        if super().train_one_epoch(**kwargs):
+            raise UserError(
+                f"{options.output_dir}: no gradient was finite in epoch {kwargs['reporter'].get_epoch()}: "
+                "the training diverged (lower the learning rate, and validate the data)"
+            )
+        return False
+
+
+class FrontendTask(enh.EnhancementTask):
+    """Separation from mixtures: ESPnet's enhancement task with our batches and checks."""
+
+    trainer = FrontendTrainer
+
+    @classmethod
+    def required_data_names(cls, train: bool = True, inference: bool = False) -> tuple[str, ...]:
+        """``speech_mix`` alone: mixtures of mixtures are their own references."""
+        return ("speech_mix",)
+
+    @classmethod
+    def optional_data_names(cls, train: bool = True, inference: bool = False) -> tuple[str, ...]:
+        """References, as many as there are."""
+        return tuple(f"speech_ref{n}" for n in range(1, enh.MAX_REFERENCE_NUM + 1))
+
+    @classmethod
+    def build_preprocess_fn(cls, args: argparse.Namespace, train: bool) -> Callable:
+        """Build ``mom`` or ``crop`` from ``preprocessor_conf`` and what the data say."""
+        data = args.train_data_path_and_name_and_type if train else args.valid_data_path_and_name_and_type
+        shapes = args.train_shape_file if train else args.valid_shape_file
+        given = {
+            "lengths": {k: int(v.split(",")[0]) for k, v in read_scp(shapes[0]).items()},
+            "n_mics": args.separator_conf.get("n_mics", 1),
+            "seed": args.seed,
+        }
+        if args.preprocessor == "mom":
+            given["entries"] = read_scp(next(path for path, name, _ in data if name == "speech_mix"))
+        return PREPROCESSORS[args.preprocessor](train, **given, **args.preprocessor_conf)
+
+    @classmethod
+    def build_sequence_iter_factory(
+        cls, args: argparse.Namespace, iter_options: abs_task.IteratorOptions, mode: str
+    ) -> KeyedIterFactory:
+        """Batches of crops keyed by seed and epoch, see :class:`KeyedIterFactory`."""
+        ids = list(read_scp(iter_options.shape_files[0]))
+        shard = (0, 1)
+        if iter_options.distributed:
+            shard = (torch.distributed.get_rank(), torch.distributed.get_world_size())
+        return KeyedIterFactory(
+            cls.build_dataset(args, iter_options, set(ids)),
+            ids,
+            iter_options.batch_size,
+            iter_options.num_iters_per_epoch,
+            args.seed,
+            iter_options.train,
+            shard,
+            num_workers=args.num_workers,
+            collate_fn=iter_options.collate_fn,
+            pin_memory=args.ngpu > 0,
+        )

@@ -1,0 +1,106 @@
+"""Where numbers come from: date, commit, versions and machine.
+
+What run.sh noted of a run in ``stages.json``: command, seed, share of labels, seconds and commits.
+"""
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from frontend.utils.errors import UserError
+from frontend.utils.files import read_json
+
+_PACKAGES = ("espnet", "torch", "numpy", "pyroomacoustics", "fast_bss_eval", "pystoi", "pesq", "meeteval")
+# What numbers depend on, anywhere in the checkout: ``:(top)``, or git would look below -C alone. Results are
+# written while they are made; they do not make the code another one.
+_CODE = [f":(top)*.{suffix}" for suffix in ("py", "sh", "yaml", "txt", "toml", "cfg")]
+
+
+def provenance() -> dict:
+    """Return ``date`` (UTC), ``commit`` (None outside a git checkout), ``versions`` and ``machine``."""
+    return {
+        "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        "commit": commit_of(Path(__file__).parents[1]),
+        "versions": {"python": platform.python_version(), **_versions()},
+        "machine": _machine(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # a table can be made where nothing was trained or scored
+    return found
+
+
+def commit_of(directory: Path) -> str | None:
+    """Return the commit of the checkout that ``directory`` lies in, marked if its code was changed since."""
+    here = ["git", "-C", str(directory)]
+    try:
+        commit = subprocess.run([*here, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        status = [*here, "status", "--porcelain", "--untracked-files=no", "--", *_CODE]
+        changed = subprocess.run(status, capture_output=True, text=True, check=True).stdout.strip()
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return None
+    return commit.stdout.strip() + ("+changes" if changed else "")
+
+
+def _machine() -> str:
+    cpu = _field("/proc/cpuinfo", "model name") or platform.processor() or platform.machine()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    memory = _field("/proc/meminfo", "MemTotal")
+    gib = f", {int(memory.split()[0]) / 2**20:.0f} GiB" if memory else ""
+    return f"{cpu}, {cores} cores{gib}{_bfloat16()}"
+
+
+def _bfloat16() -> str:
+    """Say whether the CPU computes in bfloat16, if torch is there to ask; it is too slow to load for that."""
+    if "torch" not in sys.modules:
+        return ""
+    from frontend.utils.device import computes_in_bfloat16
+
+    return ", bfloat16" if computes_in_bfloat16("cpu") else ", no bfloat16"
+
+
+def _field(path: str, name: str) -> str | None:
+    """Return the value of the first ``name : value`` line of a file of the kernel's, if there is one."""
+    if not os.path.exists(path):
+        return None
+    with open(path, encoding="utf-8", errors="replace") as lines:
+        return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(name)), None)
+
+
+def run_facts(path: Path) -> dict:
+    """Return the facts of the experiment in ``path``; ``seed`` is a number.
+
+    Raises:
+        UserError: no such directory, no ``stages.json`` in it, or one that lacks a fact.
+    """
+    if not path.is_dir():
+        raise UserError(f"{path}: expected the directory of an experiment, found none (check the path)")
+    facts = read_json(path / "stages.json")
+    for key in ("command", "seed", "stages"):
+        if key not in facts:
+            raise UserError(
+                f"{path / 'stages.json'}: expected '{key}', found {', '.join(facts) or 'nothing'}"
+            )
+    return {**facts, "seed": int(facts["seed"])}
+
+
+def stage_commits(run: dict) -> dict[str, str]:
+    """Return the commit that the stages ran at, not the page's own; several with their stages."""
+    stages: dict[str, list[str]] = {}
+    for stage, commit in run.get("commits", {}).items():
+        stages.setdefault(commit, []).append(stage)
+    if not any(stages):
+        return {}
+    if len(stages) == 1:
+        return {"commit": next(iter(stages))}
+    return {"commit": ", ".join(f"{commit} ({' '.join(names)})" for commit, names in stages.items())}

@@ -1,0 +1,163 @@
+"""What a result was made from: written beside it, and compared before it is used again.
+
+There is one mechanism for all results. A :class:`Stamp` names three things: the settings that the result
+depends on, the content of its inputs, and the versions of the code that made it. Whoever makes a result
+writes its stamp last, so that a result without a stamp is an unfinished one::
+
+    stamp = Stamp.of(asdict(settings), {"mixtures": of_table(wav)}, code=[blind, refine])
+    if why := stamp.why_stale(out / "stamp.json"):
+        ...  # say why, make the result
+        stamp.write(out / "stamp.json")
+
+What changes no result is no part of a stamp: the number of processes or threads, the order, the time.
+
+A module whose numbers can change has a constant ``VERSION``. It is raised by one with every change of code
+after which the same input gives another output; a rename or a comment changes nothing.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import ModuleType
+
+from frontend.utils.errors import UserError
+from frontend.utils.files import write_text
+
+# Inside directories these are compared by name and size: large, and written once by our own tools.
+_BULK = {".wav", ".flac", ".ark", ".npz", ".pth", ".png"}
+# A corpus may lie beside its archives, which take minutes to read: larger files are compared by size and time.
+_HASH_AT_MOST = 64 << 20
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What a result was made from.
+
+    Attributes:
+        settings: name -> value, such as JSON holds.
+        inputs: what was read -> a digest of its content, by the functions of this module.
+        code: module -> its ``VERSION``.
+    """
+
+    settings: dict = field(default_factory=dict)
+    inputs: dict[str, str] = field(default_factory=dict)
+    code: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, settings: Mapping, inputs: Mapping[str, str], code: Iterable[ModuleType] = ()) -> "Stamp":
+        """Make a stamp that equals itself after a way through JSON (tuples become lists)."""
+        versions = {module.__name__: module.VERSION for module in code}
+        return cls(json.loads(json.dumps(dict(settings))), dict(inputs), versions)
+
+    @property
+    def digest(self) -> str:
+        """A digest of all of it, for a file name or for a stamp of stamps."""
+        return of_text(json.dumps(asdict(self), sort_keys=True))
+
+    def write(self, path: str | Path) -> None:
+        """Write the stamp, whole or not at all; last of all that belongs to the result."""
+        write_text(path, json.dumps(asdict(self), indent=1) + "\n")
+
+    def why_stale(self, path: str | Path) -> str:
+        """Return in one sentence why the result beside ``path`` is not the one of this stamp; "" if it is.
+
+        Raises:
+            UserError: the file is no stamp.
+        """
+        before = read_stamp(path)
+        return "it is not complete" if before is None else self.changed_since(before)
+
+    def changed_since(self, before: "Stamp") -> str:
+        """Return in one sentence what differs from an earlier stamp; "" if nothing does."""
+        parts = (
+            ("setting", before.settings, self.settings),
+            ("input", before.inputs, self.inputs),
+            ("code", before.code, self.code),
+        )
+        found = [
+            f"{what} {name}"
+            for what, old, new in parts
+            for name in sorted({*old, *new})
+            if old.get(name) != new.get(name)
+        ]
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        return f"{', '.join(found[:3])}{more} changed since it was made" if found else ""
+
+
+def read_stamp(path: str | Path) -> Stamp | None:
+    """Return the stamp that lies in ``path``, None if there is none.
+
+    Raises:
+        UserError: the file is no stamp.
+    """
+    try:
+        return Stamp(**json.loads(Path(path).read_text(encoding="utf-8")))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, TypeError):
+        raise UserError(f"{path}: expected a stamp as this program writes it (delete the file)") from None
+
+
+def of_text(text: str) -> str:
+    """Return a digest of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def of_file(path: str | Path) -> str:
+    """Return a digest of a file's content; of a larger one than 64 MiB, of its size and time.
+
+    Raises:
+        UserError: no such file.
+    """
+    digest = hashlib.sha256()
+    try:
+        found = Path(path).stat()
+        if found.st_size > _HASH_AT_MOST:
+            digest.update(f"{found.st_size} {found.st_mtime_ns}".encode())
+        else:
+            _add_content(digest, Path(path))
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise UserError(f"{path}: expected a file, found none (check the path)") from None
+    return digest.hexdigest()
+
+
+def of_files(paths: Iterable[str | Path]) -> str:
+    """Return a digest of several files, names and content."""
+    return of_text(json.dumps([(str(path), of_file(path)) for path in paths]))
+
+
+def of_tree(path: str | Path, by_size: bool = False) -> str:
+    """Return a digest of a file or of everything below a directory; "" if there is neither.
+
+    Inside directories audio, weights and pictures are compared by name and size.
+
+    Args:
+        path: a file or directory; hidden files and ``__pycache__`` are passed over.
+        by_size: compare all files by name and size alone.
+    """
+    path = Path(path)
+    if not path.exists():
+        return ""
+    digest, alone = hashlib.sha256(), path.is_file()
+    for file in [path] if alone else sorted(p for p in path.rglob("*") if p.is_file()):
+        inside = file.relative_to(path)
+        if any(part.startswith(".") or part == "__pycache__" for part in inside.parts):
+            continue
+        found = file.stat()
+        digest.update(f"{inside}\0{found.st_size}\0".encode())
+        if by_size or (file.suffix in _BULK and not alone):
+            continue
+        if alone or found.st_size <= _HASH_AT_MOST:
+            _add_content(digest, file)
+        else:
+            digest.update(f"{found.st_mtime_ns}\0".encode())
+    return digest.hexdigest()
+
+
+def _add_content(digest, file: Path) -> None:
+    with open(file, "rb") as opened:
+        while block := opened.read(_BLOCK):
+            digest.update(block)
