@@ -14,7 +14,7 @@ import soundfile
 import yaml
 from speech_sets import voice
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "egs" / "speechocean762_2mix"
 sys.path.insert(0, str(RECIPE / "local"))  # the recipe's modules lie beside its data.sh
 

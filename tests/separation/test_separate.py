@@ -17,7 +17,7 @@ from frontend.data.kaldi import write_scp
 from frontend.separation.model import Separator
 from frontend.utils.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("level", [1e-4, 1.0])

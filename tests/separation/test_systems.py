@@ -20,7 +20,7 @@ from frontend.separation.pseudo_targets import select
 from frontend.separation.sets import separate_set
 from frontend.separation.systems import choose, load_systems
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 SYSTEMS = """
 mixture: {}

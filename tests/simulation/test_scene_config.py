@@ -9,7 +9,7 @@ import yaml
 from frontend.simulation.config import SceneConfig, load_config
 from frontend.utils.errors import UserError
 
-MINI = Path(__file__).resolve().parents[1] / "egs" / "mini" / "conf" / "scenes.yaml"
+MINI = Path(__file__).resolve().parents[2] / "egs" / "mini" / "conf" / "scenes.yaml"
 
 
 def test_configuration_of_the_embedded_recipe_names_every_knob_of_its_sections():

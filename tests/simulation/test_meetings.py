@@ -33,7 +33,7 @@ FS = 8000
 CONFIG = MeetingConfig(
     t60=(0.15, 0.15), turns=TurnsConfig(stretch=(5.0, 8.0), silence=(2.0, 3.0)), noise=NoiseConfig("none")
 )
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 YAML = "t60: 0.15\nturns: {stretch: [5, 8], silence: [2, 3]}\nnoise: {kind: white, snr_db: 20}\n"
 
 

@@ -27,7 +27,7 @@ from frontend.training.run import make_parser, parse
 from frontend.utils.errors import UserError, run
 
 FS = 8000
-CONFS = Path(__file__).resolve().parents[1] / "egs" / "mini" / "conf"
+CONFS = Path(__file__).resolve().parents[2] / "egs" / "mini" / "conf"
 WORDS = ["ONE TWO", "TWO TWO THREE", "FOUR ONE", "THREE", "ONE FOUR TWO", "TWO ONE"]
 TINY = {
     "token_type": "word",

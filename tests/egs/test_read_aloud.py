@@ -10,7 +10,7 @@ import pytest
 from frontend.data.audio import read_audio
 from frontend.data.kaldi import read_scp, validate
 
-SCRIPT = Path(__file__).resolve().parents[1] / "local/read_aloud.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "local/read_aloud.py"
 SENTENCES = ["THE CAT'S SEEN", "WE GO HOME NOW", "GO"]
 
 

@@ -19,7 +19,7 @@ from frontend.data.kaldi import read_scp, write_scp
 from frontend.data.mixtures import find_streams
 from frontend.data.segments import write_references
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 RUN = ROOT / "egs/recordings/run.sh"
 STAGES = "data chunks teacher pseudo student separate recognise report".split()
 FS, MICS = 8000, 4

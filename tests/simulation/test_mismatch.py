@@ -18,7 +18,7 @@ from frontend.report.pages import described
 from frontend.simulation.conditions import load_conditions, sample_conditions
 from frontend.simulation.scenes import read_scenes
 
-MINI = Path(__file__).resolve().parents[1] / "egs" / "mini" / "conf"
+MINI = Path(__file__).resolve().parents[2] / "egs" / "mini" / "conf"
 
 
 @pytest.fixture(scope="module")

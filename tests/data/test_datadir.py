@@ -19,7 +19,7 @@ from frontend.data.mixtures import MixtureSet, all_there, subset, write_spk2utt
 from frontend.utils.errors import UserError
 
 FS = 8000
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def grid(channels: int, frames: int, seed: int = 0) -> np.ndarray:

@@ -8,7 +8,7 @@ import pytest
 
 from frontend.utils.files import read_settings
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 # All that run.sh does before it sets up its environment, then a command.
 UP_TO_THE_PATHS = """\
 root=$1 recipe_dir=$2; driver=$root/run.sh

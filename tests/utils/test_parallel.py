@@ -15,7 +15,7 @@ import pytest
 from frontend.utils.errors import UserError
 from frontend.utils.parallel import forked, number_of_processes, parallel_map
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def work(item, place=None):

@@ -20,7 +20,7 @@ from speech_sets import voice
 from frontend.data.kaldi import read_scp
 from frontend.data.mixtures import MixtureSet
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 OCEAN = Path(os.environ.get("FRONTEND_CORPORA", ROOT.parent / "shared" / "corpora")) / "speechocean762"
 pytestmark = pytest.mark.chain
 

@@ -13,7 +13,7 @@ from librispeech_tree import SUBSETS, made_up_librispeech, standin_librispeech
 from scipy.signal import csd, welch
 from speech_sets import make_speech, run_command
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "egs" / "mc_libri2mix"
 sys.path.insert(0, str(RECIPE / "local"))
 

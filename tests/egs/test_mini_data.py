@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy.io import wavfile
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 LOCAL = ROOT / "egs" / "mini" / "local"
 sys.path.insert(0, str(LOCAL))  # the recipe's modules lie beside its data.sh
 

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import pytest
 from speech_sets import make_speech
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SYSTEMS = (
     "mixture auxiva ilrma teacher_outputs teacher_energy teacher_energy_residual teacher_spatial_merge "
     "teacher_oracle student student_ft distilled distilled_ft supervised_small supervised_full oracle dry"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 # Instead of Python: bookkeeping as it is, and steps that leave the files which the next ones look for.
 STEPS = f"""\
 #!/usr/bin/env bash

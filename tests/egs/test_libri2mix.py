@@ -11,7 +11,7 @@ import soundfile
 from librispeech_tree import SUBSETS, made_up_librispeech
 from speech_sets import make_speech, run_command
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "egs" / "mc_libri2mix"
 sys.path.insert(0, str(RECIPE / "local"))
 
