@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from frontend.data.audio import AudioWriter
-from frontend.data.kaldi import write_scp
-from frontend.data.mixtures import write_spk2utt
+from frontend.data.kaldi import write_set
 from frontend.data.speech import read_speech
 from frontend.simulation.config import load_config
 from frontend.simulation.mixture_sets import simulate_set
@@ -33,8 +32,7 @@ def _make_speech(path: Path, fs: int, seconds: float) -> None:
             noise = generator(0, k).standard_normal(round(seconds * fs))
             wav[f"u{k:02d}"] = writer.write(f"u{k:02d}", 0.1 * np.clip(noise, -5, 5))
             utt2spk[f"u{k:02d}"] = f"s{k % 10}"
-    write_scp(path / "wav.scp", wav)
-    write_spk2utt(path, utt2spk)
+    write_set(path, {"wav.scp": wav}, utt2spk)
 
 
 def main() -> int | None:

@@ -17,8 +17,8 @@ import yaml
 
 from benchmarks.train_step import measure
 from frontend.data.audio import AudioWriter, read_audio
-from frontend.data.kaldi import write_scp
-from frontend.data.mixtures import MixtureSet, write_spk2utt
+from frontend.data.kaldi import write_set
+from frontend.data.mixtures import MixtureSet
 from frontend.data.speech import read_speech
 from frontend.simulation.config import load_config
 from frontend.simulation.mixture_sets import simulate_set, virtual_set
@@ -39,8 +39,7 @@ def _make_sets(work: Path, scenes: str, number: int, bank: int, seconds: float |
             noise = generator(0, k).standard_normal(samples)
             wav[f"u{k:03d}"] = writer.write(f"u{k:03d}", 0.1 * np.clip(noise, -5, 5))
             utt2spk[f"u{k:03d}"] = f"s{k % _SPEAKERS}"
-    write_scp(work / "speech" / "wav.scp", wav)
-    write_spk2utt(work / "speech", utt2spk)
+    write_set(work / "speech", {"wav.scp": wav}, utt2spk)
     speech = read_speech(work / "speech", config.fs)
     names = [f"m{k:05d}" for k in range(number)]
     write_scenes(work / "list", [sample_scene(name, config, speech, 0, bank=bank) for name in names])

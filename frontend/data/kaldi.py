@@ -5,7 +5,7 @@ Everything that can be wrong with a data directory, each named with file and lin
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -96,6 +96,48 @@ def write_scp(path: str | Path, mapping: Mapping[str, object]) -> None:
     """Write ``{id: value}`` as a sorted table, whole or not at all."""
     lines = (f"{key} {mapping[key]}".rstrip() + "\n" for key in sorted(mapping))
     write_text(path, "".join(lines))
+
+
+_NUMBERED = ("spk[1-9]*.scp", "raw[1-9]*.scp", "text_spk[1-9]*", "image[1-9]*.scp")
+
+
+def write_set(
+    directory: str | Path,
+    tables: Mapping[str, Mapping[str, object]],
+    utt2spk: Mapping[str, str] | None = None,
+    records: Iterable[dict] | None = None,
+) -> None:
+    """Write the tables of a data directory, or of a directory of streams: the one writer of sets.
+
+    ``wav.scp`` is removed first and written last: with it a set is complete. Tables that carry a number and are
+    not among ``tables`` (``spk3.scp``, ``text_spk3``, ``image1.scp`` ...) are of an earlier run with more
+    talkers and removed; so is ``noise.scp`` of a set that has records. Other files are left alone.
+
+    Args:
+        directory: made if it is not there.
+        tables: file name -> {id: value}; without ``wav.scp`` (streams of a set) there is no ``utt2spk`` either.
+        utt2spk: the talker of each utterance; None: every utterance is its own. ``spk2utt`` follows from it.
+        records: for ``scenes.jsonl``, objects with a key ``id``.
+    """
+    directory, patterns = Path(directory), _NUMBERED
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "wav.scp").unlink(missing_ok=True)
+    if records is not None:
+        lines = (json.dumps(record) + "\n" for record in sorted(records, key=lambda r: r["id"]))
+        write_text(directory / "scenes.jsonl", "".join(lines))
+        patterns = (*patterns, "noise.scp")
+    for old in (path for pattern in patterns for path in directory.glob(pattern)):
+        if old.name not in tables:
+            old.unlink()
+    if "wav.scp" in tables:
+        utt2spk = {name: name for name in tables["wav.scp"]} if utt2spk is None else utt2spk
+        write_scp(directory / "utt2spk", utt2spk)
+        spk2utt: dict[str, list[str]] = {}
+        for utterance in sorted(utt2spk):
+            spk2utt.setdefault(utt2spk[utterance], []).append(utterance)
+        write_scp(directory / "spk2utt", {speaker: " ".join(ids) for speaker, ids in spk2utt.items()})
+    for name in sorted(tables, key=lambda name: name == "wav.scp"):
+        write_scp(directory / name, tables[name])
 
 
 def numbered(directory: Path, prefix: str, suffix: str = "") -> list[Path]:

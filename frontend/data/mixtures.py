@@ -32,18 +32,9 @@ from pathlib import Path
 import numpy as np
 
 from frontend.data.audio import audio_file, audio_info, read_audio, renderer
-from frontend.data.kaldi import numbered, read_records, read_scp, write_scp
+from frontend.data.kaldi import numbered, read_records, read_scp, write_set
 from frontend.utils.errors import UserError
-from frontend.utils.files import atomic_directory, write_text
-
-
-def write_spk2utt(directory: str | Path, utt2spk: dict[str, str]) -> None:
-    """Write ``utt2spk`` and its inverse ``spk2utt`` into ``directory``."""
-    spk2utt: dict[str, list[str]] = {}
-    for utterance in sorted(utt2spk):
-        spk2utt.setdefault(utt2spk[utterance], []).append(utterance)
-    write_scp(Path(directory) / "utt2spk", utt2spk)
-    write_scp(Path(directory) / "spk2utt", {k: " ".join(v) for k, v in spk2utt.items()})
+from frontend.utils.files import atomic_directory
 
 
 def all_there(tables: Iterable[Path]) -> bool:
@@ -167,16 +158,16 @@ def subset(source: str | Path, destination: str | Path, ids: Iterable[str], labe
         raise UserError(f"{source}: a subset of 0 utterances was asked for (ask for at least 1)")
     _refuse_to_replace(destination, source)
     labels = [*numbered(source, "spk", ".scp"), *numbered(source, "text_spk"), source / "text"]
-    tables = [source / "wav.scp", source / "utt2num_samples", *(labels if labelled else [])]
+    paths = [source / "wav.scp", source / "utt2num_samples", *(labels if labelled else [])]
+    tables = {p.name: read_scp(p, p.name.startswith("text_spk")) for p in paths if p.exists()}
+    tables = {name: {k: v for k, v in table.items() if k in keep} for name, table in tables.items()}
+    utt2spk = {k: v for k, v in read_scp(source / "utt2spk").items() if k in keep}
+    records = None
+    if labelled and (source / "scenes.jsonl").exists():
+        lines = (source / "scenes.jsonl").read_text(encoding="utf-8").splitlines()
+        records = [record for record in map(json.loads, lines) if record["id"] in keep]
     with atomic_directory(destination) as out:
-        for path in filter(Path.exists, tables):
-            table = read_scp(path, allow_empty=path.name.startswith("text_spk"))
-            write_scp(out / path.name, {k: v for k, v in table.items() if k in keep})
-        write_spk2utt(out, {k: v for k, v in read_scp(source / "utt2spk").items() if k in keep})
-        if labelled and (source / "scenes.jsonl").exists():
-            records = (source / "scenes.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = (record for record in records if json.loads(record)["id"] in keep)
-            write_text(out / "scenes.jsonl", "".join(kept))
+        write_set(out, tables, utt2spk, records)
 
 
 def _refuse_to_replace(destination: Path, source: Path) -> None:

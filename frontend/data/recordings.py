@@ -35,7 +35,7 @@ from frontend.data.audio import (
     span,
     write_blocks,
 )
-from frontend.data.kaldi import read_scp, write_scp
+from frontend.data.kaldi import read_scp, write_set
 from frontend.data.segments import Span, read_spans, spans_by_energy, union
 from frontend.dsp.spatial import array_symmetries
 from frontend.utils.errors import UserError
@@ -299,7 +299,9 @@ def prepare(
     ready = dict(
         zip((r.id for r in recordings), parallel_map(work, recordings, nj, "recordings"), strict=True)
     )
-    _write_tables(Path(out), {name: entry for name, (entry, _) in ready.items()})
+    wav = {name: entry for name, (entry, _) in ready.items()}
+    samples = {name: audio_info(entry)[1] for name, entry in wav.items()}
+    write_set(out, {"wav.scp": wav, "utt2num_samples": samples})
     for warning in filter(None, (warning for _, warning in ready.values())):
         print(f"warning: {warning}", flush=True)
     write_text(Path(out) / "array", f"{found.channels} {symmetry} {fs}\n")
@@ -381,14 +383,6 @@ class _Level:
                 f"{self.recording.entries[0]}: {100 * share:.1f} % of the samples are at full scale: clipped?"
             )
         return ""
-
-
-def _write_tables(out: Path, entries: dict[str, str]) -> None:
-    utt2spk = {name: name for name in entries}
-    write_scp(out / "utt2spk", utt2spk)
-    write_scp(out / "spk2utt", utt2spk)
-    write_scp(out / "utt2num_samples", {name: audio_info(entry)[1] for name, entry in entries.items()})
-    write_scp(out / "wav.scp", entries)  # last: with it the set is complete
 
 
 MIN_S, MAX_S = 3.0, 8.0
@@ -553,11 +547,9 @@ def _write(out: str, chunks: list[Chunk], wav: dict[str, str], nj: int) -> None:
     (directory / "wav.scp").unlink(missing_ok=True)  # no set until it is complete again
     work = partial(_write_chunk, directory=directory / "wav", wav=wav)
     entries = list(parallel_map(work, chunks, nj, f"chunks {directory.name}"))
-    ids = {chunk.id: chunk.id for chunk in chunks}
-    write_scp(directory / "utt2spk", ids)
-    write_scp(directory / "spk2utt", ids)
-    write_scp(directory / "utt2num_samples", {chunk.id: chunk.end - chunk.start for chunk in chunks})
-    write_scp(directory / "wav.scp", {c.id: entry for c, entry in zip(chunks, entries, strict=True)})
+    wav = {chunk.id: entry for chunk, entry in zip(chunks, entries, strict=True)}
+    samples = {chunk.id: chunk.end - chunk.start for chunk in chunks}
+    write_set(directory, {"wav.scp": wav, "utt2num_samples": samples})
 
 
 def _write_chunk(chunk: Chunk, directory: Path, wav: dict[str, str]) -> str:

@@ -20,8 +20,7 @@ import numpy as np
 from scipy.signal import resample_poly
 
 from frontend.data.audio import AudioWriter, audio_info, read_audio
-from frontend.data.kaldi import read_scp, write_scp
-from frontend.data.mixtures import write_spk2utt
+from frontend.data.kaldi import read_scp, write_set
 from frontend.utils.errors import UserError
 from frontend.utils.files import atomic_directory
 from frontend.utils.parallel import parallel_map, progress
@@ -361,10 +360,12 @@ def _check_ids(sets: Mapping[str, Sequence[Spoken]]) -> None:
 def _write_tables(
     directory: Path, utterances: Sequence[Utterance], files: Mapping[str, object], samples: Mapping[str, int]
 ) -> None:
-    write_scp(directory / "wav.scp", files)
-    write_scp(directory / "text", {u.id: u.text for u in utterances})
-    write_scp(directory / "utt2num_samples", {u.id: samples[u.id] for u in utterances})
-    write_spk2utt(directory, {u.id: u.speaker for u in utterances})
+    tables = {
+        "wav.scp": files,
+        "text": {u.id: u.text for u in utterances},
+        "utt2num_samples": {u.id: samples[u.id] for u in utterances},
+    }
+    write_set(directory, tables, {u.id: u.speaker for u in utterances})
 
 
 def _seconds(

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from frontend.data.audio import audio_info
-from frontend.data.kaldi import read_scp, scan_table, write_scp
-from frontend.data.mixtures import MixtureSet, Streams, write_spk2utt
+from frontend.data.kaldi import read_scp, scan_table, write_set
+from frontend.data.mixtures import MixtureSet, Streams
 from frontend.recognition.text import read_hypotheses
 from frontend.utils.errors import UserError
 from frontend.utils.files import atomic_directory
@@ -193,7 +193,5 @@ def _write(lines: list[_Line], out: str | Path) -> int:
             )
         wav[key], text[key], utt2spk[key] = line.entry, line.text, speaker
     with atomic_directory(out) as part:
-        for name, table in (("wav.scp", wav), ("text", text), ("utt2num_samples", samples)):
-            write_scp(part / name, table)
-        write_spk2utt(part, utt2spk)
+        write_set(part, {"wav.scp": wav, "text": text, "utt2num_samples": samples}, utt2spk)
     return len(wav)

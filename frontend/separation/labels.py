@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from frontend.data.audio import AudioWriter, audio_info, read_audio
-from frontend.data.kaldi import write_scp
-from frontend.data.mixtures import MixtureSet, all_there, file_stamp, write_spk2utt
+from frontend.data.kaldi import write_set
+from frontend.data.mixtures import MixtureSet, all_there, file_stamp
 from frontend.dsp.metrics import best_permutation, si_snr
 from frontend.dsp.refine import check_refinement, check_size, refine
 from frontend.separation.pseudo_targets import check_rule, select
@@ -244,8 +244,6 @@ def _prepare(out: Path, made_from: str) -> None:
 
 def _write_tables(out: Path, mixtures: MixtureSet, n_talkers: int) -> None:
     entries = {u: _entries(out, u, n_talkers) for u in mixtures.ids}
-    for k in range(n_talkers):
-        write_scp(out / f"spk{k + 1}.scp", {u: names[k] for u, names in entries.items()})
-    write_spk2utt(out, {u: u for u in mixtures.ids})
-    write_scp(out / "utt2num_samples", {u: audio_info(e)[1] for u, e in mixtures.wav.items()})
-    write_scp(out / "wav.scp", mixtures.wav)  # last: with it the set is complete
+    tables = {f"spk{k + 1}.scp": {u: names[k] for u, names in entries.items()} for k in range(n_talkers)}
+    samples = {u: audio_info(e)[1] for u, e in mixtures.wav.items()}
+    write_set(out, {**tables, "utt2num_samples": samples, "wav.scp": mixtures.wav})

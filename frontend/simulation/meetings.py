@@ -38,8 +38,7 @@ import soundfile
 from scipy import fft
 
 from frontend.data.audio import read_audio
-from frontend.data.kaldi import read_scp, write_scp
-from frontend.data.mixtures import write_spk2utt
+from frontend.data.kaldi import read_scp, write_set
 from frontend.data.segments import write_references
 from frontend.data.speech import fingerprint, read_speech
 from frontend.simulation.config import Range, SceneConfig, load_config
@@ -529,21 +528,17 @@ def _write_tables(meetings: list[dict], job: _Job, texts: dict[str, str] | None)
     """Make ``OUT`` a data directory; wav.scp, which makes it one, last."""
     out = Path(job.out)
     rows = [row for meeting in meetings for row in reference_segments(meeting, texts)]
-    for pattern in ("spk[1-9]*.scp", "text_spk[1-9]*"):
-        for old in out.glob(pattern):
-            old.unlink()  # of an earlier run, maybe with more talkers
     words = {m["id"]: spoken_words(m, texts) for m in meetings} if texts is not None else {}
+    tables: dict[str, dict] = {"utt2num_samples": {m["id"]: m["samples"] for m in meetings}}
     for k in range(job.n_talkers if words else 0):
-        write_scp(
-            out / f"text_spk{k + 1}", {name: said[k] if k < len(said) else "" for name, said in words.items()}
-        )
+        said = {name: spoken[k] if k < len(spoken) else "" for name, spoken in words.items()}
+        tables[f"text_spk{k + 1}"] = said
     write_references(out, rows, texts is not None)
     write_meetings(out / "meetings.jsonl", meetings)
-    write_spk2utt(out, {meeting["id"]: meeting["id"] for meeting in meetings})
-    write_scp(out / "utt2num_samples", {meeting["id"]: meeting["samples"] for meeting in meetings})
-    for stream in reversed(job.streams):
+    for stream in job.streams:
         name = "wav.scp" if stream == "mix" else f"{stream}.scp"
-        write_scp(out / name, {m["id"]: job.path(stream, m["id"]) for m in meetings})
+        tables[name] = {m["id"]: job.path(stream, m["id"]) for m in meetings}
+    write_set(out, tables)
 
 
 def summary(meetings: list[dict], asked: float) -> str:

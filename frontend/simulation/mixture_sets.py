@@ -36,12 +36,11 @@ import numpy as np
 
 from frontend.data.audio import AudioWriter, audio_file, read_audio
 from frontend.data.audio import audio_file as _file_of
-from frontend.data.kaldi import read_scp, write_scp
-from frontend.data.mixtures import write_spk2utt
+from frontend.data.kaldi import read_scp, write_set
 from frontend.data.speech import check_speech, digest, fingerprint
 from frontend.simulation.render import Rendered, render
 from frontend.simulation.rirs import Rirs, load_rirs, rirs_of, rirs_path
-from frontend.simulation.scenes import read_scenes, write_scenes
+from frontend.simulation.scenes import read_scenes
 from frontend.utils.errors import UserError
 from frontend.utils.files import write_text
 from frontend.utils.parallel import parallel_map, progress
@@ -281,21 +280,16 @@ def write_tables(records: list[dict], job: Job, speech: Path) -> None:
         speech: the speech set.
     """
     out, scenes = Path(job.out), {r["scene"]["id"]: r["scene"] for r in records}
-    tables = {"wav.scp" if stream == "mix" else f"{stream}.scp": stream for stream in job.streams}
+    tables: dict[str, dict] = {}
+    for stream in job.streams:
+        name = "wav.scp" if stream == "mix" else f"{stream}.scp"
+        tables[name] = {r["scene"]["id"]: r["entries"][stream] for r in records}
     texts = read_scp(speech / "text", allow_empty=True) if (speech / "text").exists() else None
-    spoken = [f"text_spk{k + 1}" for k in range(job.n_talkers)] if texts is not None else []
-    for pattern in ("spk[1-9]*.scp", "text_spk[1-9]*", "image[1-9]*.scp", "noise.scp"):
-        for old in out.glob(pattern):
-            if old.name not in {*tables, *spoken}:
-                old.unlink()  # of an earlier run with more talkers or parts
-    for k, name in enumerate(spoken):
+    for k in range(job.n_talkers if texts is not None else 0):
         said = {i: [t["utterance"] for t in s["talkers"][k : k + 1]] for i, s in scenes.items()}
-        write_scp(out / name, {i: "".join(texts[u] for u in us) for i, us in said.items()})
-    write_spk2utt(out, {name: name for name in scenes})
-    write_scp(out / "utt2num_samples", {name: scene["samples"] for name, scene in scenes.items()})
-    write_scenes(out / "scenes.jsonl", [{**r["scene"], **_facts(r)} for r in records])
-    for name, stream in reversed(tables.items()):
-        write_scp(out / name, {r["scene"]["id"]: r["entries"][stream] for r in records})
+        tables[f"text_spk{k + 1}"] = {i: "".join(texts[u] for u in us) for i, us in said.items()}
+    tables["utt2num_samples"] = {name: scene["samples"] for name, scene in scenes.items()}
+    write_set(out, tables, records=[{**r["scene"], **_facts(r)} for r in records])
 
 
 _ENTRY = re.compile(r"scene:(.+?\.jsonl):(.+):(?:(mix|noise)|(spk|image)([1-9][0-9]*))")

@@ -1,6 +1,5 @@
 """Data directories: what is written is read back exactly, and every defect is named with file and line."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +13,8 @@ from scipy.io import wavfile
 from frontend.bin import subset as subset_command
 from frontend.bin import validate_data
 from frontend.data.audio import AudioWriter, audio_info, read_audio
-from frontend.data.kaldi import read_scp, validate, write_scp
-from frontend.data.mixtures import MixtureSet, all_there, subset, write_spk2utt
+from frontend.data.kaldi import read_scp, validate, write_scp, write_set
+from frontend.data.mixtures import MixtureSet, all_there, subset
 from frontend.utils.errors import UserError
 
 FS = 8000
@@ -48,12 +47,9 @@ def mixtures(here) -> Path:
                 f"{key}_2", np.zeros(frames) if i == 5 else grid(1, frames)
             )
             tables["utt2num_samples"][key] = frames
-    for name, table in tables.items():
-        write_scp(path / name, table)
-    write_scp(path / "text_spk1", dict.fromkeys(ids, "ONE TWO"))
-    write_scp(path / "text_spk2", dict.fromkeys(ids[:5], "THREE") | {ids[5]: ""})
-    write_spk2utt(path, {k: k for k in ids})
-    (path / "scenes.jsonl").write_text("".join(json.dumps({"id": k, "t60": 0.3}) + "\n" for k in ids))
+    tables["text_spk1"] = dict.fromkeys(ids, "ONE TWO")
+    tables["text_spk2"] = dict.fromkeys(ids[:5], "THREE") | {ids[5]: ""}
+    write_set(path, tables, records=[{"id": k, "t60": 0.3} for k in ids])
     return path
 
 

@@ -11,8 +11,8 @@ from tiny_models import write
 
 import frontend.bin.long_score as long_score_command
 from frontend.data.audio import read_audio
-from frontend.data.kaldi import write_scp
-from frontend.data.mixtures import find_streams, write_spk2utt
+from frontend.data.kaldi import write_scp, write_set
+from frontend.data.mixtures import find_streams
 from frontend.data.segments import write_references
 from frontend.dsp.metrics import si_snr
 from frontend.evaluation.intervals import bootstrap_interval
@@ -45,9 +45,8 @@ def recording(tmp_path) -> Path:
     mixture = np.stack([truth.sum(0), 0.8 * truth[0] - 0.3 * truth[1]])
     data = tmp_path / "data"
     tables = {"wav": mixture, "spk1": truth[:1], "spk2": truth[1:]}
-    for name, audio in tables.items():
-        write_scp(data / f"{name}.scp", {"r1": write(data / f"{name}.wav", audio.astype(np.float32))})
-    write_spk2utt(data, {"r1": "r1"})
+    audio = {name: write(data / f"{name}.wav", x.astype(np.float32)) for name, x in tables.items()}
+    write_set(data, {f"{name}.scp": {"r1": entry} for name, entry in audio.items()})
     rows = [
         {"session_id": "r1", "speaker": f"spk{k}", "start_time": a, "end_time": b, "words": "A"}
         for k, a, b in TURNS

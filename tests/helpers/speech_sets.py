@@ -12,8 +12,7 @@ import pytest
 from scipy.signal import lfilter
 
 from frontend.data.audio import AudioWriter
-from frontend.data.kaldi import write_scp
-from frontend.data.mixtures import write_spk2utt
+from frontend.data.kaldi import write_set
 from frontend.data.speech import read_speech
 from frontend.simulation.config import SceneConfig
 from frontend.simulation.scenes import sample_scene, write_scenes
@@ -40,9 +39,7 @@ def make_speech(path: Path, speakers: int = 8, each: int = 2, seconds: float = 1
                 length = seconds * (1 + generator(1, name).random())
                 wav[name] = writer.write(name, voice(name, length, fs))
                 utt2spk[name], text[name] = f"s{speaker:02d}", f"words of {name}"
-    write_scp(path / "wav.scp", wav)
-    write_scp(path / "text", text)
-    write_spk2utt(path, utt2spk)
+    write_set(path, {"wav.scp": wav, "text": text}, utt2spk)
     return path
 
 

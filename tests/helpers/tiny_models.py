@@ -10,8 +10,7 @@ import soundfile
 import torch
 import yaml
 
-from frontend.data.kaldi import write_scp
-from frontend.data.mixtures import write_spk2utt
+from frontend.data.kaldi import write_set
 from frontend.utils.errors import run
 
 FS, MICS, OUTPUTS = 8000, 2, 3
@@ -79,9 +78,7 @@ def data(tmp_path) -> Path:
         parts = {"wav": sum(images), "spk1": images[0][:1], "spk2": images[1][:1]}
         for part, audio in parts.items():
             tables[part][name] = write(out / "audio" / part / f"{name}.wav", audio)
-    for part, table in tables.items():
-        write_scp(out / f"{part}.scp", table)
-    write_spk2utt(out, {u: u for u in "abc"})
+    write_set(out, {f"{part}.scp": table for part, table in tables.items()})
     return out
 
 

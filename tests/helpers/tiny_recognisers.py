@@ -1,7 +1,6 @@
 """Tiny untrained recognisers, and a test set with words for them to get wrong."""
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +9,7 @@ import yaml
 from tiny_models import FS, write
 
 from frontend.data.audio import read_audio
-from frontend.data.kaldi import write_scp
-from frontend.data.mixtures import write_spk2utt
+from frontend.data.kaldi import write_scp, write_set
 
 WORDS = ["ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX"]
 TOKENS = ["<blank>", "<unk>", *WORDS, "<sos/eos>"]
@@ -82,11 +80,9 @@ def make_spoken(root: Path) -> None:
             tables[part][name] = write(root / f"data/audio/{part}/{name}.wav", audio)
         for s in range(2):
             tables[f"text_spk{s + 1}"][name] = words.get(f"s{s}-{name}", "")
-        scenes.append(json.dumps({"id": name, "talkers": talkers}) + "\n")
-    for name, table in tables.items():
-        write_scp(root / "data" / (name if name.startswith("text") else f"{name}.scp"), table)
-    write_spk2utt(root / "data", {u: u for u in "abc"})
-    (root / "data/scenes.jsonl").write_text("".join(scenes))
+        scenes.append({"id": name, "talkers": talkers})
+    named = {k if k.startswith("text") else f"{k}.scp": table for k, table in tables.items()}
+    write_set(root / "data", named, records=scenes)
     write_scp(root / "speech/wav.scp", dry)
     write_scp(root / "speech/text", words)
     streams = {

@@ -1,6 +1,5 @@
 """Kaldi sets for a recogniser: of dry speech and rooms, and of separated streams."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +8,7 @@ from speech_sets import make_speech, voice
 
 from frontend.bin import asr_data as command_module
 from frontend.data.audio import AudioWriter
-from frontend.data.kaldi import read_scp, validate, write_scp
-from frontend.data.mixtures import write_spk2utt
+from frontend.data.kaldi import read_scp, validate, write_scp, write_set
 from frontend.recognition.training_sets import _assign, make_asr_set, make_separated_set
 from frontend.utils.errors import UserError
 
@@ -24,13 +22,11 @@ def make_mixtures(path: Path, texts: list[list[str]], channels: int = 1, speaker
             f"m{i}": writer.write(f"m{i}", np.tile(voice(f"m{i}", 0.5), (channels, 1)))
             for i in range(len(texts))
         }
-    write_scp(path / "wav.scp", wav)
-    for talker in range(len(texts[0])):
-        write_scp(path / f"text_spk{talker + 1}", {f"m{i}": t[talker] for i, t in enumerate(texts)})
-    write_spk2utt(path, {u: u for u in wav})
+    tables = {f"text_spk{k + 1}": {f"m{i}": t[k] for i, t in enumerate(texts)} for k in range(len(texts[0]))}
+    scenes = None
     if speakers:
         scenes = [{"id": f"m{i}", "talkers": [{"speaker": s} for s in who]} for i, who in enumerate(speakers)]
-        (path / "scenes.jsonl").write_text("".join(json.dumps(scene) + "\n" for scene in scenes))
+    write_set(path, {"wav.scp": wav, **tables}, records=scenes)
     return path
 
 
@@ -69,9 +65,8 @@ class TestDryAndRooms:
         names = ["a", "a-b", "a_b2", "a1", "a+c", "a.b", "B", "ab"]
         with AudioWriter(speech / "wav", "wav", FS) as writer:
             wav = {f"u{i}": writer.write(f"u{i}", 0.1 * rng.standard_normal(99)) for i in range(len(names))}
-        write_scp(speech / "wav.scp", wav)
-        write_scp(speech / "text", dict.fromkeys(wav, "ONE"))
-        write_spk2utt(speech, dict(zip(wav, names, strict=True)))
+        tables = {"wav.scp": wav, "text": dict.fromkeys(wav, "ONE")}
+        write_set(speech, tables, dict(zip(wav, names, strict=True)))
         rooms = make_mixtures(tmp_path / "rooms", [["ONE"]] * len(names), speakers=[[n] for n in names])
         make_asr_set([speech], [rooms], tmp_path / "asr")
         utt2spk = read_scp(tmp_path / "asr" / "utt2spk")
@@ -79,7 +74,7 @@ class TestDryAndRooms:
         assert all(utterance.startswith(f"{speaker}-") for utterance, speaker in utt2spk.items())
         assert len(set(utt2spk.values())) == len(names)
         utt2spk = read_scp(speech / "utt2spk")
-        write_spk2utt(speech, utt2spk | {"u7": "a-b2"})
+        write_set(speech, tables, utt2spk | {"u7": "a-b2"})
         with pytest.raises(UserError, match=r"speakers a_b2 and a-b2 are one as a_b2"):
             make_asr_set([speech], [rooms], tmp_path / "asr")
 

@@ -15,8 +15,7 @@ from PIL import Image
 
 import frontend.report.listening as listen_source
 from frontend.data.audio import AudioWriter
-from frontend.data.kaldi import write_scp
-from frontend.data.mixtures import write_spk2utt
+from frontend.data.kaldi import write_scp, write_set
 from frontend.evaluation.results import Scores
 from frontend.recognition.text import utterance_errors
 from frontend.report.listening import (
@@ -81,12 +80,10 @@ def make_experiment(root: Path, words: bool = True) -> Path:
             stream = signal(key, name, str(k)) * (15 if (key, name, k) == (LOUD, "student", 1) else 1)
             folder = exp / f"separated/test/{name}/wav{k}"
             table[key] = AudioWriter(folder, "wav", FS, encoding="float32").write(key, stream)
-    for name, table in tables.items():
-        write_scp(data / f"{name}.scp", table)
+    tables = {f"{name}.scp": table for name, table in tables.items()}
     for k in (0, 1):
-        write_scp(data / f"text_spk{k + 1}", {key: texts[k] for key, texts in zip(IDS, TEXTS, strict=True)})
-    write_spk2utt(data, {key: key for key in IDS})
-    (data / "scenes.jsonl").write_text("".join(json.dumps(scene(key)) + "\n" for key in IDS))
+        tables[f"text_spk{k + 1}"] = {key: texts[k] for key, texts in zip(IDS, TEXTS, strict=True)}
+    write_set(data, tables, records=map(scene, IDS))
     for (name, k), table in streams.items():
         write_scp(exp / f"separated/test/{name}/spk{k}.scp", table)
     for system in SYSTEMS:

@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 from librispeech import FS
 
+from frontend.data import kaldi
 from frontend.data.audio import AudioWriter, audio_info, read_audio
-from frontend.data.kaldi import write_scp
-from frontend.data.mixtures import write_spk2utt
 from frontend.data.speech import Spoken, resample
 from frontend.simulation.render import active_power
 from frontend.utils.errors import UserError
@@ -35,11 +34,13 @@ def write_set(out: Path, utterances: list[Spoken], fs: int, nj: int) -> float:
     make = partial(_dry, out=str(out / "flac"), fs=fs)
     made = list(parallel_map(make, utterances, nj, str(out)))
     ids = [u.id for u in utterances]
-    write_scp(out / "text", {u.id: u.text for u in utterances})
-    write_spk2utt(out, {u.id: u.speaker for u in utterances})
-    write_scp(out / "utt2num_samples", {i: samples for i, (_, samples, _) in zip(ids, made, strict=True)})
-    write_scp(out / "utt2level", {i: f"{level:.2f}" for i, (_, _, level) in zip(ids, made, strict=True)})
-    write_scp(out / "wav.scp", {i: entry for i, (entry, _, _) in zip(ids, made, strict=True)})
+    tables = {
+        "wav.scp": {i: entry for i, (entry, _, _) in zip(ids, made, strict=True)},
+        "text": {u.id: u.text for u in utterances},
+        "utt2num_samples": {i: samples for i, (_, samples, _) in zip(ids, made, strict=True)},
+        "utt2level": {i: f"{level:.2f}" for i, (_, _, level) in zip(ids, made, strict=True)},
+    }
+    kaldi.write_set(out, tables, {u.id: u.speaker for u in utterances})
     return sum(samples for _, samples, _ in made) / fs
 
 
