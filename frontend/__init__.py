@@ -10,8 +10,16 @@ Shapes and units, the same in every module:
 * A spectrogram is ``(..., F, L)``: F frequencies, L frames, complex.
 * Rates are in Hz, times in seconds unless a name ends in ``_samples``, levels in dB,
   lengths in metres, angles in degrees counter-clockwise.
-* The *image* of a talker is what the microphones hear of him, reverberation included;
+* The *image* of a talker is the talker's signal at the microphones, reverberation included;
   the *reference channel* is microphone 0 unless a configuration says otherwise.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
+
+
+def __getattr__(name: str) -> object:
+    if name == "Separator":  # late: torch and ESPnet take seconds to import
+        from frontend.separation.model import Separator
+
+        return Separator
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
