@@ -13,7 +13,7 @@ import torch
 from frontend.dsp.spatial import stft
 from frontend.networks.conv_tasnet import MCConvTasNet
 from frontend.networks.mask_net import MaskNet
-from frontend.networks.tfgridnet import SafeTFGridNet
+from frontend.networks.tfgridnet import TFGridNet
 from frontend.utils.errors import run
 
 N_FFT, HOP = 256, 128
@@ -23,7 +23,7 @@ NETWORKS = {
     "mask_net float32": (MaskNet, {}),
     "mask_net bfloat16": (MaskNet, {"precision": "bfloat16"}),
     "mc_conv_tasnet": (MCConvTasNet, {}),
-    "safe_tfgridnet small": (SafeTFGridNet, _SMALL),
+    "safe_tfgridnet small": (TFGridNet, _SMALL),
 }
 
 

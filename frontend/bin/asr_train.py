@@ -13,7 +13,7 @@ Interrupted at any moment and started again, it goes on and ends in the same wei
 import argparse
 import sys
 
-from frontend.training.run import is_complete, make_parser, open_log, output_and_digest, parse, train
+from frontend.training.run import Training, make_parser, open_log, parse, train
 from frontend.utils.errors import run
 
 _DEFAULTS = {"batch_type": "numel", "keep_nbest_models": 5, "token_type": "word"}
@@ -38,8 +38,8 @@ def _add_options(parser: argparse.ArgumentParser, boolean: type) -> list[str]:
 def main(argv: list[str] | None = None) -> int | None:
     """Parse, check, prepare, repair, train."""
     argv = sys.argv[1:] if argv is None else argv
-    output, digest = output_and_digest(argv)
-    if is_complete(output, digest):
+    training = Training.of(argv, models=("token_list", "bpemodel"))
+    if training.is_complete():
         return 0
     # Only now: ESPnet takes 9 s to import.
     from espnet2.utils.types import str2bool
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int | None:
     )
 
     register_asr()
-    parser = make_parser(FrontendASRTask, "asr_train", __doc__, _DEFAULTS)
+    parser = make_parser(FrontendASRTask, "train recogniser", __doc__, _DEFAULTS)
     own = _add_options(parser, str2bool)
     args = parse(parser, argv)
     check_recogniser_config(args)
@@ -70,7 +70,9 @@ def main(argv: list[str] | None = None) -> int | None:
         delattr(args, name)  # from here on it is ESPnet's; its config.yaml knows no others
     collect_statistics(FrontendASRTask, args, tokens)
     finish(FrontendASRTask, args)
-    train(FrontendASRTask, args, digest)
+    train(FrontendASRTask, args, training)
+    if not args.dry_run:
+        training.mark_complete()
 
 
 if __name__ == "__main__":

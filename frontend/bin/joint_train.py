@@ -12,15 +12,7 @@ started again, it goes on and ends in the same weights.
 import argparse
 import sys
 
-from frontend.training.run import (
-    is_complete,
-    make_parser,
-    mark_complete,
-    open_log,
-    output_and_digest,
-    parse,
-    train,
-)
+from frontend.training.run import Training, make_parser, open_log, parse, train
 from frontend.utils.errors import UserError, run
 from frontend.utils.files import read_settings
 
@@ -30,7 +22,7 @@ _DEFAULTS = {"batch_type": "unsorted", "keep_nbest_models": 3}
 def _parser(task: type) -> argparse.ArgumentParser:
     from espnet2.utils.types import str2bool
 
-    parser = make_parser(task, "joint_train", __doc__, _DEFAULTS)
+    parser = make_parser(task, "train joint", __doc__, _DEFAULTS)
     group = parser.add_argument_group("Joint training")
     group.add_argument("--separator", metavar="DIR", help="training directory of the separator to start from")
     group.add_argument("--asr", metavar="DIR", help="training directory of the recogniser to start from")
@@ -53,8 +45,8 @@ def _given(args: argparse.Namespace, argv: list[str]) -> set[str]:
 def main(argv: list[str] | None = None) -> int | None:
     """Parse, check, train, export."""
     argv = sys.argv[1:] if argv is None else argv
-    output, digest = output_and_digest(argv)
-    if is_complete(output, digest):
+    training = Training.of(argv, models=("separator", "asr"))
+    if training.is_complete():
         return 0
     # Only now: ESPnet takes 12 s to import.
     from frontend.recognition.joint import (
@@ -70,7 +62,7 @@ def main(argv: list[str] | None = None) -> int | None:
 
     register_joint()
     args = parse(_parser(JointTask), argv)
-    args.output_dir = str(output / "training")
+    args.output_dir = str(training.output / "training")
     adopt(args, _given(args, argv))
     expand_joint_data(args, args.enh_separator_conf["num_spk"])
     fill_schedule(args)
@@ -81,9 +73,9 @@ def main(argv: list[str] | None = None) -> int | None:
     for line in unknown:
         print(f"note: {line}", file=sys.stderr)
     open_log(args)
-    train(JointTask, args, digest)
-    export(args.output_dir, args.separator, args.asr, output)
-    mark_complete(output, digest)
+    train(JointTask, args, training)
+    export(args.output_dir, args.separator, args.asr, training.output)
+    training.mark_complete()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""ESPnet's TF-GridNet, reachable for any array and safe on silence.
+"""TF-GridNet for any array, made of ESPnet's blocks; registered as ``safe_tfgridnet``.
 
 The blocks are those of ESPnet's second version: the first is the same network, slower (attention
 heads one by one); the third takes one channel only. What its second version does around the blocks
@@ -21,7 +21,7 @@ from frontend.networks.base import ArraySeparator, all_channels, level_of, mixtu
 from frontend.utils.errors import UserError
 
 
-class SafeTFGridNet(ArraySeparator):
+class TFGridNet(ArraySeparator):
     """TF-GridNet on the STFT of all channels, mapping to the sources at the reference channel.
 
     Args:
@@ -125,7 +125,7 @@ class SafeTFGridNet(ArraySeparator):
             x = block(x)
         # Sources outside, parts inside: the order in which ESPnet's network learns them.
         x = self.deconv(x).unflatten(1, (self._num_spk, 2)).movedim(2, -1)
-        # A silent input excites the biases: its outputs have to be silenced.
+        # The biases answer a silent input too: its outputs are set to zero.
         audible = (reference.abs().amax(dim=(1, 2)) > 0)[:, None, None, None]
         outputs = torch.view_as_complex(x.contiguous()) * level * audible
         return mixture_consistency(reference, outputs) if self.mixture_consistency else outputs

@@ -34,9 +34,8 @@ from frontend.dsp.spatial import array_symmetries
 from frontend.recognition.model import RecogniserFiles, find_recogniser
 from frontend.recognition.training import count, read_list, write_list
 from frontend.recognition.training import unknown as unknown_tokens
-from frontend.training.checkpoints import Trained, check_state, open_trained, read_state
+from frontend.training.checkpoints import MODEL, Trained, check_state, open_trained, read_state
 from frontend.training.checks import GIVEN, check_conf, given_set, lookup, same_ids
-from frontend.training.run import MODEL
 from frontend.training.task import FrontendTask, FrontendTrainer, KeyedIterFactory, register
 from frontend.utils.device import check_gpu
 from frontend.utils.errors import UserError

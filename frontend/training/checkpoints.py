@@ -1,16 +1,17 @@
-"""Where a trained system lies: a training directory, a packed directory, or a zip of one.
+"""Trained systems on disk: where their files lie, loading, packing, and repair after a kill.
 
-A packed system is ``config.yaml`` (the network's part of the training's
-configuration, without paths) and ``model.pth`` (the weights); it loads on any
-machine that has this package. Nothing here imports torch: a wrong path or
-number of microphones is reported before the long imports.
+A trained system is a training directory (``config.yaml``, :data:`MODEL`), a packed directory (``config.yaml`` with
+the network's part of the settings, without paths, and ``model.pth``), or a zip of one. A packed system loads on any
+machine that has this package. Torch is imported where weights are read: a wrong path or number of microphones is
+reported before.
 
-Repair a training directory after a kill at any moment.
-
-ESPnet writes ``checkpoint.pth`` and ``{epoch}epoch.pth`` in place, one after the
-other, then the links. A kill in between leaves a truncated checkpoint, which it cannot
-resume from, or a checkpoint whose epoch has no model, which it averages over at the end.
+ESPnet 202511 writes ``checkpoint.pth`` and ``{epoch}epoch.pth`` in place, one after the other, then the links
+(https://github.com/espnet/espnet/issues/5407). A kill in between leaves a truncated checkpoint, from which it cannot
+go on, or a checkpoint whose epoch has no model, which it averages over at the end. :func:`keep_previous_checkpoint`
+and :func:`repair_checkpoint` step around that.
 """
+
+from __future__ import annotations
 
 import argparse
 import contextlib
@@ -24,15 +25,20 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 import yaml
 
 from frontend.utils.errors import UserError
 from frontend.utils.files import atomic_directory, atomic_file, read_settings
 
-# Of a packed system, and of a training: the averaged model, which is written at its end.
-CHECKPOINTS = ("model.pth", "valid.loss.ave.pth")
+if TYPE_CHECKING:
+    import torch
+
+# The averaged model, which a training writes at its end.
+MODEL = "valid.loss.ave.pth"
+CHECKPOINTS = ("model.pth", MODEL)  # of a packed system, and of a training
+CHECKPOINT, PREVIOUS = "checkpoint.pth", "checkpoint.prev.pth"
 # A network sees a recording as a whole. Measured on a CPU, for the 4 channels at 8 kHz of egs/mini: MaskNet
 # takes 4 MiB per second of it, 9 with the beamformer; the attention of TF-GridNet grows with the square.
 MAX_SECONDS = 120.0
@@ -78,9 +84,17 @@ def check_length(where: str, seconds: float, max_seconds: float) -> None:
     if seconds > max_seconds:
         raise UserError(
             f"{where}: expected at most {max_seconds:g} s, found {seconds:.6g} s: separated as a whole, it "
-            "takes memory in proportion or more (use `python -m frontend.bin.separate`, which takes any "
-            "length, or frontend.separation.continuous.ContinuousSeparator; or raise the limit: --max_seconds)"
+            "takes memory in proportion or more (use `python -m frontend separate`, which takes any length, or "
+            "frontend.separation.continuous.ContinuousSeparator; or raise the limit: --max_seconds)"
         )
+
+
+def weights_of(path: str | Path) -> list[Path]:
+    """Return the files that a trained system is loaded from, as far as they are there; nothing is checked."""
+    path = Path(path)
+    if path.is_file():
+        return [path]
+    return [path / name for name in ("config.yaml", *CHECKPOINTS) if (path / name).is_file()]
 
 
 @contextlib.contextmanager
@@ -102,7 +116,7 @@ def open_trained(path: str | Path) -> Iterator[Trained]:
         except (zipfile.BadZipFile, KeyError):
             raise UserError(
                 f"{path}: expected a training directory, a packed directory or a zip made by "
-                "`python -m frontend.bin.pack`, found another file"
+                "`python -m frontend pack`, found another file"
             ) from None
         yield _describe(str(path), Path(folder))
 
@@ -111,7 +125,7 @@ def pack(path: str | Path, out: str | Path) -> Trained:
     """Write what inference needs of a training directory to one directory or, if named ``*.zip``, a zip.
 
     Args:
-        path: a training directory (or anything :func:`opened` takes).
+        path: a training directory (or anything :func:`open_trained` takes).
         out: the directory or zip to write; it must not exist.
 
     Returns:
@@ -163,10 +177,6 @@ def _describe(name: str, folder: Path) -> Trained:
     return Trained(name, config, found[0], fs, n_mics, n_outputs)
 
 
-CHECKPOINT = "checkpoint.pth"
-PREVIOUS = "checkpoint.prev.pth"
-
-
 def keep_previous_checkpoint(directory: str | Path) -> None:
     """Copy the checkpoint of the last epoch aside; called at the start of every epoch."""
     checkpoint = Path(directory) / CHECKPOINT
@@ -207,6 +217,8 @@ def repair_checkpoint(directory: str | Path, criteria: Sequence = (("valid", "lo
         logging.warning("%s was cut off; going on from the epoch before", checkpoint)
         with atomic_file(checkpoint) as part:
             shutil.copyfile(previous, part)
+    import torch
+
     states = torch.load(checkpoint, map_location="cpu", weights_only=False)
     _restore_models(directory, states, criteria)
     return states
@@ -214,6 +226,8 @@ def repair_checkpoint(directory: str | Path, criteria: Sequence = (("valid", "lo
 
 def _restore_models(directory: Path, states: dict, criteria: Sequence) -> None:
     """Make the models and links of the epochs agree with the checkpoint."""
+    import torch
+
     epoch = states["reporter"]["epoch"]
     for path in directory.glob("*epoch.pth"):
         number = path.name.removesuffix("epoch.pth")
@@ -249,14 +263,14 @@ def _link(link: Path, target: str) -> None:
         link.symlink_to(target)
 
 
-def load_model(config: str | Path, checkpoint: str | Path, device: str = "cpu") -> "torch.nn.Module":
+def load_model(config: str | Path, checkpoint: str | Path, device: str = "cpu") -> torch.nn.Module:
     """Build the network of a training and load its weights, strictly.
 
     ESPnet's ``build_model_from_file`` loads with ``strict=False`` and so takes any file.
 
     Args:
         config: ``config.yaml`` that the training wrote.
-        checkpoint: weights, such as ``valid.loss.ave.pth``.
+        checkpoint: weights, such as :data:`MODEL`.
         device: ``cpu``, ``cuda``, ``cuda:0``.
 
     Returns:
@@ -296,12 +310,14 @@ def read_state(path: str | Path, device: str = "cpu") -> dict[str, torch.Tensor]
         raise UserError(f"{path}: no such file; weights of a training (.pth) expected")
     if not is_sound_checkpoint(Path(path)):
         raise UserError(f"{path}: damaged, or not weights saved by PyTorch (train or copy it again)")
+    import torch
+
     try:
         state = torch.load(path, map_location=device, weights_only=True)
     except (RuntimeError, pickle.UnpicklingError):
         state = None  # some other zip archive, or more than tensors
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise UserError(f"{path}: weights by name expected, found something else (give a valid.loss.ave.pth)")
+        raise UserError(f"{path}: weights by name expected, found something else (give a {MODEL})")
     return state
 
 

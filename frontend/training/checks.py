@@ -1,14 +1,14 @@
-"""Starting from a model of another recipe: does it fit these recordings and this configuration?
+"""What can be wrong with a training, found and said in one line before anything heavy starts.
 
-What can be wrong with the settings of any training, found before anything heavy starts.
-
-What can be wrong with a training's configuration, found before anything heavy starts.
+The trainings of separators, of recognisers and of both together ask the same questions: are the settings
+those that the classes take, do the tables name the same utterances, is all audio of one rate and number of
+channels, do the weights to start from fit the network. They are asked here.
 """
 
 import argparse
 import inspect
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import yaml
@@ -23,77 +23,41 @@ from frontend.utils.espnet import ESPnetEnhancementModel, abs_task, enh
 from frontend.utils.files import read_settings
 from frontend.utils.parallel import progress
 
+# Settings that the task fills in itself; if a user gives them they are ignored.
+GIVEN = frozenset({"self", "optimizer", "params"})
+_GIVEN = GIVEN | {"train", "lengths", "entries", "seed", "input_dim", "criterion"}
+_GIVEN |= {"encoder", "separator", "decoder", "mask_module", "loss_wrappers"}
 _ARCHITECTURE = ("encoder", "encoder_conf", "separator", "decoder", "decoder_conf")
 _SAMPLES = ("n_fft", "hop_length")
 
 
-def check_start(model: str, config: str, n_mics: int, fs: int, n_outputs: int) -> Path:
-    """Return the weights of ``model`` for ``--init_param``, if they fit.
+# --- settings
+
+
+def check_values(args: argparse.Namespace, wanted: Mapping[str, object], where: str) -> None:
+    """Raise a UserError for the first setting that has none of the values it must have.
 
     Args:
-        model: a training directory of another recipe.
-        config: YAML of the training to come.
-        n_mics, fs: channels and rate in Hz of the recordings.
-        n_outputs: streams wanted.
+        args: parsed options.
+        wanted: setting -> its value, or a tuple of values that are possible.
+        where: file, for the message.
+    """
+    for key, values in wanted.items():
+        values, found = values if isinstance(values, tuple) else (values,), getattr(args, key)
+        if found not in values:
+            hint = did_you_mean(str(found), [str(value) for value in values])
+            raise UserError(f"{where}: {key} must be {' or '.join(map(str, values))}, found {found}{hint}")
+
+
+def lookup(name: str | None, classes: dict[str, type], what: str, where: str) -> type:
+    """Return the class that a configuration names.
 
     Raises:
-        UserError: no trained model, or one of another rate, number of microphones or outputs, or
-            architecture.
+        UserError: there is none of that name.
     """
-    wanted = read_settings(config, "training configuration")
-    with open_trained(model) as trained:
-        theirs = yaml.safe_load(trained.config.read_text(encoding="utf-8"))
-        for what, need, has in (
-            ("microphones", n_mics, trained.n_mics),
-            ("Hz", fs, trained.fs),
-            ("outputs", n_outputs, trained.n_outputs),
-        ):
-            if need != has:
-                raise UserError(
-                    f"{model}: trained for {has} {what}, expected {need} to start from it here "
-                    "(give another --init_model, or leave it out and train from nothing)"
-                )
-        own = {k: v for k, v in wanted.get("separator_conf", {}).items() if k not in ("n_mics", "num_spk")}
-        found = {key: theirs.get(key) for key in _ARCHITECTURE}
-        found |= {f"separator_conf.{key}": theirs["separator_conf"].get(key) for key in own}
-        expected = {key: wanted.get(key) for key in _ARCHITECTURE}
-        # run.sh gives windows of the configuration's milliseconds at the rate of the recordings.
-        factor = fs / wanted.get("preprocessor_conf", {}).get("fs", fs)
-        for key in ("encoder_conf", "decoder_conf"):
-            scaled = {k: round(v * factor) for k, v in (expected[key] or {}).items() if k in _SAMPLES}
-            expected[key] = {**(expected[key] or {}), **scaled}
-        expected |= {f"separator_conf.{key}": value for key, value in own.items()}
-        for key, value in expected.items():
-            if key != "separator_conf.precision" and found[key] != value:
-                raise UserError(
-                    f"{model}: {key} is {found[key]}, expected {value} as in {config} (copy the setting of "
-                    f"{trained.config} into {config}, or train from nothing)"
-                )
-        return trained.checkpoint
-
-
-# Settings that the task fills in itself; a user who gives them would be ignored.
-GIVEN = frozenset({"self", "optimizer", "params"})
-
-
-def given_set(args: argparse.Namespace, which: str, hint: str = "") -> Path:
-    """Return the directory of ``--train_set`` or ``--valid_set``.
-
-    Args:
-        args: with ``train_set`` and ``valid_set``.
-        which: ``train`` or ``valid``.
-        hint: what the directory should hold, for who gave none.
-
-    Raises:
-        UserError: none was given, or there is no such directory.
-    """
-    given = getattr(args, f"{which}_set")
-    if given is None:
-        raise UserError(f"no {which} data: give --{which}_set DIR{hint}")
-    directory = Path(given)
-    if not directory.is_dir():
-        raise UserError(f"--{which}_set {directory}: no such directory (make it, or check the path)")
-    return directory
+    if name not in classes:
+        raise UserError(f"{where}: unknown {what} '{name}'{did_you_mean(str(name), classes)}")
+    return classes[name]
 
 
 def _settings(cls: type, given: frozenset[str]) -> dict[str, bool]:
@@ -139,15 +103,121 @@ def check_conf(conf: object, cls: type, name: str, where: str, given: frozenset[
         raise UserError(f"{where}: {name}: key '{missing[0]}' is missing")
 
 
-def lookup(name: str | None, classes: dict[str, type], what: str, where: str) -> type:
-    """Return the class that a configuration names.
+def check_optimisation(args: argparse.Namespace, where: str) -> None:
+    """Check ``optim`` and ``scheduler`` and their settings.
 
     Raises:
-        UserError: there is none of that name.
+        UserError: an unknown name or setting.
     """
-    if name not in classes:
-        raise UserError(f"{where}: unknown {what} '{name}'{did_you_mean(str(name), classes)}")
-    return classes[name]
+    for what, classes in (("optim", abs_task.optim_classes), ("scheduler", abs_task.scheduler_classes)):
+        name = getattr(args, what)
+        if what == "optim" or name is not None:
+            cls = lookup(name, classes, what, where)
+            check_conf(getattr(args, f"{what}_conf"), cls, f"{what}_conf", where)
+
+
+def check_criterions(
+    criterions: list[dict], name: str, where: str, check_solver: Callable[[str, type], None] | None = None
+) -> None:
+    """Check a list of criteria, and give each the ``conf`` and ``wrapper_conf`` that ESPnet asks for, in place.
+
+    Args:
+        criterions: each with ``name`` and ``wrapper``, and perhaps ``conf`` and ``wrapper_conf``.
+        name: of the list: ``criterions``.
+        where: file, for the message.
+        check_solver: called with the name and the class of each wrapper, to refuse some.
+
+    Raises:
+        UserError: an unknown criterion, wrapper or setting.
+    """
+    for criterion in criterions:
+        if not {"name", "wrapper"} <= set(criterion) <= {"name", "conf", "wrapper", "wrapper_conf"}:
+            raise UserError(
+                f"{where}: {name}: name, conf, wrapper, wrapper_conf expected, found {list(criterion)}"
+            )
+        loss = lookup(criterion["name"], enh.criterion_choices.classes, "criterion", where)
+        solver = lookup(criterion["wrapper"], enh.loss_wrapper_choices.classes, "wrapper", where)
+        if check_solver:
+            check_solver(criterion["wrapper"], solver)
+        what = f"{name}: {criterion['name']}: conf"
+        check_conf(criterion.setdefault("conf", {}), loss, what, where, _GIVEN)
+        check_conf(criterion.setdefault("wrapper_conf", {}), solver, f"{name}: wrapper_conf", where, _GIVEN)
+
+
+def fill_schedule(args: argparse.Namespace, count_steps: Callable[[], int] | None = None) -> None:
+    """Derive the length of the learning-rate schedule from that of the training, in place.
+
+    Args:
+        args: parsed options, with the data's.
+        count_steps: returns the batches of an epoch; default: the utterances over ``batch_size``.
+    """
+    if args.scheduler == "warmupcosine" and "total_steps" not in args.scheduler_conf:
+        steps = args.num_iters_per_epoch
+        if not steps:
+            steps = (
+                count_steps()
+                if count_steps
+                else -(-len(read_scp(args.train_shape_file[0])) // args.batch_size)
+            )
+        args.scheduler_conf["total_steps"] = args.max_epoch * max(1, steps // args.accum_grad)
+
+
+# --- data
+
+
+def given_set(args: argparse.Namespace, which: str, hint: str = "") -> Path:
+    """Return the directory of ``--train_set`` or ``--valid_set``.
+
+    Args:
+        args: with ``train_set`` and ``valid_set``.
+        which: ``train`` or ``valid``.
+        hint: what the directory should hold, for who gave none.
+
+    Raises:
+        UserError: none was given, or there is no such directory.
+    """
+    given = getattr(args, f"{which}_set")
+    if given is None:
+        raise UserError(f"no {which} data: give --{which}_set DIR{hint}")
+    directory = Path(given)
+    if not directory.is_dir():
+        raise UserError(f"--{which}_set {directory}: no such directory (make it, or check the path)")
+    return directory
+
+
+def reference_tables(directory: Path) -> dict[str, str]:
+    """Return ``{"spk1.scp": "speech_ref1", ...}``, the images that a data directory has."""
+    numbers = sorted(int(p.stem[3:]) for p in directory.glob("spk*.scp") if p.stem[3:].isdigit())
+    return {f"spk{k}.scp": f"speech_ref{k}" for k in numbers}
+
+
+def use_tables(args: argparse.Namespace, which: str, directory: Path, names: Mapping[str, str]) -> None:
+    """Give ESPnet the tables of a directory as data, in place; the preprocessors read the audio themselves.
+
+    Args:
+        args: parsed options.
+        which: ``train`` or ``valid``.
+        directory: of the data.
+        names: file -> ESPnet's name for it.
+    """
+    triples = [(str(directory / file), name, "text") for file, name in names.items()]
+    setattr(args, f"{which}_data_path_and_name_and_type", triples)
+    setattr(args, f"{which}_shape_file", [str(directory / "utt2num_samples")])
+
+
+def expand_data(args: argparse.Namespace) -> None:
+    """Turn ``--train_set`` and ``--valid_set`` of a separator's training into ESPnet's data options, in place.
+
+    Raises:
+        UserError: a directory or a table in it is missing.
+    """
+    for which in ("train", "valid"):
+        own = [getattr(args, f"{which}_{name}") for name in ("data_path_and_name_and_type", "shape_file")]
+        if getattr(args, f"{which}_set") is None and all(own):
+            continue
+        directory = given_set(args, which)
+        references = {} if args.preprocessor == "mom" else reference_tables(directory)
+        use_tables(args, which, directory, {"wav.scp": "speech_mix"} | references)
 
 
 def same_ids(entries: Iterable[str], others: Iterable[str], path: str, other: str) -> None:
@@ -156,8 +226,46 @@ def same_ids(entries: Iterable[str], others: Iterable[str], path: str, other: st
     if different:
         raise UserError(
             f"{path}: the utterances of {other} expected, found a difference at {different[0]} "
-            "(python -m frontend.bin.validate_data names all)"
+            "(`python -m frontend data check` names all)"
         )
+
+
+def check_headers(
+    path: str,
+    entries: Mapping[str, str],
+    channels: tuple[int, str],
+    fs: tuple[int, str],
+    frames: dict[str, int] | None = None,
+) -> None:
+    """Check channels, rate and readability of all recordings of a table (0.05 ms each).
+
+    Args:
+        path: of the table.
+        entries: its content.
+        channels: how many there must be, and where that is said, for the message.
+        fs: the rate in Hz, and where that is said.
+        frames: utterance -> length in samples; filled for those not in it, compared for the others.
+
+    Raises:
+        UserError: the first recording that is unreadable, or has another rate, length or number of channels.
+    """
+    for utterance, entry in progress(entries.items(), len(entries), f"check {path}"):
+        n_channels, n_frames, rate = audio_info(entry)
+        if rate != fs[0]:
+            raise UserError(f"{path}: {utterance}: {fs[0]} Hz expected ({fs[1]}), found {rate} in {entry}")
+        if n_channels != channels[0]:
+            raise UserError(
+                f"{path}: {utterance}: {channels[0]} channel(s) expected ({channels[1]}), found {n_channels} "
+                f"in {entry}"
+            )
+        if frames is not None and frames.setdefault(utterance, n_frames) != n_frames:
+            raise UserError(
+                f"{path}: {utterance}: {frames[utterance]} samples expected as in the mixture, "
+                f"found {n_frames} in {entry}"
+            )
+
+
+# --- weights
 
 
 def check_weights(task: type, args: argparse.Namespace) -> None:
@@ -175,31 +283,56 @@ def check_weights(task: type, args: argparse.Namespace) -> None:
             check_state(state, expected, path, f"the network of {args.config or 'the command line'}")
 
 
-# Settings that the task fills in itself; a user who gives them would be ignored.
-_GIVEN = GIVEN | {"train", "lengths", "entries", "seed", "input_dim", "criterion"}
-_GIVEN |= {"encoder", "separator", "decoder", "mask_module", "loss_wrappers"}
+def check_start(model: str, config: str, n_mics: int, fs: int, n_outputs: int) -> Path:
+    """Return the weights of a model of another recipe for ``--init_param``, if they fit.
 
-
-def expand_data(args: argparse.Namespace) -> None:
-    """Turn ``--train_set`` and ``--valid_set`` into ESPnet's data options, in place.
+    Args:
+        model: its training directory.
+        config: YAML of the training to come.
+        n_mics, fs: channels and rate in Hz of the recordings.
+        n_outputs: streams wanted.
 
     Raises:
-        UserError: a directory or a table in it is missing.
+        UserError: no trained model, or one of another rate, number of microphones or outputs, or
+            architecture.
     """
-    for which in ("train", "valid"):
-        espnet_s = (
-            getattr(args, f"{which}_{name}") for name in ("data_path_and_name_and_type", "shape_file")
-        )
-        if getattr(args, f"{which}_set") is None and all(espnet_s):
-            continue
-        directory = given_set(args, which)
-        names = {"wav.scp": "speech_mix"}
-        if args.preprocessor != "mom":
-            numbers = sorted(int(p.stem[3:]) for p in directory.glob("spk*.scp") if p.stem[3:].isdigit())
-            names.update({f"spk{k}.scp": f"speech_ref{k}" for k in numbers})
-        triples = [(str(directory / file), name, "text") for file, name in names.items()]
-        setattr(args, f"{which}_data_path_and_name_and_type", triples)
-        setattr(args, f"{which}_shape_file", [str(directory / "utt2num_samples")])
+    wanted = read_settings(config, "training configuration")
+    with open_trained(model) as trained:
+        for what, need, has in (
+            ("microphones", n_mics, trained.n_mics),
+            ("Hz", fs, trained.fs),
+            ("outputs", n_outputs, trained.n_outputs),
+        ):
+            if need != has:
+                raise UserError(
+                    f"{model}: trained for {has} {what}, expected {need} to start from it here "
+                    "(give another --init_model, or leave it out and train from nothing)"
+                )
+        found = _architecture(yaml.safe_load(trained.config.read_text(encoding="utf-8")), 1.0)
+        # A configuration that names no rate of its own has its windows in samples at that of `fs`.
+        for key, value in _architecture(
+            wanted, fs / wanted.get("preprocessor_conf", {}).get("fs", fs)
+        ).items():
+            if found.get(key) != value:
+                raise UserError(
+                    f"{model}: {key} is {found.get(key)}, expected {value} as in {config} (copy the setting of "
+                    f"{trained.config} into {config}, or train from nothing)"
+                )
+        return trained.checkpoint
+
+
+def _architecture(config: dict, rate: float) -> dict:
+    """Return what says how a network is built, windows in samples at ``rate`` times the configuration's."""
+    found = {key: config.get(key) for key in _ARCHITECTURE}
+    for key in ("encoder_conf", "decoder_conf"):
+        conf = found[key] or {}
+        found[key] = conf | {k: round(v * rate) for k, v in conf.items() if k in _SAMPLES}
+    own = config.get("separator_conf", {}).items()
+    left_out = ("n_mics", "num_spk", "precision")  # the first two are compared with the recordings
+    return found | {f"separator_conf.{k}": v for k, v in own if k not in left_out}
+
+
+# --- the training of a separator
 
 
 def check_config(args: argparse.Namespace) -> None:
@@ -210,15 +343,9 @@ def check_config(args: argparse.Namespace) -> None:
     """
     where = args.config or "command line"
     check_gpu(args)
-    if args.preprocessor not in PREPROCESSORS:
-        raise UserError(
-            f"{where}: preprocessor must be {' or '.join(PREPROCESSORS)}, found {args.preprocessor}"
-        )
-    for key, wanted in (("iterator_type", "sequence"), ("batch_type", "unsorted")):
-        if getattr(args, key) != wanted:
-            raise UserError(
-                f"{where}: {key} must be {wanted} (all crops are equally long), found {getattr(args, key)}"
-            )
+    # All crops are equally long.
+    wanted = {"preprocessor": tuple(PREPROCESSORS), "iterator_type": "sequence", "batch_type": "unsorted"}
+    check_values(args, wanted, where)
     _check_names(args, where)
     _check_data(args, where)
     channels = [conf.get("ref_channel", 0) for conf in (args.separator_conf, args.preprocessor_conf)]
@@ -229,51 +356,29 @@ def check_config(args: argparse.Namespace) -> None:
     check_weights(FrontendTask, args)
 
 
-def fill_schedule(args: argparse.Namespace) -> None:
-    """Derive the length of the learning-rate schedule from that of the training, in place."""
-    if args.scheduler == "warmupcosine" and "total_steps" not in args.scheduler_conf:
-        steps = args.num_iters_per_epoch
-        if steps is None:
-            steps = -(-len(read_scp(args.train_shape_file[0])) // args.batch_size)
-        args.scheduler_conf["total_steps"] = args.max_epoch * (steps // args.accum_grad)
-
-
 def _check_names(args: argparse.Namespace, where: str) -> None:
     choices = {c.name: c.classes for c in FrontendTask.class_choices_list}
-    choices |= {"optim": abs_task.optim_classes, "scheduler": abs_task.scheduler_classes}
-    for what in ("encoder", "separator", "decoder", "preprocessor", "optim", "scheduler"):
-        name, conf = getattr(args, what), getattr(args, f"{what}_conf")
-        if what != "scheduler" or name is not None:
-            cls = lookup(name, choices[what], what, where)
-            # The task tells a preprocessor the number of microphones.
-            given = _GIVEN | {"n_mics"} if what == "preprocessor" else _GIVEN
-            check_conf(conf, cls, f"{what}_conf", where, given)
+    for what in ("encoder", "separator", "decoder", "preprocessor"):
+        cls = lookup(getattr(args, what), choices[what], what, where)
+        # The task tells a preprocessor the number of microphones.
+        given = _GIVEN | {"n_mics"} if what == "preprocessor" else _GIVEN
+        check_conf(getattr(args, f"{what}_conf"), cls, f"{what}_conf", where, given)
+    check_optimisation(args, where)
     check_conf(args.model_conf, ESPnetEnhancementModel, "model_conf", where, _GIVEN)
-    for criterion in args.criterions:
-        extra = set(criterion) - {"name", "conf", "wrapper", "wrapper_conf"}
-        if extra or not {"name", "wrapper"} <= set(criterion):
-            raise UserError(
-                f"{where}: criterions: name, conf, wrapper, wrapper_conf expected, found {list(criterion)}"
-            )
-        loss = lookup(criterion["name"], enh.criterion_choices.classes, "criterion", where)
-        solver = lookup(criterion["wrapper"], enh.loss_wrapper_choices.classes, "wrapper", where)
-        # ESPnet asks for wrapper_conf by key.
-        name = f"criterions: {criterion['name']}: conf"
-        check_conf(criterion.setdefault("conf", {}), loss, name, where, _GIVEN)
-        check_conf(
-            criterion.setdefault("wrapper_conf", {}), solver, "criterions: wrapper_conf", where, _GIVEN
-        )
+    check_criterions(args.criterions, "criterions", where)
 
 
 def _check_data(args: argparse.Namespace, where: str) -> None:
     outputs = args.separator_conf.get("num_spk", 2)
+    fs = (args.preprocessor_conf["fs"], f"{where}: preprocessor_conf: fs")
+    n_mics = (args.separator_conf.get("n_mics", 1), f"{where}: separator_conf: n_mics")
     for which in ("train", "valid"):
         data = getattr(args, f"{which}_data_path_and_name_and_type")
         shapes = read_scp(getattr(args, f"{which}_shape_file")[0])
         for path, name, _ in data:
             entries = read_scp(path)
             same_ids(entries, shapes, path, "utt2num_samples")
-            _check_headers(args, where, path, name, entries)
+            check_headers(path, entries, n_mics if name == "speech_mix" else (1, "a talker's image"), fs)
         references = sum(name.startswith("speech_ref") for _, name, _ in data)
         if args.preprocessor != "mom" and references != outputs:
             raise UserError(
@@ -287,23 +392,3 @@ def _check_data(args: argparse.Namespace, where: str) -> None:
             f"{where}: separator_conf: num_spk must be at least n_mixtures ({mixtures}), found {outputs}: "
             "every mixture needs an output"
         )
-
-
-def _check_headers(
-    args: argparse.Namespace, where: str, path: str, name: str, entries: dict[str, str]
-) -> None:
-    """Check channels, rate and readability of all recordings of a table (0.05 ms each)."""
-    fs = args.preprocessor_conf["fs"]
-    n_mics = args.separator_conf.get("n_mics", 1) if name == "speech_mix" else 1
-    for utterance, entry in progress(entries.items(), len(entries), f"check {path}"):
-        channels, _, found = audio_info(entry)
-        if channels != n_mics:
-            raise UserError(
-                f"{path}: {utterance}: {n_mics} channel(s) expected ({where}: separator_conf: n_mics), "
-                f"found {channels} in {entry} (use data of that array, or set n_mics)"
-            )
-        if found != fs:
-            raise UserError(
-                f"{path}: {utterance}: {fs} Hz expected ({where}: preprocessor_conf: fs), "
-                f"found {found} in {entry}"
-            )

@@ -1,23 +1,37 @@
-"""What every training command does around its task: options, what is complete, kills, the log.
+"""Around the task of every training: options, what is complete, resuming after a kill, the log.
 
-The tasks differ in what they check and prepare; the order is theirs (see :mod:`frontend.bin.enh_train`).
-Nothing here imports torch or ESPnet before it must: ESPnet takes 8 s.
+The trainings of separators, recognisers and both together differ in what they check and prepare; the order is
+the same (:func:`train_separator` shows it). Nothing here imports torch or ESPnet before it must: ESPnet takes
+8 s, which a training that is complete need not wait for.
 """
 
 import argparse
-import hashlib
+import json
 import logging
 import os
 import re
 import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
-from frontend.utils.errors import UserError, did_you_mean
-from frontend.utils.files import read_settings, write_text
+import yaml
 
-MODEL = "valid.loss.ave.pth"
-# Holds a digest of the command and its configuration once the training is complete.
-_DONE = "train.done"
+from frontend.training.checkpoints import CHECKPOINT, MODEL, weights_of
+from frontend.utils import stamps
+from frontend.utils.errors import UserError, did_you_mean
+from frontend.utils.files import read_settings
+from frontend.utils.stamps import Stamp, read_stamp
+
+# Raised with every change after which the same training ends in other weights.
+VERSION = 1
+# With DONE a training is complete. BEGUN says what the checkpoint of one that is not was made from.
+DONE, BEGUN = "stamp.json", "begun.json"
+# What changes how long a training takes and what it says, not its weights; and what is an input.
+_NO_SETTING = {
+    *("output_dir", "config", "train_set", "valid_set", "init_param", "dry_run", "resume", "print_config"),
+    *("num_threads", "num_workers", "ngpu", "log_level", "log_interval", "use_tensorboard", "use_matplotlib"),
+}
 _WORKER_ERROR = "frontend.utils.errors.UserError: "
 DEFAULTS = {
     "best_model_criterion": [("valid", "loss", "min")],  # label-free
@@ -30,26 +44,106 @@ DEFAULTS = {
 }
 
 
-def output_and_digest(argv: list[str]) -> tuple[Path | None, str]:
-    """Return the output directory, and a digest of command and configuration, which must be readable."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--output_dir")
-    parser.add_argument("--config")
-    args, _ = parser.parse_known_args(argv)
-    digest = hashlib.sha256("\0".join(argv).encode())
-    if args.config is not None:
-        read_settings(args.config, "configuration (--config)")  # ESPnet shows a traceback where it is none
-        digest.update(Path(args.config).read_bytes())
-    return Path(args.output_dir) if args.output_dir else None, digest.hexdigest()
+@dataclass(frozen=True)
+class Training:
+    """A training as its command line describes it.
 
+    Attributes:
+        output: its directory, None if none was given.
+        stamp: what its weights depend on.
+    """
 
-def is_complete(output: Path | None, digest: str) -> bool:
-    """Say, also to the user, whether this very training has come to its end before."""
-    done = output / _DONE if output else None
-    if done and done.is_file() and done.read_text() == digest and (output / MODEL).exists():
-        print(f"{output}: training is complete; nothing to do", file=sys.stderr)
+    output: Path | None
+    stamp: Stamp
+
+    @classmethod
+    def of(cls, argv: list[str], models: Iterable[str] = ()) -> "Training":
+        """Read options and configuration as far as that is possible without ESPnet.
+
+        Args:
+            argv: options as ESPnet takes them; those on the command line replace those of ``--config``.
+            models: options that name a trained model to start from.
+
+        Raises:
+            UserError: an unreadable configuration.
+        """
+        options, inputs = _resolve(argv), {}
+        # What is not there is found, with a hint, when the options are checked.
+        for name in ("train_set", "valid_set"):
+            if options.get(name) and Path(str(options[name])).is_dir():
+                inputs[name] = of_data(Path(str(options[name])))
+        for spec in _listed(options.get("init_param")):
+            path, _, part = str(spec).partition(":")
+            if Path(path).is_file():
+                inputs[f"init_param {part}".strip()] = stamps.of_file(path)
+        for name in models:
+            if options.get(name):
+                inputs[name] = stamps.of_text("".join(map(stamps.of_file, weights_of(options[name]))))
+        settings = {k: v for k, v in options.items() if k not in {*_NO_SETTING, *models}}
+        output = options.get("output_dir")
+        return cls(Path(str(output)) if output else None, Stamp.of(settings, inputs, [sys.modules[__name__]]))
+
+    def is_complete(self) -> bool:
+        """Say, also to the user, whether this very training has come to its end before."""
+        if self.output is None or not (self.output / MODEL).exists():
+            return False
+        if self.stamp.why_stale(self.output / DONE):
+            return False
+        print(f"{self.output}: training is complete; nothing to do", file=sys.stderr)
         return True
-    return False
+
+    def mark_complete(self) -> None:
+        """Write the stamp that :meth:`is_complete` compares; last of all."""
+        self.stamp.write(self.output / DONE)
+
+    def changed(self) -> str:
+        """Return in one sentence how this training differs from the one whose checkpoint lies there; or ""."""
+        before = read_stamp(self.output / DONE) or read_stamp(self.output / BEGUN)
+        return self.stamp.changed_since(before) if before else ""
+
+
+def _resolve(argv: list[str]) -> dict:
+    """Return the settings of ``--config`` and of the command line over it, by name, as ESPnet reads them."""
+    given: list[tuple[str, list[str]]] = []
+    for word in argv:
+        if re.match(r"--?[A-Za-z]", word):
+            name, equals, value = word.lstrip("-").partition("=")
+            given.append((name, [value] if equals else []))
+        elif given:
+            given[-1][1].append(word)
+    config = next((values[0] for name, values in reversed(given) if name == "config" and values), None)
+    # ESPnet shows a traceback where it is no configuration.
+    options = read_settings(config, "configuration (--config)") if config is not None else {}
+    for name, values in given:
+        key, equals, value = values[0].partition("=") if values else ("", "", "")
+        if name.endswith("_conf") and equals:
+            conf = options[name] = dict(options.get(name) or {})
+            *outer, last = key.split(".")
+            for part in outer:
+                conf[part] = dict(conf.get(part) or {})
+                conf = conf[part]
+            conf[last] = _read_value(value)
+        else:
+            read = [_read_value(text) for text in values]
+            options[name] = read[0] if len(read) == 1 else read
+    return options
+
+
+def _read_value(text: str) -> object:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def _listed(value: object) -> list:
+    return [] if value is None else value if isinstance(value, list) else [value]
+
+
+def of_data(directory: Path) -> str:
+    """Return a digest of a data directory: of its tables, and of the stamp that says what it was made from."""
+    files = sorted(p for p in directory.iterdir() if p.is_file() and not p.name.startswith("."))
+    return stamps.of_text(json.dumps([(path.name, stamps.of_file(path)) for path in files]))
 
 
 def make_parser(task: type, name: str, description: str, defaults: dict) -> argparse.ArgumentParser:
@@ -57,12 +151,12 @@ def make_parser(task: type, name: str, description: str, defaults: dict) -> argp
 
     Args:
         task: a subclass of ESPnet's ``AbsTask``.
-        name: of the command: ``enh_train``.
+        name: of the command: ``train separator``.
         description: for ``--help``.
         defaults: beside :data:`DEFAULTS`.
     """
     parser = task.get_parser()
-    parser.prog = f"python -m frontend.bin.{name}"
+    parser.prog = f"python -m frontend {name}"
     parser.description = description
     parser.allow_abbrev = False
     group = parser.add_argument_group("Front-end")
@@ -99,10 +193,9 @@ def parse(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespac
 
 
 def open_log(args: argparse.Namespace) -> None:
-    """Make the directory of the training, no longer complete, and send what ESPnet says to its log."""
+    """Make the directory of the training, and send what ESPnet says to its log."""
     output = Path(args.output_dir)
     output.mkdir(parents=True, exist_ok=True)
-    (output / _DONE).unlink(missing_ok=True)
     # ESPnet says a lot; it goes beside the checkpoints, and the terminal shows how far it is.
     log = output / "train.log"
     logging.basicConfig(filename=log, level=args.log_level, format="%(asctime)s %(levelname)s %(message)s")
@@ -110,18 +203,21 @@ def open_log(args: argparse.Namespace) -> None:
     print(f"{output}: training; the log is {log}", file=sys.stderr)
 
 
-def train(task: type, args: argparse.Namespace, digest: str) -> None:
-    """Go on after the last complete epoch, train to the end, and mark the training as complete.
+def train(task: type, args: argparse.Namespace, training: Training) -> None:
+    """Go on after the last complete epoch, and train to the end; the caller marks the training as complete.
 
     Raises:
-        UserError: the checkpoint is of another network, the training diverged, the disk is full, an
-            utterance is too short for a recogniser.
+        UserError: the checkpoint is of another network, or complete and of other settings; the training
+            diverged, the disk is full, an utterance is too short for a recogniser.
     """
     from espnet.nets.pytorch_backend.transformer.subsampling import TooShortUttError
 
     output = Path(args.output_dir)
     if args.resume:
-        _repair(task, args)
+        _repair(task, args, training)
+    for place in {output, training.output}:
+        (place / DONE).unlink(missing_ok=True)
+    training.stamp.write(training.output / BEGUN)
     try:
         task.main(args=args)
     except UserError as error:
@@ -137,24 +233,27 @@ def train(task: type, args: argparse.Namespace, digest: str) -> None:
         raise
     if not args.dry_run:
         _link_average(output, args.best_model_criterion)
-        mark_complete(output, digest)
 
 
-def mark_complete(output: Path, digest: str) -> None:
-    """Let :func:`is_complete` find this training's end."""
-    write_text(output / _DONE, digest)
-
-
-def _repair(task: type, args: argparse.Namespace) -> None:
-    from frontend.training.checkpoints import CHECKPOINT, check_state, had_enough, repair_checkpoint
+def _repair(task: type, args: argparse.Namespace, training: Training) -> None:
+    """Bring the directory to the state after its last complete epoch; refuse what could not go on from there."""
+    from frontend.training.checkpoints import check_state, had_enough, repair_checkpoint
 
     states = repair_checkpoint(args.output_dir, args.best_model_criterion)
     if states is None:
         return
     where = str(Path(args.output_dir) / CHECKPOINT)
     check_state(states["model"], task.build_model(args).state_dict(), where, "this configuration")
+    epoch = states["reporter"]["epoch"]
     if args.patience is not None and had_enough(states, args.patience, args.early_stopping_criterion):
-        args.max_epoch = states["reporter"]["epoch"]  # killed after it stopped early, before it averaged
+        args.max_epoch = epoch  # killed after it stopped early, before it averaged
+    if changed := training.changed():
+        if epoch >= args.max_epoch:  # ESPnet would train no step and leave the weights as they are
+            raise UserError(
+                f"{training.output}: expected a training that can go on, found one whose {epoch} epochs are "
+                f"complete: {changed} (choose another --output_dir, or remove this one)"
+            )
+        print(f"{training.output}: going on from epoch {epoch}, though {changed}", file=sys.stderr)
 
 
 def _link_average(output: Path, criteria: list) -> None:
@@ -168,3 +267,34 @@ def _link_average(output: Path, criteria: list) -> None:
     if average != MODEL:
         (output / MODEL).unlink(missing_ok=True)
         (output / MODEL).symlink_to(average)
+
+
+def train_separator(argv: list[str], check: bool = False) -> None:
+    """Train a MixIT teacher or a PIT student; interrupted and started again, it ends in the same weights.
+
+    Args:
+        argv: every option of ``espnet2.bin.enh_train``, ``--train_set`` and ``--valid_set``.
+        check: stop where all that can be checked before the training has been.
+
+    Raises:
+        UserError: whatever is wrong with settings, data or weights.
+    """
+    training = Training.of(argv)
+    if training.is_complete():
+        return
+    # Only now: ESPnet takes 8 s to import.
+    from frontend.training.checks import check_config, expand_data, fill_schedule
+    from frontend.training.task import FrontendTask, register
+
+    register()
+    defaults = {"batch_type": "unsorted", "keep_nbest_models": 3}
+    args = parse(make_parser(FrontendTask, "train separator", train_separator.__doc__, defaults), argv)
+    expand_data(args)
+    fill_schedule(args)
+    check_config(args)
+    if check:
+        return
+    open_log(args)
+    train(FrontendTask, args, training)
+    if not args.dry_run:
+        training.mark_complete()

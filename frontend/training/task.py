@@ -1,8 +1,6 @@
-"""Which utterances make up the batches of an epoch.
+"""The ESPnet task of separation, its batches and learning rate, and the one place of registration with ESPnet.
 
-Learning rate over the steps of a training.
-
-The ESPnet task, and the one place where our classes are registered with ESPnet.
+A new network is a file in ``frontend/networks`` and a line of :data:`SEPARATORS` here.
 """
 
 import argparse
@@ -38,7 +36,7 @@ class KeyedIterFactory(AbsIterFactory):
     in every epoch and lets batches grow beyond the batch size.)
 
     Args:
-        dataset: ESPnet's; its ``preprocess`` is told the epoch.
+        dataset: ESPnet's; its ``preprocess`` has ``set_epoch``.
         ids: utterances, sorted.
         batch_size: utterances a batch.
         steps: batches an epoch; None: one pass, the last batch may be smaller.
@@ -103,8 +101,8 @@ class WarmupCosine(LRScheduler, AbsBatchStepScheduler):
 
     Args:
         optimizer: its groups' ``lr`` is the peak.
-        total_steps: steps of the whole training; filled in from ``max_epoch`` by
-            :mod:`frontend.bin.enh_train` where it is not given.
+        total_steps: steps of the whole training; :func:`frontend.training.checks.fill_schedule` derives it
+            from ``max_epoch`` where it is not given.
         warmup_steps: steps until the peak.
         floor: last rate as a fraction of the peak.
     """
@@ -131,10 +129,11 @@ class WarmupCosine(LRScheduler, AbsBatchStepScheduler):
         return {k: self.__dict__[k] for k in ("last_epoch", "_step_count", "base_lrs")}
 
 
-_SEPARATORS = {
+# Name in ``separator:`` of a configuration -> module and class. Trained models name them: names stay.
+SEPARATORS = {
     "mask_net": ("frontend.networks.mask_net", "MaskNet"),
     "mc_conv_tasnet": ("frontend.networks.conv_tasnet", "MCConvTasNet"),
-    "safe_tfgridnet": ("frontend.networks.tfgridnet", "SafeTFGridNet"),
+    "safe_tfgridnet": ("frontend.networks.tfgridnet", "TFGridNet"),  # `tfgridnet` is ESPnet's own
 }
 PREPROCESSORS = {"mom": MixtureOfMixtures, "crop": CroppedSources}
 
@@ -145,7 +144,7 @@ def register() -> None:
     ESPnet's joint task (``espnet2.tasks.enh_s2t``) copies the choices when it is
     imported: call this first.
     """
-    for name, (module, cls) in _SEPARATORS.items():
+    for name, (module, cls) in SEPARATORS.items():
         enh.separator_choices.classes[name] = getattr(importlib.import_module(module), cls)
     enh.criterion_choices.classes["thresholded_snr"] = ThresholdedSNR
     # Ours takes the place of ESPnet's MixITSolver, whose number of mixtures is a guess.

@@ -6,7 +6,7 @@ import torch
 from frontend.networks.base import MaskedGroupNorm, mixture_consistency
 from frontend.networks.conv_tasnet import MCConvTasNet
 from frontend.networks.mask_net import MaskNet, _Slope
-from frontend.networks.tfgridnet import SafeTFGridNet
+from frontend.networks.tfgridnet import TFGridNet
 from frontend.utils.errors import UserError
 
 F, L = 33, 24  # n_fft 64
@@ -17,7 +17,7 @@ SMALL = {
         "filters": 24, "spatial_filters": 8, "bottleneck": 12, "hidden": 16, "skip": 12, "blocks": 3,
         "repeats": 2, "mask_init": 1.0,
     },
-    SafeTFGridNet: {
+    TFGridNet: {
         "n_layers": 2, "lstm_hidden_units": 8, "attn_n_head": 2, "attn_approx_qk_dim": 64, "emb_dim": 8,
         "output_init": 1.0,
     },
@@ -155,7 +155,7 @@ def test_senseless_settings_of_one_network_are_refused():
     with pytest.raises(UserError, match="kernel must be even"):
         build(MCConvTasNet, kernel=15)
     with pytest.raises(UserError, match="must divide emb_dim"):
-        build(SafeTFGridNet, attn_n_head=3)
+        build(TFGridNet, attn_n_head=3)
     with pytest.raises(UserError, match="expected 65 frequencies .*, found 33"):
         MaskNet(65, 2, 4)(*signal(MaskNet))
 
@@ -173,7 +173,7 @@ def test_gradient_reaches_every_parameter(kind):
 
 @pytest.mark.parametrize(
     "kind,settings",
-    [(MaskNet, {}), (MaskNet, {"precision": "bfloat16"}), (MCConvTasNet, {}), (SafeTFGridNet, {})],
+    [(MaskNet, {}), (MaskNet, {"precision": "bfloat16"}), (MCConvTasNet, {}), (TFGridNet, {})],
 )
 def test_overfits_one_batch(kind, settings):
     x, ilens = signal(kind)
@@ -196,7 +196,7 @@ def test_overfits_one_batch(kind, settings):
 def test_initial_outputs_are_near_equal_shares(kind):
     """Where it does not start so, MixIT's empty assignment can win and has no gradient."""
     # TF-GridNet has no masks: its shares come from consistency alone.
-    if kind is SafeTFGridNet:
+    if kind is TFGridNet:
         settings = {"output_init": 0.02}
     else:
         settings = {"mask_init": 0.02, "mixture_consistency": False}
@@ -218,7 +218,7 @@ def test_state_survives_a_strict_round_trip(kind, tmp_path):
     assert stack(network(x, ilens)[0]).equal(stack(other(x, ilens)[0]))
 
 
-@pytest.mark.parametrize("kind", [MaskNet, SafeTFGridNet])
+@pytest.mark.parametrize("kind", [MaskNet, TFGridNet])
 def test_between_espnets_encoder_and_decoder_the_streams_sum_to_the_recording(kind):
     from espnet2.enh.decoder.stft_decoder import STFTDecoder
     from espnet2.enh.encoder.stft_encoder import STFTEncoder

@@ -11,11 +11,11 @@ import torch
 import yaml
 from kills import assert_same, kill_at_link, kill_at_save, kill_at_step, weights
 
-from frontend.bin import enh_train
 from frontend.data.audio import AudioWriter
 from frontend.data.kaldi import write_scp
 from frontend.training.checkpoints import repair_checkpoint
 from frontend.training.examples import CroppedSources
+from frontend.training.run import DONE, Training, train_separator
 from frontend.training.task import KeyedIterFactory, WarmupCosine
 from frontend.utils.errors import UserError, run
 
@@ -95,7 +95,7 @@ def command(tmp_path, data):
 
 def in_child(argv, sabotage=None):
     """Train in a forked child and return its exit code."""
-    return kills.in_child(enh_train.main, argv, sabotage)
+    return kills.in_child(train_separator, argv, sabotage)
 
 
 class TestResume:
@@ -134,9 +134,15 @@ class TestResume:
         argv = command(TEACHER, "x", max_epoch=1)
         assert in_child(argv) == 0
         before = (tmp_path / "x" / "checkpoint.pth").stat().st_mtime_ns
-        assert enh_train.main(argv) == 0
+        train_separator(argv)
         assert "complete" in capsys.readouterr().err
         assert (tmp_path / "x" / "checkpoint.pth").stat().st_mtime_ns == before
+        # Threads, the log and where an option stands are no matter; other settings would change no weight any more.
+        train_separator([*argv, "--num_threads", "2", "--max_epoch=1", "--log_level", "DEBUG"])
+        assert (tmp_path / "x" / "checkpoint.pth").stat().st_mtime_ns == before
+        with pytest.raises(UserError, match=r"1 epochs are complete: setting optim_conf changed since"):
+            train_separator([*argv, "--optim_conf", "lr=0.1"])
+        train_separator(argv)  # which it did not touch
         # A longer training goes on from there.
         assert in_child([*argv, "--max_epoch", "2"]) == 0
         assert (tmp_path / "x" / "2epoch.pth").exists()
@@ -234,7 +240,7 @@ class TestErrors:
     )
     def test_wrong_configuration(self, command, tmp_path, settings, changed, message):
         with pytest.raises(UserError, match=message):
-            enh_train.main(command(settings, "x", **changed))
+            train_separator(command(settings, "x", **changed))
         assert not (tmp_path / "x").exists()
 
     @pytest.mark.parametrize(
@@ -248,16 +254,16 @@ class TestErrors:
     def test_wrong_data(self, command, data, which, message):
         argv = command(TEACHER, "x", "--valid_set", data.get(which, which))
         with pytest.raises(UserError, match=message):
-            enh_train.main(argv)
+            train_separator(argv)
 
     def test_weights_of_another_network(self, command, tmp_path):
         assert in_child(command(STUDENT, "student", max_epoch=1)) == 0
         weights = str(tmp_path / "student" / "1epoch.pth")
         with pytest.raises(UserError, match=r"1epoch\.pth: weights do not fit .*separator\.head"):
-            enh_train.main(command(TEACHER, "x", "--init_param", weights))
+            train_separator(command(TEACHER, "x", "--init_param", weights))
         wider = conf(STUDENT, "separator_conf", channels=8)
         with pytest.raises(UserError, match=r"checkpoint\.pth: weights do not fit this configuration"):
-            enh_train.main(command(STUDENT, "student", **wider))
+            train_separator(command(STUDENT, "student", **wider))
 
     @pytest.mark.parametrize(
         ("more", "message"),
@@ -270,7 +276,7 @@ class TestErrors:
     def test_one_line_and_exit_code_2(self, command, capsys, more, message):
         argv = command(TEACHER, "x", *more)
         with pytest.raises(SystemExit) as exit_:
-            run(lambda: enh_train.main(argv))
+            run(lambda: train_separator(argv))
         assert exit_.value.code == 2
         line = capsys.readouterr().err.strip().splitlines()
         assert len(line) == 1 and message in line[0]
@@ -293,7 +299,7 @@ class TestErrors:
         ):
             spoil()
             with pytest.raises(UserError, match=message):
-                enh_train.main(argv)
+                train_separator(argv)
             assert not (tmp_path / "x").exists()
 
     @pytest.mark.parametrize("workers", ["0", "1"])
@@ -302,20 +308,20 @@ class TestErrors:
         path = tmp_path / "broken" / "wav" / "u3.wav"
         soundfile.write(path, np.full((3030, MICS), np.nan), FS, subtype="FLOAT")
         with pytest.raises(UserError, match=r"u3\.wav: NaN or infinity") as error:
-            enh_train.main(command(TEACHER, "x", "--train_set", broken, "--num_workers", workers))
+            train_separator(command(TEACHER, "x", "--train_set", broken, "--num_workers", workers))
         assert "\n" not in str(error.value)
 
     def test_a_gpu_that_is_not_there(self, command, tmp_path, monkeypatch):
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
         with pytest.raises(UserError, match="--ngpu 1: .* torch finds 0"):
-            enh_train.main(command(TEACHER, "x", "--ngpu", "1"))
+            train_separator(command(TEACHER, "x", "--ngpu", "1"))
         assert not (tmp_path / "x").exists()
 
     def test_diverged_training_is_an_error(self, command, tmp_path):
         argv = command(STUDENT, "x", optim_conf={"lr": 1.0e30})
         with pytest.raises(UserError, match=r"no gradient was finite in epoch 2.*diverged"):
-            enh_train.main(argv)
-        assert not (tmp_path / "x" / "train.done").exists()
+            train_separator(argv)
+        assert not (tmp_path / "x" / DONE).exists()
 
 
 class TestSchedule:
