@@ -1,24 +1,30 @@
-"""The systems that are compared: one entry of ``conf/systems.yaml`` per row of the results.
+"""The systems that are compared: the rows of the results, generated from ``conf/systems.yaml``.
 
-An entry says where its streams come from::
+The file says of what the rows are made::
 
-    mixture: {}                                       # the unprocessed reference channel
-    ilrma: {blind: ilrma, iterations: 30}             # a blind method and its settings
-    teacher_energy: {model: teacher, rule: energy}    # outputs of exp/NAME/teacher, selected
-    student: {model: student}                         # outputs as they are
-    student+mvdr: {model: student, refine: mvdr}      # the same, refined by a beamformer
-    student+iva+mask: {model: student, refine: iva+mask}
-    supervised_full: {model: supervised_full, labels: full}
-    joint: {model: joint, asr: joint/asr}             # recognised by exp/NAME/joint/asr
-    oracle: {}                                        # the true images
+    reference: {mixture: {}, oracle: {}}          # the unprocessed recording comes first, the true images last
+    blind:                                        # blind methods and their settings
+      auxiva: {iterations: 30, refine: [none, mask]}
+    teacher:                                      # outputs of exp/NAME/teacher, one stream a talker by a rule
+      rules: [outputs, energy, spatial_merge]     # outputs: as they are
+      refine: {spatial_merge: [none, iva+mask]}
+    models:                                       # networks of one output a talker, in exp/NAME/student ...
+      student: {refine: [none, mvdr]}             # the rows student and student+mvdr
+      supervised_full: {labels: full}             # what was trained on labels is left out where it is missing
+      joint: {labels: small, asr: joint/asr}      # recognised by its own recogniser
+    curve:                                        # networks trained on a share of the labels: student_ft_5 ...
+      shares: {0.05: [student_ft, supervised]}
+      refine: [none, iva+mask]
+    further: {steps: gate+iva+mask, rows: [student+iva+mask]}   # rows refined once more, at the end
+    microphones: 1                                # leaves out all rows that need two or more
 
-    auxiva_120s: {blind: auxiva, block: 120, block_hop: 60}    # in windows of its own, whole recordings alone
-
-``labels`` says which labelled set a system was trained on (``small``, ``full``, or a share such as 0.05);
-``optional: true`` that it may be missing. ``block`` and ``block_hop`` are seconds; a hop that is not given is
-half a block (``window`` is that of a blind method's or a rule's STFT).
+A file may as well list its rows one by one, ``NAME: {model: teacher, rule: energy, refine: mvdr}``, by the attributes
+of :class:`System`; what is no attribute is a setting of the rule or the blind method. For whole recordings a row may
+have windows of its own: ``block`` and ``block_hop`` in seconds; a hop that is not given is half a block (``window``
+is that of a blind method's or a rule's STFT).
 """
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +38,16 @@ from frontend.utils.files import read_settings
 UNPROCESSED = ("mixture", "oracle")
 LABELS = ("small", "full")
 _OWN_KEYS = ("model", "blind", "rule", "refine", "labels", "asr", "optional", "block", "block_hop")
+# Sections of the file -> the keys of each, None where they are names of rows.
+_SECTIONS = {
+    "reference": UNPROCESSED,
+    "blind": None,
+    "teacher": ("rules", "refine"),
+    "models": None,
+    "curve": ("shares", "refine"),
+    "further": ("steps", "rows"),
+}
+Row = tuple[str, dict]
 
 
 @dataclass(frozen=True)
@@ -59,12 +75,10 @@ class System:
     refine: str | None = None
     labels: str | float | None = None
     settings: dict = field(default_factory=dict)
-    # Not in the repr, which stands for all that the streams depend on.
-    asr: str | None = field(default=None, repr=False)
-    optional: bool = field(default=False, repr=False)
-    # Nor these: they are nothing to short mixtures, and separate_long counts the windows that it uses.
-    block: float | None = field(default=None, repr=False)
-    block_hop: float | None = field(default=None, repr=False)
+    asr: str | None = None
+    optional: bool = False
+    block: float | None = None
+    block_hop: float | None = None
 
     def windows(self, window_s: float, hop_s: float) -> tuple[float, float]:
         """Return window and hop for whole recordings in seconds: its own, or else those given."""
@@ -77,18 +91,34 @@ class System:
         """What makes the outputs: rows of the same source share one pass over the data."""
         return f"model {self.model}" if self.model else f"blind {self.blind} {sorted(self.settings.items())}"
 
+    @property
+    def processing(self) -> dict:
+        """What the streams depend on beside the model's weights and the recordings; for a stamp."""
+        names = ("name", "model", "blind", "rule", "refine", "settings")
+        return {name: getattr(self, name) for name in names}
+
 
 def load_systems(path: str | Path) -> list[System]:
     """Read a systems file.
 
     Raises:
-        UserError: no such file, not YAML, an unknown key, method, rule or setting, or
+        UserError: no such file, not YAML, an unknown section, key, method, rule or setting, or
             a name that does not fit its entry.
     """
     entries = read_settings(path, "table of systems")
     if not entries:
         raise UserError(f"{path}: expected 'NAME: {{...}}' per system, found none")
-    return [_system(str(name), entry, f"{path}: {name}: ") for name, entry in entries.items()]
+    microphones = entries.pop("microphones", None)
+    if set(entries) & _SECTIONS.keys():
+        rows = _generate(entries, str(path))
+    else:
+        rows = [(str(name), entry) for name, entry in entries.items()]
+    systems = [_system(name, entry, f"{path}: {name}: ") for name, entry in rows]
+    return [s for s in systems if microphones != 1 or not _needs_array(s)]
+
+
+def _needs_array(system: System) -> bool:
+    return bool(system.blind or system.refine or system.rule == "spatial_merge")
 
 
 def choose(systems: list[System], names: list[str], path: str | Path) -> list[System]:
@@ -109,16 +139,95 @@ def trained(systems: list[System], exp: str | Path) -> list[System]:
     return [s for s in systems if not s.optional or (Path(exp) / s.model).exists()]
 
 
+# --- rows from sections
+
+
+def _generate(sections: dict, where: str) -> list[Row]:
+    """Return the rows that the sections of a file stand for, in the order of the table."""
+    for name, section in sections.items():
+        if name not in _SECTIONS:
+            raise UserError(f"{where}: unknown section '{name}'{did_you_mean(str(name), _SECTIONS)}")
+        if not isinstance(section, dict):
+            raise UserError(f"{where}: {name}: expected settings (key: value), found {section!r}")
+        for key in section:
+            if _SECTIONS[name] and key not in _SECTIONS[name]:
+                raise UserError(
+                    f"{where}: {name}: unknown key '{key}'{did_you_mean(str(key), _SECTIONS[name])}"
+                )
+    section = {name: sections.get(name) or {} for name in _SECTIONS}
+    rows = [("mixture", {})] if "mixture" in section["reference"] else []
+    for method, settings in section["blind"].items():
+        rows += _refined(str(method), {"blind": str(method), **_mapping(settings, f"{where}: {method}: ")})
+    rows += _of_teacher(section["teacher"])
+    for name, settings in section["models"].items():
+        entry = {"model": str(name), **_mapping(settings, f"{where}: {name}: ")}
+        rows += _refined(str(name), _optional_if_labelled(entry))
+    rows += _of_curve(section["curve"])
+    if "oracle" in section["reference"]:
+        rows.append(("oracle", {}))
+    return [*rows, *_of_further(section["further"], dict(rows), where)]
+
+
+def _mapping(settings: object, where: str) -> dict:
+    if settings is not None and not isinstance(settings, dict):
+        raise UserError(f"{where}expected settings such as {{refine: [none, mvdr]}}, found {settings!r}")
+    return settings or {}
+
+
+def _refined(name: str, entry: Mapping) -> Iterator[Row]:
+    """Yield a row for each of the entry's refinements; ``none`` is the row without any."""
+    steps = entry.get("refine") or ["none"]
+    plain = {k: v for k, v in entry.items() if k != "refine"}
+    for step in [steps] if isinstance(steps, str) else steps:
+        yield (name, plain) if step == "none" else (f"{name}+{step}", plain | {"refine": step})
+
+
+def _optional_if_labelled(entry: dict) -> dict:
+    """A run with fewer labels trains fewer networks: these are left out of the table."""
+    return {"optional": True, **entry} if "labels" in entry else entry
+
+
+def _of_teacher(section: dict) -> Iterator[Row]:
+    refinements = section.get("refine") or {}
+    for rule in section.get("rules") or []:
+        entry = {"model": "teacher", "refine": refinements.get(rule)}
+        entry |= {} if rule == "outputs" else {"rule": rule}
+        yield from _refined(f"teacher_{rule.replace('+', '_')}", entry)
+
+
+def _of_curve(section: dict) -> Iterator[Row]:
+    for share, names in (section.get("shares") or {}).items():
+        for name in names:
+            row = f"{name}_{100 * share:g}"
+            entry = {"model": f"curve/{row}", "labels": share, "refine": section.get("refine")}
+            yield from _refined(row, _optional_if_labelled(entry))
+
+
+def _of_further(section: dict, rows: Mapping[str, dict], where: str) -> Iterator[Row]:
+    for name in section.get("rows") or []:
+        if name not in rows or "steps" not in section:
+            raise UserError(f"{where}: further: expected steps, and rows of this table, found '{name}'")
+        before = rows[name].get("refine")
+        steps = f"{before}+{section['steps']}" if before else section["steps"]
+        yield f"{name}+{section['steps']}", rows[name] | {"refine": steps}
+
+
+# --- one row
+
+
 def _system(name: str, entry: object, where: str) -> System:
     if not isinstance(entry, dict):
         raise UserError(f"{where}expected a mapping such as {{model: student}}, found {entry!r}")
     own = {k: v for k, v in entry.items() if k in _OWN_KEYS}
     system = System(name, **own, settings={k: v for k, v in entry.items() if k not in _OWN_KEYS})
-    _check(system, where)
+    _check_source(system, where)
+    if system.name not in UNPROCESSED:
+        _check_name(system, where)
+        _check_block(system, where)
     return system
 
 
-def _check(system: System, where: str) -> None:
+def _check_source(system: System, where: str) -> None:
     made = [key for key in ("model", "blind") if getattr(system, key)]
     if system.name in UNPROCESSED:
         if made or system.rule or system.refine or system.settings or system.asr or system.block:
@@ -137,6 +246,9 @@ def _check(system: System, where: str) -> None:
     elif system.settings:
         key = next(iter(system.settings))
         raise UserError(f"{where}unknown key '{key}'{did_you_mean(key, _OWN_KEYS)}")
+
+
+def _check_name(system: System, where: str) -> None:
     steps = system.name.partition("+")[2]
     if steps != (system.refine or ""):
         raise UserError(
@@ -149,7 +261,6 @@ def _check(system: System, where: str) -> None:
         raise UserError(f"{where}expected optional: true beside a 'model', found {system.optional!r}")
     if system.asr is not None and not (system.model and isinstance(system.asr, str) and system.asr):
         raise UserError(f"{where}expected asr: DIRECTORY beside a 'model', found {system.asr!r}")
-    _check_block(system, where)
     share = isinstance(system.labels, float) and 0 < system.labels < 1
     if system.labels not in (None, *LABELS) and not share:
         raise UserError(f"{where}expected labels: {' or '.join(LABELS)} or a share, found {system.labels!r}")

@@ -1,12 +1,14 @@
 """The systems of a table, each over one test set, with tiny untrained networks."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from tiny_models import FS, OUTPUTS, make_model
 
 import frontend.separation.sets as separate_job
@@ -18,7 +20,8 @@ from frontend.dsp.refine import refine
 from frontend.separation.model import Separator
 from frontend.separation.pseudo_targets import select
 from frontend.separation.sets import separate_set
-from frontend.separation.systems import choose, load_systems
+from frontend.separation.systems import System, choose, load_systems
+from frontend.utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -178,16 +181,66 @@ def test_optional_systems_may_be_missing_others_not(models, data, tmp_path, comm
     assert command(separate_systems, *arguments, "--out", tmp_path / "out")[0] == 2
 
 
-def test_the_recipe_s_tables_are_in_the_agreed_order():
-    names = [s.name for s in load_systems(ROOT / "egs/mini/conf/systems.yaml")]
-    plain = (
-        "mixture auxiva ilrma teacher_outputs teacher_energy teacher_energy_residual teacher_spatial_merge"
+# The rows of the tables that were listed by hand, and that committed results name.
+ROWS = """mixture auxiva auxiva+mask ilrma teacher_outputs teacher_energy teacher_energy_residual teacher_spatial_merge
+teacher_spatial_merge+iva+mask teacher_oracle student student+mvdr student+iva student+iva+mask student_ft
+student_ft+iva+mask distilled distilled_ft distilled_ft+mvdr distilled_ft+iva distilled_ft+iva+mask supervised_small
+supervised_small+iva+mask supervised_full supervised_full+mvdr supervised_full+iva supervised_full+iva+mask joint
+student_ft_1 student_ft_1+iva+mask distilled_ft_1 distilled_ft_1+iva+mask supervised_1 supervised_1+iva+mask
+student_ft_5 student_ft_5+iva+mask distilled_ft_5 distilled_ft_5+iva+mask supervised_5 supervised_5+iva+mask
+supervised_25 supervised_25+iva+mask oracle""".split()
+ONE_CHANNEL = """mixture teacher_outputs teacher_energy teacher_energy_residual teacher_oracle student student_ft distilled
+distilled_ft supervised_small supervised_full joint student_ft_1 distilled_ft_1 supervised_1 student_ft_5 distilled_ft_5
+supervised_5 supervised_25 oracle""".split()
+GATED = """auxiva+mask+gate+iva+mask teacher_spatial_merge+iva+mask+gate+iva+mask student+iva+mask+gate+iva+mask
+distilled_ft+iva+mask+gate+iva+mask supervised_full+iva+mask+gate+iva+mask""".split()
+RECORDINGS = (
+    "mixture auxiva auxiva+mask teacher_spatial_merge start start+iva+mask student student+iva+mask".split()
+)
+
+
+@pytest.mark.parametrize(
+    ("variant", "rows"), [(None, ROWS), ("one_channel", ONE_CHANNEL), ("mixed_talkers", ROWS + GATED)]
+)
+def test_the_generated_rows_are_those_that_were_listed(tmp_path, variant, rows):
+    conf = ROOT / "egs/TEMPLATE/conf"
+    files = [conf / "systems.yaml", *([conf / f"variants/{variant}/systems.yaml"] if variant else [])]
+    OmegaConf.save(OmegaConf.merge(*map(OmegaConf.load, files)), tmp_path / "systems.yaml")
+    found = load_systems(tmp_path / "systems.yaml")
+    assert [system.name for system in found] == rows
+    for system in found:
+        base = system.name.partition("+")[0]
+        assert system.labels is None or system.optional
+        assert system.model in (None, "teacher", base, f"curve/{base}")
+    labels = {system.name: system.labels for system in found}
+    assert (labels["student_ft"], labels["supervised_full"], labels["supervised_5"]) == (
+        "small",
+        "full",
+        0.05,
     )
-    plain += " teacher_oracle student student_ft distilled distilled_ft supervised_small"
-    plain += " supervised_full joint oracle"
-    shares = [n for n in names if n.split("+")[0][-1].isdigit()]  # --curve true
-    assert [n for n in names if "+" not in n and n not in shares] == plain.split()
-    for name in names:
-        assert "+" not in name or names[names.index(name) - 1].split("+")[0] == name.split("+")[0]
-    single = load_systems(ROOT / "egs/mini/conf/systems_1ch.yaml")
-    assert not any(s.blind or s.refine or s.rule == "spatial_merge" for s in single)
+    assert [system.asr for system in found if system.asr] == ["joint/asr"]
+
+
+def test_the_generated_rows_of_recordings():
+    found = load_systems(ROOT / "egs/recordings/conf/systems.yaml")
+    assert [system.name for system in found] == RECORDINGS
+    assert [system.name for system in found if system.optional] == ["start", "start+iva+mask"]
+    assert found[3] == System("teacher_spatial_merge", model="teacher", rule="spatial_merge")
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ("modles: {}", "unknown section 'modles' (did you mean 'models'?)"),
+        ("teacher: {rule: [energy]}", "teacher: unknown key 'rule' (did you mean 'rules'?)"),
+        ("teacher: {rules: [enrgy]}", "expected a rule out of"),
+        ("models: {student: 3}", "student: expected settings such as"),
+        ("models: {student: {refine: [mvd]}}", "expected a refinement out of"),
+        ("further: {rows: [student], steps: mask}", "rows of this table, found 'student'"),
+        ("curve: 5", "curve: expected settings"),
+    ],
+)
+def test_mistakes_in_sections(tmp_path, sections, message):
+    (tmp_path / "systems.yaml").write_text(f"reference: {{mixture: {{}}}}\n{sections}\n")
+    with pytest.raises(UserError, match=re.escape(message)):
+        load_systems(tmp_path / "systems.yaml")
