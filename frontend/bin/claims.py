@@ -24,7 +24,7 @@ def main() -> int | None:
     args = parser.parse_args()
     if args.refinement == "":
         raise UserError("--refinement: expected a name such as iva, found nothing (leave it out for none)")
-    from frontend.report.collect import write_claims  # late, so that --help is quick
+    from frontend.report.comparisons import write_claims  # late, so that --help is quick
 
     results = write_claims(args.exp, args.out, args.refinement, args.partial, _command(args))
     for line in results["missing"]:

@@ -31,7 +31,7 @@ def main() -> int | None:
         help="file of conditions: no others are shown (default: all that were scored)",
     )
     args = parser.parse_args()
-    from frontend.report.collect import write_mismatch  # late, so that --help is quick
+    from frontend.report.comparisons import write_mismatch  # late, so that --help is quick
 
     write_mismatch(args.exp, args.systems, args.out, args.microphones, args.conditions)
     print((args.out / "MISMATCH.md").read_text(encoding="utf-8"))

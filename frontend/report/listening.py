@@ -46,7 +46,7 @@ from frontend.data.audio import AudioWriter, audio_info, read_audio
 from frontend.data.mixtures import MixtureSet, Streams, Utterance, labelled_set
 from frontend.evaluation.results import Scores, load_scores, mean, read_measured
 from frontend.recognition.text import align, mark
-from frontend.report.pages import NOTHING, duration, number, with_interval
+from frontend.report.pages import NOTHING, duration, interval, number
 from frontend.separation.systems import System
 from frontend.utils.errors import UserError
 from frontend.utils.files import atomic_directory, atomic_file, write_text
@@ -578,7 +578,7 @@ def _plain(key: str, heading: str, digits: int = 1, unit: str = "", factor: floa
 
 def _bounded(key: str, heading: str, unit: str) -> _Column:
     return _Column(
-        key, heading, lambda row: with_interval(row.get(key), row.get(f"{key}_ci")), f"{unit} [95 %]"
+        key, heading, lambda row: interval(row, key), f"{unit} [95 %]"
     )
 
 

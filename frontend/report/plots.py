@@ -1,9 +1,4 @@
-"""Learning curves of every network of an experiment, from its TensorBoard event files.
-
-cpWER against SI-SNRi, one labelled point a system: a picture of how far the two agree.
-
-The label curve as a picture: SI-SNRi and error rates by share of labels, with and without refinement.
-"""
+"""Pictures of a report: learning curves, cpWER against SI-SNRi, and figures over the share of labels."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,14 +10,17 @@ from frontend.utils.files import atomic_file
 # One list of (step, value) per part, "train" and "valid".
 Curves = dict[str, list[tuple[int, float]]]
 _COLUMNS = 3
+_ROW = 0.22  # inches that a label needs
+_LABELS = {"si_snri": "SI-SNRi (dB)", "cpwer": "cpWER (%)", "cpcer": "cpCER (%)"}
+_OFFSET = 1.06  # points of one share stand beside each other, or their bars would hide one another
 
 
 def learning_curves(experiment: Path, tag: str = "loss") -> dict[str, Curves]:
-    """Read ``experiment/NETWORK/tensorboard/{train,valid}``, or those in ``experiment/NETWORK/training``.
+    """Read the TensorBoard events of ``experiment/NETWORK`` or of ``experiment/NETWORK/training``.
 
     Returns:
         per network the curves of ``tag``; where a resumed run wrote a step twice the later value stands.
-        What lies in ``NETWORK.old``, moved aside by run.sh, belongs to another run.
+        What is in ``NETWORK.old``, moved aside by the pipeline, belongs to another run.
     """
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -45,15 +43,10 @@ def learning_curves(experiment: Path, tag: str = "loss") -> dict[str, Curves]:
     return found
 
 
-def plot_curves(networks: dict[str, Curves], path: Path) -> None:
+def plot_curves(networks: Mapping[str, Curves], path: Path) -> None:
     """Draw one panel a network, training and validation loss over steps, to a PNG file."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     rows = -(-len(networks) // _COLUMNS)
-    figure, axes = plt.subplots(rows, _COLUMNS, figsize=(4 * _COLUMNS, 2.8 * rows), squeeze=False)
+    figure, axes = _figure(rows, _COLUMNS, figsize=(4 * _COLUMNS, 2.8 * rows), squeeze=False)
     for axis in axes.flat[len(networks) :]:
         axis.remove()
     for axis, (name, curves) in zip(axes.flat, networks.items(), strict=False):
@@ -62,18 +55,11 @@ def plot_curves(networks: dict[str, Curves], path: Path) -> None:
         axis.set(title=name, xlabel="steps", ylabel="loss")
         axis.grid(alpha=0.3)
         axis.legend()
-    figure.tight_layout()
-    with atomic_file(path) as part:
-        # Without the date and version that matplotlib would add: same curves, same bytes.
-        figure.savefig(part, format="png", dpi=80, metadata={"Software": None})
-    plt.close(figure)
-
-
-_ROW = 0.22  # inches that a label needs
+    _save(figure, path, dpi=80)
 
 
 def plot_words(rows: Sequence[Mapping], path: Path) -> bool:
-    """Draw the rows that have both figures to a PNG file; those without SI-SNRi (oracle, dry) are lines.
+    """Draw cpWER against SI-SNRi to a PNG file, a point a row; rows without SI-SNRi (oracle, dry) are lines.
 
     Args:
         rows: of ``results.json``.
@@ -86,18 +72,15 @@ def plot_words(rows: Sequence[Mapping], path: Path) -> bool:
     if not points:
         return False
     floors = [row for row in rows if row["si_snri"] is None and row["cpwer"] is not None]
-    import matplotlib
+    from matplotlib.colors import to_rgb
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    height = max(4.5, _ROW * (len(points) + 2))
-    figure, axis = plt.subplots(figsize=(8, height))
+    figure, axis = _figure(figsize=(8, max(4.5, _ROW * (len(points) + 2))))
     several = len({row["channels"] for row in points}) > 1
+    names = {id(row): f"{row['system']} ({row['channels']} ch)" if several else row["system"] for row in rows}
     for k, row in enumerate(floors):
         axis.axhline(row["cpwer"], linestyle=":", color="grey")
         axis.annotate(
-            f"{_name(row, several)}, {number(row['cpwer'])} %",
+            f"{names[id(row)]}, {number(row['cpwer'])} %",
             (0.01 + 0.3 * (k % 3), row["cpwer"]),  # beside each other, for they lie close together
             xycoords=("axes fraction", "data"),
             va="bottom",
@@ -109,31 +92,80 @@ def plot_words(rows: Sequence[Mapping], path: Path) -> bool:
         axis.errorbar(
             row["si_snri"],
             row["cpwer"],
-            xerr=_bars(row, "si_snri"),
-            yerr=_bars(row, "cpwer"),
+            xerr=_bars([(row["si_snri"], row["si_snri_ci"])]),
+            yerr=_bars([(row["cpwer"], row["cpwer_ci"])]),
             fmt="o",
             markersize=4,
             color=colour,
-            ecolor=(*matplotlib.colors.to_rgb(colour), 0.25),
+            ecolor=(*to_rgb(colour), 0.25),
         )
     axis.set(xlabel="SI-SNRi (dB)", ylabel="cpWER (%)", title="blue: without labels, orange: with labels")
     axis.grid(alpha=0.3)
     axis.set_ylim(bottom=0)
-    _label(axis, points, several)
-    figure.tight_layout()
-    with atomic_file(path) as part:
-        # Without the date and version that matplotlib would add: same figures, same bytes.
-        figure.savefig(part, format="png", dpi=100, metadata={"Software": None})
-    plt.close(figure)
+    _label(axis, points, [names[id(row)] for row in points])
+    _save(figure, path)
     return True
 
 
-def _label(axis, points: Sequence[Mapping], several: bool) -> None:
+def plot_claims(results: Mapping, path: Path) -> None:
+    """Draw figures over the share of labels to a PNG file: a row a refinement, a column a measure.
+
+    Args:
+        results: what ``claims.json`` holds.
+        path: the picture.
+    """
+    rows = [row for row in results["curve"] if row["refinement"] is None or results["refinement"]]
+    steps = [None, *([results["refinement"]] if results["refinement"] else [])]
+    measures = [m for m in _LABELS if any(row[m] for row in rows)]
+    size = (5.2 * len(measures), 3.9 * len(steps))
+    figure, axes = _figure(len(steps), len(measures), figsize=size, squeeze=False, sharey="col")
+    zero = min((row["share"] for row in rows if row["share"]), default=0.01) / 2.5
+    for row, refinement in zip(axes, steps, strict=True):
+        shown = [point for point in rows if point["refinement"] == refinement]
+        for axis, measure in zip(row, measures, strict=True):
+            _panel(axis, shown, measure, zero)
+            _band(axis, results, measure, refinement)
+            title = f"refined by {refinement}" if refinement else "as separated"
+            axis.set(xlabel="share of the labels (%)", ylabel=_LABELS[measure], title=title)
+            axis.grid(alpha=0.3)
+            axis.legend(fontsize=8)
+    _save(figure, path)
+
+
+def _figure(*args, **kwargs):
+    """Return figure and axes, drawn without a display."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(*args, **kwargs)
+
+
+def _save(figure, path: Path, dpi: int = 100) -> None:
+    """Write a PNG without the date and version that matplotlib would add: same figures, same bytes."""
+    import matplotlib.pyplot as plt
+
+    figure.tight_layout()
+    with atomic_file(path) as part:
+        figure.savefig(part, format="png", dpi=dpi, metadata={"Software": None})
+    plt.close(figure)
+
+
+def _bars(figures: Sequence[tuple[float, Sequence[float] | None]]) -> list[list[float]]:
+    """Return lengths of error bars below and above; rounding may leave a mean outside its interval."""
+    bounds = [(value, *(ci or (value, value))) for value, ci in figures]
+    below = [max(0.0, value - low) for value, low, _ in bounds]
+    return [below, [max(0.0, high - value) for value, _, high in bounds]]
+
+
+def _label(axis, points: Sequence[Mapping], names: Sequence[str]) -> None:
     """Write the names beside the plot in the order of cpWER, each with a line to its point: none collide."""
-    ordered = sorted(points, key=lambda row: (row["cpwer"], -row["si_snri"]))
-    for k, row in enumerate(ordered):
+    pairs = zip(points, names, strict=True)
+    ordered = sorted(pairs, key=lambda pair: (pair[0]["cpwer"], -pair[0]["si_snri"]))
+    for k, (row, name) in enumerate(ordered):
         axis.annotate(
-            _name(row, several),
+            name,
             (row["si_snri"], row["cpwer"]),
             xytext=(1.03, (k + 0.5) / len(ordered)),
             textcoords="axes fraction",
@@ -144,56 +176,8 @@ def _label(axis, points: Sequence[Mapping], several: bool) -> None:
         )
 
 
-def _name(row: Mapping, several: bool) -> str:
-    return f"{row['system']} ({row['channels']} ch)" if several else row["system"]
-
-
-def _bars(row: Mapping, key: str) -> list[list[float]]:
-    """Lengths of the error bars; an interval may leave out its mean by what rounding left."""
-    low, high = row[f"{key}_ci"]
-    return [[max(0.0, row[key] - low)], [max(0.0, high - row[key])]]
-
-
-_LABELS = {"si_snri": "SI-SNRi (dB)", "cpwer": "cpWER (%)", "cpcer": "cpCER (%)"}
-_OFFSET = 1.06  # points of one share stand beside each other, or their bars would hide one another
-
-
-def plot_claims(results: Mapping, path: Path) -> None:
-    """Draw a row of panels per refinement and a column per measure to a PNG file.
-
-    Args:
-        results: what ``claims.json`` holds.
-        path: the picture.
-    """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    rows = [row for row in results["curve"] if row["refinement"] is None or results["refinement"]]
-    steps = [None, *([results["refinement"]] if results["refinement"] else [])]
-    measures = [m for m in _LABELS if any(row[m] for row in rows)]
-    size = (5.2 * len(measures), 3.9 * len(steps))
-    figure, axes = plt.subplots(len(steps), len(measures), figsize=size, squeeze=False, sharey="col")
-    zero = min((row["share"] for row in rows if row["share"]), default=0.01) / 2.5
-    for row, refinement in zip(axes, steps, strict=True):
-        shown = [point for point in rows if point["refinement"] == refinement]
-        for axis, measure in zip(row, measures, strict=True):
-            _panel(axis, shown, measure, zero)
-            _band(axis, results, measure, refinement)
-            said = f"refined by {refinement}" if refinement else "as separated"
-            axis.set(xlabel="share of the labels (%)", ylabel=_LABELS[measure], title=said)
-            axis.grid(alpha=0.3)
-            axis.legend(fontsize=8)
-    figure.tight_layout()
-    with atomic_file(path) as part:
-        # Without the date and version that matplotlib would add: same figures, same bytes.
-        figure.savefig(part, format="png", dpi=100, metadata={"Software": None})
-    plt.close(figure)
-
-
 def _panel(axis, points: Sequence[Mapping], measure: str, zero: float) -> None:
-    """One curve a kind of training; 0 %, which a log axis has no place for, stands at ``zero``."""
+    """Draw one curve a kind of training; 0 %, which a log axis has no place for, stands at ``zero``."""
     axis.set_xscale("log")
     student = [point for point in points if point["share"] == 0]
     for k, kind in enumerate(KINDS):
@@ -203,10 +187,9 @@ def _panel(axis, points: Sequence[Mapping], measure: str, zero: float) -> None:
         if not line:
             continue
         xs = [100 * (point["share"] or zero) * _OFFSET ** (k - 1) for point in line]
+        bars = _bars([(point[measure]["value"], point[measure]["ci"]) for point in line])
         ys = [point[measure]["value"] for point in line]
-        axis.errorbar(
-            xs, ys, yerr=_claims_bars(line, measure), marker="o", markersize=4, capsize=2, label=kind
-        )
+        axis.errorbar(xs, ys, yerr=bars, marker="o", markersize=4, capsize=2, label=kind)
     shares = sorted({point["share"] for point in points})
     axis.set_xticks([100 * (share or zero) for share in shares], [f"{100 * share:g}" for share in shares])
     axis.minorticks_off()
@@ -221,11 +204,3 @@ def _band(axis, results: Mapping, measure: str, refinement: str | None) -> None:
     axis.axhline(figure["value"], color="grey", linestyle=":", label=name)
     if figure["ci"]:
         axis.axhspan(*figure["ci"], color="grey", alpha=0.15)
-
-
-def _claims_bars(points: Sequence[Mapping], measure: str) -> list[list[float]]:
-    """Lengths of the error bars, none where there is no interval."""
-    values = [point[measure]["value"] for point in points]
-    bounds = [point[measure]["ci"] or [point[measure]["value"]] * 2 for point in points]
-    pairs = list(zip(values, bounds, strict=True))
-    return [[max(0.0, v - low) for v, (low, _) in pairs], [max(0.0, high - v) for v, (_, high) in pairs]]
