@@ -14,7 +14,12 @@ Shapes and units, the same in every module:
   the *reference channel* is microphone 0 unless a configuration says otherwise.
 """
 
+from frontend.data import register_reader
+
 __version__ = "0.2.0"
+
+# Mixtures that are rendered when they are read.
+register_reader("scene", "frontend.simulation.mixture_sets:READER")
 
 
 def __getattr__(name: str) -> object:

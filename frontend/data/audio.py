@@ -1,24 +1,22 @@
-"""Audio in and out: wav and flac files and Kaldi archives of them, arrays of shape (C, T).
+"""Audio in and out: wav and flac files and Kaldi archives of them, arrays ``(C, T)`` of full scale 1.0.
 
-An entry of a ``.scp`` file may also name audio that is made when it is read (see :data:`RENDERERS`).
+An entry of a ``.scp`` file names a file, a place in an archive (``FILE.ark:OFFSET``), or audio that is made
+when it is read (``scene:...``, see :func:`frontend.data.register_reader`).
 
-Streams of a long recording, written as they become final: mono wav files, whole or absent.
-
-Long recordings block by block, so that memory does not grow with their length: read, resample, write.
-
-A recording is one file of C channels, or C files of one channel each.
+A long recording is read by :func:`read_blocks` and written by :class:`BlockWriter`, so that memory does not
+grow with its length. It is one file of C channels, or C files of one channel each.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
+import json
 import math
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
+from typing import NamedTuple
 
 import kaldiio
 import numpy as np
@@ -26,21 +24,28 @@ import soundfile
 from scipy.io import wavfile
 from scipy.signal import resample_poly
 
+from frontend.data import reader_of
 from frontend.utils.errors import UserError
 from frontend.utils.files import atomic_file
+from frontend.utils.stamps import of_text
 
 AUDIO_FORMATS = ("wav", "flac", "flac.ark")
-# Entries ``SCHEME:...`` are not read but made, by a module with audio_file, audio_info, read and stamp.
-# Such a module stands above this one, and every process that reads must find it, data workers included:
-# hence names that are imported when the first such entry is met, and no registration that could be forgotten.
-RENDERERS = {"scene": "frontend.simulation.mixture_sets"}
 
 
-def renderer(entry: str) -> ModuleType | None:
-    """Return the module that makes the audio of an entry, None where a file holds it."""
-    scheme, colon, _ = entry.partition(":")
-    name = RENDERERS.get(scheme) if colon else None
-    return importlib.import_module(name) if name else None
+class Reader(NamedTuple):
+    """How the audio of a scheme of entries is made; each function takes the whole entry.
+
+    Attributes:
+        file: the file that the audio is described in.
+        info: (channels, frames, fs in Hz), without making the audio.
+        read: ``(C, T)`` float32 without NaN, not to be written to, and the rate in Hz.
+        stamp: what changes if and only if the audio does.
+    """
+
+    file: Callable[[str], Path]
+    info: Callable[[str], tuple[int, int, int]]
+    read: Callable[[str], tuple[np.ndarray, int]]
+    stamp: Callable[[str], tuple]
 
 
 def _split_archive(entry: str) -> tuple[str, int | None]:
@@ -50,10 +55,38 @@ def _split_archive(entry: str) -> tuple[str, int | None]:
 
 def audio_file(entry: str) -> Path:
     """Return the file, or archive, that an entry of a ``.scp`` file names; the scenes of a rendered one."""
-    made_by = renderer(entry)
-    if made_by:
-        return made_by.rendered_file(entry)
+    reader = reader_of(entry)
+    if reader:
+        return reader.file(entry)
     return Path(_split_archive(entry)[0])
+
+
+def entry_stamp(entry: str) -> tuple:
+    """Return what changes when the audio of an entry does: size and time of change of its file or archive.
+
+    For audio that is made when it is read it is what its reader says: a digest of the scene and its speech.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    reader = reader_of(entry)
+    if reader:
+        return reader.stamp(entry)
+    path = audio_file(entry)
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such audio file (run the stage that makes it again)") from None
+    return found.st_size, found.st_mtime_ns
+
+
+def stamp_of_entries(entries: Iterable[str]) -> str:
+    """Return a digest of several entries, of their names and :func:`entry_stamp`, for a ``Stamp``'s inputs.
+
+    Raises:
+        UserError: one of the files is not there.
+    """
+    return of_text(json.dumps([(entry, *entry_stamp(entry)) for entry in entries]))
 
 
 def _archive_record(path: str, offset: int) -> io.BytesIO | None:
@@ -120,9 +153,9 @@ def audio_info(entry: str) -> tuple[int, int, int]:
     Raises:
         UserError: as :func:`read_audio`.
     """
-    made_by = renderer(entry)
-    if made_by:
-        return made_by.rendered_info(entry)
+    reader = reader_of(entry)
+    if reader:
+        return reader.info(entry)
     with _open(entry) as audio:
         return audio.channels, _checked_frames(entry, audio), audio.samplerate
 
@@ -133,7 +166,7 @@ def read_audio(
     """Read a recording or a piece of it.
 
     Args:
-        entry: a wav or flac file, ``archive.ark:offset``, or what is made when read (:data:`RENDERERS`);
+        entry: a wav or flac file, ``archive.ark:offset``, or what is made when read (:func:`frontend.data.register_reader`);
             paths are relative to the working directory.
         start: first sample.
         frames: number of samples, -1 = to the end; fewer come back only at the end of the recording.
@@ -146,9 +179,9 @@ def read_audio(
         UserError: missing, unreadable, truncated or empty file, ``start`` beyond its end, NaN.
     """
     entry = str(entry)
-    made_by = renderer(entry)
-    if made_by:
-        made, fs = made_by.read_rendered(entry)  # finite: it was checked when it was made
+    reader = reader_of(entry)
+    if reader:
+        made, fs = reader.read(entry)  # finite: it was checked when it was made
         return made[:, start : start + _wanted(entry, start, frames, made.shape[1])].copy(), fs
     with _open(entry) as audio:
         total, fs = _checked_frames(entry, audio), audio.samplerate
@@ -278,100 +311,155 @@ class AudioWriter:
         return f"{self._archive_path}:{offset}"
 
 
-_BLOCK = 1 << 20  # samples
-_WAV_BYTES = 2**32 - 1  # a wav's sizes have 32 bits; what is larger is written as RF64 (EBU Tech 3306)
-_FORMATS = {np.dtype(np.int16): 1, np.dtype(np.float32): 3}
+_WAV_BYTES = 2**32 - 1  # a wav's sizes have 32 bits
+_WIDTHS = {"pcm16": 2, "pcm24": 3, "float32": 4}
 
 
-class StreamFiles:
-    """Write S streams of known length piece by piece.
+class BlockWriter:
+    """Audio of any length, written block by block: one file of C channels, or S mono files; whole or absent.
 
-    They come under their names together, when the ``with`` block ends without an error.
+    All files come under their names together, when the ``with`` block ends without an error. A wav holds no
+    time of day, so that two runs are alike, and becomes an RF64 (EBU Tech 3306) beyond 4 GiB.
 
     Args:
-        paths: one wav file a stream.
-        frames: samples of each.
+        paths: a path: all rows of the blocks are channels of this file. A sequence of S paths, or a function
+            of the number (from 1) of a stream where S is not known before: a mono file for each row.
+            They end in ``.wav`` or ``.flac``.
         fs: rate in Hz.
+        encoding: ``pcm16`` or ``pcm24``, where what passes full scale is clipped, or ``float32`` (wav only).
 
     Attributes:
+        written: samples so far.
         peak: largest magnitude so far.
-
-    Not by libsndfile: a full disk would be an error of its own, and a float wav would hold the time of day.
     """
 
-    def __init__(self, paths: list[Path], frames: int, fs: int):
-        self.paths, self.frames, self.fs = paths, frames, fs
+    def __init__(
+        self, paths: Path | Sequence[Path] | Callable[[int], Path], fs: int, encoding: str = "float32"
+    ):
+        self._paths, self.fs, self.encoding = paths, fs, encoding
         self.written, self.peak = 0, 0.0
+        self._files: list[_WavFile | soundfile.SoundFile] = []
         self._stack = contextlib.ExitStack()
 
-    def __enter__(self) -> "StreamFiles":
-        with self._stack as stack:
-            self._parts = [stack.enter_context(atomic_file(path)) for path in self.paths]
-            self._files = [stack.enter_context(open(part, "wb")) for part in self._parts]
-            for file in self._files:
-                file.write(wav_header(self.frames, self.fs, np.float32))
-            self._stack = stack.pop_all()
+    def __enter__(self) -> "BlockWriter":
         return self
 
     def __exit__(self, *exception) -> bool | None:
         return self._stack.__exit__(*exception)
 
-    def write(self, streams: np.ndarray) -> None:
-        """Append (S, n) floats, full scale 1.0."""
-        for file, stream in zip(self._files, streams, strict=True):
-            file.write(np.ascontiguousarray(stream, "<f4").data)
-        self.written += streams.shape[1]
-        self.peak = max(self.peak, float(np.abs(streams).max(initial=0.0)))
+    def write(self, block: np.ndarray) -> None:
+        """Append ``(C, n)`` or ``(S, n)`` floats; the first block says how many rows there are."""
+        if not self._files:
+            self._open(len(block))
+        rows = [block] if isinstance(self._paths, Path) else [row[None] for row in block]
+        for file, row in zip(self._files, rows, strict=True):
+            if isinstance(file, _WavFile):
+                file.append(row)
+            else:
+                file.write(_integers(row, 8 * _WIDTHS[self.encoding]).T)
+        self.written += block.shape[1]
+        self.peak = max(self.peak, float(np.abs(block).max(initial=0.0)))
 
-    def finish(self, as_integers: bool) -> None:
-        """Complete the files, as 16-bit integers or as 32-bit floats."""
-        if self.written != self.frames:
-            raise ValueError(f"{self.written} samples written, {self.frames} promised")
-        for path, part, file in zip(self.paths, self._parts, self._files, strict=True):
+    def make_integers(self) -> None:
+        """Turn float32 wav files into 16-bit ones, as the last act before the ``with`` block ends."""
+        for file in self._files:
             file.close()
-            if not as_integers:
-                continue
-            with atomic_file(part) as aside, open(aside, "wb") as out:
-                out.write(wav_header(self.frames, self.fs, np.int16))
-                for block in _floats(part):
-                    out.write(to_pcm16(block, str(path)).astype("<i2").data)
+            with atomic_file(file.path) as aside, _WavFile(aside, self.fs, file.channels, "pcm16") as out:
+                for block in file.blocks():
+                    out.append(block)
+
+    def _open(self, rows: int) -> None:
+        if isinstance(self._paths, Path):
+            paths, channels = [self._paths], rows
+        elif callable(self._paths):
+            paths, channels = [self._paths(k) for k in range(1, rows + 1)], 1
+        else:
+            paths, channels = list(self._paths), 1
+        for path in paths:
+            part = self._stack.enter_context(atomic_file(path))
+            if path.suffix == ".wav":
+                file = _WavFile(part, self.fs, channels, self.encoding)
+            else:
+                layout = {"format": "FLAC", "subtype": f"PCM_{8 * _WIDTHS[self.encoding]}"}
+                file = soundfile.SoundFile(part, "w", self.fs, channels, **layout)
+            self._files.append(self._stack.enter_context(file))
 
 
-def _floats(path: Path) -> Iterator[np.ndarray]:
-    """Yield the samples of a float wav of ours in blocks."""
-    with open(path, "rb") as file:
-        head = file.read(4096)
-        file.seek(head.index(b"data") + 8)
-        while raw := file.read(4 * _BLOCK):
-            yield np.frombuffer(raw, "<f4")
+class _WavFile:
+    """A wav that is written piece by piece.
+
+    Not by libsndfile: a full disk would be an error of its own, and a float wav would hold the time of day.
+    """
+
+    def __init__(self, path: Path, fs: int, channels: int, encoding: str):
+        self.path, self.fs, self.channels, self.encoding = path, fs, channels, encoding
+        self.frames = 0
+        self.file = open(path, "wb")
+        self.file.write(self._header())
+
+    def __enter__(self) -> "_WavFile":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Put the final header before the samples; a second call does nothing."""
+        if not self.file.closed:
+            with self.file:
+                self.file.seek(0)
+                self.file.write(self._header())
+
+    def _header(self) -> bytes:
+        return wav_header(self.frames, self.fs, self.channels, self.encoding)
+
+    def append(self, block: np.ndarray) -> None:
+        """Append ``(C, n)`` floats."""
+        if self.encoding == "float32":
+            self.file.write(np.ascontiguousarray(block.T, "<f4").data)
+        else:  # the upper bytes of each integer
+            width = _WIDTHS[self.encoding]
+            whole = np.ascontiguousarray(_integers(block, 8 * width).T, "<i4").view(np.uint8)
+            self.file.write(np.ascontiguousarray(whole.reshape(-1, 4)[:, 4 - width :]).data)
+        self.frames += block.shape[1]
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Yield what was written, ``(C, n)``; of a closed float32 file."""
+        with open(self.path, "rb") as file:
+            file.seek(len(self._header()))
+            while raw := file.read(_BLOCK * 4 * self.channels):
+                yield np.frombuffer(raw, "<f4").reshape(-1, self.channels).T
 
 
-def wav_header(frames: int, fs: int, dtype: type, limit: int = _WAV_BYTES) -> bytes:
-    """Return what stands before the samples of a mono wav; of an RF64, where it would exceed ``limit`` bytes.
+def wav_header(frames: int, fs: int, channels: int, encoding: str, limit: int = _WAV_BYTES) -> bytes:
+    """Return what stands before the samples of a wav, of the same length whatever ``frames`` is.
 
     Args:
-        frames: number of samples.
+        frames: number of samples a channel.
         fs: rate in Hz.
-        dtype: int16 or float32.
-        limit: in bytes.
+        channels: number of channels.
+        encoding: ``pcm16``, ``pcm24`` or ``float32``.
+        limit: size in bytes beyond which it is the header of an RF64.
     """
-    kind, width = _FORMATS[np.dtype(dtype)], np.dtype(dtype).itemsize
-    size = frames * width
-    chunks = struct.pack("<4sIHHIIHH", b"fmt ", 16, kind, 1, fs, fs * width, width, 8 * width)
-    if kind == 3:
-        # All but integers need the extended form and a fact chunk.
-        chunks = struct.pack("<4sIHHIIHHH", b"fmt ", 18, kind, 1, fs, fs * width, width, 8 * width, 0)
-        chunks += struct.pack("<4sII", b"fact", 4, min(frames, 0xFFFFFFFF))
-    total = 4 + len(chunks) + 8 + size
+    width, is_float = _WIDTHS[encoding], encoding == "float32"
+    frame = channels * width
+    layout = (3 if is_float else 1, channels, fs, fs * frame, frame, 8 * width)
+    chunks = struct.pack("<4sIHHIIHH", b"fmt ", 18 if is_float else 16, *layout)
+    if is_float:  # all but integers need the extended form and a chunk "fact"
+        chunks += struct.pack("<H4sII", 0, b"fact", 4, min(frames, 0xFFFFFFFF))
+    size = frames * frame
+    total = 4 + 36 + len(chunks) + 8 + size
     if 8 + total <= limit:
-        return struct.pack("<4sI4s", b"RIFF", total, b"WAVE") + chunks + struct.pack("<4sI", b"data", size)
-    sizes = struct.pack("<4sIQQQI", b"ds64", 28, total + 36, size, frames, 0)
-    head = struct.pack("<4sI4s", b"RF64", 0xFFFFFFFF, b"WAVE")
-    return head + sizes + chunks + struct.pack("<4sI", b"data", 0xFFFFFFFF)
+        names, sizes, wide = (b"RIFF", b"JUNK"), (total, size), (0, 0, 0)
+    else:
+        names, sizes, wide = (b"RF64", b"ds64"), (0xFFFFFFFF, 0xFFFFFFFF), (total, size, frames)
+    head = struct.pack("<4sI4s4sIQQQI", names[0], sizes[0], b"WAVE", names[1], 28, *wide, 0)
+    return head + chunks + struct.pack("<4sI", b"data", sizes[1])
 
 
+_BLOCK = 1 << 20  # samples
 BLOCK_S = 20.0
-_FLAC_CHANNELS = 8  # what the format can hold
+FLAC_CHANNELS = 8  # what the format can hold
 
 
 def read_blocks(entries: Sequence[str], frames: int, block: int) -> Iterator[np.ndarray]:
@@ -422,32 +510,8 @@ def resampled(blocks: Iterable[np.ndarray], fs: int, new_fs: int) -> Iterator[np
         yield resample_poly(held, up, down, axis=1)[:, before // down * up :].astype(np.float32)
 
 
-def write_blocks(path: Path, blocks: Iterable[np.ndarray], fs: int, channels: int, wide: bool) -> Path:
-    """Write a recording block by block, whole or not at all.
-
-    Args:
-        path: without the ending: flac where the format holds so many channels, else wav.
-        blocks: arrays (C, T), full scale 1.0.
-        fs: in Hz.
-        channels: C.
-        wide: 24 bits a sample instead of 16.
-
-    Returns:
-        the path with its ending.
-    """
-    bits = 24 if wide else 16
-    flac = channels <= _FLAC_CHANNELS
-    path = path.with_name(path.name + (".flac" if flac else ".wav"))
-    # RF64 is written with room for its size and read everywhere wav is, by libsndfile.
-    layout = {"format": "FLAC" if flac else "RF64", "subtype": f"PCM_{bits}"}
-    with atomic_file(path) as part, soundfile.SoundFile(part, "w", fs, channels, **layout) as audio:
-        for block in blocks:
-            audio.write(integers(block, bits).T)
-    return path
-
-
-def integers(block: np.ndarray, bits: int) -> np.ndarray:
-    """Floats to int32 whose upper ``bits`` hold the sample: libsndfile writes those, without scaling."""
+def _integers(block: np.ndarray, bits: int) -> np.ndarray:
+    """Floats to int32 whose upper ``bits`` hold the sample, as libsndfile writes them without scaling."""
     top = 2.0 ** (bits - 1)
     samples = np.clip(np.rint(block.astype(np.float64) * top), -top, top - 1)
     return (samples.astype(np.int64) << (32 - bits)).astype(np.int32)

@@ -31,7 +31,7 @@ from pathlib import Path
 
 import numpy as np
 
-from frontend.data.audio import audio_file, audio_info, read_audio, renderer
+from frontend.data.audio import audio_file, audio_info, read_audio
 from frontend.data.kaldi import numbered, read_records, read_scp, write_set
 from frontend.utils.errors import UserError
 from frontend.utils.files import atomic_directory
@@ -245,25 +245,6 @@ def labelled_set(path: str | Path) -> MixtureSet:
             f"{path}: expected spk1.scp, spk2.scp ... to score against, found none (unlabelled set)"
         )
     return mixtures
-
-
-def file_stamp(entry: str) -> tuple:
-    """Return size and time of change of the file (or archive) behind an scp entry; of one that is rendered
-    when it is read, a digest of what it is made of.
-
-    Raises:
-        UserError: there is no such file.
-    """
-    made_by = renderer(entry)
-    if made_by:
-        return made_by.rendered_stamp(entry)
-    name, colon, offset = entry.rpartition(":")
-    path = Path(name if colon and offset.isdigit() else entry)
-    try:
-        stat = path.stat()
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such stream file (run the stage 'separate' again)") from None
-    return stat.st_size, stat.st_mtime_ns
 
 
 @dataclass(frozen=True)

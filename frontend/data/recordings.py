@@ -26,14 +26,15 @@ import numpy as np
 
 from frontend.data.audio import (
     BLOCK_S,
+    FLAC_CHANNELS,
     AudioWriter,
+    BlockWriter,
     audio_info,
     is_wide,
     read_audio,
     read_blocks,
     resampled,
     span,
-    write_blocks,
 )
 from frontend.data.kaldi import read_scp, write_set
 from frontend.data.segments import Span, read_spans, spans_by_energy, union
@@ -321,7 +322,11 @@ def _prepared(recording: Recording, out: Path, fs: int) -> tuple[str, str]:
         return str(merged), ""
     wide = is_wide(recording.entries)
     checked = _then(resampled(blocks, recording.fs, fs), level.verdict)
-    path = write_blocks(out / "wav" / recording.id, checked, fs, recording.channels, wide)
+    ending = "flac" if recording.channels <= FLAC_CHANNELS else "wav"
+    path = out / "wav" / f"{recording.id}.{ending}"
+    with BlockWriter(path, fs, "pcm24" if wide else "pcm16") as file:
+        for block in checked:
+            file.write(block)
     return str(path), level.verdict()
 
 
@@ -390,7 +395,6 @@ MIN_SPEECH_S = 60.0  # in all; less teaches nothing, and the sums of mixtures ne
 DEV_SHARE = 0.1
 _RUN = 4  # chunks for validation that follow each other
 _MIN_DEV = 2  # a mixture of mixtures takes two
-_FLAC_CHANNELS = 8
 _ID = re.compile(r"(.+)-([0-9]{10,})-([0-9]{10,})")
 
 
@@ -555,7 +559,7 @@ def _write(out: str, chunks: list[Chunk], wav: dict[str, str], nj: int) -> None:
 def _write_chunk(chunk: Chunk, directory: Path, wav: dict[str, str]) -> str:
     source = wav[chunk.recording]
     channels, _, fs = audio_info(source)
-    ending = "flac" if channels <= _FLAC_CHANNELS else "wav"
+    ending = "flac" if channels <= FLAC_CHANNELS else "wav"
     path = directory / f"{chunk.id}.{ending}"
     if path.is_file() and path.stat().st_mtime > Path(source).stat().st_mtime:
         return str(path)

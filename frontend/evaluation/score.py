@@ -33,8 +33,8 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from frontend.data.audio import audio_info, read_audio
-from frontend.data.mixtures import MixtureSet, Streams, Utterance, file_stamp, find_streams, labelled_set
+from frontend.data.audio import audio_info, entry_stamp, read_audio
+from frontend.data.mixtures import MixtureSet, Streams, Utterance, find_streams, labelled_set
 from frontend.data.segments import read_segments
 from frontend.dsp.metrics import (
     ACTIVE_DB,
@@ -196,7 +196,7 @@ def _fingerprint(streams: Streams, settings: Settings) -> str:
     here = Path(__file__).parents[1]
     code = [hashlib.sha256((here / name).read_bytes()).hexdigest() for name in _SOURCES]
     entries = [[*u.references, *u.streams, *u.outputs, u.mixture] for u in streams.utterances()]
-    stamps = [[(entry, *file_stamp(entry)) for entry in row] for row in entries]
+    stamps = [[(entry, *entry_stamp(entry)) for entry in row] for row in entries]
     everything = [code, asdict(settings), stamps, streams.info()]
     return hashlib.sha256(json.dumps(everything).encode()).hexdigest()
 

@@ -41,9 +41,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from frontend.data.audio import audio_info, read_audio
+from frontend.data.audio import audio_info, entry_stamp, read_audio
 from frontend.data.kaldi import read_scp
-from frontend.data.mixtures import MixtureSet, Streams, file_stamp, find_streams, labelled_set
+from frontend.data.mixtures import MixtureSet, Streams, find_streams, labelled_set
 from frontend.dsp.activity import Rule, Segment, frame_samples, levels_db, segments_of_levels
 from frontend.dsp.refine import check_refinement, check_size
 from frontend.recognition.model import (
@@ -148,7 +148,7 @@ class Row:
 
     def fingerprint(self, about: object) -> str:
         """Hash ``about`` and the name, size and time of every audio file."""
-        stamps = [[e and (e, *file_stamp(e)) for e in self.streams[key]] for key in sorted(self.streams)]
+        stamps = [[e and (e, *entry_stamp(e)) for e in self.streams[key]] for key in sorted(self.streams)]
         return hashlib.sha256(json.dumps([about, list(self.streams), stamps]).encode()).hexdigest()
 
     def check(self) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from scipy.io import wavfile
 
-from frontend.data.audio import StreamFiles, to_pcm16
+from frontend.data.audio import BlockWriter, to_pcm16
 from frontend.data.kaldi import read_scp
 from frontend.dsp.refine import check_refinement, check_size
 from frontend.separation.continuous import WINDOW_S, ContinuousSeparator, Recording, check_window
@@ -197,13 +197,14 @@ def _separate_long(job: Job, separator: ContinuousSeparator, resample: bool, sho
         as_integers = as_integers and _is_16_bit(waveform)
         return waveform
 
-    with StreamFiles(job.outputs, recording.frames, recording.fs) as files:
+    with BlockWriter(job.outputs, recording.fs) as files:
         for streams in separator.pieces(read, recording.frames, recording.fs, resample):
             files.write(streams)
             done = round(files.written / recording.frames * _seconds(job))
             shown.step(done - counted)
             counted = done
-        files.finish(as_integers and files.peak < 1)
+        if as_integers and files.peak < 1:
+            files.make_integers()
 
 
 def write_streams(job: Job, streams: np.ndarray, waveform: np.ndarray, fs: int) -> None:

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from frontend.data.audio import AudioWriter, audio_info, read_audio
+from frontend.data.audio import AudioWriter, audio_info, entry_stamp, read_audio
 from frontend.data.kaldi import write_set
-from frontend.data.mixtures import MixtureSet, all_there, file_stamp
+from frontend.data.mixtures import MixtureSet, all_there
 from frontend.dsp.metrics import best_permutation, si_snr
 from frontend.dsp.refine import check_refinement, check_size, refine
 from frontend.separation.pseudo_targets import check_rule, select
@@ -200,7 +200,7 @@ def _reference(path: str | None, data: str) -> MixtureSet | None:
 
 def _made_from(model: str, mixtures: MixtureSet, labelling: Labelling) -> str:
     """Return a fingerprint of all that the targets depend on; check that these fit together."""
-    stamps = [(entry, *file_stamp(entry)) for entry in mixtures.wav.values()]
+    stamps = [(entry, *entry_stamp(entry)) for entry in mixtures.wav.values()]
     with open_trained(model) as trained:
         for entry in mixtures.wav.values():
             channels, _, fs = audio_info(entry)

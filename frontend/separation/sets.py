@@ -29,12 +29,11 @@ from pathlib import Path
 
 import numpy as np
 import pyroomacoustics
-import soundfile
 import torch
 
-from frontend.data.audio import AudioWriter, audio_info, integers
+from frontend.data.audio import AudioWriter, BlockWriter, audio_info, entry_stamp
 from frontend.data.kaldi import read_scp, write_scp
-from frontend.data.mixtures import MixtureSet, all_there, file_stamp
+from frontend.data.mixtures import MixtureSet, all_there
 from frontend.dsp.blind import separate_blind
 from frontend.dsp.refine import check_size, refine
 from frontend.separation.continuous import (
@@ -50,7 +49,7 @@ from frontend.separation.pseudo_targets import select
 from frontend.separation.systems import UNPROCESSED, System, load_systems, trained
 from frontend.training.checkpoints import MAX_SECONDS, open_trained
 from frontend.utils.errors import UserError
-from frontend.utils.files import atomic_directory, atomic_file, write_text
+from frontend.utils.files import atomic_directory, write_text
 from frontend.utils.parallel import forked
 
 
@@ -203,7 +202,7 @@ def separate_set(systems: list[System], exp: str, data: str, out: str, n_talkers
     mixtures = MixtureSet(data)
     channels, fs = _common_format(mixtures)
     task = Task(mixtures, fs, Path(exp), Path(out), n_talkers)
-    stamps = [(e, *file_stamp(e)) for t in (mixtures.wav, *mixtures.speakers) for e in t.values()]
+    stamps = [(e, *entry_stamp(e)) for t in (mixtures.wav, *mixtures.speakers) for e in t.values()]
     for system in systems:
         about = [stamps, n_talkers, repr(system), _check(system, task, channels)]
         task.made_from[system.name] = hashlib.sha256(json.dumps(about).encode()).hexdigest()
@@ -394,7 +393,7 @@ def _fingerprints(
     if system.refine:
         check_size(system.refine, mics, outputs, f"{where}: {system.name}: ")
     everything = [_VERSION, pyroomacoustics.__version__, repr(system), hashes, n_talkers, window]
-    return {name: _digest([*everything, r.name, file_stamp(r.name)]) for name, r in recordings.items()}
+    return {name: _digest([*everything, r.name, entry_stamp(r.name)]) for name, r in recordings.items()}
 
 
 def _digest(content: list) -> str:
@@ -451,16 +450,12 @@ def _ticking(pieces: Iterable[np.ndarray], tick: Callable[[], None]) -> Iterator
 
 def _write_streams(directory: Path, name: str, pieces: Iterator[np.ndarray], fs: int) -> int:
     """Write arrays (S, n), one after the other, as S files; return S."""
-    with contextlib.ExitStack() as stack:
-        files: list[soundfile.SoundFile] = []
+    n_streams = 0
+    with BlockWriter(lambda k: directory / f"{name}_spk{k}.flac", fs, "pcm24") as files:
         for piece in pieces:
-            while len(files) < len(piece):
-                part = stack.enter_context(atomic_file(directory / f"{name}_spk{len(files) + 1}.flac"))
-                layout = {"format": "FLAC", "subtype": "PCM_24"}
-                files.append(stack.enter_context(soundfile.SoundFile(part, "w", fs, 1, **layout)))
-            for file, stream in zip(files, piece, strict=True):
-                file.write(integers(stream, 24))
-    return len(files)
+            files.write(piece)
+            n_streams = len(piece)
+    return n_streams
 
 
 def _is_current(folder: Path, name: str, made_from: str) -> bool:

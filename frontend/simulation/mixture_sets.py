@@ -34,7 +34,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from frontend.data.audio import AudioWriter, audio_file, read_audio
+from frontend.data.audio import AudioWriter, Reader, audio_file, read_audio
 from frontend.data.audio import audio_file as _file_of
 from frontend.data.kaldi import read_scp, write_set
 from frontend.data.speech import check_speech, digest, fingerprint
@@ -369,6 +369,9 @@ def read_rendered(entry: str) -> tuple[np.ndarray, int]:
     # A set has as many tables as talkers at most: in a mixture of fewer, the others are silent.
     image = made.images[talker] if talker < len(made.images) else np.zeros_like(made.noise)
     return (image[:1] if kind == "spk" else image), fs
+
+
+READER = Reader(rendered_file, rendered_info, read_rendered, rendered_stamp)
 
 
 def made_from(scene: dict, speech: dict[str, tuple[str, str]], rirs: str) -> dict:

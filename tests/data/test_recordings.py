@@ -11,7 +11,7 @@ from tiny_models import FS, recording, write
 import frontend.data.segments as speech_spans
 from frontend.bin import chunks as chunks_command
 from frontend.bin import recordings as recordings_command
-from frontend.data.audio import audio_info, is_wide, read_audio, resampled, write_blocks
+from frontend.data.audio import audio_info, is_wide, read_audio, resampled
 from frontend.data.kaldi import read_scp, validate
 from frontend.data.recordings import Chunk, chunk_spans, find_recordings, prepare, read_geometry, split
 from frontend.data.segments import spans_by_energy
@@ -165,9 +165,7 @@ def test_more_than_eight_channels_and_more_than_16_bits(tmp_path):
     audio = recording(5000, 9)
     fine = tmp_path / "fine.wav"
     soundfile.write(fine, audio.T, FS, subtype="PCM_24")
-    path = write_blocks(tmp_path / "m", [audio[:, :1700], audio[:, 1700:]], FS, 9, is_wide([str(fine)]))
-    assert path.suffix == ".wav"
-    assert np.allclose(read_audio(path)[0], audio, atol=2.0**-24)
+    assert is_wide([str(fine)])
     assert not is_wide([write(tmp_path / "coarse.wav", audio)])
 
 

@@ -1,16 +1,14 @@
 """Recordings of any length: fake separators whose streams are known, and the command with a real network."""
 
-import contextlib
 import math
 
 import numpy as np
 import pytest
 import soundfile
-from scipy.io import wavfile
 from tiny_models import FS, recording, write
 
 from frontend.bin import separate
-from frontend.data.audio import StreamFiles, audio_info, change_rate, read_audio, wav_header
+from frontend.data.audio import change_rate, read_audio
 from frontend.separation.continuous import ContinuousSeparator, Recording, window_starts
 from frontend.separation.model import Separator
 from frontend.utils.errors import UserError
@@ -107,50 +105,6 @@ def test_pythons_own_limit_names_the_way_out(models):
 
 
 # --- files
-
-
-@pytest.mark.parametrize("dtype", [np.int16, np.float32])
-def test_headers_are_those_of_scipy(tmp_path, dtype):
-    samples = (100 * np.random.default_rng(0).standard_normal(999)).astype(dtype)
-    wavfile.write(tmp_path / "scipy.wav", FS, samples)
-    assert wav_header(999, FS, dtype) + samples.tobytes() == (tmp_path / "scipy.wav").read_bytes()
-
-
-def test_beyond_4_gib_it_is_rf64(tmp_path):
-    for dtype, subtype in ((np.int16, "PCM_16"), (np.float32, "FLOAT")):
-        samples = (0.1 * np.random.default_rng(0).standard_normal(999)).astype(dtype)
-        path = tmp_path / f"{subtype}.wav"
-        path.write_bytes(wav_header(999, FS, dtype, limit=500) + samples.tobytes())
-        assert int.from_bytes(path.read_bytes()[20:28], "little") == path.stat().st_size - 8
-        info = soundfile.info(path)
-        assert (info.format, info.subtype, info.frames, info.samplerate) == ("RF64", subtype, 999, FS)
-        np.testing.assert_array_equal(soundfile.read(path, dtype=samples.dtype)[0], samples)
-        assert audio_info(str(path)) == (1, 999, FS)
-        path.write_bytes(path.read_bytes()[:-40])
-        with pytest.raises(UserError, match="truncated"):
-            audio_info(str(path))
-    huge = wav_header(2**31, FS, np.int16)
-    assert huge[:4] == b"RF64" and int.from_bytes(huge[28:36], "little") == 2**32
-
-
-@pytest.mark.parametrize("as_integers", [True, False])
-def test_streams_are_whole_or_absent(tmp_path, as_integers):
-    streams = np.rint(recording(5000, 2) * 32768).astype(np.float32) / 32768
-    paths = [tmp_path / "a.wav", tmp_path / "b.wav"]
-    with StreamFiles(paths, 5000, FS) as files:
-        for k in range(0, 5000, 1024):
-            files.write(streams[:, k : k + 1024])
-        assert not any(path.exists() for path in paths)
-        files.finish(as_integers)
-    for path, stream in zip(paths, streams, strict=True):
-        assert soundfile.info(path).subtype == ("PCM_16" if as_integers else "FLOAT")
-        np.testing.assert_array_equal(read_audio(path)[0][0], stream)
-    with contextlib.suppress(KeyboardInterrupt), StreamFiles([tmp_path / "c.wav"], 100, FS) as files:
-        files.write(streams[:1, :50])
-        raise KeyboardInterrupt
-    with pytest.raises(ValueError, match="promised"), StreamFiles([tmp_path / "d.wav"], 100, FS) as files:
-        files.finish(False)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.wav", "b.wav"]
 
 
 # --- the command

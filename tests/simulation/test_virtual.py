@@ -18,9 +18,9 @@ import frontend.simulation.mixture_sets as simulate_set
 import frontend.simulation.mixture_sets as virtual
 import frontend.simulation.mixture_sets as virtual_set
 from frontend.bin import validate_data
-from frontend.data.audio import audio_file, audio_info, read_audio
+from frontend.data.audio import audio_file, audio_info, entry_stamp, read_audio
 from frontend.data.kaldi import read_scp, validate
-from frontend.data.mixtures import MixtureSet, file_stamp
+from frontend.data.mixtures import MixtureSet
 from frontend.data.speech import digest, read_speech
 from frontend.simulation.config import ArrayConfig, NoiseConfig, SceneConfig, TalkersConfig
 from frontend.simulation.mixture_sets import (
@@ -330,13 +330,13 @@ def test_mistakes_in_the_making(fresh):
 
 def test_stamp_follows_the_scene_and_not_the_file(fresh):
     made = MixtureSet(fresh / "set")
-    before = {name: file_stamp(entry) for name, entry in made.wav.items()}
+    before = {name: entry_stamp(entry) for name, entry in made.wav.items()}
     scenes_of(fresh / "speech", fresh / "scenes.jsonl", 9, 2)
     virtual_set(fresh / "scenes.jsonl", fresh / "speech", fresh / "set")
-    assert {name: file_stamp(entry) for name, entry in made.wav.items()} == before
+    assert {name: entry_stamp(entry) for name, entry in made.wav.items()} == before
     rewrite_speech(fresh)
     virtual_set(fresh / "scenes.jsonl", fresh / "speech", fresh / "set")
-    changed = {name for name, entry in made.wav.items() if file_stamp(entry) != before[name]}
+    changed = {name for name, entry in made.wav.items() if entry_stamp(entry) != before[name]}
     name = first_dry(fresh).stem
     assert changed == {n for n in before if name in made_of(fresh, n)} and 0 < len(changed) < len(before)
 
