@@ -42,6 +42,7 @@ from frontend.recognition.text import (
     read_info,
     read_seconds,
     readable,
+    reference_texts,
     segments,
     utterance_errors,
     write_segments,
@@ -94,33 +95,9 @@ def count_word_errors(data: str, decoded: str | Path, out: str | Path, nj: int =
 
 
 def read_references(data: str | Path) -> dict[str, list[str]]:
-    """Return ``{id: [what each talker said]}``, without the talkers whom a recording lacks.
-
-    Raises:
-        UserError: no ``text_spk1``, a talker without a text, a text without a word.
-    """
-    mixtures = MixtureSet(data)
-    found = {key: mixtures.texts(key) for key in mixtures.ids}
-    number = len(found[mixtures.ids[0]])
-    if number < max(1, mixtures.n_talkers):
-        raise UserError(
-            f"{mixtures.path / f'text_spk{number + 1}'}: expected what talker {number + 1} says, "
-            "found no such file (word errors need the texts of all talkers)"
-        )
-    in_scenes = (mixtures.path / "scenes.jsonl").is_file()
-    for key, texts in found.items():
-        talkers = len(mixtures.scene(key)["talkers"]) if in_scenes else 0
-        for k, text in enumerate(texts):
-            where = f"{mixtures.path / f'text_spk{k + 1}'}: {key}: "
-            if not text and k < talkers:
-                raise UserError(
-                    f"{where}expected what talker {k + 1} of the scene says, found nothing (add it)"
-                )
-            if text and not normalise(text):
-                raise UserError(f"{where}expected words, found '{text}' (add them, or leave the id alone)")
-        if not any(texts):
-            raise UserError(f"{where}expected a talker with a text, found none (add it)")
-    return {key: [text for text in texts if text] for key, texts in found.items()}
+    """Return ``{id: [what each talker said]}``, without the talkers whom a recording lacks."""
+    texts = reference_texts(MixtureSet(data))
+    return {key: [text for text in row if text] for key, row in texts.items()}
 
 
 def _find_systems(decoded: Path) -> list[Path]:

@@ -1,23 +1,18 @@
-"""Where a trained recogniser lies, and what its files say: rate, tokens, fingerprint.
+"""A trained ESPnet recogniser: where it lies, the options of its search, and streams to words.
 
-Nothing here imports torch or ESPnet, so that a wrong path or rate is said before the long imports,
-and a run that finds everything done ends at once.
-
-Options of the search: the keys of ESPnet's ``Speech2Text``, checked before it is imported.
-
-Recognition: streams in, words out, by ESPnet's ``Speech2Text``.
+ESPnet is imported when a :class:`Recogniser` is loaded and not before: a wrong path, rate or option is
+found in the first second.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import hashlib
-import logging
+import json
 import tarfile
 import warnings
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -28,8 +23,11 @@ import torch
 from frontend.training.checkpoints import check_state, read_state
 from frontend.utils.device import check_device
 from frontend.utils.errors import UserError, did_you_mean
+from frontend.utils.espnet import quiet
 from frontend.utils.files import read_settings
 
+# Raised with every change after which the same audio gives other words.
+VERSION = 1
 ASR_MODEL = "valid.loss.ave.pth"
 # Files that ESPnet opens when it builds the model, by where config.yaml names them.
 _NAMED_FILES = (("normalize_conf", "stats_file"), (None, "bpemodel"))
@@ -97,7 +95,7 @@ def find_recogniser(path: str | Path) -> RecogniserFiles:
         raise UserError(
             f"{path}: expected a trained recogniser with config.yaml, found none (train it first?)"
         )
-    return describe(str(path), config, path if path.is_file() else _averaged_model(folder))
+    return _read_files(str(path), config, path if path.is_file() else _averaged_model(folder))
 
 
 def find_in_zoo(tag: str, cache: str | Path | None = None) -> RecogniserFiles:
@@ -126,10 +124,10 @@ def find_in_zoo(tag: str, cache: str | Path | None = None) -> RecogniserFiles:
     if "asr_train_config" not in found or "asr_model_file" not in found:
         raise UserError(f"--asr_model {tag}: expected a recogniser, found a model with {', '.join(found)}")
     config, checkpoint = Path(found.pop("asr_train_config")), Path(found.pop("asr_model_file"))
-    return describe(tag, config, checkpoint, found)
+    return _read_files(tag, config, checkpoint, found)
 
 
-def describe(name: str, config: Path, checkpoint: Path, options: dict | None = None) -> RecogniserFiles:
+def _read_files(name: str, config: Path, checkpoint: Path, options: dict | None = None) -> RecogniserFiles:
     """Read what a recogniser's ``config.yaml`` says of it.
 
     Raises:
@@ -196,43 +194,19 @@ def _rate(value: object, config: Path) -> int:
         raise UserError(f"{config}: frontend_conf.fs: expected a rate in Hz, found {value!r}") from None
 
 
-# Types by key; a test compares them with Speech2Text's signature. Left out is what says which model is
-# loaded and where, and what changes the kind of its answer (several talkers, streaming).
-OPTIONS: dict[str, type] = {
-    "beam_size": int,
-    "ctc_weight": float,
-    "lm_weight": float,
-    "ngram_weight": float,
-    "penalty": float,
-    "maxlenratio": float,
-    "minlenratio": float,
-    "nbest": int,
-    "batch_size": int,
-    "normalize_length": bool,
-    "dtype": str,
-    "lm_train_config": str,
-    "lm_file": str,
-    "ngram_scorer": str,
-    "ngram_file": str,
-    "transducer_conf": dict,
-    "time_sync": bool,
-    "partial_ar": bool,
-    "threshold_probability": float,
-    "max_seq_len": int,
-    "max_mask_parallel": int,
-    "quantize_asr_model": bool,
-    "quantize_lm": bool,
-    "quantize_modules": list,
-    "quantize_dtype": str,
-    "token_type": str,
-    "bpemodel": str,
-    "hugging_face_decoder": bool,
-    "hugging_face_decoder_conf": dict,
-    "lid_prompt": bool,
-    "lang_prompt_token": str,
-    "nlp_prompt_token": str,
-    "prompt_token_file": str,
+# Keys of ESPnet's Speech2Text by type; a test compares them with its signature. Left out is what says which
+# model is loaded and where, and what changes the kind of its answer (several talkers, streaming).
+_KEYS: dict[type, str] = {
+    int: "beam_size nbest batch_size max_seq_len max_mask_parallel",
+    float: "ctc_weight lm_weight ngram_weight penalty maxlenratio minlenratio threshold_probability",
+    bool: "normalize_length time_sync partial_ar quantize_asr_model quantize_lm hugging_face_decoder "
+    "lid_prompt",
+    str: "dtype lm_train_config lm_file ngram_scorer ngram_file quantize_dtype token_type bpemodel "
+    "lang_prompt_token nlp_prompt_token prompt_token_file",
+    dict: "transducer_conf hugging_face_decoder_conf",
+    list: "quantize_modules",
 }
+OPTIONS = {key: kind for kind, keys in _KEYS.items() for key in keys.split()}
 _FILES = ("lm_train_config", "lm_file", "ngram_file", "bpemodel", "prompt_token_file")
 _ESPNETS_BEAM = 20  # Speech2Text's default
 _POSITIVE = ("beam_size", "nbest", "batch_size")
@@ -293,9 +267,55 @@ def complete_options(options: dict, files: RecogniserFiles, where: str = "decode
     return options
 
 
-def search_files(options: dict) -> list[str]:
-    """Return the files that ``options`` name, whose content the hypotheses depend on."""
-    return [options[key] for key in _FILES if key in options]
+@dataclass(frozen=True)
+class Search:
+    """A recogniser and the options of its search: all that a hypothesis depends on but the audio."""
+
+    files: RecogniserFiles
+    options: dict
+
+    @classmethod
+    def find(cls, asr: str | Path | None, asr_model: str | None = None, config: str | None = None) -> Search:
+        """Find a recogniser, and complete the options of ``config`` for it.
+
+        Args:
+            asr: a directory, or a model beside its ``config.yaml``; None where ``asr_model`` is given.
+            asr_model: a name of espnet_model_zoo.
+            config: a YAML file of options; None: ESPnet's defaults.
+
+        Raises:
+            UserError: no such recogniser or file, options that do not fit.
+        """
+        options = read_options(config) if config else {}
+        files = find_recogniser(asr) if asr else find_in_zoo(str(asr_model))
+        return cls(files, complete_options(options, files, config or "decode options"))
+
+    @cached_property
+    def identity(self) -> str:
+        """Hash of the recogniser's files, the options, and the files that the options name."""
+        about = [self.files.fingerprint, self.options, list(self.named_files().values())]
+        return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+
+    def named_files(self) -> dict[str, str]:
+        """Return a digest of the content of each file that the options name, such as a language model."""
+        named = {key: Path(self.options[key]) for key in _FILES if key in self.options}
+        return {key: hashlib.sha256(path.read_bytes()).hexdigest() for key, path in named.items()}
+
+
+def describe(asr: str | None, asr_model: str | None, config: str | None, fs: int, where: str) -> str:
+    """Check a recogniser before the long work, and return what identifies it and its search.
+
+    Args:
+        asr, asr_model, config: as for :meth:`Search.find`.
+        fs: rate in Hz of the audio to come.
+        where: who says so, for the message.
+
+    Raises:
+        UserError: no recogniser, options that do not fit, another rate.
+    """
+    search = Search.find(asr, asr_model, config)
+    search.files.check_rate(where, fs)
+    return search.identity
 
 
 # Streams that go through the encoder at once: its attention takes memory with the square of the length.
@@ -327,7 +347,7 @@ class Recogniser:
         check_device(device)
         self.files, self.options = files, complete_options(options or {}, files)
         _check_weights(files)
-        with _silently():
+        with quiet():
             from frontend.utils.espnet import Speech2Text  # ESPnet: 8 s
 
             self._speech2text = Speech2Text(
@@ -355,16 +375,6 @@ class Recogniser:
     def fs(self) -> int:
         """Rate in Hz."""
         return self.files.fs
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of the recogniser's files."""
-        return self.files.fingerprint
-
-    @property
-    def tokens(self) -> tuple[str, ...]:
-        """What it can put out."""
-        return self.files.tokens
 
     @torch.inference_mode()
     def __call__(self, streams: np.ndarray, fs: int) -> list[str]:
@@ -397,7 +407,7 @@ class Recogniser:
         """Recognise (B, T): the encoder on all of them at once, then one search after the other."""
         # ESPnet has no public step between a whole recording and its encoding.
         search = self._speech2text._decode_single_sample
-        with _silently():
+        with quiet():
             return [_best(search(frames)) if len(frames) else "" for frames in self._encode(streams)]
 
     def _encode(self, streams: torch.Tensor) -> Iterable[torch.Tensor]:
@@ -418,21 +428,8 @@ class Recogniser:
         return (frames[:n] for frames, n in zip(encoded, n_frames.tolist(), strict=True))
 
 
-@contextlib.contextmanager
-def _silently() -> Iterator[None]:
-    """Keep ESPnet's warnings off the terminal: several a stream, of nothing a user could put right."""
-    logging.disable(logging.WARNING)
-    try:
-        from frontend.utils.espnet import quiet
-
-        with quiet():
-            yield
-    finally:
-        logging.disable(logging.NOTSET)
-
-
 def _best(hypotheses: list[tuple]) -> str:
-    """Return the text of the first hypothesis; a search that found none has heard nothing."""
+    """Return the text of the first hypothesis; "" where the search found none."""
     return hypotheses[0][0] or "" if hypotheses else ""
 
 
@@ -449,7 +446,7 @@ def _check_weights(files: RecogniserFiles) -> None:
     """
     state = read_state(files.checkpoint)
     settings = read_settings(files.config, "config.yaml of a recogniser's training")
-    with _silently():
+    with quiet():
         try:
             from frontend.utils.espnet import asr
 

@@ -1,24 +1,16 @@
-"""One form for reference and hypothesis before words are counted: punctuation and case are no errors.
+"""What was said and what was recognised, as text: its normal form, on disk, aligned, its errors counted.
 
-Both sides go through :func:`normalise` and nothing else; :data:`RULES` says in words what it does, and stands
-beside every figure that was counted so.
+Reference and hypothesis go through :func:`normalise` and nothing else; :data:`RULES` says in words what it
+does, and stands beside every figure that was counted so.
 
-Words that a recogniser can never put out, because its tokens do not make them.
-
-What was recognised, on disk: Kaldi text for each stream, and SegLST for meeteval.
-
-A system's directory holds ``text_spk1 .. text_spkS`` (id and hypothesis; the id alone where nothing
-was recognised), ``hyp.seglst.json`` with one segment a stream, and ``info.json``. Words are as the
-model puts them: normalising belongs to the scoring.
-
-Which word became which: the alignment behind a word error rate, and how a person reads it.
-
-Word errors of several streams against several talkers: cpWER, cpCER and ORC-WER as meeteval counts them.
+A system's hypotheses on a test set are a directory with ``text_spk1 .. text_spkS`` (id and hypothesis; the
+id alone where nothing was recognised), ``hyp.seglst.json`` with one segment a stream, and ``info.json``.
+Words are as the model puts them: normalising belongs to the scoring.
 
 cpWER [1] gives each talker one stream, so that the errors are fewest; talkers without a stream are deletions,
-streams without a talker insertions. cpCER is the same of characters: a recogniser that gets no word whole,
-for want of speech to learn from, still tells streams apart by their letters. ORC-WER [2] lets each talker
-choose any stream: it is the measure where more streams than talkers come out and a talker may share one.
+streams without a talker insertions. cpCER is the same of characters: a recogniser that gets no word right,
+for want of training data, still tells streams apart by their letters. ORC-WER [2] lets each talker choose any
+stream: it is the measure where more streams than talkers come out and several talkers may share one.
 
 [1] Watanabe et al., CHiME-6 Challenge, 2020. [2] Sklyar et al., Multi-turn RNN-T for streaming recognition
 of multi-party speech, 2022. Both counted by von Neumann et al., MeetEval, 2023.
@@ -37,12 +29,16 @@ from typing import Any
 import kaldialign
 import meeteval.wer
 
-from frontend.data.kaldi import read_scp, write_scp
+from frontend.data.audio import read_audio
+from frontend.data.kaldi import read_scp, scan_table, write_scp
+from frontend.data.mixtures import MixtureSet
+from frontend.data.segments import in_seglst
 from frontend.recognition.model import RecogniserFiles
-from frontend.recognition.training import unknown
 from frontend.utils.errors import UserError
 from frontend.utils.files import atomic_directory, read_json, read_text, write_text
 
+# Raised with every change after which the same texts have other errors.
+VERSION = 1
 UNKNOWN = "<UNK>"
 RULES = (
     "Unicode NFKC; typographic apostrophes become '",
@@ -81,17 +77,40 @@ def _plain(text: str) -> str:
 
 
 def _spoken(character: str) -> str:
-    """Return what stays of a character: a blank of punctuation and separators, nothing of format marks."""
+    """Return what stays of a character: a blank for punctuation and separators, nothing for format marks."""
     category = unicodedata.category(character)
     return "" if category == "Cf" else " " if category[0] in "PZC" else character
 
 
+_KINDS = {"word": "word", "char": "character", "bpe": "piece"}
+_NAMED = 10  # unknown tokens in a message
+
+
+def unknown(counts: Counter, tokens: Iterable[str], token_type: str) -> str:
+    """Count and name the tokens of a text that are not in a list; "" if all are.
+
+    >>> unknown(Counter({"FOO": 2, "ONE": 7, "BAR": 1}), ["ONE"], "word")
+    "3 words unknown to the model's tokens: FOO (2), BAR (1)"
+    """
+    known = set(tokens)
+    strange = {token: n for token, n in counts.items() if token not in known}
+    if not strange:
+        return ""
+    total, kind = sum(strange.values()), _KINDS[token_type]
+    order = sorted(strange, key=lambda token: (-strange[token], token))
+    named = ", ".join(f"{token} ({strange[token]})" for token in order[:_NAMED])
+    more = f" and {len(order) - _NAMED} more" if len(order) > _NAMED else ""
+    return f"{total} {kind}{'s' if total > 1 else ''} unknown to the model's tokens: {named}{more}"
+
+
 def unknown_words(texts: Iterable[str], files: RecogniserFiles) -> str:
-    """Say what of reference texts a recogniser has no tokens for, both normalised as for scoring.
+    """List reference words the recogniser cannot produce.
+
+    Texts and tokens are normalised as for scoring.
 
     Returns:
         counted and named: words, where its tokens are words, else characters that none of its tokens has.
-        Empty where there are none, and where its tokens are of another kind, such as bytes.
+        "" where there are none, and where its tokens are of another kind, such as bytes.
     """
     if files.token_type == "word":
         known = {word for token in files.tokens for word in normalise(token).split()}
@@ -101,6 +120,65 @@ def unknown_words(texts: Iterable[str], files: RecogniserFiles) -> str:
     # An apostrophe is dropped from a token that is nothing else, though it makes words.
     known = {character for token in files.tokens for character in normalise(token) + token.upper()}
     return unknown(Counter(c for text in texts for c in normalise(text) if c != " "), known, "char")
+
+
+def read_transcripts(path: str | Path, ids: Iterable[str], optional: bool = False) -> dict[str, str]:
+    """Read the transcripts of a set that are to be trained on.
+
+    Args:
+        path: a Kaldi table.
+        ids: the utterances of ``wav.scp`` beside it, which must be the table's.
+        optional: a transcript may be empty (no such talker).
+
+    Raises:
+        UserError: no such table, an utterance without a transcript, a transcript without an utterance.
+    """
+    table, ids = scan_table(path, allow_empty=True), set(ids)
+    if table.problems:
+        raise UserError(table.problems[0])
+    for key in sorted(ids - table.entries.keys()):
+        raise UserError(f"{path}: utterance {key} of wav.scp has no transcript (add it)")
+    for key in sorted(table.entries.keys() - ids):
+        raise UserError(f"{path}: utterance {key} is not in wav.scp (take it out)")
+    for key in (key for key, text in table.entries.items() if not text.strip() and not optional):
+        raise UserError(
+            f"{path}:{table.lines[key]}: utterance {key} has an empty transcript (write what is said, or "
+            "take it out of the set)"
+        )
+    return table.entries
+
+
+def reference_texts(mixtures: MixtureSet) -> dict[str, list[str]]:
+    """Return ``{id: [what each talker says]}`` of a test set; ``""`` where a mixture has fewer talkers.
+
+    Raises:
+        UserError: no ``text_spkK`` of a talker, no words where somebody talks, or nobody who talks.
+    """
+    texts = {key: mixtures.texts(key) for key in mixtures.ids}
+    number, has_scenes = len(texts[mixtures.ids[0]]), (mixtures.path / "scenes.jsonl").is_file()
+    talkers = {key: len(mixtures.scene(key)["talkers"]) if has_scenes else 0 for key in mixtures.ids}
+    if number < max(1, mixtures.n_talkers, *talkers.values()):
+        raise UserError(
+            f"{mixtures.path}/text_spk{number + 1}: expected what talker {number + 1} says, found no such "
+            "file (word errors need the texts of all talkers)"
+        )
+    for key, row in texts.items():
+        for k, text in enumerate(row):
+            if not normalise(text) and (there := _who_says_so(mixtures, key, k, talkers[key], text)):
+                where = f"{mixtures.path}/text_spk{k + 1}"
+                raise UserError(f"{where}: {key} has no words, but {there} (add what is said there)")
+        if not any(map(normalise, row)):
+            raise UserError(f"{mixtures.path}/text_spk1: nobody says anything in {key} (leave it out)")
+    return texts
+
+
+def _who_says_so(mixtures: MixtureSet, key: str, k: int, talkers: int, text: str) -> str:
+    """Return what says that a mixture of so many ``talkers`` has a k-th (from 0), "" where nothing does."""
+    if text or k < talkers:
+        return f"the text '{text}'" if text else "its scene has a talker"
+    if k < mixtures.n_talkers and read_audio(mixtures.speakers[k][key], finite=True)[0].any():
+        return f"{mixtures.speakers[k][key]} is not silent"
+    return ""
 
 
 HYPOTHESES = "hyp.seglst.json"
@@ -151,11 +229,8 @@ def write_hypotheses(directory: str | Path, texts: Texts, seconds: Seconds, info
 
 
 def write_segments(path: str | Path, rows: list[dict]) -> None:
-    """Write SegLST JSON, one segment a line; a file that holds just that is left alone."""
-    lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
-    text, path = f"[\n{lines}\n]\n", Path(path)
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
-        write_text(path, text)
+    """Write SegLST JSON, one segment a line."""
+    write_text(path, in_seglst(rows))
 
 
 def read_seconds(path: str | Path) -> dict[str, list[float]]:
@@ -331,9 +406,9 @@ def _orc(references: list[str], hypotheses: list[str]) -> dict:
         said = " ".join(references[k] for k in chosen)
         return meeteval.wer.siso_word_error_rate(said, hypotheses[stream])
 
-    def heard(assignment: tuple[int, ...]) -> list:
+    def counted(assignment: tuple[int, ...]) -> list:
         return [alone(s, tuple(k for k in talkers if assignment[k] == s)) for s in streams]
 
-    best = min(product(streams, repeat=len(references)), key=lambda a: sum(one.errors for one in heard(a)))
-    counts = {key: sum(getattr(one, key) for one in heard(best)) for key in COUNTS}
+    best = min(product(streams, repeat=len(references)), key=lambda a: sum(one.errors for one in counted(a)))
+    counts = {key: sum(getattr(one, key) for one in counted(best)) for key in COUNTS}
     return {**counts, "assignment": list(best)}
