@@ -1,6 +1,6 @@
 """Recognise separated long recordings: every stream is cut into segments of speech, by energy.
 
-Writes OUT/hyp.seglst.json (session: the recording, speaker: the stream, spk1 ...) and OUT/info.json. What was
+Writes OUT/SYSTEM/hyp.seglst.json (session: the recording, speaker: the stream, spk1 ...) and info.json. What was
 recognised before is not recognised again (OUT/cache.jsonl), and what was cut off goes on where it was.
 """
 
@@ -20,7 +20,8 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--asr", help="trained recogniser: a directory, or a model beside its config.yaml")
     which.add_argument("--asr_model", metavar="TAG", help="a recogniser of espnet_model_zoo, or a packed zip")
     parser.add_argument("--config", help="options of the search, such as conf/decode.yaml")
-    parser.add_argument("--streams", required=True, help="separated: spk1.scp ..., or ID_spk1.wav ...")
+    parser.add_argument("--data", required=True, help="whole recordings, as bin.recordings makes them")
+    parser.add_argument("--separated", required=True, help="directory with one directory of streams per system")
     parser.add_argument("--out", required=True, help="directory for the words")
     parser.add_argument(
         "--leak_db",
@@ -49,17 +50,9 @@ def main() -> int | None:
         raise UserError(f"--ngpu: expected 0 or 1, found {ngpu} (recognition uses one GPU)")
     names = {field.name for field in dataclasses.fields(Rule)} & args.keys()
     rule = Rule(**{name: args.pop(name) for name in names})
-    from frontend.recognition.decode import (  # late, so that --help is quick
-        RecordingRequest,
-        check_leak,
-        recognise_streams,
-    )
+    from frontend.recognition.decode import Request, decode  # late, so that --help is quick
 
-    check_leak(args["leak_db"])
-    rows = recognise_streams(RecordingRequest(**args, rule=rule, device="cuda" if ngpu else "cpu"))
-    words = sum(len(row["words"].split()) for row in rows)
-    sessions = len({row["session_id"] for row in rows})
-    print(f"{args['out']}: {words} words in {len(rows)} segments of {sessions} recording(s)")
+    decode(Request(**args, rule=rule, device="cuda" if ngpu else "cpu"))
 
 
 if __name__ == "__main__":

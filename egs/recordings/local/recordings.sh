@@ -144,9 +144,9 @@ fi
 off=$([ -n "$transcripts" ] || echo "--transcripts and --asr_exp run it")
 if stage recognise "what is said in every stream, and cpWER" --in "$exp/separated" conf/decode.yaml \
     ${transcripts:+"$transcripts"} --param "recogniser=$given" --keep --out "$exp"/{words,wer}; then
+  python3 -m frontend.bin.long_recognise --asr "$asr_exp" --config conf/decode.yaml --data "$data/whole" \
+    --separated "$exp/separated" --out "$exp/words"
   for system in $(cd "$exp/separated" && echo *); do
-    python3 -m frontend.bin.long_recognise --asr "$asr_exp" --config conf/decode.yaml --streams "$exp/separated/$system" \
-      --out "$exp/words/$system"
     python3 -m frontend.bin.long_wer --ref "$transcripts" --hyp "$exp/words/$system/hyp.seglst.json" --out "$exp/wer/$system.json"
   done
 fi
