@@ -20,7 +20,7 @@ from frontend.bin import decode as command_line
 from frontend.bin import wer
 from frontend.data.audio import read_audio
 from frontend.data.kaldi import read_scp, write_scp
-from frontend.recognition.decode import Cache, key_of
+from frontend.recognition.batches import Cache, key_of
 from frontend.recognition.model import ASR_MODEL
 from frontend.recognition.text import read_hypotheses, read_info, segments
 from frontend.utils.errors import UserError, run
@@ -365,13 +365,13 @@ def _cut_model(root):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda root: (root / "data/text_spk2").unlink(), "text_spk2: expected the words of talker 2"),
+        (lambda root: (root / "data/text_spk2").unlink(), "text_spk2: expected what talker 2 says"),
         (_edit("data/text_spk2", b=None), "text_spk2: id b of wav.scp is missing"),
         (_edit("data/text_spk2", b=""), "spk2/b.wav is not silent"),
         (_edit("data/text_spk2", b="..."), "text_spk2: b has no words, but"),
         (_silent_talker, "text_spk2: b has no words, but its scene has a talker"),
         (_edit("separated/model/spk2.scp", b=None), "spk2.scp: has no stream of utterance b"),
-        (lambda root: (root / "separated/model/wav2/b.wav").unlink(), "wav2/b.wav: no such stream file"),
+        (lambda root: (root / "separated/model/wav2/b.wav").unlink(), "wav2/b.wav: no such audio file"),
         (lambda root: (root / "separated/model/spk2.scp").unlink(), "expected at least 2 streams"),
         (_stream_rate, "expected 6000 samples at 8000 Hz"),
         (_not_a_number, "wav1/a.wav: NaN or infinity"),
