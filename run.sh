@@ -86,7 +86,7 @@ given=${asr_exp:+--asr_exp $asr_exp}${asr_model:+--asr_model $asr_model}
 python3 "$root/local/stage.py" note --exp "$exp" --param "command=$command" "seed=$seed" \
   "train_seed=${train_seed:-$seed}" "label_share=$small_share" "setup=$((SECONDS - began))"
 
-[ "$mismatch" = false ] || python3 -m frontend.bin.conditions --check --config conf/scenes.yaml ${changes:+--changes "$changes"} \
+[ "$mismatch" = false ] || python3 -m frontend simulate conditions --check --config conf/scenes.yaml ${changes:+--changes "$changes"} \
   --conditions conf/conditions.yaml --n_talkers "${talkers:-2}" ${channels:+--channels "$channels"}
 shared=$([ -z "$again" ] || echo "those of $first are used")
 fetch_corpus
@@ -121,14 +121,14 @@ if stage simulate "images, noise and mixtures of every scene" --in "$data/scenes
     "$data"/{train,dev}_unlabelled --param "audio_format=$audio_format" ${bank:+"virtual=$on_the_fly"}; then
   for set in $sets; do
     if [ -n "$bank" ] && [[ $set != dev && $set != test* ]]; then # read by trainings alone: nothing is written
-      simulate "scenes/$set.jsonl" "$set" "$set" --rir_cache "$data/rirs" --n_talkers "$most" --virtual
+      simulate "scenes/$set.jsonl" "$set" "$set" --rir_cache "$data/rirs" --n_talkers "$most" --on_the_fly
       continue
     fi
     simulate "scenes/$set.jsonl" "${set%_1spk}" "$set" --rir_cache "$data/rirs" --n_talkers "$most" --audio_format "$audio_format"
-    python3 -m frontend.bin.validate_data "$data/$set"
+    python3 -m frontend data check "$data/$set"
   done
   for set in train dev; do
-    python3 -m frontend.bin.subset --data "$data/$set" --out "$data/${set}_unlabelled" --share 1 --unlabelled --seed "$seed"
+    python3 -m frontend data subset --data "$data/$set" --out "$data/${set}_unlabelled" --share 1 --unlabelled --seed "$seed"
   done
 fi
 
@@ -222,7 +222,7 @@ if stage asr "a recogniser of single talkers, in rooms of their own" --in "$spee
         --prefix "asr${number}_$set" --channels 1 --n_talkers "$number"
       simulate "scenes_asr/$set$number.jsonl" "$from" "asr_${set}_rooms$number" --audio_format "$audio_format"
     done
-    python3 -m frontend.bin.asr_data --speech "$speech/$from" "${aloud[@]}" --rooms "$data/asr_${set}_rooms1" \
+    python3 -m frontend data recogniser --speech "$speech/$from" "${aloud[@]}" --rooms "$data/asr_${set}_rooms1" \
       --rooms "$data/asr_${set}_rooms2" --out "$data/asr_$set"
     aloud=() # train comes first; what is validated on is real
   done
@@ -242,7 +242,7 @@ if stage retrain "a second recogniser, of the student's streams" --in "$systems"
     separate "$data/$set" "$exp/separated/$set" --only student
     recognise "$exp/decoded_$set" "$set" --asr "$exp/asr" --only student
     # Label-free systems are judged by it too: it hears no mixture of the labelled set.
-    python3 -m frontend.bin.asr_data --separated --data "$data/$set" $([ "$pool" != train ] || echo "--without $labels/${set}_small") \
+    python3 -m frontend data recogniser --separated --data "$data/$set" $([ "$pool" != train ] || echo "--without $labels/${set}_small") \
       --streams "$exp/separated/$set/student" --decoded "$exp/decoded_$set/student" --out "$data/asr_${set}_separated"
   done
   train_asr asr_separated asr_train_separated asr_dev_separated --token_list "$exp/asr/tokens.txt" --init_param "$exp/asr/$model"
@@ -252,7 +252,7 @@ off=$([ "$joint" = true ] || echo "--joint true runs it")
 if stage joint "separator and recogniser fine-tuned together on the few labels" --in conf/joint.yaml \
     "$labels"/{train,dev}_small "$exp"/{student_ft,asr}/{config.yaml,"$model"} --out "$exp/joint" \
     --param "options=$joint_options" "allow_unknown=$allow_unknown"; then
-  python3 -m frontend.bin.joint_train --config conf/joint.yaml --separator "$exp/student_ft" --asr "$exp/asr" \
+  python3 -m frontend train joint --config conf/joint.yaml --separator "$exp/student_ft" --asr "$exp/asr" \
     --train_set "$labels/train_small" --valid_set "$labels/dev_small" --output_dir "$exp/joint" \
     --seed "$seed" --ngpu "$ngpu" --num_threads "$nj" --allow_unknown "${allow_unknown:-false}" $joint_options
 fi
@@ -269,7 +269,7 @@ fi
 if stage score "SI-SNR, SDR, STOI, PESQ, over-separation" --in "$exp"/separated/{test,test_1spk} "$data"/{test,test_1spk} --keep --out "$exp/scores"; then
   quickly=() # what compares training seeds reads SI-SNR; PESQ and STOI take longer than all else
   [ -z "$again" ] || quickly=(--measures "")
-  python3 -m frontend.bin.score --data "$data/test" --separated "$exp/separated/test" --single_data "$data/test_1spk" \
+  python3 -m frontend score --data "$data/test" --separated "$exp/separated/test" --single_data "$data/test_1spk" \
     --single_separated "$exp/separated/test_1spk" --out "$exp/scores" --nj "$nj" "${quickly[@]}"
 fi
 
@@ -285,7 +285,7 @@ fi
 if stage wer "cpWER of every system, with alignments" --in "$data/test" "$exp/decoded" ${retrained:+"$exp/decoded_separated"} \
     --keep --out "$exp/wer" ${retrained:+"$exp/wer_separated"}; then
   for which in "" $retrained; do
-    python3 -m frontend.bin.wer --data "$data/test" --decoded "$exp/decoded$which" --out "$exp/wer$which" --seed "$seed" --nj "$nj"
+    python3 -m frontend wer --data "$data/test" --decoded "$exp/decoded$which" --out "$exp/wer$which" --seed "$seed" --nj "$nj"
   done
 fi
 
@@ -293,12 +293,12 @@ off=$([ "$mismatch" = true ] || echo "--mismatch true runs it")
 if stage conditions "test sets of other arrays, rooms and noise, by the student and AuxIVA" --in conf/{conditions,scenes}.yaml $changes \
     "$systems" "$speech/test" "$exp/student/$model" --param "seed=$seed" "num=$test_mixtures" "channels=$channels" \
     ${talkers:+"talkers=$talkers"} --keep --out "$data/conditions" "$exp/mismatch"; then
-  python3 -m frontend.bin.conditions --config conf/scenes.yaml ${changes:+--changes "$changes"} --conditions conf/conditions.yaml \
+  python3 -m frontend simulate conditions --config conf/scenes.yaml ${changes:+--changes "$changes"} --conditions conf/conditions.yaml \
     --speech "$speech/test" --num "$test_mixtures" --seed "$seed" --n_talkers "${talkers:-2}" ${channels:+--channels "$channels"} \
     --out "$data/conditions" --rir_cache "$data/rirs" --nj "$nj" --audio_format "$audio_format"
   for name in $(conditions); do
     separate "$data/conditions/$name" "$exp/mismatch/$name/separated" --only "student,student+mvdr,student+iva+mask,auxiva"
-    python3 -m frontend.bin.score --data "$data/conditions/$name" --separated "$exp/mismatch/$name/separated" \
+    python3 -m frontend score --data "$data/conditions/$name" --separated "$exp/mismatch/$name/separated" \
       --out "$exp/mismatch/$name/scores" --measures "" --nj "$nj"
   done
 fi
@@ -308,8 +308,8 @@ others=$(other_counts)
 if stage mismatch "what the student loses there, and with other numbers of microphones" --in conf/conditions.yaml "$systems" \
     $([ -n "$off" ] || printf "$exp/mismatch/%s/scores " $(conditions)) $(printf '%s/scores ' "$exp" $others) \
     --overwrite "$results"/{MISMATCH.md,mismatch.json}; then
-  python3 -m frontend.bin.mismatch --exp "$exp" --systems "$systems" --conditions conf/conditions.yaml --out "$results" \
-    --microphones $others
+  python3 -m frontend report --conditions conf/conditions.yaml --exp "$exp" --systems "$systems" --out "$results" \
+    ${others:+$(printf -- '--microphones %s ' $others)}
 fi
 
 # All microphone counts that were run stand in one table.
@@ -322,10 +322,10 @@ configs=$(shown_configs)
 if stage report "the table, and a page to listen to" --in $configs $(printf '%s/scores ' $tested) \
     $(there $(printf -- '%s/wer %s/wer_separated ' $tested $tested)) \
     --overwrite "$results"/{RESULTS.md,results.json,curves.png,cpwer_sisnri.png} "$page"; then
-  python3 -m frontend.bin.report --systems "${systems/_1ch/}" --out "$results" $([[ $size != quick && $size != tiny ]] || echo --quick) \
+  python3 -m frontend report --systems "${systems/_1ch/}" --out "$results" $([[ $size != quick && $size != tiny ]] || echo --quick) \
     $(printf -- '--exp %s ' $tested) $(printf -- '--config %s ' $configs) --listen "$page" \
     $(there $(for set in $labelled; do echo "$set"/train_{pseudo,distill}/quality.json; done) | sed 's/^/--quality /')
 elif [ "$last_stage" -ge "$stage_at" ]; then # complete: show what there is
-  python3 -m frontend.bin.report --show "$results"
+  python3 -m frontend report --show "$results"
 fi
 end_stage

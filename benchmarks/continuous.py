@@ -53,7 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--config", type=Path, default=ROOT / "egs/mini/conf/student.yaml")
-    parser.add_argument("--refine", help="as of frontend.bin.separate")
+    parser.add_argument("--refine", help="as of mixit separate")
     parser.add_argument("--window", type=float, default=WINDOW_S)
     parser.add_argument("--hop", type=float, default=HOP_S)
     parser.add_argument("--num_threads", type=int, default=1)

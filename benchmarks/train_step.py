@@ -17,9 +17,9 @@ import numpy as np
 import torch
 import yaml
 
-from frontend.bin import enh_train
 from frontend.data.audio import AudioWriter
 from frontend.data.kaldi import write_scp
+from frontend.training.run import train_separator
 
 _UTTERANCES, _SECONDS = 64, 4
 
@@ -69,7 +69,7 @@ def measure(config: str, data: Path, out: Path, steps: int, more: list[str]) -> 
     argv += ["--max_epoch", "2", "--num_iters_per_epoch", str(steps), "--log_level", "ERROR", *more]
     with separator_time(enh.separator_choices.classes[name]) as spent:
         with contextlib.redirect_stderr(io.StringIO()):
-            enh_train.main(argv)
+            train_separator(argv)
     stats = torch.load(out / "checkpoint.pth", weights_only=False)["reporter"]["stats"][2]["train"]
     keys = ("iter_time", "forward_time", "backward_time", "optim_step_time", "train_time")
     return {k: stats[k] for k in keys} | {"separator": sum(spent[steps:]) / steps}

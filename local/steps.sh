@@ -22,7 +22,7 @@ fetch_corpus() { # before stage data looks at it: what that fetched itself would
 draw_scenes() { # FILE NUMBER SPEECH-SET [options]
   local file=$1 number=$2 from=$3
   shift 3
-  python3 -m frontend.bin.scenes --config conf/scenes.yaml ${changes:+--changes "$changes"} --speech "$speech/$from" \
+  python3 -m frontend simulate scenes --config conf/scenes.yaml ${changes:+--changes "$changes"} --speech "$speech/$from" \
     --num "$number" --prefix "$(basename "$file" .jsonl)" --seed "$seed" --out "$data/$file" "$@"
 }
 mixtures() { # SET NUMBER SPEECH-SET [options]: those of the corpus's own list, or drawn
@@ -36,7 +36,7 @@ mixtures() { # SET NUMBER SPEECH-SET [options]: those of the corpus's own list, 
 simulate() { # SCENES SPEECH-SET SET [options]
   local scenes=$1 from=$2 set=$3
   shift 3
-  python3 -m frontend.bin.simulate --scenes "$data/$scenes" --speech "$speech/$from" --out "$data/$set" --nj "$nj" "$@"
+  python3 -m frontend simulate render --scenes "$data/$scenes" --speech "$speech/$from" --out "$data/$set" --nj "$nj" "$@"
 }
 at_rate() { # CONFIG: the options that make it one of --fs
   [ -z "$fs" ] || python3 "$root/local/at_rate.py" "$fs" "$1"
@@ -48,21 +48,21 @@ train() { # NAME CONFIG TRAINING-SET VALIDATION-SET [ESPnet options]
   [ -z "$bank" ] || [[ " $* " = *" --num_workers "* ]] || set -- "$@" --num_workers "$nj"
   [ -z "$talkers" ] || set -- "$@" --separator_conf num_spk="$([ "$2" = teacher ] && echo $((2 * most)) || echo "$most")"
   shift 4
-  python3 -m frontend.bin.enh_train --config "$config" --train_set "$train_set" --valid_set "$valid_set" \
+  python3 -m frontend train separator --config "$config" --train_set "$train_set" --valid_set "$valid_set" \
     --output_dir "$output" --separator_conf n_mics="$mics" --preprocessor_conf array_symmetry="$symmetry" $rate \
     --seed "${train_seed:-$seed}" --ngpu "$ngpu" --num_threads "$nj" "$@"
 }
 keep_labels() { # SHARE NAME: of the labelled mixtures for training and validation, in {train,dev}_NAME
   local set
   for set in train dev; do
-    python3 -m frontend.bin.subset --data "$data/${set/train/$pool}" --out "$labels/${set}_$2" --share "$1" --seed "${train_seed:-$seed}"
+    python3 -m frontend data subset --data "$data/${set/train/$pool}" --out "$labels/${set}_$2" --share "$1" --seed "${train_seed:-$seed}"
   done
 }
 label() { # MODEL NAME CONFIG: the model's streams of the unlabelled sets become the targets in {train,dev}_NAME
   local set
   for set in train dev; do
     # --reference only scores the targets for the reader; nothing is chosen by it
-    python3 -m frontend.bin.pseudo_targets --config "conf/$3.yaml" --model "$exp/$1" --data "$data/${set}_unlabelled" \
+    python3 -m frontend label --config "conf/$3.yaml" --model "$exp/$1" --data "$data/${set}_unlabelled" \
       --reference "$data/$set" --out "$labels/${set}_$2" --n_talkers "$most" --nj "$nj"
   done
 }
@@ -70,20 +70,20 @@ train_asr() { # NAME TRAINING-SET VALIDATION-SET [ESPnet options]
   local output=$exp/$1 train_set=$data/$2 valid_set=$data/$3 rate
   rate=$(at_rate "conf/$asr_config.yaml")
   shift 3
-  python3 -m frontend.bin.asr_train --config "conf/$asr_config.yaml" --train_set "$train_set" --valid_set "$valid_set" \
+  python3 -m frontend train recogniser --config "conf/$asr_config.yaml" --train_set "$train_set" --valid_set "$valid_set" \
     --output_dir "$output" --seed "$seed" --ngpu "$ngpu" --num_threads "$nj" --allow_unknown "${allow_unknown:-false}" \
     $rate $asr_options "$@"
 }
 separate() { # SET OUTPUT [options]
   local set=$1 output=$2
   shift 2
-  python3 -m frontend.bin.separate_systems --systems "$systems" --exp "$exp" --data "$set" --out "$output" \
+  python3 -m frontend separate --systems "$systems" --exp "$exp" --data "$set" --out "$output" \
     --n_talkers "$most" --nj "$nj" "$@"
 }
 recognise() { # OUTPUT SET RECOGNISER [options]: a set's streams, its true images and its dry speech
   local output=$1 set=$2
   shift 2
-  python3 -m frontend.bin.decode --config conf/decode.yaml --systems "$systems" --exp "$exp" --data "$data/$set" \
+  python3 -m frontend decode --config conf/decode.yaml --systems "$systems" --exp "$exp" --data "$data/$set" \
     --separated "$exp/separated/$set" --speech "$speech/$set" --out "$output" --nj "$nj" --ngpu "$((ngpu > 0))" \
     $([ "$allow_unknown" != true ] || echo --allow_unknown) "$@"
 }

@@ -1,3 +1,4 @@
 """Fixtures for all tests."""
 
-from tiny_models import command, data, models  # noqa: F401
+from commands import command  # noqa: F401
+from tiny_models import data, models  # noqa: F401

@@ -1,4 +1,212 @@
 """The command line: ``mixit COMMAND``, the same as ``python -m frontend COMMAND``.
 
-May use all other rooms; nothing imports it. Heavy imports are inside the commands, so that ``--help`` is quick.
+May use all other rooms; nothing imports it. What takes long to import is imported inside the commands, and a
+module of commands only when one of them is asked for, so that ``--help`` is quick. A mistake becomes one line on
+standard error, signed with the command, and exit code 2 (:mod:`frontend.utils.errors`); that holds for an unknown
+command or option, too.
 """
+
+import functools
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import click
+from click.core import ParameterSource
+
+from frontend.utils.errors import UserError, did_you_mean, run
+
+
+class Command(click.Command):
+    """A command whose mistakes are one line."""
+
+    def get_short_help_str(self, limit: int = 200) -> str:
+        """Return the first sentence for the list of commands, which wraps it."""
+        return super().get_short_help_str(limit=200)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the options: an option's own check may raise a ``UserError``."""
+        try:
+            return super().parse_args(ctx, args)
+        except UserError as error:
+            raise click.UsageError(str(error), ctx) from None
+
+    def invoke(self, ctx: click.Context) -> None:
+        """Do the work and exit."""
+        run(functools.partial(super().invoke, ctx), ctx.command_path)
+
+
+class Group(click.Group):
+    """Commands in the order in which they are written; ``modules`` are imported when they are asked for.
+
+    Args:
+        modules: command -> the module of :mod:`frontend.cli` that holds it, under the command's name.
+    """
+
+    command_class = Command
+    group_class = type  # groups in a group are of this class
+
+    def __init__(self, *args, modules: dict[str, str] | None = None, **more) -> None:
+        super().__init__(*args, **more)
+        self.modules = modules or {}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return list(self.modules or self.commands)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Return a command, ``None`` where there is none of this name."""
+        if name not in self.modules:
+            return super().get_command(ctx, name)
+        return getattr(importlib.import_module(f"frontend.cli.{self.modules[name]}"), name)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]):
+        """Return the command that ``args`` name; say which one may be meant where there is none."""
+        known = self.list_commands(ctx)
+        if args[0] not in known and not args[0].startswith("-"):
+            near = did_you_mean(args[0], known) or f" (there are {', '.join(known)})"
+            raise click.UsageError(f"no command '{args[0]}'{near}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+_MODULES = {"data": "data", "simulate": "data", "train": "train"}
+_MODULES |= dict.fromkeys(("label", "separate", "recognise"), "models")
+_MODULES |= dict.fromkeys(("decode", "score", "wer", "report", "compare"), "evaluate")
+_MODULES |= {"pack": "models", "run": "run"}
+
+
+@click.group(cls=Group, modules=_MODULES, context_settings={"show_default": True, "max_content_width": 110})
+def mixit() -> None:
+    """Multi-channel speech separation learned from mixtures, in front of an ESPnet recogniser.
+
+    `mixit COMMAND --help` shows the options of a command. For completion of commands and options in bash, put
+    this line into ~/.bashrc (for zsh and fish: zsh_source, fish_source):
+
+    \b
+        eval "$(_MIXIT_COMPLETE=bash_source mixit)"
+    """
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command that ``argv`` names, by default that of the shell, and exit."""
+    try:
+        code = mixit.main(argv, prog_name="mixit", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:  # a group without a command
+        error.show()
+        code = 2
+    except click.UsageError as error:
+        code = 2
+        _complain(error)
+    except click.Abort:
+        code = 130
+    sys.exit(code)
+
+
+def _complain(error: click.UsageError) -> None:
+    """Print the one line of a command line that cannot be read."""
+    where = error.ctx.command_path if error.ctx else "mixit"
+    message = error.format_message()
+    if isinstance(error, click.NoSuchOption) and error.ctx:
+        options = [name for option in error.ctx.command.get_params(error.ctx) for name in option.opts]
+        message = f"no option {error.option_name}{did_you_mean(error.option_name, options)}"
+    message = " ".join(message.split()).rstrip(".")
+    print(f"{where}: error: {message}{'' if '(' in message else f' (see {where} --help)'}", file=sys.stderr)
+
+
+# What several commands share.
+
+
+class AtLeast(click.ParamType):
+    """A whole number from ``least`` on."""
+
+    name = "N"
+
+    def __init__(self, least: int = 1) -> None:
+        self.least = least
+
+    def convert(self, value, param, ctx) -> int:
+        """Read it.
+
+        Raises:
+            UserError: it is none, or too small.
+        """
+        text = str(value)
+        if not text.isdecimal() or int(text) < self.least:
+            raise UserError(f"{param.opts[-1]}: expected at least {self.least}, found {text}")
+        return int(text)
+
+
+def option(name: str, about: str, **more) -> Callable:
+    """Return click's option ``--name`` with a help text; ``more`` as click has it."""
+    return click.option(f"--{name}", help=about, **more)
+
+
+def needed(name: str, about: str, **more) -> Callable:
+    """Return an option that the command must be given."""
+    return option(name, about, required=True, **more)
+
+
+def flag(name: str, about: str) -> Callable:
+    """Return an option without a value."""
+    return option(name, about, is_flag=True)
+
+
+def stack(*options: Callable) -> Callable:
+    """Return one decorator for several options; ``--help`` shows them in the order given."""
+    return lambda function: functools.reduce(lambda f, one: one(f), reversed(options), function)
+
+
+nj = option("nj", "number of processes", type=AtLeast(), default=1)
+seed_of_intervals = option("seed", "of the intervals", type=int, default=0)
+device = option("device", "cpu, cuda, ...", default="cpu")
+refine = option("refine", "refine the streams: mvdr, iva or mask, joined by a plus", metavar="STEPS")
+recogniser = stack(
+    option("asr", "trained recogniser: a directory, or a model beside its config.yaml"),
+    option("asr_model", "a recogniser of espnet_model_zoo, or a packed zip", metavar="TAG"),
+)
+
+
+def given() -> set[str]:
+    """Return the options of the running command that were given on the command line."""
+    ctx = click.get_current_context()
+    return {name for name in ctx.params if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT}
+
+
+def way(which: str, must: str = "", may: str = "") -> dict:
+    """Return the options of one of the ways to use the running command.
+
+    Args:
+        which: the way in words, for messages: "with --compare".
+        must: names of the options that it needs, separated by blanks.
+        may: those that it takes beside them.
+
+    Raises:
+        UserError: one that it needs is missing, or one of another way was given.
+    """
+    values = click.get_current_context().params
+    for name in must.split():
+        if values[name] in (None, (), ""):
+            raise UserError(f"--{name}: expected a value, found none ({which})")
+    mine = {*must.split(), *may.split()}
+    for name in sorted(given() - mine):
+        raise UserError(f"--{name} does not belong {which}: leave it out")
+    return {name: values[name] for name in values if name in mine}
+
+
+def one_of(*names: str, required: bool = False) -> None:
+    """Refuse two of some options that exclude each other, and where one is required, none.
+
+    Raises:
+        UserError: so.
+    """
+    found = [f"--{name}" for name in names if name in given()]
+    if len(found) > 1:
+        raise UserError(f"{' and '.join(found)} exclude each other: give one of them")
+    if required and not found:
+        raise UserError(f"expected {' or '.join(f'--{name}' for name in names)}, found neither")
+
+
+def is_recordings(data: str | None) -> bool:
+    """Say whether a directory holds whole recordings, as ``mixit data recordings`` leaves them."""
+    return data is not None and (Path(data) / "array").exists()

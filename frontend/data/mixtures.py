@@ -184,7 +184,7 @@ _NAME = re.compile(r"(.+)_spk([1-9][0-9]*)\.(wav|flac)")
 
 
 def find_streams(directory: str | Path, ids: Iterable[str] | None = None) -> list[dict[str, str]]:
-    """Find the streams of recordings: ``spk1.scp ...``, or the files ``ID_spk1.wav ...`` of bin/separate.
+    """Find the streams of recordings: ``spk1.scp ...``, or the files ``ID_spk1.wav ...`` of mixit separate.
 
     Args:
         directory: where they lie.

@@ -79,7 +79,7 @@ def check_speech(name: str, entry: str, fs: int, samples: int | None = None) -> 
     if samples is not None and frames != samples:
         raise UserError(
             f"{entry}: expected {samples} samples as when the scenes were made, found {frames} "
-            f"(utterance {name}); make the scenes again (frontend.bin.scenes)"
+            f"(utterance {name}); make the scenes again (mixit simulate scenes)"
         )
     return frames
 

@@ -293,7 +293,7 @@ _LONG_DECIMALS = 3
 
 @dataclass(frozen=True)
 class Request:
-    """What to score, as the options of ``python -m frontend.bin.long_score`` say."""
+    """What to score, as the options of ``mixit score`` say."""
 
     data: str
     streams: str
@@ -341,7 +341,7 @@ def _utterances(ref: Path, mixtures: MixtureSet) -> list[dict]:
         if row["speaker"] not in known:
             raise UserError(
                 f"{ref}: expected speakers {', '.join(known)}, as the tables of images in {mixtures.path}, "
-                f"found '{row['speaker']}' (take the references that bin/meetings wrote)"
+                f"found '{row['speaker']}' (take the references that mixit simulate meetings wrote)"
             )
     for name in sorted({row["session_id"] for row in rows} ^ set(mixtures.ids)):
         where = f"is not in {mixtures.path}" if name not in mixtures.wav else "has no utterance"

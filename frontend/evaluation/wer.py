@@ -211,7 +211,7 @@ MEASURES = ("cpwer", "orcwer", "tcpwer")
 
 @dataclass(frozen=True)
 class Request:
-    """What to compare with what, as the options of ``python -m frontend.bin.long_wer`` say."""
+    """What to compare with what, as the options of ``mixit wer`` say."""
 
     ref: str
     hyp: str

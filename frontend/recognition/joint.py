@@ -18,6 +18,7 @@ in ``asr/``, an ordinary one of ESPnet: nothing that separates or recognises kno
 import argparse
 import logging
 import shutil
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -35,7 +36,8 @@ from frontend.recognition.model import RecogniserFiles, find_recogniser
 from frontend.recognition.training import count, read_list, write_list
 from frontend.recognition.training import unknown as unknown_tokens
 from frontend.training.checkpoints import MODEL, Trained, check_state, open_trained, read_state
-from frontend.training.checks import GIVEN, check_conf, given_set, lookup, same_ids
+from frontend.training.checks import GIVEN, check_conf, fill_schedule, given_set, lookup, same_ids
+from frontend.training.run import Training, make_parser, open_log, parse, train
 from frontend.training.task import FrontendTask, FrontendTrainer, KeyedIterFactory, register
 from frontend.utils.device import check_gpu
 from frontend.utils.errors import UserError
@@ -501,3 +503,60 @@ def _export_recogniser(state: dict, changed: dict, source: str | Path, out: Path
 
 def _write_yaml(path: Path, values: dict) -> None:
     write_text(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+
+
+_DEFAULTS = {"batch_type": "unsorted", "keep_nbest_models": 3}
+
+
+def train_joint(argv: list[str], training: Training, check: bool = False) -> None:
+    """Fine-tune a separator and a recogniser together; interrupted and started again, it ends in the same weights.
+
+    Args:
+        argv: options of ``mixit train joint``: ESPnet's and ours.
+        training: the same, as ``Training.of(argv, ("separator", "asr"))`` reads it, and not complete.
+        check: stop where all that can be checked before the training has been.
+
+    Raises:
+        UserError: whatever is wrong with settings, data or weights.
+    """
+    register_joint()
+    args = parse(_parser(), argv)
+    args.output_dir = str(training.output / "training")
+    adopt(args, _given(args, argv))
+    expand_joint_data(args, args.enh_separator_conf["num_spk"])
+    fill_schedule(args)
+    check_joint_config(args)
+    unknown = check_data(args, JointTask.build_preprocess_fn(args, train=False))
+    if unknown and not args.allow_unknown:
+        raise UserError(f"{'; '.join(unknown)} (correct them, or give --allow_unknown true)")
+    for line in unknown:
+        print(f"note: {line}", file=sys.stderr)
+    if check:
+        return
+    open_log(args)
+    train(JointTask, args, training)
+    export(args.output_dir, args.separator, args.asr, training.output)
+    training.mark_complete()
+
+
+def _parser() -> argparse.ArgumentParser:
+    from espnet2.utils.types import str2bool
+
+    parser = make_parser(JointTask, "train joint", train_joint.__doc__, _DEFAULTS)
+    group = parser.add_argument_group("Joint training")
+    group.add_argument("--separator", metavar="DIR", help="training directory of the separator to start from")
+    group.add_argument("--asr", metavar="DIR", help="training directory of the recogniser to start from")
+    group.add_argument(
+        "--allow_unknown",
+        type=str2bool,
+        default=False,
+        help="true: go on where the transcripts hold words that the recogniser has no token for, and name "
+        "them; they are trained as <unk> (default: that is an error)",
+    )
+    return parser
+
+
+def _given(args: argparse.Namespace, argv: list[str]) -> set[str]:
+    """Return the settings that the user gave, in the configuration or on the command line."""
+    options = {word[2:].partition("=")[0] for word in argv if word.startswith("--")}
+    return options | (set(read_settings(args.config, "configuration (--config)")) if args.config else set())

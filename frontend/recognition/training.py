@@ -23,6 +23,7 @@ import json
 import logging
 import shlex
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -34,6 +35,7 @@ from frontend.data.audio import audio_file, audio_info, read_audio
 from frontend.data.kaldi import read_scp, scan_table, write_scp
 from frontend.training.checkpoints import read_state
 from frontend.training.checks import GIVEN, check_conf, check_weights, given_set, lookup
+from frontend.training.run import Training, make_parser, open_log, parse, train
 from frontend.training.task import FrontendTrainer, WarmupCosine
 from frontend.utils.device import check_gpu
 from frontend.utils.errors import UserError, did_you_mean
@@ -501,3 +503,57 @@ def check_tokens(args: argparse.Namespace, counts: dict[str, Counter], tokens: l
                 raise UserError(f"{line} (correct the text, or go on with --allow_unknown true)")
             notes.append(f"{line}; they are <unk>")
     return notes
+
+
+_DEFAULTS = {"batch_type": "numel", "keep_nbest_models": 5, "token_type": "word"}
+
+
+def train_recogniser(argv: list[str], training: Training, check: bool = False) -> None:
+    """Train a recogniser; interrupted and started again, it ends in the same weights.
+
+    Args:
+        argv: options of ``mixit train recogniser``: ESPnet's and ours.
+        training: the same, as ``Training.of(argv, ("token_list", "bpemodel"))`` reads it, and not complete.
+        check: stop where all that can be checked before the training has been.
+
+    Raises:
+        UserError: whatever is wrong with settings, data or tokens.
+    """
+    register_asr()
+    parser = make_parser(FrontendASRTask, "train recogniser", train_recogniser.__doc__, _DEFAULTS)
+    own = _add_options(parser)
+    args = parse(parser, argv)
+    check_recogniser_config(args)
+    tokens, notes = list_tokens(args, read_sets(args))
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    if check:
+        return
+    open_log(args)
+    write_tokens(args, tokens)
+    for name in (*own, "train_set", "valid_set", "num_threads"):
+        delattr(args, name)  # from here on it is ESPnet's; its config.yaml knows no others
+    collect_statistics(FrontendASRTask, args, tokens)
+    finish(FrontendASRTask, args)
+    train(FrontendASRTask, args, training)
+    if not args.dry_run:
+        training.mark_complete()
+
+
+def _add_options(parser: argparse.ArgumentParser) -> list[str]:
+    """Add the options about tokens, and return their names."""
+    from espnet2.utils.types import str2bool
+
+    group = parser.add_argument_group("Tokens (see also --token_type, --token_list, --bpemodel)")
+    options = [
+        group.add_argument("--nbpe", type=int, default=500, help="pieces of a sentencepiece model to train"),
+        group.add_argument("--bpemode", default="unigram", help="how it is trained: unigram or bpe"),
+        group.add_argument(
+            "--allow_unknown",
+            type=str2bool,
+            default=False,
+            help="true: go on where a transcript has tokens that are not in the list, and count and "
+            "name them, trained and validated as <unk>; false: that is an error",
+        ),
+    ]
+    return [option.dest for option in options]

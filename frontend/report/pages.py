@@ -285,10 +285,6 @@ def _aligned(rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(lines).replace(NOTHING, "-")
 
 
-# Names that the old commands use.
-summary, recordings_summary, in_words = results_table, recordings_table, comparison
-
-
 def counting_section(entries: Sequence[Mapping]) -> str:
     """Return the section on counted talkers."""
     return render("talkers.md.j2", talkers_counted=json.loads(json.dumps(entries)))

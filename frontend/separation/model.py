@@ -44,7 +44,7 @@ class Separator:
 
         Args:
             path: a training directory (``config.yaml`` and ``valid.loss.ave.pth``), or a
-                directory or zip made by ``python -m frontend.bin.pack``.
+                directory or zip made by ``mixit pack``.
             device: ``cpu``, ``cuda``, ``cuda:1``.
             max_seconds: refuse longer recordings, which are separated as a whole: see
                 :data:`frontend.training.checkpoints.MAX_SECONDS` for the memory that this takes.

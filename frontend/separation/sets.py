@@ -252,7 +252,7 @@ def _check(system: System, task: Task, channels: int) -> list[str]:
     streams, hashes = task.n_talkers, []
     if system.block is not None:
         raise UserError(
-            f"{where}: 'block' is for whole recordings, by frontend.bin.separate_long (remove it here)"
+            f"{where}: 'block' is for whole recordings, by mixit separate --systems (remove it here)"
         )
     if system.model:
         with open_trained(task.exp / system.model) as trained:

@@ -180,6 +180,6 @@ def read_condition(data: str | Path) -> dict:
     path = Path(data) / CONDITION
     if not path.is_file():
         raise UserError(
-            f"{path}: expected what the condition is, found none (make the set with frontend.bin.conditions)"
+            f"{path}: expected what the condition is, found none (make the set with mixit simulate conditions)"
         )
     return read_json(path)

@@ -356,7 +356,7 @@ def _image(meeting: dict, turn: dict, load_speech: LoadSpeech, filters: np.ndarr
     if len(speech) != turn["samples"]:
         raise UserError(
             f"meeting {meeting['id']}: utterance {turn['utterance']}: expected {turn['samples']} samples, "
-            f"found {len(speech)}; make the meetings again from this speech set (frontend.bin.meetings)"
+            f"found {len(speech)}; make the meetings again from this speech set (mixit simulate meetings)"
         )
     length = len(speech) + filters.shape[-1] - 1
     size = fft.next_fast_len(length, real=True)

@@ -103,7 +103,7 @@ def simulate_set(
     work was cut off and started again.
 
     Args:
-        scenes: JSON lines made by ``frontend.bin.scenes``; may be ``out/scenes.jsonl`` itself.
+        scenes: JSON lines made by ``mixit simulate scenes``; may be ``out/scenes.jsonl`` itself.
         speech: the speech set they were made from.
         out: directory.
         nj: processes.
@@ -294,7 +294,7 @@ def write_tables(records: list[dict], job: Job, speech: Path) -> None:
 
 _ENTRY = re.compile(r"scene:(.+?\.jsonl):(.+):(?:(mix|noise)|(spk|image)([1-9][0-9]*))")
 _ID = re.compile(rb'\{"id": ("(?:[^"\\]|\\.)*")')
-_AGAIN = "make the set again (frontend.bin.simulate --virtual)"
+_AGAIN = "make the set again (mixit simulate render --on_the_fly)"
 # One is enough for a mixture and its images; a mixture of 15 s, 16 kHz, 4 channels takes 15 MB.
 _KEPT_MIXTURES = 2
 _KEPT_UTTERANCES = 64
@@ -499,7 +499,7 @@ def virtual_set(
     Cut off and started again, it goes on: impulse responses and the fingerprints of the speech are kept.
 
     Args:
-        scenes: JSON lines made by ``frontend.bin.scenes``; with ``--bank``, few rooms for many mixtures.
+        scenes: JSON lines made by ``mixit simulate scenes``; with ``--bank``, few rooms for many mixtures.
         speech: the speech set they were made from; the set reads it ever after.
         out: directory.
         nj: processes.

@@ -203,7 +203,7 @@ def _image(scene: dict, talker: dict, load_speech: Callable, filters: np.ndarray
     if len(speech) != talker["samples"]:
         raise UserError(
             f"scene {scene['id']}: utterance {talker['utterance']}: expected {talker['samples']} samples, "
-            f"found {len(speech)}; make the scenes again from this speech set (frontend.bin.scenes)"
+            f"found {len(speech)}; make the scenes again from this speech set (mixit simulate scenes)"
         )
     start = round(talker["offset"] * scene["fs"])
     room = min(scene["samples"] - start, len(speech) + filters.shape[-1] - 1)

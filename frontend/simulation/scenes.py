@@ -34,9 +34,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from frontend.data.speech import read_noises, read_speech
 from frontend.simulation.config import JOINT_S, Range, SceneConfig, validate_scene
 from frontend.utils.errors import UserError
 from frontend.utils.files import write_text
+from frontend.utils.parallel import progress
 from frontend.utils.rng import generator
 
 
@@ -472,7 +474,7 @@ def read_scenes(path: str | Path) -> list[dict]:
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise UserError(f"{path}: no such file of scenes; make it with frontend.bin.scenes") from None
+        raise UserError(f"{path}: no such file of scenes; make it with mixit simulate scenes") from None
     scenes: dict[str, dict] = {}
     for number, line in enumerate(lines, 1):
         where = f"{path}:{number}"
@@ -486,6 +488,56 @@ def read_scenes(path: str | Path) -> list[dict]:
         scenes[scene["id"]] = scene
     if not scenes:
         raise UserError(
-            f"{path}: expected one scene a line, found an empty file; make it with frontend.bin.scenes"
+            f"{path}: expected one scene a line, found an empty file; make it with mixit simulate scenes"
         )
     return list(scenes.values())
+
+
+def draw_set(
+    config: SceneConfig,
+    speech: str | Path,
+    out: str | Path,
+    num: int | None,
+    prefix: str | None,
+    pairs: str | Path | None,
+    seed: int,
+    bank: int | None = None,
+) -> None:
+    """Draw the scenes of a set, write them, and say how many.
+
+    Args:
+        config: the scene configuration.
+        speech: speech set to draw talkers from.
+        out: file to write.
+        num: of mixtures; with ``pairs`` at most so many.
+        prefix: of the ids, where they are not given by ``pairs``.
+        pairs: file of given pairs (:func:`read_pairs`).
+        seed: of all draws.
+        bank: take rooms from so many; ``None``: each its own.
+
+    Raises:
+        UserError: naming what is wrong with the speech set or the pairs.
+    """
+    given = read_pairs(pairs) if pairs else []
+    known = read_speech(speech, config.fs)
+    noises = read_noises(speech, config.fs) if config.noise.kind == "recorded" else None
+    mixtures: dict[str, Pair | None]
+    if pairs:
+        usable, left_out = usable_pairs(given, known, config.max_seconds, pairs)
+        if left_out:
+            print(left_out)
+        if num is not None and num > len(usable):
+            print(f"{pairs}: {num} mixtures asked for, it has {len(usable)}: all are taken")
+        mixtures = {pair.id: pair for pair in usable[:num]}
+    else:
+        mixtures = {f"{prefix}_{number:06d}": None for number in range(num or 0)}
+    speakers = by_speaker(known, config.max_seconds)
+    scenes = [
+        sample_scene(name, config, known, seed, pair, noises, speakers, bank)
+        for name, pair in progress(mixtures.items(), len(mixtures), "scenes")
+    ]
+    for scene in scenes:
+        validate_scene(scene, f"{out}: {scene['id']}")
+    write_scenes(out, scenes)
+    longer = sum(seconds > config.max_seconds for _, seconds in known.values())
+    print(f"{out}: {len(scenes)} scenes from {len(known) - longer} utterances; {longer} are too long")

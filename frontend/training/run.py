@@ -156,7 +156,7 @@ def make_parser(task: type, name: str, description: str, defaults: dict) -> argp
         defaults: beside :data:`DEFAULTS`.
     """
     parser = task.get_parser()
-    parser.prog = f"python -m frontend {name}"
+    parser.prog = f"mixit {name}"
     parser.description = description
     parser.allow_abbrev = False
     group = parser.add_argument_group("Front-end")

@@ -37,13 +37,17 @@ _MACHINE_ERRORS = {errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.
 _MACHINE_ERRORS |= {errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
 
 
-def run(main: Callable[[], int | None]) -> None:
+def run(main: Callable[[], int | None], name: str = "") -> None:
     """Call ``main`` and exit: 0 on success, 2 with one line on a user's mistake.
+
+    Args:
+        main: the work; what it returns is the exit code.
+        name: of the command, which signs the line; by default that of the script.
 
     A full disk, an unwritable directory and an interrupt are reported in one
     line as well.
     """
-    name = os.path.splitext(os.path.basename(sys.argv[0]))[0]
+    name = name or os.path.splitext(os.path.basename(sys.argv[0]))[0]
     try:
         sys.exit(main() or 0)
     except UserError as error:

@@ -1,17 +1,14 @@
 """Data directories: what is written is read back exactly, and every defect is named with file and line."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import kaldiio
 import numpy as np
 import pytest
 import soundfile
+from commands import exit_code
 from scipy.io import wavfile
 
-from frontend.bin import subset as subset_command
-from frontend.bin import validate_data
 from frontend.data.audio import AudioWriter, audio_info, read_audio
 from frontend.data.kaldi import read_scp, validate, write_scp, write_set
 from frontend.data.mixtures import MixtureSet, all_there, subset
@@ -335,20 +332,15 @@ def test_a_gap_in_the_talkers_is_an_error(mixtures):
         MixtureSet(mixtures)
 
 
-def command(monkeypatch, main, *arguments) -> int | None:
-    monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
-    return main()
-
-
 def test_validate_command(mixtures, monkeypatch, capsys):
-    assert not command(monkeypatch, validate_data.main, mixtures)
+    assert not exit_code("data check", mixtures)
     assert capsys.readouterr().out == f"{mixtures}: valid, 6 utterances\n"
     Path("empty").mkdir()
-    assert command(monkeypatch, validate_data.main, mixtures, "empty", "nothing") == 2
+    assert exit_code("data check", mixtures, "empty", "nothing") == 2
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 2 and errors[0].startswith("empty: empty directory")
     write_scp(mixtures / "wav.scp", {f"utt{i:02d}": "nowhere.wav" for i in range(30)})
-    assert command(monkeypatch, validate_data.main, mixtures) == 2
+    assert exit_code("data check", mixtures) == 2
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 21 and errors[-1].endswith("more problems")
 
@@ -359,23 +351,17 @@ def test_subset_command_larger_shares_contain_smaller_ones(mixtures, monkeypatch
         for number in (2, 4, 6):
             out = f"out{number}"
             settings = ("--data", mixtures, "--out", out, "--num", number, "--seed", seed, "--unlabelled")
-            assert not command(monkeypatch, subset_command.main, *settings)
+            assert not exit_code("data subset", *settings)
             chosen[seed, number] = set(read_scp(f"{out}/wav.scp"))
             assert len(chosen[seed, number]) == number
         assert chosen[seed, 2] < chosen[seed, 4] < chosen[seed, 6]
     assert len({frozenset(chosen[seed, 2]) for seed in range(4)}) > 1
-    assert not command(monkeypatch, subset_command.main, "--data", mixtures, "--out", "s", "--share", "0.5")
+    assert not exit_code("data subset", "--data", mixtures, "--out", "s", "--share", "0.5")
     assert len(MixtureSet("s").ids) == 3 and MixtureSet("s").n_talkers == 2
 
 
 @pytest.mark.parametrize("size", [("--num", "7"), ("--num", "0"), ("--share", "1.5")])
-def test_subset_command_one_line_for_a_mistake(mixtures, size):
-    arguments = ["--data", str(mixtures), "--out", "out", *size]
-    done = subprocess.run(
-        [sys.executable, "-m", "frontend.bin.subset", *arguments],
-        capture_output=True,
-        text=True,
-        env={"PYTHONPATH": str(ROOT), "PATH": ""},
-    )
-    assert done.returncode == 2 and done.stderr.startswith("subset: error: ") and done.stderr.count("\n") == 1
-    assert size[1] in done.stderr and not Path("out").exists()
+def test_subset_command_one_line_for_a_mistake(mixtures, size, command):
+    code, _, err = command("data subset", "--data", mixtures, "--out", "out", *size)
+    assert code == 2 and err.startswith("mixit data subset: error: ") and err.count("\n") == 1
+    assert size[1] in err and not Path("out").exists()

@@ -9,8 +9,6 @@ from scipy.signal import resample_poly
 from tiny_models import FS, recording, write
 
 import frontend.data.segments as speech_spans
-from frontend.bin import chunks as chunks_command
-from frontend.bin import recordings as recordings_command
 from frontend.data.audio import audio_info, is_wide, read_audio, resampled
 from frontend.data.kaldi import read_scp, validate
 from frontend.data.recordings import Chunk, chunk_spans, find_recordings, prepare, read_geometry, split
@@ -35,7 +33,7 @@ def folder(tmp_path):
 
 
 def test_a_multi_channel_file_is_named_where_it_lies(command, folder, tmp_path):
-    code, out, _ = command(recordings_command, "--recordings", folder, "--out", tmp_path / "whole")
+    code, out, _ = command("data recordings", "--recordings", folder, "--out", tmp_path / "whole")
     assert code == 0 and "2 recordings, 2.0 min, 2 channels at 8000 Hz" in out
     wav = read_scp(tmp_path / "whole/wav.scp")
     assert wav == {"a": str(folder / "a.wav"), "sub-b": str(folder / "sub/b.wav")}
@@ -124,7 +122,7 @@ def _mono(folder, **files):
 )
 def test_wrong_layouts_are_one_line(command, tmp_path, layout, message):
     layout(tmp_path / "in")
-    code, _, err = command(recordings_command, "--recordings", tmp_path / "in", "--out", tmp_path / "whole")
+    code, _, err = command("data recordings", "--recordings", tmp_path / "in", "--out", tmp_path / "whole")
     assert code == 2 and re.search(message, err), err
     assert not (tmp_path / "whole/wav.scp").exists()
 
@@ -247,7 +245,7 @@ def whole(folder, tmp_path):
 
 def test_chunks_are_cut_where_there_is_sound(command, whole, folder, tmp_path):
     outs = [tmp_path / "train", tmp_path / "dev"]
-    code, out, _ = command(chunks_command, "--data", whole, "--out", *outs)
+    code, out, _ = command("data chunks", "--data", whole, "--out", *outs)
     assert code == 0 and "for training" in out
     assert [validate(path) for path in outs] == [[], []]
     entries = {k: v for path in outs for k, v in read_scp(path / "wav.scp").items()}
@@ -257,7 +255,7 @@ def test_chunks_are_cut_where_there_is_sound(command, whole, folder, tmp_path):
         assert np.array_equal(read_audio(entry)[0], source)
         assert int(start) / FS % 5 > 4.5 or int(start) / FS % 5 < 0.1, "speech starts every 5 s"
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.flac")}
-    assert before and command(chunks_command, "--data", whole, "--out", *outs)[0] == 0
+    assert before and command("data chunks", "--data", whole, "--out", *outs)[0] == 0
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.flac")} == before
 
 
@@ -275,7 +273,7 @@ def test_rttm_and_segments_say_where(command, whole, tmp_path):
     ids = []
     for option in (["--rttm", rttm], ["--segments", segments]):
         outs = [tmp_path / f"by{option[0]}/train", tmp_path / f"by{option[0]}/dev"]
-        assert command(chunks_command, "--data", whole, "--out", *outs, *option)[0] == 0
+        assert command("data chunks", "--data", whole, "--out", *outs, *option)[0] == 0
         ids.append(sorted(k for path in outs for k in read_scp(path / "wav.scp")))
     assert ids[0] == ids[1]
     inside = {"a": [(10, 16), (17, 60)], "sub-b": [(1, 19), (20, 50)]}
@@ -300,7 +298,7 @@ def test_unusable_segments(command, whole, tmp_path, text, message):
     (tmp_path / "segments").write_text(text)
     outs = [tmp_path / "train", tmp_path / "dev"]
     code, _, err = command(
-        chunks_command, "--data", whole, "--out", *outs, "--segments", tmp_path / "segments"
+        "data chunks", "--data", whole, "--out", *outs, "--segments", tmp_path / "segments"
     )
     assert code == 2 and re.search(message, err), err
     assert not (tmp_path / "train").exists()

@@ -18,7 +18,6 @@ sys.path.insert(0, str(RECIPE / "local"))
 import libri_data  # noqa: E402
 import librimix_lists  # noqa: E402
 
-from frontend.bin import scenes as scenes_command
 from frontend.data.audio import read_audio
 from frontend.data.kaldi import read_scp, validate
 from frontend.data.speech import read_speech
@@ -209,8 +208,8 @@ def test_scenes_take_the_listed_talkers_and_draw_the_rest_as_always(tmp_path, mo
     assert read_pairs("pairs") == pairs
     Path("conf.yaml").write_text("talkers: {onset: 0.0}\nmax_seconds: 36.0\n")
     common = {"config": "conf.yaml", "speech": speech}
-    assert run_command(scenes_command.main, monkeypatch, capsys, **common, pairs="pairs", out="given")[0] == 0
-    run_command(scenes_command.main, monkeypatch, capsys, **common, num=6, prefix="m", out="drawn")
+    assert run_command("simulate scenes", monkeypatch, capsys, **common, pairs="pairs", out="given")[0] == 0
+    run_command("simulate scenes", monkeypatch, capsys, **common, num=6, prefix="m", out="drawn")
     for pair, given, drawn in zip(pairs, read_scenes("given"), read_scenes("drawn"), strict=True):
         assert [t["utterance"] for t in given["talkers"]] == list(pair.utterances)
         assert [t["level_db"] for t in given["talkers"]] == [0.0, pair.level_db]
@@ -222,7 +221,7 @@ def test_scenes_take_the_listed_talkers_and_draw_the_rest_as_always(tmp_path, mo
     # what is too long is left out, and said
     Path("conf.yaml").write_text(f"max_seconds: {min(s for _, s in known.values()) + 0.3}\n")
     code, printed = run_command(
-        scenes_command.main, monkeypatch, capsys, **common, pairs="pairs", num=6, out="short"
+        "simulate scenes", monkeypatch, capsys, **common, pairs="pairs", num=6, out="short"
     )
     kept = {scene["id"] for scene in read_scenes("short")} if code == 0 else set()
     assert "are longer than" in printed and len(kept) < 6

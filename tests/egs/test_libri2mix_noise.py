@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from commands import exit_code
 from librispeech_tree import SUBSETS, made_up_librispeech, standin_librispeech
 from scipy.signal import csd, welch
 from speech_sets import make_speech, run_command
@@ -21,8 +22,6 @@ import estimate  # noqa: E402
 import libri_data  # noqa: E402
 import noise_files  # noqa: E402
 
-from frontend.bin import scenes as scenes_command
-from frontend.bin import simulate as simulate_command
 from frontend.data.audio import read_audio
 from frontend.data.kaldi import read_scp, validate, write_scp
 from frontend.separation.systems import UNPROCESSED, load_systems
@@ -106,7 +105,7 @@ def test_scenes_with_recorded_noise_are_rendered_at_their_snr(tmp_path, monkeypa
         "prefix": "m",
         "out": "scenes",
     }
-    assert run_command(scenes_command.main, monkeypatch, capsys, **common)[0] == 0
+    assert run_command("simulate scenes", monkeypatch, capsys, **common)[0] == 0
     for scene in read_scenes("scenes"):
         # of 1.125 s each, less the joints: as many as the mixture needs, and no more
         needed = int(np.ceil(scene["samples"] / 8000 / (1.125 - 0.05)))
@@ -115,22 +114,20 @@ def test_scenes_with_recorded_noise_are_rendered_at_their_snr(tmp_path, monkeypa
             and 3.5 <= scene["noise"]["snr_db"] <= 13.5
         )
     options = {"scenes": "scenes", "speech": speech, "out": "set"}
-    monkeypatch.setattr(
-        sys, "argv", ["simulate", "--parts", *(w for k, v in options.items() for w in (f"--{k}", str(v)))]
-    )
-    assert simulate_command.main() is None and validate("set") == []
+    pairs = [word for key, value in options.items() for word in (f"--{key}", value)]
+    assert exit_code("simulate render", "--parts", *pairs) == 0 and validate("set") == []
     for scene in read_scenes("set/scenes.jsonl"):
         noise = read_audio(read_scp("set/noise.scp")[scene["id"]])[0]
         spoken = sum(read_audio(read_scp(f"set/spk{k}.scp")[scene["id"]])[0] for k in (1, 2))
         snr = 10 * np.log10(np.mean(spoken[0] ** 2) / np.mean(noise[0] ** 2))
         assert snr == pytest.approx(scene["noise"]["snr_db"], abs=0.05)
     (speech / "noise.scp").unlink()
-    code, printed = run_command(scenes_command.main, monkeypatch, capsys, **common)
+    code, printed = run_command("simulate scenes", monkeypatch, capsys, **common)
     assert code == 2 and "noise.scp: noise of kind 'recorded' is asked for" in printed
-    code, printed = run_command(simulate_command.main, monkeypatch, capsys, **options)
+    code, printed = run_command("simulate render", monkeypatch, capsys, **options)
     assert code == 2 and "noise.scp" in printed
     shutil.copy(speech / "wav.scp", speech / "noise.scp")
-    code, printed = run_command(scenes_command.main, monkeypatch, capsys, **common)
+    code, printed = run_command("simulate scenes", monkeypatch, capsys, **common)
     assert code == 2 and "is an utterance of wav.scp as well" in printed
 
 

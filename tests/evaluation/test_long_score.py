@@ -9,7 +9,6 @@ import pytest
 from speech_sets import voice
 from tiny_models import write
 
-import frontend.bin.long_score as long_score_command
 from frontend.data.audio import read_audio
 from frontend.data.kaldi import write_scp, write_set
 from frontend.data.mixtures import find_streams
@@ -63,7 +62,7 @@ def put(root: Path, streams: np.ndarray) -> None:
 
 def score(command, root: Path, *more) -> dict:
     arguments = ["--data", root / "data", "--streams", root / "streams", "--out", root / "out.json", *more]
-    code, out, err = command(long_score_command, *arguments)
+    code, out, err = command("score", *arguments)
     assert code == 0, err
     assert "stream swaps inside" in out
     return json.loads((root / "out.json").read_text())
@@ -260,7 +259,7 @@ def test_mistakes_are_one_line(recording, command, spoil, message):
         "--out",
         recording / "o.json",
     ]
-    code, _, err = command(long_score_command, *options)
+    code, _, err = command("score", *options)
     assert code == 2 and message in err
     assert not (recording / "o.json").exists()
 
@@ -269,5 +268,5 @@ def test_a_model_of_other_channels_is_found_before_the_work(recording, command, 
     mono = read_audio(recording / "data/spk1.wav")[0]
     write(recording / "data/wav.wav", mono)
     options = ["--data", recording / "data", "--streams", recording / "streams", "--out", tmp_path / "o.json"]
-    code, _, err = command(long_score_command, *options, "--model", models / "student")
+    code, _, err = command("score", *options, "--model", models / "student")
     assert code == 2 and "expects 2 channel(s), found 1" in err

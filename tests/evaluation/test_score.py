@@ -3,15 +3,14 @@
 import json
 import os
 import re
-import sys
 
 import numpy as np
 import pytest
+from commands import call, exit_code
 
-from frontend.bin import score as command
 from frontend.data.audio import AudioWriter
 from frontend.data.kaldi import write_scp
-from frontend.utils.errors import UserError, run
+from frontend.utils.errors import UserError
 
 FS, LENGTH = 8000, 8000
 IDS = [f"u{k}" for k in range(3)]
@@ -76,10 +75,7 @@ BOTH = ["--single_data", "test_1spk", "--single_separated", "separated/test_1spk
 def score(monkeypatch, *options, expect=0, capsys=None):
     """Run the real command; return the line it wrote on an error."""
     base = ["--data", "test", "--separated", "separated/test", "--out", "scores"]
-    monkeypatch.setattr(sys, "argv", ["score", *base, *options])
-    with pytest.raises(SystemExit) as ended:
-        run(command.main)
-    assert (ended.value.code or 0) == expect
+    assert exit_code("score", *base, *options) == expect
     return capsys.readouterr().err if capsys else ""
 
 
@@ -204,7 +200,7 @@ def damage_empty(root):
 def test_bad_streams_are_one_line_before_anything_is_scored(recipe, monkeypatch, capsys, damage):
     expected = damage(recipe)
     error = score(monkeypatch, expect=2, capsys=capsys)
-    assert error.count("\n") == 1 and error.startswith("score: error: ")
+    assert error.count("\n") == 1 and error.startswith("mixit score: error: ")
     assert re.search(expected, error), error
     assert not (recipe / "scores").exists()
 
@@ -235,9 +231,6 @@ def test_nan_in_a_stream_stops_the_run(recipe, monkeypatch):
     import soundfile
 
     soundfile.write("separated/test/student/spk2/u1.wav", np.full(LENGTH, np.nan), FS, subtype="FLOAT")
-    monkeypatch.setattr(
-        sys, "argv", ["score", "--data", "test", "--separated", "separated/test", "--out", "o"]
-    )
     with pytest.raises(UserError, match="u1.wav: NaN"):
-        command.main()
+        call("score", "--data", "test", "--separated", "separated/test", "--out", "o")
     assert not (recipe / "o/student.jsonl").exists()

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import exit_code
 
-from frontend.bin import wer as command
 from frontend.data.kaldi import write_scp
 from frontend.evaluation.results import load_words
 from frontend.evaluation.wer import rates, word_error_rate
@@ -30,7 +30,6 @@ from frontend.recognition.text import (
     write_hypotheses,
     write_segments,
 )
-from frontend.utils.errors import run
 
 WORDS = "ONE TWO THREE FOUR".split()
 
@@ -305,10 +304,7 @@ def count(monkeypatch, *options, expect=0):
 
 
 def call(monkeypatch, *options, expect=0):
-    monkeypatch.setattr(sys, "argv", ["wer", *options])
-    with pytest.raises(SystemExit) as ended:
-        run(command.main)
-    assert (ended.value.code or 0) == expect
+    assert exit_code("wer", *options) == expect
 
 
 def counted(system):
@@ -504,7 +500,7 @@ def test_bad_input_is_one_line_and_counts_nothing(recipe, monkeypatch, capsys, e
     DAMAGES[expected]()
     count(monkeypatch, expect=2)
     error = capsys.readouterr().err
-    assert error.startswith("wer: error: ") and error.count("\n") == 1 and expected in error
+    assert error.startswith("mixit wer: error: ") and error.count("\n") == 1 and expected in error
     assert not Path("wer").exists()
 
 
@@ -568,7 +564,7 @@ def test_mistakes_in_comparing(recipe, monkeypatch, capsys, options, message):
     capsys.readouterr()
     call(monkeypatch, "--out", "wer", *options, expect=2)
     out, err = capsys.readouterr()
-    assert not out and err.startswith("wer: error: ") and err.count("\n") == 1 and message in err
+    assert not out and err.startswith("mixit wer: error: ") and err.count("\n") == 1 and message in err
     assert {p: p.stat().st_mtime_ns for p in Path(".").rglob("*")} == before
 
 

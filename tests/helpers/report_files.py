@@ -1,13 +1,9 @@
 """Score and word-error files written by hand, and the real command that makes a report of them."""
 
 import json
-import sys
 
 import numpy as np
-import pytest
-
-from frontend.bin import report as command
-from frontend.utils.errors import run
+from commands import exit_code
 
 GAINS = {
     "mixture": 0.0,
@@ -107,11 +103,8 @@ def make_recipe(directory, monkeypatch):
 
 def report(monkeypatch, *options, expect=0):
     """Run the real command; return results and page."""
-    base = ["report", "--exp", "exp/mini", "--systems", "conf/systems.yaml", "--out", "out"]
-    monkeypatch.setattr(sys, "argv", [*base, *options])
-    with pytest.raises(SystemExit) as ended:
-        run(command.main)
-    assert (ended.value.code or 0) == expect
+    base = ["--exp", "exp/mini", "--systems", "conf/systems.yaml", "--out", "out"]
+    assert exit_code("report", *base, *options) == expect
     return None if expect else (json.loads(open("out/results.json").read()), open("out/RESULTS.md").read())
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import exit_code
 from scipy.signal import lfilter
 
 from frontend.data.audio import AudioWriter
@@ -50,14 +51,18 @@ def make_scenes(path: Path, speech: Path, config: SceneConfig, number: int) -> P
     return path
 
 
-def run_command(main: Callable, monkeypatch, capsys, **options: object) -> tuple[int, str]:
-    """Run a command's ``main`` as the shell would; return its exit code and what it printed."""
+def run_command(main: Callable | str, monkeypatch, capsys, **options: object) -> tuple[int, str]:
+    """Run a command, or a script's ``main``, as the shell would; return its exit code and what it printed."""
     pairs = [part for key, value in options.items() for part in (f"--{key}", str(value))]
-    monkeypatch.setattr(sys, "argv", ["command", *pairs])
-    with pytest.raises(SystemExit) as stop:
-        run(main)
+    if isinstance(main, str):
+        code = exit_code(main, *pairs)
+    else:
+        monkeypatch.setattr(sys, "argv", ["command", *pairs])
+        with pytest.raises(SystemExit) as stop:
+            run(main)
+        code = int(stop.value.code)
     printed = capsys.readouterr()
-    return int(stop.value.code), printed.out + printed.err
+    return code, printed.out + printed.err
 
 
 def audio_bytes(directory: Path) -> dict[str, bytes]:

@@ -1,7 +1,6 @@
-"""Tiny untrained networks, a set to separate, and commands run as a user runs them."""
+"""Tiny untrained networks, and a set to separate."""
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,6 @@ import torch
 import yaml
 
 from frontend.data.kaldi import write_set
-from frontend.utils.errors import run
 
 FS, MICS, OUTPUTS = 8000, 2, 3
 
@@ -80,19 +78,3 @@ def data(tmp_path) -> Path:
             tables[part][name] = write(out / "audio" / part / f"{name}.wav", audio)
     write_set(out, {f"{part}.scp": table for part, table in tables.items()})
     return out
-
-
-@pytest.fixture
-def command(monkeypatch, capfd):
-    """Run a command as its user would, in this process: return exit code and both outputs."""
-
-    def call(module, *arguments):
-        monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            run(module.main)
-        out, err = capfd.readouterr()
-        if stop.value.code:
-            assert len(err.strip().splitlines()) == 1, err
-        return stop.value.code, out, err
-
-    return call

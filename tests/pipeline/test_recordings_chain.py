@@ -104,7 +104,7 @@ def test_streams_and_report(done):
 
 
 def test_no_truth_is_looked_at(watched):
-    """As frontend.bin.meetings leaves it: spk1.scp, the images it names and ref.* beside the recordings."""
+    """As mixit simulate meetings leaves it: spk1.scp, the images it names and ref.* beside the recordings."""
     folder, files = watched
     if files is None:
         pytest.skip("needs inotify, to see what is opened")

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from speech_sets import make_speech, voice
 
-from frontend.bin import asr_data as command_module
 from frontend.data.audio import AudioWriter
 from frontend.data.kaldi import read_scp, validate, write_scp, write_set
 from frontend.recognition.training_sets import _assign, make_asr_set, make_separated_set
@@ -213,18 +212,18 @@ class TestCommand:
         rooms = make_mixtures(tmp_path / "rooms", [["ONE"]])
         out = tmp_path / "out"
         sets = ["--speech", speech, "--rooms", rooms]
-        code, said, _ = command(command_module, *sets, "--out", out)
+        code, said, _ = command("data recogniser", *sets, "--out", out)
         assert code == 0 and "7 utterances" in said
         (data, streams, decoded, _), _ = TestSeparated().make(tmp_path, [["ONE", "TWO"]], [["ONE", "TWO"]])
         three = ["--data", data, "--streams", streams, "--decoded", decoded]
-        code, said, _ = command(command_module, "--separated", *three, "--out", out)
+        code, said, _ = command("data recogniser", "--separated", *three, "--out", out)
         assert code == 0 and "2 streams" in said and "0 mixtures left out" in said
         for wrong, message in (
             ([*sets[:2]], "--rooms DIR is missing"),
             ([*sets, *three[:2]], "--data without --separated"),
             (["--separated", *three[:4]], "--decoded DIR is missing"),
         ):
-            code, _, error = command(command_module, *wrong, "--out", out)
+            code, _, error = command("data recogniser", *wrong, "--out", out)
             assert code == 2 and message in error
 
 

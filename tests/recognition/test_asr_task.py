@@ -16,15 +16,15 @@ import pytest
 import soundfile
 import torch
 import yaml
+from commands import call, exit_code
 from kills import assert_same, weights
 from speech_sets import voice
 
-from frontend.bin import asr_train
 from frontend.data.audio import AudioWriter
 from frontend.data.kaldi import write_scp
 from frontend.recognition.training import count, make_list, read_list, unknown, write_list
 from frontend.training.run import make_parser, parse
-from frontend.utils.errors import UserError, run
+from frontend.utils.errors import UserError
 
 FS = 8000
 CONFS = Path(__file__).resolve().parents[2] / "egs" / "mini" / "conf"
@@ -101,7 +101,7 @@ def in_child(argv, sabotage=None):
     """Train in a forked child, which finds ESPnet imported, and return its exit code."""
     from frontend.recognition.training import check_recogniser_config, read_sets  # noqa: F401
 
-    return kills.in_child(asr_train.main, argv, sabotage)
+    return kills.in_child(lambda argv: call("train recogniser", *argv), argv, sabotage)
 
 
 class TestResume:
@@ -142,8 +142,8 @@ class TestResume:
         argv = command(max_epoch=1)
         assert in_child(argv) == 0
         before = (tmp_path / "exp" / "checkpoint.pth").stat().st_mtime_ns
-        code = f"import sys; from frontend.bin import asr_train; asr_train.main({argv!r})"
-        code += "; sys.exit('torch' in sys.modules)"
+        code = f"import sys; from frontend.cli import main\ntry: main({['train', 'recogniser', *argv]})\n"
+        code += "except SystemExit as end: sys.exit(end.code or 'torch' in sys.modules)"
         again = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert again.returncode == 0, again.stderr
         assert "training is complete; nothing to do" in again.stderr
@@ -201,7 +201,7 @@ class TestModel:
         for key, message in (("acc", "CTC alone"), ("los", "no 'los' was measured in 'valid'")):
             argv = command("--output_dir", str(tmp_path / "x"), best_model_criterion=[["valid", key, "max"]])
             with pytest.raises(UserError, match=message):
-                asr_train.main(argv)
+                call("train recogniser", *argv)
 
     def test_the_log_names_espnets_own_command(self, command, tmp_path):
         """And that command, run as it stands, makes the same model."""
@@ -287,21 +287,21 @@ class TestTokens:
         assert len(tokens) == 16 and any(t.startswith("▁") for t in tokens)
         pieces[3] = "5000"
         with pytest.raises(UserError, match=r"--nbpe 5000: the training text gives no such vocabulary"):
-            asr_train.main(command(*pieces))
+            call("train recogniser", *command(*pieces))
 
     def test_unknown_words_are_an_error_or_a_note(self, command, data, tmp_path, capsys):
         strange = make_set(tmp_path / "strange", ["ONE FOO", "BAR FOO", "TWO"])
         argv = command("--valid_set", str(strange), max_epoch=1)
         message = "3 words unknown to the model's tokens: FOO (2), BAR (1)"
         with pytest.raises(UserError) as error:
-            asr_train.main(argv)
+            call("train recogniser", *argv)
         assert message in str(error.value) and "strange/text" in str(error.value)
         assert not (tmp_path / "exp").exists()
         assert in_child([*argv, "--allow_unknown", "true"]) == 0
         listed = tmp_path / "given.txt"
         write_list(listed, ["<blank>", "<unk>", "ONE", "TWO", "THREE", "<sos/eos>"])
         with pytest.raises(UserError, match=r"train/text: 2 words unknown to the model's tokens: FOUR \(2\)"):
-            asr_train.main(command("--token_list", str(listed)))
+            call("train recogniser", *command("--token_list", str(listed)))
 
 
 WRONG = [
@@ -326,7 +326,7 @@ class TestErrors:
     @pytest.mark.parametrize(("changed", "message"), WRONG, ids=lambda x: x if isinstance(x, str) else "")
     def test_wrong_configuration(self, command, changed, message):
         with pytest.raises(UserError, match=message):
-            asr_train.main(command(**changed))
+            call("train recogniser", *command(**changed))
 
     @pytest.mark.parametrize(
         ("spoil", "message"),
@@ -345,47 +345,46 @@ class TestErrors:
         for name, text in spoil.items():
             (bad / name).write_text(text) if text else (bad / name).unlink()
         with pytest.raises(UserError, match=message):
-            asr_train.main(command("--valid_set", str(bad)))
+            call("train recogniser", *command("--valid_set", str(bad)))
         assert not (tmp_path / "exp").exists()
 
     def test_wrong_audio(self, command, tmp_path):
         fast = make_set(tmp_path / "fast", ["ONE"], fs=16000)
         message = r"fast/wav\.scp: u0: 8000 Hz expected \(.*frontend_conf: fs\), found 16000 in"
         with pytest.raises(UserError, match=message):
-            asr_train.main(command("--train_set", str(fast)))
+            call("train recogniser", *command("--train_set", str(fast)))
         with pytest.raises(UserError, match=r"one channel expected, found 2"):
-            asr_train.main(command("--train_set", str(make_set(tmp_path / "stereo", ["ONE"], channels=2))))
+            call("train recogniser", *command("--train_set", str(make_set(tmp_path / "stereo", ["ONE"], channels=2))))
         with pytest.raises(UserError, match=r"--train_set .*none: no such directory"):
-            asr_train.main(command("--train_set", str(tmp_path / "none")))
+            call("train recogniser", *command("--train_set", str(tmp_path / "none")))
         short = make_set(tmp_path / "short", ["ONE"])
         with AudioWriter(short / "audio", "wav", FS) as writer:
             writer.write("u0", 0.1 * np.ones(300))
         with pytest.raises(UserError, match=r"short: an utterance is too short for the encoder"):
-            asr_train.main(command("--train_set", str(short), "--allow_unknown", "true"))
+            call("train recogniser", *command("--train_set", str(short), "--allow_unknown", "true"))
 
     def test_one_line_and_exit_code_2(self, command, capsys, monkeypatch):
-        with pytest.raises(SystemExit) as exit_:
-            run(lambda: asr_train.main(command("--max_epochs", "3")))
-        assert exit_.value.code == 2
+        assert exit_code("train recogniser", *command("--max_epochs", "3")) == 2
         lines = capsys.readouterr().err.strip().splitlines()
         assert len(lines) == 1 and "did you mean 'max_epoch'" in lines[0]
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
         with pytest.raises(UserError, match="--ngpu 1: .* torch finds 0"):
-            asr_train.main(command("--ngpu", "1"))
+            call("train recogniser", *command("--ngpu", "1"))
 
     def test_weights_of_another_network(self, command, tmp_path):
         assert in_child(command(max_epoch=1)) == 0
         weights_ = str(tmp_path / "exp" / "1epoch.pth")
         wider = {"encoder_conf": TINY["encoder_conf"] | {"output_size": 8}}
         with pytest.raises(UserError, match=r"1epoch\.pth: weights do not fit"):
-            asr_train.main(command("--init_param", weights_, "--output_dir", str(tmp_path / "x"), **wider))
+            call("train recogniser", *command("--init_param", weights_, "--output_dir", str(tmp_path / "x"), **wider))
         with pytest.raises(UserError, match=r"checkpoint\.pth: weights do not fit this configuration"):
-            asr_train.main(command(**wider))
+            call("train recogniser", *command(**wider))
 
 
 @pytest.mark.parametrize("conf", ["asr.yaml", "asr_gpu.yaml"])
 def test_configurations_of_the_recipe(conf, data, tmp_path):
     """They pass the check, and their networks can be built."""
+    from frontend.recognition import training
     from frontend.recognition.training import (
         FrontendASRTask,
         check_recogniser_config,
@@ -394,8 +393,8 @@ def test_configurations_of_the_recipe(conf, data, tmp_path):
     )
 
     register_asr()
-    parser = make_parser(FrontendASRTask, "asr_train", "", asr_train._DEFAULTS)
-    asr_train._add_options(parser, bool)
+    parser = make_parser(FrontendASRTask, "train recogniser", "", training._DEFAULTS)
+    training._add_options(parser)
     sets = ["--train_set", str(data / "train"), "--valid_set", str(data / "valid")]
     argv = ["--config", str(CONFS / conf), "--output_dir", str(tmp_path), *sets]
     args = parse(parser, argv)

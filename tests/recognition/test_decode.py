@@ -13,17 +13,16 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from commands import exit_code
 from tiny_models import write
 from tiny_recognisers import make_recogniser, make_spoken, tones
 
-from frontend.bin import decode as command_line
-from frontend.bin import wer
 from frontend.data.audio import read_audio
 from frontend.data.kaldi import read_scp, write_scp
 from frontend.recognition.batches import Cache, key_of
 from frontend.recognition.model import ASR_MODEL
 from frontend.recognition.text import read_hypotheses, read_info, segments
-from frontend.utils.errors import UserError, run
+from frontend.utils.errors import UserError
 
 # One audio is recognised once: 6 streams of the model, 6 images in either order, 5 dry utterances, and 2
 # mixtures on both streams: that of one talker, without noise, is her image.
@@ -80,7 +79,7 @@ def texts_of(root, out="decoded"):
 
 
 def test_what_is_written(spoken, command, counted):
-    code, out, _ = command(command_line, *options(spoken))
+    code, out, _ = command("decode", *options(spoken))
     assert code == 0 and "5 systems, 0 of them recognised before" in out
     texts = texts_of(spoken)
     assert list(texts) == ["dry", "mixture", "model", "oracle", "swapped"]
@@ -102,7 +101,7 @@ def test_what_is_written(spoken, command, counted):
 
 
 def test_seglst_and_info(spoken, command):
-    assert command(command_line, *options(spoken), "--nj", 2)[0] == 0
+    assert command("decode", *options(spoken), "--nj", 2)[0] == 0
     decoded = spoken / "decoded"
     rows = json.loads((decoded / "model/hyp.seglst.json").read_text())
     assert rows == segments(
@@ -135,7 +134,7 @@ LENGTHS = {"a": 6000, "b": 6400, "c": 6800}
 
 
 def test_meeteval_reads_it(spoken, command):
-    command(command_line, *options(spoken))
+    command("decode", *options(spoken))
     errors_of = {}
     for system in ("oracle", "swapped"):
         files = ["-r", spoken / "decoded/ref.seglst.json", "-h", spoken / f"decoded/{system}/hyp.seglst.json"]
@@ -170,9 +169,9 @@ def test_no_separator_is_the_mixture_and_a_perfect_one_the_oracle(spoken, comman
         turned = {key: images[(k - 1 + n) % 2][key] for n, key in enumerate(sorted(mixture))}
         _copy(spoken, "perfect", k, turned)
     (spoken / "systems.yaml").write_text(SYSTEMS + "no_separator: {model: none}\nperfect: {model: none}\n")
-    assert command(command_line, *options(spoken))[0] == 0
+    assert command("decode", *options(spoken))[0] == 0
     directories = ("--data", data, "--decoded", spoken / "decoded", "--out", spoken / "wer")
-    assert command(wer, *directories)[0] == 0
+    assert command("wer", *directories)[0] == 0
     names = ("no_separator", "perfect", "mixture", "oracle")
     found = {name: json.loads((spoken / f"wer/{name}.json").read_text()) for name in names}
     sums = ("errors", "insertions", "deletions", "substitutions", "cpwer", "cpwer_ci")
@@ -190,14 +189,14 @@ def test_no_separator_is_the_mixture_and_a_perfect_one_the_oracle(spoken, comman
 
 
 def test_a_second_run_recognises_nothing(spoken, command, counted):
-    command(command_line, *options(spoken))
+    command("decode", *options(spoken))
     first, seen = texts_of(spoken), len(counted)
-    code, out, _ = command(command_line, *options(spoken))
+    code, out, _ = command("decode", *options(spoken))
     assert code == 0 and "5 of them recognised before" in out and len(counted) == seen
     for directory in (spoken / "decoded").iterdir():
         if directory.is_dir():
             shutil.rmtree(directory)
-    code, out, _ = command(command_line, *options(spoken))
+    code, out, _ = command("decode", *options(spoken))
     assert "0 of them recognised before" in out and "all streams known" in out
     assert len(counted) == seen and texts_of(spoken) == first
     info = read_info(spoken / "decoded/model")
@@ -207,16 +206,16 @@ def test_a_second_run_recognises_nothing(spoken, command, counted):
 def test_what_two_mixtures_share_is_recognised_once(spoken, command, counted):
     table = read_scp(spoken / "speech/wav.scp")
     write_scp(spoken / "speech/wav.scp", table | {"s0-b": table["s0-a"]})
-    assert command(command_line, *options(spoken))[0] == 0
+    assert command("decode", *options(spoken))[0] == 0
     texts = texts_of(spoken)["dry"]
     assert texts["b"][0] == texts["a"][0] and len(counted) == ALL - 1
 
 
 def test_a_second_run_does_not_import_espnet(spoken, command):
-    command(command_line, *options(spoken))
+    command("decode", *options(spoken))
     shutil.rmtree(spoken / "decoded/model")
-    code = "import sys\nfrom frontend.bin.decode import main\nmain()\nprint('espnet2' in sys.modules)"
-    arguments = [sys.executable, "-c", code, *options(spoken)]
+    code = "import sys\nfrom frontend.cli import main\ntry: main()\nfinally: print('espnet2' in sys.modules)"
+    arguments = [sys.executable, "-c", code, "decode", *options(spoken)]
     done = subprocess.run(arguments, capture_output=True, text=True, check=True)
     assert done.stdout.endswith("False\n") and (spoken / "decoded/model/info.json").is_file()
 
@@ -243,18 +242,18 @@ def _other_audio(root):
     ("change", "again"), [(_other_options, ALL), (_other_model, ALL), (_other_config, ALL), (_other_audio, 1)]
 )
 def test_what_has_changed_is_recognised_again(spoken, command, counted, change, again):
-    command(command_line, *options(spoken))
+    command("decode", *options(spoken))
     counted.clear()
     change(spoken)
-    assert command(command_line, *options(spoken))[0] == 0
+    assert command("decode", *options(spoken))[0] == 0
     assert len(counted) == again
 
 
 def test_processes_and_choice_change_nothing(spoken, command):
-    assert command(command_line, *options(spoken))[0] == 0
-    assert command(command_line, *options(spoken, out=spoken / "forked"), "--nj", 2)[0] == 0
+    assert command("decode", *options(spoken))[0] == 0
+    assert command("decode", *options(spoken, out=spoken / "forked"), "--nj", 2)[0] == 0
     assert texts_of(spoken) == texts_of(spoken, "forked")
-    assert command(command_line, *options(spoken, out=spoken / "some"), "--only", "dry,model")[0] == 0
+    assert command("decode", *options(spoken, out=spoken / "some"), "--only", "dry,model")[0] == 0
     some = texts_of(spoken, "some")
     assert list(some) == ["dry", "model"]
     assert some == {name: texts_of(spoken)[name] for name in some}
@@ -263,8 +262,8 @@ def test_processes_and_choice_change_nothing(spoken, command):
 def test_a_system_s_own_recogniser(spoken, command):
     make_recogniser(spoken / "exp/joint/asr", seed=3)
     (spoken / "systems.yaml").write_text(SYSTEMS.replace("student}", "student, asr: joint/asr}"))
-    assert command(command_line, *options(spoken))[0] == 0
-    assert command(command_line, *options(spoken, out=spoken / "by_it", asr=spoken / "exp/joint/asr"))[0] == 0
+    assert command("decode", *options(spoken))[0] == 0
+    assert command("decode", *options(spoken, out=spoken / "by_it", asr=spoken / "exp/joint/asr"))[0] == 0
     ours, by_it = texts_of(spoken), texts_of(spoken, "by_it")
     assert ours["model"] == by_it["model"] and ours["oracle"] != by_it["oracle"]
     assert read_info(spoken / "decoded/model")["asr"].endswith("joint/asr")
@@ -284,8 +283,7 @@ def test_a_kill_loses_nothing(spoken, command, counted, at):
             return call(self, streams, fs)
 
         Recogniser.__call__ = killed
-        sys.argv = ["decode", *map(str, options(spoken))]
-        run(command_line.main)
+        exit_code("decode", *options(spoken))
 
     child = multiprocessing.get_context("fork").Process(target=killed_run)
     child.start()
@@ -293,21 +291,21 @@ def test_a_kill_loses_nothing(spoken, command, counted, at):
     assert child.exitcode == -signal.SIGKILL
     known = len((spoken / "decoded/cache.jsonl").read_text().splitlines())
     assert known > 0 and not list((spoken / "decoded").glob("*/"))
-    assert command(command_line, *options(spoken))[0] == 0
+    assert command("decode", *options(spoken))[0] == 0
     assert len(counted) == ALL - known
-    assert command(command_line, *options(spoken, out=spoken / "whole"))[0] == 0
+    assert command("decode", *options(spoken, out=spoken / "whole"))[0] == 0
     assert texts_of(spoken) == texts_of(spoken, "whole")
 
 
 def test_a_cut_line_of_the_cache_is_recognised_again(spoken, command, counted):
-    command(command_line, *options(spoken))
+    command("decode", *options(spoken))
     first, file = texts_of(spoken), spoken / "decoded/cache.jsonl"
     file.write_bytes(file.read_bytes()[:-20])
     shutil.rmtree(spoken / "decoded/model")
     shutil.rmtree(spoken / "decoded/dry")
     shutil.rmtree(spoken / "decoded/oracle")
     counted.clear()
-    assert command(command_line, *options(spoken))[0] == 0
+    assert command("decode", *options(spoken))[0] == 0
     assert len(counted) == 1 and texts_of(spoken) == first
     assert len(Cache(file)._texts) == ALL == len(file.read_text().splitlines()) - 1
 
@@ -321,10 +319,10 @@ def test_keys_tell_what_matters():
 def test_words_that_no_token_makes(spoken, command):
     table = read_scp(spoken / "data/text_spk1") | {"a": "ONE FOO FOO", "b": "BAR, one."}
     write_scp(spoken / "data/text_spk1", table)
-    code, _, err = command(command_line, *options(spoken))
+    code, _, err = command("decode", *options(spoken))
     assert code == 2 and "3 words unknown" in err and "FOO (2), BAR (1)" in err and "--allow_unknown" in err
     assert not (spoken / "decoded").exists()
-    code, _, err = command(command_line, *options(spoken), "--allow_unknown")
+    code, _, err = command("decode", *options(spoken), "--allow_unknown")
     assert code == 0 and "FOO (2), BAR (1)" in err
 
 
@@ -390,7 +388,7 @@ def _cut_model(root):
 )
 def test_mistakes(spoken, command, damage, message):
     damage(spoken)
-    code, _, err = command(command_line, *options(spoken))
+    code, _, err = command("decode", *options(spoken))
     assert code == 2 and message in err
     assert not list((spoken / "decoded").glob("*/"))
 
@@ -404,13 +402,13 @@ def test_mistakes(spoken, command, damage, message):
     ],
 )
 def test_mistakes_on_the_command_line(spoken, command, arguments, message):
-    code, _, err = command(command_line, *options(spoken), *arguments)
+    code, _, err = command("decode", *options(spoken), *arguments)
     assert code == 2 and message in err
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there(spoken, command):
-    code, _, err = command(command_line, *options(spoken), "--ngpu", 1)
+    code, _, err = command("decode", *options(spoken), "--ngpu", 1)
     assert code == 2 and "device 'cuda' asked for, found 0" in err
 
 

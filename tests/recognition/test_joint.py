@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from commands import call, exit_code
 from tiny_models import FS, MICS, make_model
 
-from frontend.bin import joint_train
 from frontend.data.audio import AudioWriter, read_audio
 from frontend.data.kaldi import write_scp
-from frontend.utils.errors import UserError, run
+from frontend.utils.errors import UserError
 
 TOKENS = ["<blank>", "<unk>", "ONE", "TWO", "THREE", "<sos/eos>"]
 JOINT = {
@@ -141,7 +141,7 @@ def in_child(argv, sabotage=None):
         logging.root.handlers.clear()  # as in a process of its own, without those of pytest
         if sabotage:
             sabotage()
-        joint_train.main(argv)
+        call("train joint", *argv)
 
     child = multiprocessing.get_context("fork").Process(target=target)
     child.start()
@@ -341,7 +341,7 @@ class TestResume:
         argv = command("x", settings={"max_epoch": 1})
         assert in_child(argv) == 0
         before = (tmp_path / "x/training/checkpoint.pth").stat().st_mtime_ns
-        assert joint_train.main(argv) == 0
+        assert not call("train joint", *argv)
         assert "complete" in capsys.readouterr().err
         assert (tmp_path / "x/training/checkpoint.pth").stat().st_mtime_ns == before
 
@@ -440,29 +440,29 @@ class TestErrors:
     )
     def test_wrong_configuration(self, command, tmp_path, settings, message):
         with pytest.raises(UserError, match=message):
-            joint_train.main(command("x", settings=settings))
+            call("train joint", *command("x", settings=settings))
         assert not (tmp_path / "x").exists()
 
     def test_networks_that_do_not_go_together(self, command, tmp_path, given):
         fast = make_recogniser(tmp_path / "fast", fs=16000)
         with pytest.raises(UserError, match=r"student: .*recogniser .*fast expects 16000 Hz"):
-            joint_train.main(command("x", asr=fast))
+            call("train joint", *command("x", asr=fast))
         three = make_model(tmp_path / "three", 3)
         with pytest.raises(
             UserError, match=r"one reference .* per output of --separator expected: 3, found 2"
         ):
-            joint_train.main(command("x", separator=three))
+            call("train joint", *command("x", separator=three))
         with pytest.raises(UserError, match=r"expected a trained recogniser with config\.yaml"):
-            joint_train.main(command("x", asr=tmp_path))
+            call("train joint", *command("x", asr=tmp_path))
         shutil.copytree(given["asr"], tmp_path / "mixed")
         shutil.copy(given["separator"] / "valid.loss.ave.pth", tmp_path / "mixed")
         with pytest.raises(
             UserError, match=r"mixed/valid\.loss\.ave\.pth: weights do not fit the network of .*mixed"
         ):
-            joint_train.main(command("x", asr=tmp_path / "mixed"))
+            call("train joint", *command("x", asr=tmp_path / "mixed"))
         (tmp_path / "mixed/valid.loss.ave.pth").write_bytes(b"half")
         with pytest.raises(UserError, match=r"mixed/valid\.loss\.ave\.pth: damaged"):
-            joint_train.main(command("x", asr=tmp_path / "mixed"))
+            call("train joint", *command("x", asr=tmp_path / "mixed"))
 
     @pytest.mark.parametrize(
         ("table", "utterance", "value", "message"),
@@ -485,7 +485,7 @@ class TestErrors:
     def test_wrong_transcripts(self, command, tmp_path, given, table, utterance, value, message):
         spoilt = without(given["train_set"], tmp_path / "spoilt", table, utterance, value)
         with pytest.raises(UserError, match=message):
-            joint_train.main(command("x", train_set=spoilt))
+            call("train joint", *command("x", train_set=spoilt))
         assert not (tmp_path / "x").exists()
 
     def test_unknown_words_can_be_allowed(self, command, tmp_path, given, capfd):
@@ -502,13 +502,11 @@ class TestErrors:
         with pytest.raises(
             UserError, match=rf"wav\.scp: u0: 2 channel\(s\), 2500 samples, 8000 Hz expected, {found}"
         ):
-            joint_train.main(command("x", valid_set=other))
+            call("train joint", *command("x", valid_set=other))
 
     def test_one_line_and_exit_code_2(self, command, capsys):
         argv = command("x")
         del argv[argv.index("--asr") : argv.index("--asr") + 2]
-        with pytest.raises(SystemExit) as stop:
-            run(lambda: joint_train.main(argv))
-        assert stop.value.code == 2
+        assert exit_code("train joint", *argv) == 2
         line = capsys.readouterr().err.strip().splitlines()
         assert len(line) == 1 and "--asr DIR is missing" in line[0]

@@ -12,9 +12,6 @@ from speech_sets import voice
 from tiny_models import write
 from tiny_recognisers import make_recogniser, tones
 
-import frontend.bin.check_transcripts as check_command
-import frontend.bin.long_recognise as recognise_command
-import frontend.bin.long_wer as wer_command
 import frontend.recognition.decode as long_words
 from frontend.data.segments import in_rttm, in_seglst, in_stm, read_segments
 from frontend.dsp.activity import Rule, levels_db, segments_of_levels, speech_segments
@@ -147,7 +144,7 @@ def test_segment_files_come_back_as_they_were(tmp_path):
 def test_broken_files_are_one_line(tmp_path, command, name, text, message):
     (tmp_path / name).write_text(text)
     (tmp_path / "good.json").write_text(in_seglst(ROWS[:2]))
-    code, _, err = command(wer_command, "--ref", tmp_path / name, "--hyp", tmp_path / "good.json")
+    code, _, err = command("wer", "--ref", tmp_path / name, "--hyp", tmp_path / "good.json")
     assert code == 2 and (message in err or name == "x.rttm")
     with pytest.raises(UserError) as stop:
         read_segments(tmp_path / name)
@@ -181,7 +178,7 @@ def test_segments_are_recognised_where_they_are(streams, asr, command, tmp_path)
     from frontend.recognition.model import Recogniser
 
     options = ["--asr", asr, "--streams", streams, "--out", tmp_path / "out"]
-    code, out, err = command(recognise_command, *options)
+    code, out, err = command("decode", *options)
     assert code == 0, err
     rows = read_segments(tmp_path / "out/hyp.seglst.json")
     recogniser = Recogniser.from_pretrained(asr)
@@ -204,7 +201,7 @@ def test_segments_are_recognised_where_they_are(streams, asr, command, tmp_path)
     # A second run knows all of it: the recogniser is not even loaded.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(long_words, "loaded", None)
-        assert command(recognise_command, *options)[0] == 0
+        assert command("decode", *options)[0] == 0
     assert json.loads((tmp_path / "out/info.json").read_text())["recognised_now"] == 0
     assert read_segments(tmp_path / "out/hyp.seglst.json") == rows
 
@@ -223,7 +220,7 @@ def test_mistakes_of_recognition_are_one_line(streams, asr, command, tmp_path):
         ("--config", tmp_path / "none.yaml", "found no such file"),
     ):
         arguments = [x for pair in {**options, key: value}.items() for x in pair]
-        code, _, err = command(recognise_command, *arguments)
+        code, _, err = command("decode", *arguments)
         assert code == 2 and message in err, err
     assert not (tmp_path / "out").exists()
 
@@ -255,7 +252,7 @@ def count(command, tmp_path, ref, hyp, *more) -> tuple[dict, str]:
     (tmp_path / "ref.json").write_text(in_seglst(ref))
     (tmp_path / "hyp.stm").write_text(in_stm(hyp))
     files = ["--ref", tmp_path / "ref.json", "--hyp", tmp_path / "hyp.stm", "--out", tmp_path / "wer.json"]
-    code, out, err = command(wer_command, *files, *more)
+    code, out, err = command("wer", *files, *more)
     assert code == 0, err
     return json.loads((tmp_path / "wer.json").read_text()), out
 
@@ -328,7 +325,7 @@ def test_sessions_of_one_file_alone_are_one_line(command, tmp_path):
         ("d.rttm", "a.json", "found RTTM, which has no words"),
         ("none.json", "a.json", "expected a file, found none"),
     ):
-        code, _, err = command(wer_command, "--ref", tmp_path / ref, "--hyp", tmp_path / hyp)
+        code, _, err = command("wer", "--ref", tmp_path / ref, "--hyp", tmp_path / hyp)
         assert code == 2 and message in err, err
 
 
@@ -347,7 +344,7 @@ def test_transcripts_are_checked_before_the_work(command, tmp_path, ref, recordi
     (tmp_path / "ref.json").write_text(ref if isinstance(ref, str) else in_seglst(ref))
     (tmp_path / "wav.scp").write_text("".join(f"{name} {name}.wav\n" for name in recordings))
     files = ["--transcripts", tmp_path / "ref.json", "--scp", tmp_path / "wav.scp"]
-    code, out, err = command(check_command, *files)
+    code, out, err = command("wer --check", *files)
     if message is None:
         assert code == 0 and "3 words" in out
     else:

@@ -2,16 +2,13 @@
 
 import json
 import re
-import sys
 
 import numpy as np
 import pytest
+from commands import exit_code
 from report_files import DIFFICULTY, N, utterances, write_scores, write_words
 
-from frontend.bin import claims as command
-from frontend.bin import compare_runs as compare_command
 from frontend.evaluation.intervals import hierarchical
-from frontend.utils.errors import run
 
 # SI-SNRi and word errors of ten words; both shares below follow from them.
 SYSTEMS = {
@@ -63,19 +60,12 @@ def recipe(tmp_path, monkeypatch):
     return tmp_path
 
 
-def call(module, monkeypatch, *options, expect=0):
-    monkeypatch.setattr(sys, "argv", [module.__name__.split(".")[-1], *options])
-    with pytest.raises(SystemExit) as ended:
-        run(module.main)
-    assert (ended.value.code or 0) == expect
-
-
 def claims(monkeypatch, *options, seeds=3, expect=0, draw=False):
     """Run the real command, without the picture unless ``draw``; return results and page."""
     if not draw:
         monkeypatch.setattr("frontend.report.collect.plot_claims", lambda results, path: None)
     paths = [word for k in range(seeds) for word in ("--exp", f"exp/x_train{k}")]
-    call(command, monkeypatch, *paths, "--out", "out", *options, expect=expect)
+    assert exit_code("compare", *paths, "--out", "out", *options) == expect
     return None if expect else (json.loads(open("out/claims.json").read()), open("out/CLAIMS.md").read())
 
 
@@ -273,7 +263,7 @@ def test_bad_input_is_one_line_and_writes_nothing(recipe, monkeypatch, capsys, d
     expected = damage(recipe)
     claims(monkeypatch, "--partial", expect=2)
     error = capsys.readouterr().err
-    assert error.startswith("claims: error: ") and error.count("\n") == 1 and expected in error
+    assert error.startswith("mixit compare: error: ") and error.count("\n") == 1 and expected in error
     assert not (recipe / "out").exists()
 
 
@@ -295,7 +285,7 @@ def test_bad_options(recipe, monkeypatch, capsys, options, message):
 
 def test_compare_runs(recipe, monkeypatch, capsys):
     pair = ["--a", "exp/x_train2:student", "--b", "exp/x_train0:teacher_energy", "--out", "out/pair.json"]
-    call(compare_command, monkeypatch, *pair)
+    assert exit_code("compare", *pair) == 0
     signal, words, characters = capsys.readouterr().out.splitlines()
     assert signal.startswith(
         "x_train2:student - x_train0:teacher_energy: SI-SNRi 7.0 - 1.0 = 6.00 [6.00, 6.00]"
@@ -309,7 +299,7 @@ def test_compare_runs(recipe, monkeypatch, capsys):
         for side, s in zip("ab", ("student", "auxiva"), strict=True)
         for k in (0, 2)
     ]
-    call(compare_command, monkeypatch, *seeds)
+    assert exit_code("compare", *seeds) == 0
     said = capsys.readouterr().out
     low, high = map(float, re.search(r"= 1\.00 \[(-[\d.]+), ([\d.]+)\] dB \(95 % interval\)", said).groups())
     assert (low, high) == pytest.approx((1 - 12.7, 1 + 12.7), abs=2)  # Student's t of one degree of freedom
@@ -325,6 +315,6 @@ def test_compare_runs(recipe, monkeypatch, capsys):
     ],
 )
 def test_compare_runs_bad_options(recipe, monkeypatch, capsys, options, message):
-    call(compare_command, monkeypatch, *options, expect=2)
+    assert exit_code("compare", *options) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1

@@ -9,8 +9,6 @@ from tiny_models import FS, recording, write
 
 import frontend.evaluation.without_references as field_measures
 import frontend.separation.sets as separate_long
-from frontend.bin import field_report as command_of_report
-from frontend.bin import separate_long as command_of_separation
 from frontend.data.audio import read_audio
 from frontend.data.kaldi import read_scp, write_scp
 from frontend.data.mixtures import find_streams
@@ -235,7 +233,7 @@ def whole(tmp_path):
 
 def _separate(command, whole, models, *more):
     return command(
-        command_of_separation, "--systems", whole / "systems.yaml", "--exp", models, "--scp",
+        "separate", "--systems", whole / "systems.yaml", "--exp", models, "--scp",
         whole / "wav.scp", "--out", whole / "out", *more,
     )  # fmt: skip
 
@@ -266,7 +264,7 @@ def test_from_recordings_to_the_report(command, whole, models):
     pooled = {"pooled": {"cpwer": {"rate": 43.2, "ci": [40.0, 46.0]}}}
     (whole / "wer/auxiva.json").write_text(json.dumps(pooled))
     code, out, err = command(
-        command_of_report, "--data", whole, "--separated", whole / "out", "--systems", whole / "systems.yaml",
+        "report --recordings", "--data", whole, "--separated", whole / "out", "--systems", whole / "systems.yaml",
         "--dev", whole / "dev", "--teacher", models / "teacher", "--wer", whole / "wer",
         "--out", whole / "report",
     )  # fmt: skip

@@ -308,5 +308,5 @@ def test_bad_word_errors_are_one_line_and_write_nothing(recipe, monkeypatch, cap
     expected = damage(recipe / "exp/mini/wer/student.jsonl")
     report(monkeypatch, expect=2)
     error = capsys.readouterr().err
-    assert error.startswith("report: error: ") and error.count("\n") == 1 and expected in error
+    assert error.startswith("mixit report: error: ") and error.count("\n") == 1 and expected in error
     assert not (recipe / "out").exists()

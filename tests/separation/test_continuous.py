@@ -7,7 +7,6 @@ import pytest
 import soundfile
 from tiny_models import FS, recording, write
 
-from frontend.bin import separate
 from frontend.data.audio import change_rate, read_audio
 from frontend.separation.continuous import ContinuousSeparator, Recording, window_starts
 from frontend.separation.model import Separator
@@ -123,7 +122,7 @@ def test_long_files_are_separated_in_windows_by_themselves(models, tmp_path, com
     path = write(tmp_path / "long.wav", long_recording())
     short = write(tmp_path / "short.wav", recording())
     out = tmp_path / "out"
-    code, said, _ = command(separate, "--model", models / "student", short, path, "-o", out)
+    code, said, _ = command("separate", "--model", models / "student", short, path, "-o", out)
     assert code == 0 and "long.wav: 150.1 s: separated continuously, in windows of 12 s every 6 s" in said
     assert "long.wav: 150.1 s in" in said and "real-time factor" in said and "peak memory" in said
     assert "short.wav" not in said and "2 recording(s), 150.8 s" in said
@@ -142,14 +141,14 @@ def test_long_files_are_separated_in_windows_by_themselves(models, tmp_path, com
 def test_windows_on_demand_and_other_rates(models, tmp_path, command):
     path = write(tmp_path / "x.wav", recording(16000 * 5, level=0.3), 16000, "FLOAT")
     arguments = ["--model", models / "student", path, "-o", tmp_path, "--resample"]
-    code, said, _ = command(separate, *arguments, "--window", 2)
+    code, said, _ = command("separate", *arguments, "--window", 2)
     assert code == 0 and "windows of 2 s every 1 s" in said
     info = soundfile.info(tmp_path / "x_spk2.wav")
     assert (info.frames, info.samplerate, info.subtype) == (80000, 16000, "FLOAT")
-    code, said, _ = command(separate, *arguments, "--max_seconds", "4", "--refine", "mvdr")
+    code, said, _ = command("separate", *arguments, "--max_seconds", "4", "--refine", "mvdr")
     assert code == 0 and "continuously" not in said  # it fits into one window of 12 s
     for wrong in (["--window", "2", "--hop", "2"], ["--hop", "12"], ["--window", "nan"]):
-        code, _, err = command(separate, *arguments, *wrong)
+        code, _, err = command("separate", *arguments, *wrong)
         assert code == 2 and "expected a hop" in err
 
 
@@ -158,17 +157,17 @@ def test_one_file_a_channel(models, tmp_path, command):
     both = write(tmp_path / "both.wav", waveform)
     channels = [write(tmp_path / f"c{k}.wav", waveform[k : k + 1]) for k in (0, 1)]
     arguments = ["--model", models / "student", "--window", "3", "-o", tmp_path / "out"]
-    assert command(separate, *arguments, both)[0] == 0
-    assert command(separate, *arguments, *channels, "--join", "joined")[0] == 0
+    assert command("separate", *arguments, both)[0] == 0
+    assert command("separate", *arguments, *channels, "--join", "joined")[0] == 0
     for k in (1, 2):
         a, b = (tmp_path / "out" / f"{name}_spk{k}.wav" for name in ("both", "joined"))
         assert a.read_bytes() == b.read_bytes()
     shorter = write(tmp_path / "shorter.wav", waveform[1:, :-1])
-    code, _, err = command(separate, *arguments, channels[0], shorter, "--join", "x")
+    code, _, err = command("separate", *arguments, channels[0], shorter, "--join", "x")
     assert code == 2 and "shorter.wav: expected 64777 samples at 8000 Hz as" in err and "found 64776" in err
-    code, _, err = command(separate, *arguments, channels[0], "--join", "x")
+    code, _, err = command("separate", *arguments, channels[0], "--join", "x")
     assert code == 2 and "expects 2 channel(s), found 1" in err
-    code, _, err = command(separate, *arguments, "--scp", "x.scp", "--join", "x")
+    code, _, err = command("separate", *arguments, "--scp", "x.scp", "--join", "x")
     assert code == 2 and "--join" in err
 
 
@@ -190,13 +189,13 @@ def test_wrong_recordings_leave_nothing(models, tmp_path, command):
         "text.wav": "expected wav",
     }
     for name, message in wrong.items():
-        code, _, err = command(separate, *arguments, whole, tmp_path / name)
+        code, _, err = command("separate", *arguments, whole, tmp_path / name)
         assert code == 2 and message in err and name in err
         assert not (tmp_path / "out").exists(), f"{name} was found only after work had begun"
     bad = waveform.copy()
     bad[1, 15 * FS] = np.nan
     path = write(tmp_path / "nan.wav", bad, subtype="FLOAT")
-    code, _, err = command(separate, *arguments, path)
+    code, _, err = command("separate", *arguments, path)
     assert (
         code == 2 and f"NaN or infinity at sample {15 * FS}" in err and not any((tmp_path / "out").iterdir())
     )
@@ -217,6 +216,6 @@ def test_an_interrupt_leaves_nothing_half_written(models, tmp_path, command, mon
 
     monkeypatch.setattr(Separator, "__call__", interrupted)
     code, _, err = command(
-        separate, "--model", models / "student", path, "-o", tmp_path / "out", "--window", 3
+        "separate", "--model", models / "student", path, "-o", tmp_path / "out", "--window", 3
     )
     assert code == 130 and "interrupted" in err and not any((tmp_path / "out").iterdir())

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from tiny_models import FS
 
-from frontend.bin import pseudo_targets
 from frontend.data.kaldi import validate
 from frontend.data.mixtures import MixtureSet, subset
 from frontend.dsp.refine import refine
@@ -35,7 +34,7 @@ def test_a_labelled_set_is_made_and_told_from_the_truth(models, data, tmp_path, 
             "--refine",
             "mvdr",
         ]
-        assert command(pseudo_targets, *arguments, "--out", out, "--reference", data, "--nj", nj)[0] == 0
+        assert command("label", *arguments, "--out", out, "--reference", data, "--nj", nj)[0] == 0
         assert validate(out) == []
         made[nj] = {p.relative_to(out): p.read_bytes() for p in out.rglob("*.wav")}
     assert made[1] == made[2] and len(made[1]) == 6
@@ -51,27 +50,27 @@ def test_a_labelled_set_is_made_and_told_from_the_truth(models, data, tmp_path, 
 def test_labelling_goes_on_where_it_was_cut_off(models, data, tmp_path, command):
     out = tmp_path / "pseudo"
     arguments = ["--model", models / "student", "--data", data, "--out", out]
-    assert command(pseudo_targets, *arguments, "--rule", "all")[0] == 0
+    assert command("label", *arguments, "--rule", "all")[0] == 0
     files = sorted(out.rglob("*.wav"))
     before = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in files}
-    code, printed, _ = command(pseudo_targets, *arguments, "--rule", "all")
+    code, printed, _ = command("label", *arguments, "--rule", "all")
     assert code == 0 and "nothing to do" in printed
     files[1].unlink()
-    assert command(pseudo_targets, *arguments, "--rule", "all")[0] == 0
+    assert command("label", *arguments, "--rule", "all")[0] == 0
     assert files[0].name == files[3].name and files[1].read_bytes() == before[files[1]][1]
     assert files[2].stat().st_mtime_ns == before[files[2]][0], "a complete utterance was made again"
     for name in ("spk2.scp", "utt2num_samples"):
         (out / name).unlink()
-        assert command(pseudo_targets, *arguments, "--rule", "all")[0] == 0
+        assert command("label", *arguments, "--rule", "all")[0] == 0
         assert validate(out) == []
-    code, printed, _ = command(pseudo_targets, *arguments, "--rule", "energy")
+    code, printed, _ = command("label", *arguments, "--rule", "energy")
     assert code == 0 and "changed" in printed
 
 
 def test_a_kill_while_an_old_set_is_replaced_does_no_harm(models, data, tmp_path, command, monkeypatch):
     out = tmp_path / "pseudo"
     arguments = ["--model", models / "student", "--data", data, "--out", out]
-    assert command(pseudo_targets, *arguments, "--rule", "all")[0] == 0
+    assert command("label", *arguments, "--rule", "all")[0] == 0
 
     def killed_half_way(path, **_):
         if Path(path).exists():
@@ -81,13 +80,13 @@ def test_a_kill_while_an_old_set_is_replaced_does_no_harm(models, data, tmp_path
 
     def replace():
         monkeypatch.setattr("shutil.rmtree", killed_half_way)
-        command(pseudo_targets, *arguments, "--rule", "energy")
+        command("label", *arguments, "--rule", "energy")
 
     child = multiprocessing.get_context("fork").Process(target=replace)
     child.start()
     child.join()
     assert child.exitcode == -signal.SIGKILL
-    assert command(pseudo_targets, *arguments, "--rule", "energy")[0] == 0
+    assert command("label", *arguments, "--rule", "energy")[0] == 0
     assert validate(out) == []
 
 
@@ -108,9 +107,9 @@ def test_a_configuration_of_labels_and_its_mistakes(models, data, tmp_path, comm
         ("rule: energy", ["--reference", tmp_path], "wav.scp"),
     ]:
         config.write_text(text)
-        code, _, err = command(pseudo_targets, *arguments, "--config", config, *options)
+        code, _, err = command("label", *arguments, "--config", config, *options)
         assert code == 2 and message in err and not (tmp_path / "pseudo").exists()
     (tmp_path / "pseudo").mkdir()
     (tmp_path / "pseudo" / "mine").write_text("precious")
-    code, _, err = command(pseudo_targets, *arguments, "--rule", "energy")
+    code, _, err = command("label", *arguments, "--rule", "energy")
     assert code == 2 and (tmp_path / "pseudo" / "mine").exists()

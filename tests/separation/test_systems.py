@@ -12,7 +12,6 @@ from omegaconf import OmegaConf
 from tiny_models import FS, OUTPUTS, make_model
 
 import frontend.separation.sets as separate_job
-from frontend.bin import separate_systems
 from frontend.data.audio import read_audio
 from frontend.data.kaldi import read_scp
 from frontend.data.mixtures import MixtureSet
@@ -48,7 +47,7 @@ def test_every_system_writes_the_streams_it_stands_for(models, data, tmp_path, c
     (tmp_path / "systems.yaml").write_text(SYSTEMS)
     out = tmp_path / "separated"
     arguments = ["--systems", tmp_path / "systems.yaml", "--exp", models, "--data", data, "--out", out]
-    assert command(separate_systems, *arguments, "--nj", nj)[0] == 0
+    assert command("separate", *arguments, "--nj", nj)[0] == 0
     assert sorted(p.name for p in out.iterdir() if not p.name.startswith(".")) == sorted(
         s.name for s in load_systems(tmp_path / "systems.yaml")
     )
@@ -99,14 +98,14 @@ def test_only_what_is_missing_or_stale_is_separated(models, data, tmp_path, comm
     (tmp_path / "systems.yaml").write_text(SYSTEMS)
     out = tmp_path / "separated"
     arguments = ["--systems", tmp_path / "systems.yaml", "--exp", exp, "--data", data, "--out", out]
-    assert command(separate_systems, *arguments, "--models")[0] == 0
+    assert command("separate", *arguments, "--models")[0] == 0
     assert not (out / "auxiva").exists() and not (out / "mixture").exists()
     when = {p.parent.name: p.stat().st_mtime_ns for p in out.glob("*/info.json")}
     (out / ".student.123.part").mkdir()
     shutil.rmtree(out / "student+mvdr")
     make_model(tmp_path / "new", OUTPUTS, seed=5)
     shutil.copy(tmp_path / "new" / "valid.loss.ave.pth", exp / "teacher")
-    code, printed, _ = command(separate_systems, *arguments, "--only", "student,student+mvdr,teacher_energy")
+    code, printed, _ = command("separate", *arguments, "--only", "student,student+mvdr,teacher_energy")
     assert code == 0 and "1 of them complete" in printed and "teacher_energy: its model" in printed
     after = {p.parent.name: p.stat().st_mtime_ns for p in out.glob("*/info.json")}
     assert {k for k in when if when[k] == after[k]} == set(when) - {"student+mvdr", "teacher_energy"}
@@ -119,16 +118,16 @@ def test_a_system_with_a_file_gone_is_separated_again(models, data, tmp_path, co
     out = tmp_path / "separated"
     arguments = ["--systems", tmp_path / "systems.yaml", "--exp", models, "--data", data, "--out", out]
     arguments += ["--only", "mixture,teacher_energy,student"]
-    assert command(separate_systems, *arguments)[0] == 0
+    assert command("separate", *arguments)[0] == 0
     (out / "teacher_energy" / gone).unlink()
-    code, printed, _ = command(separate_systems, *arguments)
+    code, printed, _ = command("separate", *arguments)
     assert (
         code == 0
         and "2 of them complete" in printed
         and "teacher_energy: some of its files are gone" in printed
     )
     assert (out / "teacher_energy" / gone).is_file()
-    assert "3 of them complete" in command(separate_systems, *arguments)[1]
+    assert "3 of them complete" in command("separate", *arguments)[1]
 
 
 @pytest.mark.parametrize(
@@ -167,18 +166,18 @@ def test_a_system_with_a_file_gone_is_separated_again(models, data, tmp_path, co
 def test_mistakes_in_systems(models, data, tmp_path, command, systems, options, message):
     (tmp_path / "systems.yaml").write_text(systems)
     arguments = ["--systems", tmp_path / "systems.yaml", "--exp", models, "--data", data]
-    code, _, err = command(separate_systems, *arguments, "--out", tmp_path / "out", *options)
+    code, _, err = command("separate", *arguments, "--out", tmp_path / "out", *options)
     assert code == 2 and message in err and not (tmp_path / "out").exists()
 
 
 def test_optional_systems_may_be_missing_others_not(models, data, tmp_path, command):
     (tmp_path / "systems.yaml").write_text("mixture: {}\njoint: {model: joint, optional: true}\n")
     arguments = ["--systems", tmp_path / "systems.yaml", "--exp", models, "--data", data]
-    code, out, _ = command(separate_systems, *arguments, "--out", tmp_path / "out")
+    code, out, _ = command("separate", *arguments, "--out", tmp_path / "out")
     assert code == 0 and "joint: optional, and not trained; left out" in out
     assert [p.name for p in (tmp_path / "out").iterdir() if not p.name.startswith(".")] == ["mixture"]
     (tmp_path / "systems.yaml").write_text("mixture: {}\njoint: {model: joint}\n")
-    assert command(separate_systems, *arguments, "--out", tmp_path / "out")[0] == 2
+    assert command("separate", *arguments, "--out", tmp_path / "out")[0] == 2
 
 
 # The rows of the tables that were listed by hand, and that committed results name.

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from commands import exit_code
 from speech_sets import make_speech, run_command
 
-import frontend.bin.meetings as command
 from frontend.data.audio import read_audio
 from frontend.data.kaldi import read_scp, validate
 from frontend.data.mixtures import MixtureSet
@@ -47,17 +47,8 @@ def made(speech, tmp_path_factory) -> Path:
     """Two recordings of 0.5 minutes with white noise, by the real command."""
     out = tmp_path_factory.mktemp("made")
     (out / "conf.yaml").write_text(YAML)
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stop:
-        options = {
-            "config": out / "conf.yaml",
-            "speech": speech,
-            "num": 2,
-            "minutes": 0.5,
-            "out": out / "set",
-        }
-        patch.setattr("sys.argv", ["meetings", *(str(x) for k, v in options.items() for x in (f"--{k}", v))])
-        command.run(command.main)
-    assert stop.value.code == 0
+    options = ["--config", out / "conf.yaml", "--speech", speech, "--num", 2, "--minutes", 0.5]
+    assert exit_code("simulate meetings", *options, "--out", out / "set") == 0
     return out / "set"
 
 
@@ -256,7 +247,7 @@ def test_activity_finds_the_turns(made):
 def test_the_same_bits_whatever_the_processes_and_resumed(made, speech, tmp_path, monkeypatch, capsys):
     (tmp_path / "conf.yaml").write_text(YAML)
     options = {"config": tmp_path / "conf.yaml", "speech": speech, "minutes": 0.5, "out": tmp_path / "set"}
-    code, out = run_command(command.main, monkeypatch, capsys, num=2, nj=2, **options)
+    code, out = run_command("simulate meetings", monkeypatch, capsys, num=2, nj=2, **options)
     assert code == 0 and "2 recording(s)" in out and "% asked" in out
     for table in ("wav.scp", "spk1.scp", "spk2.scp"):
         for name, entry in read_scp(tmp_path / "set" / table).items():
@@ -264,7 +255,7 @@ def test_the_same_bits_whatever_the_processes_and_resumed(made, speech, tmp_path
     entry = Path(read_scp(tmp_path / "set/spk1.scp")["meeting_0001"])
     entry.unlink()
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "set/flac/mix").iterdir()}
-    assert run_command(command.main, monkeypatch, capsys, num=2, **options)[0] == 0
+    assert run_command("simulate meetings", monkeypatch, capsys, num=2, **options)[0] == 0
     assert entry.is_file()
     changed = {p.stem for p, at in before.items() if p.stat().st_mtime_ns != at}
     assert changed == {"meeting_0001"}, "only what was missing is rendered again"
@@ -283,7 +274,7 @@ def test_mistakes_are_one_line(speech, tmp_path, monkeypatch, capsys):
         ("conf.yaml", {"prefix": "a/b"}, "--prefix"),
     ):
         code, out = run_command(
-            command.main, monkeypatch, capsys, config=tmp_path / config, **options, **more
+            "simulate meetings", monkeypatch, capsys, config=tmp_path / config, **options, **more
         )
         assert code == 2 and message in out and "Traceback" not in out
         assert not (tmp_path / "set" / "wav.scp").exists()

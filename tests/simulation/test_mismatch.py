@@ -9,9 +9,6 @@ import pytest
 from report_files import N, utterances, write_scores
 from speech_sets import make_speech
 
-from frontend.bin import conditions as make
-from frontend.bin import mismatch as table
-from frontend.bin import scenes, simulate
 from frontend.data.kaldi import validate
 from frontend.data.mixtures import MixtureSet
 from frontend.report.pages import described
@@ -101,9 +98,9 @@ def arguments(root, speech, text, **more):
 def test_the_command_makes_paired_sets_once(tmp_path, speech, command):
     text = "moved: {array: {jitter: 0.01}}\nfar: {talkers: {distance: [1.5, 2]}}\n"
     line = arguments(tmp_path, speech, text)
-    code, printed, _ = command(make, *line)
+    code, printed, _ = command("simulate conditions", *line)
     assert code == 0 and printed.count("3 rendered now") == 3
-    assert command(make, *line, "--nj", 2)[1].count("0 rendered now") == 3
+    assert command("simulate conditions", *line, "--nj", 2)[1].count("0 rendered now") == 3
     sets = {name: MixtureSet(tmp_path / "out" / name) for name in ("matched", "moved", "far")}
     for name, one in sets.items():
         assert validate(one.path) == []
@@ -120,10 +117,10 @@ def test_the_command_makes_paired_sets_once(tmp_path, speech, command):
     # The matched set is the test set, bit for bit.
     usual = ["--config", tmp_path / "scenes.yaml", "--speech", speech, "--seed", 4, "--n_talkers", 2]
     usual += ["--num", 5, "--prefix", "test", "--out", tmp_path / "test.jsonl"]
-    assert command(scenes, *usual)[0] == 0
+    assert command("simulate scenes", *usual)[0] == 0
     assert read_scenes(tmp_path / "test.jsonl")[:3] == read_scenes(tmp_path / "out/scenes/matched.jsonl")
     made = ["--scenes", tmp_path / "test.jsonl", "--speech", speech, "--out", tmp_path / "test"]
-    assert command(simulate, *made)[0] == 0
+    assert command("simulate render", *made)[0] == 0
     for key in sets["matched"].ids:
         names = [tmp_path / f"{where}/wav/mix/{key}.wav" for where in ("test", "out/matched")]
         assert names[0].read_bytes() == names[1].read_bytes()
@@ -132,7 +129,7 @@ def test_the_command_makes_paired_sets_once(tmp_path, speech, command):
 def test_what_all_conditions_change(tmp_path, speech, command):
     (tmp_path / "common.yaml").write_text("array: {n: 2, radius: 0.1}\nt60: 0.2\n")
     line = arguments(tmp_path, speech, "a: {array: {radius: 0.02}}\n", num=1)
-    assert command(make, *line, "--changes", tmp_path / "common.yaml")[0] == 0
+    assert command("simulate conditions", *line, "--changes", tmp_path / "common.yaml")[0] == 0
     for name, apart in (("matched", 0.2), ("a", 0.04)):
         scene = read_scenes(tmp_path / f"out/scenes/{name}.jsonl")[0]
         assert scene["t60"] == 0.2 and len(scene["mics"]) == 2
@@ -145,13 +142,13 @@ def test_what_all_conditions_change(tmp_path, speech, command):
 def test_some_of_the_conditions(tmp_path, speech, command):
     text = "a: {t60: 0.3}\nb: {t60: 0.4}\nbabble: {noise: {kind: babble, babble_talkers: 99}}\n"
     line = arguments(tmp_path, speech, text, num=1)
-    code, _, err = command(make, *line)
+    code, _, err = command("simulate conditions", *line)
     assert code == 2 and "condition 'babble': scene test_000000: babble of 99" in err
     assert not (tmp_path / "out").exists(), "something was made before all could be"
-    assert command(make, *line, "--without", "babble,a")[0] == 0
+    assert command("simulate conditions", *line, "--without", "babble,a")[0] == 0
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"matched", "b", "scenes", "rirs"}
-    assert command(make, *line, "--only", "a")[0] == 0 and (tmp_path / "out/a/wav.scp").is_file()
-    code, _, err = command(make, *line, "--without", "bable")
+    assert command("simulate conditions", *line, "--only", "a")[0] == 0 and (tmp_path / "out/a/wav.scp").is_file()
+    code, _, err = command("simulate conditions", *line, "--without", "bable")
     assert code == 2 and "did you mean 'babble'" in err
 
 
@@ -171,7 +168,7 @@ def test_some_of_the_conditions(tmp_path, speech, command):
     ],
 )
 def test_mistakes_in_conditions(tmp_path, speech, command, text, message):
-    code, _, err = command(make, *arguments(tmp_path, speech, text))
+    code, _, err = command("simulate conditions", *arguments(tmp_path, speech, text))
     if message is None:
         assert code == 0
         return
@@ -194,10 +191,10 @@ def test_mistakes_in_conditions(tmp_path, speech, command, text, message):
 def test_conditions_are_checked_without_speech(tmp_path, command, text, message):
     line = arguments(tmp_path, "x", text)
     kept = line[: line.index("--speech")] + ["--check"]
-    code, printed, err = command(make, *kept)
+    code, printed, err = command("simulate conditions", *kept)
     if message is None:
         assert code == 0 and "conditions.yaml: matched, a, b" in printed
-        code, _, err = command(make, *kept[:-1])
+        code, _, err = command("simulate conditions", *kept[:-1])
         assert code == 2 and "--speech: expected a value, found none" in err
     else:
         assert code == 2 and re.search(message, err) and len(err.splitlines()) == 1, err
@@ -237,7 +234,7 @@ def scored(tmp_path, monkeypatch):
 
 
 def test_the_page_says_what_each_condition_costs(scored, command):
-    code, _, _ = command(table, *scored, "--microphones", "exp/x_6ch", "exp/x_2ch")
+    code, _, _ = command("report --conditions", *scored, "--microphones", "exp/x_6ch", "--microphones", "exp/x_2ch")
     assert code == 0
     results = json.loads(Path("out/mismatch.json").read_text())
     assert [one["condition"] for one in results["conditions"]] == ["matched", "wide", "noisy"]
@@ -269,26 +266,26 @@ def test_what_is_not_there_is_a_dash_or_one_line(scored, command):
     write_scores(Path("exp/x/mismatch/noisy/scores"), "auxiva", silent)
     path = Path("exp/x/mismatch/noisy/scores/auxiva.json")
     path.write_text(path.read_text().replace("data/x/test", "data/noisy"))
-    assert command(table, *scored)[0] == 0
+    assert command("report --conditions", *scored)[0] == 0
     rows = {
         one["condition"]: one["rows"]
         for one in json.loads(Path("out/mismatch.json").read_text())["conditions"]
     }
     assert rows["wide"][1]["si_snri"] is rows["noisy"][0]["difference"] is None
     path.write_text(path.read_text().replace("data/noisy", "data/wide"))
-    code, _, err = command(table, *scored)
+    code, _, err = command("report --conditions", *scored)
     assert code == 2 and "noisy: scored on condition 'wide'" in err
     Path("data/wide/condition.json").unlink()
-    assert "frontend.bin.conditions" in command(table, *scored)[2]
+    assert "mixit simulate conditions" in command("report --conditions", *scored)[2]
     for old in Path("exp/x/mismatch/matched/scores").iterdir():
         old.unlink()
-    assert "expected scores of the matched set" in command(table, *scored)[2]
+    assert "expected scores of the matched set" in command("report --conditions", *scored)[2]
 
 
 def test_a_condition_taken_off_the_list_is_off_the_page(scored, command):
     """Its scores still lie there."""
     Path("listed.yaml").write_text("noisy: {noise: {snr_db: [10, 20]}}\n")
-    assert command(table, *scored, "--conditions", "listed.yaml")[0] == 0
+    assert command("report --conditions", *scored, "--conditions", "listed.yaml")[0] == 0
     results = json.loads(Path("out/mismatch.json").read_text())
     assert [one["condition"] for one in results["conditions"]] == ["matched", "noisy"]
 

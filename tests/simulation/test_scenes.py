@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from speech_sets import make_speech, run_command
 
-from frontend.bin.scenes import main as MAIN
 from frontend.data.kaldi import write_scp
 from frontend.simulation.config import ArrayConfig, SceneConfig, validate_scene
 from frontend.simulation.scenes import read_scenes, sample_scene, write_scenes
@@ -249,7 +248,7 @@ def test_command(tmp_path, monkeypatch, capsys):
 
     def scenes(name: str, **options: object) -> list[dict]:
         inputs = {"config": tmp_path / "c.yaml", "speech": speech, "prefix": "x", "seed": 1}
-        outcome = run_command(MAIN, monkeypatch, capsys, **inputs, out=tmp_path / name, **options)
+        outcome = run_command("simulate scenes", monkeypatch, capsys, **inputs, out=tmp_path / name, **options)
         assert outcome[0] == 0 and f"{options['num']} scenes from 6 utterances" in outcome[1]
         return read_scenes(tmp_path / name)
 
@@ -265,7 +264,7 @@ def test_command_names_mistakes_in_one_line(tmp_path, monkeypatch, capsys):
     def fails(expected: str, **changed: object) -> None:
         inputs = {"config": tmp_path / "c.yaml", "speech": speech, "num": 2, "prefix": "x"}
         options = {**inputs, "out": tmp_path / "out.jsonl", **changed}
-        code, text = run_command(MAIN, monkeypatch, capsys, **options)
+        code, text = run_command("simulate scenes", monkeypatch, capsys, **options)
         assert code == 2 and expected in text and text.count("\n") == 1, text
         assert not (tmp_path / "out.jsonl").exists()
 

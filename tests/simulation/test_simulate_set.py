@@ -15,7 +15,6 @@ import pytest
 from scipy.io import wavfile
 from speech_sets import audio_bytes, make_scenes, make_speech, run_command, voice
 
-import frontend.bin.simulate
 import frontend.simulation.mixture_sets as simulate_set
 import frontend.simulation.rirs as rirs
 from frontend.data.audio import AudioWriter
@@ -56,7 +55,7 @@ def tables(directory: Path) -> dict[str, str]:
 def render_base(monkeypatch, capsys, base: Path, out: Path, **options: object) -> tuple[int, str]:
     inputs = {"scenes": base / "scenes.jsonl", "speech": base / "speech", "out": out}
     return run_command(
-        frontend.bin.simulate.main,
+        "simulate render",
         monkeypatch,
         capsys,
         **{**inputs, "rir_cache": base / "plain" / "rirs", **options},
@@ -108,7 +107,7 @@ def test_same_bits_for_any_nj_and_order(base, tmp_path, monkeypatch, capsys):
 def test_killed_and_started_again_gives_the_same_bits(base, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
     arguments = ["--scenes", base / "scenes.jsonl", "--speech", base / "speech", "--out", out]
-    process = subprocess.Popen([sys.executable, "-m", "frontend.bin.simulate", *map(str, arguments)])
+    process = subprocess.Popen([sys.executable, "-m", "frontend", "simulate", "render", *map(str, arguments)])
     deadline = time.monotonic() + 60
     while len(list(out.glob("wav/done/*.json"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.005)

@@ -10,14 +10,12 @@ import numpy as np
 import pytest
 import soundfile
 import yaml
+from commands import call, exit_code
 from speech_sets import make_speech, run_command
 
-import frontend.bin.scenes
-import frontend.bin.simulate
 import frontend.simulation.mixture_sets as simulate_set
 import frontend.simulation.mixture_sets as virtual
 import frontend.simulation.mixture_sets as virtual_set
-from frontend.bin import validate_data
 from frontend.data.audio import audio_file, audio_info, entry_stamp, read_audio
 from frontend.data.kaldi import read_scp, validate
 from frontend.data.mixtures import MixtureSet
@@ -199,21 +197,18 @@ def test_commands(tmp_path, monkeypatch, capsys):
     config = tmp_path / "scenes.yaml"
     config.write_text(yaml.safe_dump({"t60": [0.15, 0.18]}))
     options = {"config": config, "speech": speech, "num": 10, "prefix": "m", "bank": 2, "out": scenes}
-    code, text = run_command(frontend.bin.scenes.main, monkeypatch, capsys, **options)
+    code, text = run_command("simulate scenes", monkeypatch, capsys, **options)
     assert code == 0, text
     for nj, computed in ((2, 2), (1, 0)):
-        arguments = ["--virtual", "--scenes", scenes, "--speech", speech, "--out", out, "--nj", nj]
-        monkeypatch.setattr(sys, "argv", ["simulate", *map(str, arguments)])
-        assert frontend.bin.simulate.main() is None
+        arguments = ["--on_the_fly", "--scenes", scenes, "--speech", speech, "--out", out, "--nj", nj]
+        assert exit_code("simulate render", *arguments) == 0
         text = capsys.readouterr().out
         assert (
             f"10 mixtures, 4 channels, 2 talkers; rendered when they are read, in 2 rooms ({computed}" in text
         )
-    monkeypatch.setattr(sys, "argv", ["validate_data", str(out)])
-    assert not validate_data.main()
-    monkeypatch.setattr(sys, "argv", ["simulate", *map(str, arguments), "--audio_format", "flac"])
-    with pytest.raises(UserError, match="a virtual set has no audio"):
-        frontend.bin.simulate.main()
+    assert exit_code("data check", out) == 0
+    with pytest.raises(UserError, match="a set on the fly has no audio"):
+        call("simulate render", *arguments, "--audio_format", "flac")
     # The set's own scenes make the same set again, of files too.
     before = (out / "scenes.jsonl").read_text()
     virtual_set(out / "scenes.jsonl", speech, out)

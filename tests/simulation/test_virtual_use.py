@@ -10,13 +10,13 @@ from kills import assert_same, weights
 from speech_sets import make_speech
 from tiny_models import command, models  # noqa: F401
 
-from frontend.bin import enh_train, pseudo_targets
 from frontend.data.kaldi import read_scp, validate
 from frontend.data.mixtures import MixtureSet, subset
 from frontend.data.speech import read_speech
 from frontend.simulation.config import ArrayConfig, SceneConfig, TalkersConfig
 from frontend.simulation.mixture_sets import simulate_set, virtual_set
 from frontend.simulation.scenes import sample_scene, write_scenes
+from frontend.training.run import train_separator
 from frontend.utils.errors import UserError
 
 STFT = {"n_fft": 64, "hop_length": 32}
@@ -78,7 +78,7 @@ def test_training_ends_in_the_same_weights_with_any_number_of_workers(
         place = tmp_path / str(len(results))
         place.mkdir()
         argv = arguments(place, settings, data + kind, "virtual", num_workers=workers)
-        assert kills.in_child(enh_train.main, argv) == 0
+        assert kills.in_child(train_separator, argv) == 0
         results.append(weights(place / f"x_{data}{kind}"))
     assert "2epoch.pth" in results[0]
     assert_same(results[0], results[1])
@@ -92,7 +92,7 @@ def test_pseudo_targets_of_a_virtual_set_are_the_same(sets, models, tmp_path, co
         out = tmp_path / data
         for again in (False, True):
             code, text, _ = command(
-                pseudo_targets, "--model", models / "student", "--rule", "all", "--out", out, *options
+                "label", "--model", models / "student", "--rule", "all", "--out", out, *options
             )
             assert code == 0 and again == ("complete" in text), text
         made[data] = {p.relative_to(out): p.read_bytes() for p in out.rglob("*.wav")}
@@ -111,6 +111,6 @@ def test_speech_that_changed_ends_a_training_with_one_line(tmp_path, workers):
     data = str(tmp_path / "set")
     argv = arguments(tmp_path, STUDENT, data, data, num_workers=workers)
     with pytest.raises(
-        UserError, match=r"^\S+\.wav: other samples than when .* \(frontend\.bin\.simulate --virtual\)$"
+        UserError, match=r"^\S+\.wav: other samples than when .* \(mixit simulate render --on_the_fly\)$"
     ):
-        enh_train.main(argv)
+        train_separator(argv)

@@ -15,7 +15,7 @@ from frontend.data.audio import AudioWriter
 from frontend.data.kaldi import write_scp
 from frontend.training.checkpoints import repair_checkpoint
 from frontend.training.examples import CroppedSources
-from frontend.training.run import DONE, Training, train_separator
+from frontend.training.run import DONE, train_separator
 from frontend.training.task import KeyedIterFactory, WarmupCosine
 from frontend.utils.errors import UserError, run
 

@@ -4,8 +4,6 @@ import subprocess
 
 import pytest
 
-from frontend.bin import pack, pseudo_targets, score, separate, separate_systems, subset
-
 SYSTEMS = "student: {model: student}\nteacher_energy: {model: teacher, rule: energy}\n"
 
 
@@ -29,16 +27,16 @@ def disk(tmp_path):
 def _commands(models, data, systems, out):
     """The commands that write a lot, each with where its result would lie."""
     return [
-        (separate, [*data.glob("audio/wav/*.wav"), "--model", models / "student", "-o", out / "streams"]),
+        ("separate", [*data.glob("audio/wav/*.wav"), "--model", models / "student", "-o", out / "streams"]),
         (
-            pseudo_targets,
+            "label",
             ["--model", models / "student", "--data", data, "--out", out / "set", "--rule", "all"],
         ),
         (
-            separate_systems,
+            "separate",
             ["--systems", systems, "--exp", models, "--data", data, "--out", out / "separated", "--nj", "1"],
         ),
-        (pack, ["--model", models / "student", "--out", out / "student.zip"]),
+        ("pack", ["--model", models / "student", "--out", out / "student.zip"]),
     ]
 
 
@@ -49,9 +47,9 @@ def test_one_line_and_nothing_half_written(models, data, tmp_path, disk, command
     systems = tmp_path / "systems.yaml"
     systems.write_text(SYSTEMS)
     place = disk(size, read_only)
-    for module, arguments in _commands(models, data, systems, place):
-        code, _, err = command(module, *arguments)
-        assert code == 2 and said in err, (module.__name__, err)
+    for name, arguments in _commands(models, data, systems, place):
+        code, _, err = command(name, *arguments)
+        assert code == 2 and said in err, (name, err)
         # What is there under a final name is whole: no part of a recording, no table of missing files.
         left = [p for p in place.rglob("*") if p.is_file()]
         assert not [p for p in left if p.suffix == ".zip" or p.name == "info.json" or p.name == "wav.scp"]
@@ -62,7 +60,7 @@ def test_one_line_and_nothing_half_written(models, data, tmp_path, disk, command
 
 def test_small_tables_too(data, tmp_path, disk, command):
     place = disk("4k")
-    code, _, err = command(subset, "--data", data, "--out", place / "a", "--num", "2")
+    code, _, err = command("data subset", "--data", data, "--out", place / "a", "--num", "2")
     assert code == 2 and "No space left" in err
     assert not (place / "a").exists()
 
@@ -74,5 +72,5 @@ def test_scores_on_a_read_only_disk(data, tmp_path, disk, command):
         (separated / f"spk{k}.scp").write_text((data / "wav.scp").read_text())
     place = disk("1m", read_only=True)
     arguments = ["--data", data, "--separated", separated.parent, "--out", place / "scores"]
-    code, _, err = command(score, *arguments)
+    code, _, err = command("score", *arguments)
     assert code == 2 and len(err.splitlines()) == 1

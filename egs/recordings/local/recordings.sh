@@ -81,7 +81,7 @@ python3 "$root/local/stage.py" note --exp "$exp" --param "command=$command" "see
 
 train() { # NAME OUTPUTS TRAINING-SET VALIDATION-SET [ESPnet options]
   local network=$1 outputs=$2 train_set=$3 valid_set=$4; shift 4
-  python3 -m frontend.bin.enh_train --config "conf/$network.yaml" --train_set "$train_set" --valid_set "$valid_set" \
+  python3 -m frontend train separator --config "conf/$network.yaml" --train_set "$train_set" --valid_set "$valid_set" \
     --output_dir "$exp/$network" --separator_conf n_mics="$mics" --separator_conf num_spk="$outputs" \
     --preprocessor_conf array_symmetry="$symmetry" --preprocessor_conf fs="$fs" \
     $stft ${init_model:+--init_param "$init_model/$network/$model"} --seed "$seed" --ngpu "$ngpu" --num_threads "$nj" "$@"
@@ -92,24 +92,24 @@ stft=$(for part in encoder decoder; do echo "--${part}_conf n_fft=$((fs * 32 / 1
 
 if stage data "the recordings, checked, as a Kaldi data directory" --in "$recordings" "${geometry_file[@]}" --out "$data/whole" \
     --param "fs=$fs" "geometry=$geometry" "channel_pattern=$channel_pattern"; then
-  python3 -m frontend.bin.recordings --recordings "$recordings" --out "$data/whole" --fs "$fs" --geometry "$geometry" \
+  python3 -m frontend data recordings --recordings "$recordings" --out "$data/whole" --fs "$fs" --geometry "$geometry" \
     ${channel_pattern:+--channel_pattern "$channel_pattern"} --nj "$nj"
 fi
 end_stage # the recordings are made, whatever is found below
 [ ! -f "$data/whole/array" ] || read -r mics symmetry _ <"$data/whole/array"
 if [ -n "$init_model" ] && [ -f "$data/whole/array" ]; then # before the long work
   for each in "teacher $((2 * talkers))" "student $talkers"; do
-    python3 -m frontend.bin.check_start --model "$init_model/${each% *}" --config "conf/${each% *}.yaml" \
+    python3 -m frontend train separator --check --model "$init_model/${each% *}" --config "conf/${each% *}.yaml" \
       --array "$data/whole/array" --outputs "${each#* }"
   done
 fi
 if [ -n "$transcripts" ] && [ -f "$data/whole/wav.scp" ]; then # likewise
-  python3 -m frontend.bin.check_transcripts --transcripts "$transcripts" --scp "$data/whole/wav.scp"
+  python3 -m frontend wer --check --transcripts "$transcripts" --scp "$data/whole/wav.scp"
 fi
 
 if stage chunks "training and validation chunks where somebody talks" --in "$data/whole" ${rttm:+"$rttm"} ${segments:+"$segments"} \
     --out "$data"/{train,dev}_unlabelled --param "seed=$seed" "min_speech=$min_speech"; then
-  python3 -m frontend.bin.chunks --data "$data/whole" --out "$data"/{train,dev}_unlabelled ${rttm:+--rttm "$rttm"} \
+  python3 -m frontend data chunks --data "$data/whole" --out "$data"/{train,dev}_unlabelled ${rttm:+--rttm "$rttm"} \
     ${segments:+--segments "$segments"} --min_speech "$min_speech" --seed "$seed" --nj "$nj"
 fi
 
@@ -122,7 +122,7 @@ fi
 if stage pseudo "the teacher labels the chunks" --in conf/pseudo.yaml "$data"/{train,dev}_unlabelled "$exp/teacher/$model" \
     --out "$data"/{train,dev}_pseudo; then
   for set in train dev; do
-    python3 -m frontend.bin.pseudo_targets --config conf/pseudo.yaml --model "$exp/teacher" --data "$data/${set}_unlabelled" \
+    python3 -m frontend label --config conf/pseudo.yaml --model "$exp/teacher" --data "$data/${set}_unlabelled" \
       --n_talkers "$talkers" --out "$data/${set}_pseudo" --nj "$nj"
   done
 fi
@@ -137,24 +137,24 @@ fi
 
 if stage separate "the whole recordings by every system, in windows" --in conf/systems.yaml "$data/whole" \
     "$exp"/{teacher,student}/"$model" --keep --out "$exp/separated"; then
-  python3 -m frontend.bin.separate_long --systems conf/systems.yaml --exp "$exp" --scp "$data/whole/wav.scp" \
+  python3 -m frontend separate --systems conf/systems.yaml --exp "$exp" --data "$data/whole" \
     --out "$exp/separated" --n_talkers "$talkers" --nj "$nj"
 fi
 
 off=$([ -n "$transcripts" ] || echo "--transcripts and --asr_exp run it")
 if stage recognise "what is said in every stream, and cpWER" --in "$exp/separated" conf/decode.yaml \
     ${transcripts:+"$transcripts"} --param "recogniser=$given" --keep --out "$exp"/{words,wer}; then
-  python3 -m frontend.bin.long_recognise --asr "$asr_exp" --config conf/decode.yaml --data "$data/whole" \
+  python3 -m frontend decode --asr "$asr_exp" --config conf/decode.yaml --data "$data/whole" \
     --separated "$exp/separated" --out "$exp/words"
   for system in $(cd "$exp/separated" && echo *); do
-    python3 -m frontend.bin.long_wer --ref "$transcripts" --hyp "$exp/words/$system/hyp.seglst.json" --out "$exp/wer/$system.json"
+    python3 -m frontend wer --ref "$transcripts" --hyp "$exp/words/$system/hyp.seglst.json" --out "$exp/wer/$system.json"
   done
 fi
 
 wer=${transcripts:+$exp/wer} # an earlier run's would be of other streams
 if stage report "what can be known without references" --in conf/systems.yaml "$exp/separated" "$data/dev_unlabelled" \
     ${wer:+"$wer"} --overwrite "$exp"/{REPORT.md,report.json}; then
-  python3 -m frontend.bin.field_report --data "$data/whole" --separated "$exp/separated" --dev "$data/dev_unlabelled" \
+  python3 -m frontend report --recordings --data "$data/whole" --separated "$exp/separated" --dev "$data/dev_unlabelled" \
     --teacher "$exp/teacher" ${init_model:+--start "$init_model/teacher"} --systems conf/systems.yaml \
     ${wer:+--wer "$wer"} --out "$exp" --talkers "$talkers" --seed "$seed" --nj "$nj"
 fi

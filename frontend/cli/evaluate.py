@@ -1,0 +1,444 @@
+"""``mixit decode``, ``score``, ``wer``, ``report`` and ``compare``: what came of it."""
+
+import json
+import os
+import shlex
+from pathlib import Path
+
+import click
+
+from frontend.cli import (
+    Command,
+    flag,
+    is_recordings,
+    needed,
+    nj,
+    one_of,
+    option,
+    recogniser,
+    seed_of_intervals,
+    way,
+)
+from frontend.utils.errors import UserError
+
+_RULE = ("margin_db", "range_db", "min_pause", "max_seconds")
+
+
+@click.command(cls=Command)
+@recogniser
+@option("config", "options of the search, such as conf/decode.yaml; for whole recordings, default: ESPnet's")
+@needed("data", "labelled test set, with texts; or whole recordings (mixit data recordings)")
+@needed("separated", "directory with one directory of streams per system")
+@needed("out", "where the hypotheses go")
+@option("only", "some of the systems, separated by commas", default="")
+@option("speech", "test set: dry speech that it was simulated from")
+@option("systems", "test set: systems file, such as conf/systems.yaml")
+@option("exp", "test set: directory that the systems' own recognisers lie in")
+@flag("shared", "test set: leave out systems that have a recogniser of their own")
+@flag("allow_unknown", "test set: go on where reference words are not among the tokens: each is an error")
+@option(
+    "leak_db", "recordings: a stream so far below the loudest holds only leakage", type=float, default=10.0
+)
+@option("margin_db", "recordings: speech is so far above the noise floor", type=float, default=6.0)
+@option("range_db", "recordings: and no farther below the loudest parts", type=float, default=35.0)
+@option("min_pause", "recordings: shorter pauses are bridged, seconds", type=float, default=0.2)
+@option(
+    "max_seconds", "recordings: longer segments are cut at their quietest place", type=float, default=15.0
+)
+@nj
+@option("ngpu", "1: recognise on a GPU, in one process", type=int, default=0)
+def decode(data: str, only: str, ngpu: int, **_) -> None:
+    """Recognise the streams of every system, on a test set or on whole recordings.
+
+    A test set: OUT/SYSTEM/{text_spk1,...,hyp.seglst.json,info.json}. Beside the listed systems below SEPARATED it
+    recognises `dry`, the clean speech that the test set was simulated from.
+
+    Whole recordings: every stream is cut into segments of speech, by energy. Writes OUT/SYSTEM/hyp.seglst.json
+    (session: the recording, speaker: the stream, spk1 ...) and info.json.
+
+    A system that has not changed is skipped, audio that was ever recognised is not recognised again
+    (OUT/cache.jsonl), and what was cut off goes on where it was.
+    """
+    one_of("asr", "asr_model", required=True)
+    if ngpu not in (0, 1):
+        raise UserError(f"--ngpu: expected 0 or 1, found {ngpu} (decoding uses one GPU)")
+    may = "asr asr_model only nj ngpu"
+    if is_recordings(data):
+        options = way(
+            "with whole recordings", "data separated out", f"{may} config leak_db {' '.join(_RULE)}"
+        )
+        from frontend.dsp.activity import Rule
+
+        options["rule"] = Rule(**{name: options.pop(name) for name in _RULE})
+    else:
+        must = "config data separated speech systems exp out"
+        options = way("with a test set", must, f"{may} shared allow_unknown")
+    from frontend.recognition.decode import Request, decode
+
+    del options["ngpu"]
+    options["only"] = tuple(filter(None, only.split(",")))
+    decode(Request(**options, device="cuda" if ngpu else "cpu"))
+
+
+@click.command(cls=Command)
+@needed("data", "labelled test set, or recordings with images (spk1.scp ...) and references")
+@option("separated", "directory with one directory of streams per system")
+@option("single_data", "test set with one talker, for over-separation")
+@option("single_separated", "the systems' streams on that set")
+@needed("out", "where the scores go: a directory, for whole recordings FILE.json")
+@option(
+    "measures",
+    "beside SI-SNR and over-separation, separated by commas, may be empty",
+    default="sdr,stoi,pesq",
+)
+@option(
+    "active_db",
+    "an output is active above this level in dB relative to the mixture",
+    type=float,
+    default=-20.0,
+)
+@nj
+@option("streams", "instead of --separated: streams of whole recordings, spk1.scp ..., or ID_spk1.wav ...")
+@option("model", "whole recordings: trained separator, to separate each utterance alone")
+@option("ref", "likewise: who talks when: .rttm, .stm or .json (default: DATA/ref.rttm)")
+@option("least_s", "likewise: length of what is separated alone, at least", type=float, default=2.5)
+@option("device", "likewise: cpu, cuda, ...", default="cpu")
+@option("seed", "likewise: of the intervals", type=int, default=0)
+def score(streams: str | None, **_) -> None:
+    """Score separated streams: of every system on a test set, or of whole recordings.
+
+    A test set: SI-SNR, SDR, STOI, PESQ, over-separation. Writes OUT/SYSTEM.jsonl (one line an utterance) and
+    OUT/SYSTEM.json (what it was measured on); those of the one-talker set go to OUT/one_talker. A system whose
+    streams have not changed is skipped.
+
+    Whole recordings (--streams), utterance by utterance: SI-SNR, stream swaps, constancy of the streams. DATA is a
+    mixture set of recordings with ref.rttm. With --model each utterance is also separated alone, cut out of the
+    mixture, and compared, paired.
+    """
+    if streams is not None:
+        _score_recordings()
+        return
+    options = way(
+        "without --streams", "data separated out", "single_data single_separated measures active_db nj"
+    )
+    from frontend.evaluation.score import Settings, score_systems
+
+    single = options["single_data"], options["single_separated"]
+    if (single[0] is None) != (single[1] is None):
+        raise UserError("--single_data and --single_separated belong together: give both or none")
+    settings = Settings(tuple(filter(None, options["measures"].split(","))), options["active_db"])
+    score_systems(options["data"], options["separated"], options["out"], settings, options["nj"])
+    if single[0] is not None:
+        # A talker alone has nothing to be separated from: only over-separation is asked of this set.
+        settings = Settings((), options["active_db"])
+        score_systems(*single, Path(options["out"]) / "one_talker", settings, options["nj"])
+
+
+def _score_recordings() -> None:
+    options = way("with --streams", "data streams out", "model ref least_s device seed")
+    if not 0 < options["least_s"] <= 60:
+        raise UserError(f"--least_s: expected more than 0 and at most 60, found {options['least_s']:g}")
+    from frontend.evaluation.score import Request, score_long, table
+
+    print(table(score_long(Request(**options))))
+
+
+@click.command(cls=Command)
+@option("data", "test set with text_spk1, text_spk2, ...")
+@option("decoded", "directory with one directory of hypotheses per system")
+@option("compare", "count nothing: compare two systems that were counted in OUT", nargs=2, metavar="A B")
+@option("out", "where the counts go, or were written: a directory, for whole recordings FILE.json")
+@seed_of_intervals
+@nj
+@option("ref", "whole recordings: what was said: .json (SegLST) or .stm")
+@option("hyp", "likewise: what was recognised: .json (SegLST) or .stm")
+@option("collar", "likewise: of tcpWER, in seconds", type=float, default=5.0)
+@option(
+    "orc_cells",
+    "likewise: leave ORC-WER out where words said times words of all streams pass this",
+    type=float,
+    default=3e8,
+)
+@flag("check", "count nothing: check --transcripts against the recordings of --scp, before the work")
+@option("transcripts", "with --check: what was said: .json (SegLST) or .stm")
+@option("scp", "with --check: table 'ID FILE' of the recordings (mixit data recordings)")
+def wer(compare, ref: str | None, hyp: str | None, check: bool, **_) -> None:
+    """Count the word errors of every system, or of whole recordings; or compare two systems that were counted.
+
+    \b
+        mixit wer --data DIR --decoded DIR --out DIR       counts, of a test set
+        mixit wer --ref FILE --hyp FILE --out FILE.json    counts, of whole recordings
+        mixit wer --compare A B --out DIR                  compares, and counts nothing
+        mixit wer --check --transcripts FILE --scp SCP     readable? words in every session, one for each recording?
+
+    A test set: cpWER, cpCER (the same of characters), and ORC-WER where streams and talkers differ in number. Writes
+    OUT/SYSTEM.jsonl (one line an utterance), OUT/SYSTEM.txt (alignments to read), OUT/SYSTEM.json (the rates with
+    95 % intervals over utterances), and the normalised texts, for meeteval's command line to count alike:
+    OUT/ref.seglst.json and OUT/SYSTEM.hyp.seglst.json. A system whose hypotheses have not changed is skipped.
+
+    Whole recordings, by meeteval: cpWER, ORC-WER, tcpWER, of each session and of all. References and hypotheses are
+    SegLST (.json) or STM (.stm) of the same sessions.
+
+    Comparing prints by how many points of cpWER A differs from B on the same utterances (fewer errors of A are
+    negative), with a 95 % interval over utterances, and the change relative to B.
+    """
+    if check:
+        options = way("with --check", "transcripts scp", "check")
+        from frontend.evaluation.wer import check_transcripts
+
+        words = check_transcripts(options["transcripts"], options["scp"])
+        print(f"{options['transcripts']}: {words} words")
+    elif compare:
+        options = way("with --compare", "compare out", "seed nj")
+        from frontend.evaluation.results import compared
+
+        print(compared(Path(options["out"]), *compare, options["seed"]))
+    elif ref is not None or hyp is not None:
+        _count_recordings()
+    else:
+        options = way("without --compare A B", "data decoded out", "seed nj")
+        from frontend.evaluation.wer import count_word_errors
+
+        out = Path(options["out"])
+        count_word_errors(options["data"], options["decoded"], out, options["nj"], options["seed"])
+
+
+def _count_recordings() -> None:
+    options = way("with whole recordings", "ref hyp", "out collar orc_cells seed")
+    for name in ("collar", "orc_cells"):
+        if not options[name] >= 0:
+            raise UserError(f"--{name}: expected 0 or more, found {options[name]:g}")
+    from frontend.evaluation.wer import Request, count_long, table
+
+    print(table(count_long(Request(**options))))
+
+
+_path = click.Path(path_type=Path)
+
+
+@click.command(cls=Command)
+@option(
+    "exp",
+    "directory with scores/ and stages.json; several stand in one table, the first names the run",
+    type=_path,
+    multiple=True,
+)
+@option("systems", "systems file; the rows keep its order", type=_path)
+@option("out", "directory for the report", type=_path)
+@option(
+    "config",
+    "YAML or shell file to embed in the page, several times (default: all YAML beside --systems)",
+    type=_path,
+    multiple=True,
+)
+@option(
+    "quality",
+    "quality.json of pseudo-targets, several times, of any of the experiments",
+    type=_path,
+    multiple=True,
+)
+@option(
+    "listen",
+    "write report.html there too, a folder to listen to: utterances of the first --exp",
+    type=_path,
+    metavar="DIR",
+)
+@flag("quick", "mark the page: its numbers mean nothing")
+@option("show", "print the table of the report in DIR; alone, without the others", type=_path, metavar="DIR")
+@option("scores", "count talkers by active streams, from these scores, such as exp/NAME/scores", type=_path)
+@option(
+    "conditions",
+    "table of conditions that the training did not see; with a FILE, of those it lists alone",
+    is_flag=False,
+    flag_value="",
+    metavar="[FILE]",
+)
+@option(
+    "microphones",
+    "with --conditions: experiments with other numbers of microphones, several times",
+    type=_path,
+    multiple=True,
+    metavar="EXP",
+)
+@flag("recordings", "separated recordings, measured without references")
+@option("data", "with --recordings: the whole recordings (mixit data recordings)")
+@option("separated", "likewise: one directory a system (mixit separate --systems)")
+@option("dev", "likewise: held-out chunks (mixit data chunks)")
+@option("teacher", "likewise: the teacher's training directory")
+@option("start", "likewise: the teacher that it started from")
+@option("wer", "likewise: directory with SYSTEM.json of mixit wer")
+@option("talkers", "likewise: streams a recording", type=int, default=2)
+@option("seed", "likewise: of the random assignment; with --scores, of the intervals", type=int, default=0)
+@nj
+def report(recordings: bool, conditions: str | None, scores: Path | None, show: Path | None, **_) -> None:
+    """Make the table of results, or another page of numbers.
+
+    \b
+        mixit report --exp EXP... --systems FILE --out DIR             RESULTS.md, results.json and pictures
+        mixit report --show DIR                                        print the table of a report that is there
+        mixit report --recordings --data ... --out DIR                 REPORT.md and report.json
+        mixit report --conditions --exp EXP --systems FILE --out DIR   MISMATCH.md and mismatch.json
+        mixit report --scores DIR --systems FILE --out DIR             TALKERS.md and talkers.json
+
+    The table is of scores/ and, where words were counted, wer/ and wer_separated/ of each experiment. Its main rows
+    are printed, too.
+
+    --recordings: residual, leakage, activity and spatial consistency of every system's streams, the MixIT loss of
+    the teacher on held-out chunks, and cpWER where it was counted.
+
+    --conditions: from EXP/mismatch/CONDITION/scores, and from the scores of experiments with other numbers of
+    microphones.
+
+    --scores: how many talkers there are by the streams that are active, against the truth, for every system; of
+    the set of one talker, too, where DIR/one_talker is there.
+    """
+    if show is not None:
+        way("with --show", "show")
+        from frontend.report.pages import results_table
+
+        print(results_table(show))
+    elif recordings:
+        _report_recordings()
+    elif conditions is not None:
+        _report_conditions()
+    elif scores is not None:
+        _count_talkers()
+    else:
+        _report()
+
+
+def _report() -> None:
+    options = way("of a table of results", "exp systems out", "config quality listen quick")
+    from frontend.report.collect import write_report
+    from frontend.report.pages import results_table
+
+    exp, systems, out = options["exp"], options["systems"], options["out"]
+    configs = options["config"] or sorted(systems.parent.glob("*.yaml"))
+    results = write_report(exp, systems, out, configs, options["quality"], options["quick"])
+    if options["listen"] is not None:
+        from frontend.report.listening import Picture, write_listening_page
+        from frontend.separation.systems import load_systems
+
+        said = {
+            "words": ("SI-SNRi against cpWER", "cpWER over SI-SNRi, one point a system"),
+            "curves": ("Learning curves", "loss of every network over its training steps"),
+        }
+        there = {key: out / name for key, name in results["pictures"].items()}
+        shown = [Picture(title, there[key], alt) for key, (title, alt) in said.items() if key in there]
+        page = write_listening_page(options["listen"], results, exp[0], load_systems(systems), shown)
+        print(f"To listen to: {page}")
+    print(results_table(out))
+
+
+def _report_recordings() -> None:
+    must, may = "recordings data separated systems dev teacher out", "start wer talkers seed nj"
+    options = way("with --recordings", must, may)
+    from frontend.report.collect import write_recordings_report
+    from frontend.report.pages import recordings_table
+
+    start = {"start": options["start"]} if options["start"] else {}
+    teachers = {**start, "teacher": options["teacher"]}
+    places = (
+        options["data"],
+        options["separated"],
+        options["dev"],
+        teachers,
+        options["systems"],
+        options["out"],
+    )
+    found = write_recordings_report(
+        *places, options["talkers"], options["wer"], options["seed"], options["nj"]
+    )
+    print(f"{recordings_table(found)}\n{options['out']}/REPORT.md")
+
+
+def _report_conditions() -> None:
+    options = way("with --conditions", "exp systems out", "conditions microphones")
+    if len(options["exp"]) > 1:
+        raise UserError(f"--exp: expected one experiment with --conditions, found {len(options['exp'])}")
+    from frontend.report.comparisons import write_mismatch
+
+    listed = Path(options["conditions"]) if options["conditions"] else None
+    exp, out = options["exp"][0], options["out"]
+    write_mismatch(exp, options["systems"], out, options["microphones"], listed)
+    print((out / "MISMATCH.md").read_text(encoding="utf-8"))
+
+
+def _count_talkers() -> None:
+    options = way("with --scores", "scores systems", "out seed")
+    from frontend.evaluation.results import counted, load_scores
+    from frontend.report.pages import counting_section
+    from frontend.separation.systems import load_systems
+    from frontend.utils.files import write_text
+
+    folder, listed, out = options["scores"], options["systems"], options["out"]
+    of_one = load_scores(folder / "one_talker")
+    entries = counted(load_scores(folder), of_one, load_systems(listed), options["seed"])
+    if not entries:
+        raise UserError(f"{folder}: no score of any system of {listed} (run the stage 'score' first)")
+    page = counting_section(entries)
+    print(page)
+    if out:
+        write_text(out / "talkers.json", json.dumps(entries, indent=1) + "\n")
+        write_text(out / "TALKERS.md", f"Made by `mixit report --scores`; not edited.\n\n{page}")
+
+
+@click.command(cls=Command)
+@option("exp", "experiment directory, once a training seed", type=_path, multiple=True)
+@option("out", "directory for the page; with --a and --b: a JSON file for the figures", type=_path)
+@option("refinement", "show the rows refined by it too, such as iva or iva+mask")
+@flag("partial", "make the page though rows are missing")
+@option("a", "a system of an experiment: once, or once a seed", metavar="EXP:SYSTEM", multiple=True)
+@option("b", "what it is compared with, likewise", metavar="EXP:SYSTEM", multiple=True)
+def compare(a: tuple[str, ...], b: tuple[str, ...], **_) -> None:
+    """Compare experiments over several training seeds, or a system of one experiment with one of another.
+
+    \b
+        mixit compare --exp exp/espeak --exp exp/espeak_seed1 --out DIR
+        mixit compare --a exp/espeak_ema:student --b exp/espeak:student
+
+    With --exp, makes the page of the paper's two claims: CLAIMS.md, claims.json, claims.png. Each --exp is an
+    experiment directory that was scored and decoded (stages.json, scores/, wer/), all of the same data and test set
+    and of another training seed (run.sh --train_seed). Rows that are missing are an error; with --partial the page
+    is made of what is there, and says what is not.
+
+    With --a and --b, prints by how much A differs from B in SI-SNRi (dB), cpWER and cpCER (points, fewer errors of A
+    are negative), paired by utterance, with 95 % intervals. Given several times, once for each training seed, the
+    k-th --a is paired with the k-th --b, and the intervals are over seeds and utterances.
+    """
+    if a or b:
+        _compare_systems()
+    else:
+        _compare_seeds()
+
+
+def _compare_systems() -> None:
+    options = way("with --a and --b", "a b", "out")
+    from frontend.evaluation.runs import compare_runs, parse_side
+    from frontend.report.pages import comparison
+    from frontend.utils.files import write_text
+    from frontend.utils.provenance import provenance
+
+    found = compare_runs(*([parse_side(text) for text in options[side]] for side in "ab"))
+    if options["out"] is not None:
+        text = json.dumps({**found, **provenance()}, indent=1, allow_nan=False)
+        write_text(options["out"], text + "\n")
+    print(comparison(found))
+
+
+def _compare_seeds() -> None:
+    options = way("without --a and --b", "exp out", "refinement partial")
+    if options["refinement"] == "":
+        raise UserError("--refinement: expected a name such as iva, found nothing (leave it out for none)")
+    from frontend.report.comparisons import write_claims
+
+    # The command without the names of somebody's directories.
+    words = [word for path in options["exp"] for word in ("--exp", os.path.relpath(path))]
+    words += ["--out", os.path.relpath(options["out"])]
+    words += ["--refinement", options["refinement"]] if options["refinement"] else []
+    words += ["--partial"] if options["partial"] else []
+    command = shlex.join(["mixit", "compare", *words])
+    results = write_claims(options["exp"], options["out"], options["refinement"], options["partial"], command)
+    for line in results["missing"]:
+        print(f"missing: {line}")
+    print(f"Training seeds: {len(results['experiments'])}. The page: {options['out'] / 'CLAIMS.md'}")
