@@ -15,7 +15,8 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from frontend.utils.errors import UserError, did_you_mean, run
+from frontend.utils import errors
+from frontend.utils.errors import UserError, did_you_mean
 
 
 class Command(click.Command):
@@ -34,7 +35,7 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> None:
         """Do the work and exit."""
-        run(functools.partial(super().invoke, ctx), ctx.command_path)
+        errors.run(functools.partial(super().invoke, ctx), ctx.command_path)
 
 
 class Group(click.Group):
@@ -190,7 +191,7 @@ def way(which: str, must: str = "", may: str = "") -> dict:
             raise UserError(f"--{name}: expected a value, found none ({which})")
     mine = {*must.split(), *may.split()}
     for name in sorted(given() - mine):
-        raise UserError(f"--{name} does not belong {which}: leave it out")
+        raise UserError(f"--{name} is not expected {which}: leave it out")
     return {name: values[name] for name in values if name in mine}
 
 

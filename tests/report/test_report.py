@@ -388,7 +388,7 @@ def test_a_report_is_shown_without_making_it(recipe, monkeypatch, capsys):
     ("options", "message"),
     [
         (["--show", "exp"], "exp/results.json: expected a file"),
-        (["--show", "out", "--out", "out"], "--out does not belong with --show"),
+        (["--show", "out", "--out", "out"], "--out is not expected with --show"),
         (["--exp", "exp/mini", "--out", "out"], "--systems: expected a value"),
     ],
 )
