@@ -1,6 +1,5 @@
 """``mixit decode``, ``score``, ``wer``, ``report`` and ``compare``: what came of it."""
 
-import json
 import os
 import shlex
 from pathlib import Path
@@ -369,7 +368,7 @@ def _count_talkers() -> None:
     from frontend.evaluation.results import counted, load_scores
     from frontend.report.pages import counting_section
     from frontend.separation.systems import load_systems
-    from frontend.utils.files import write_text
+    from frontend.utils.files import write_json, write_text
 
     folder, listed, out = options["scores"], options["systems"], options["out"]
     of_one = load_scores(folder / "one_talker")
@@ -379,7 +378,7 @@ def _count_talkers() -> None:
     page = counting_section(entries)
     print(page)
     if out:
-        write_text(out / "talkers.json", json.dumps(entries, indent=1) + "\n")
+        write_json(out / "talkers.json", entries)
         write_text(out / "TALKERS.md", f"Made by `mixit report --scores`; not edited.\n\n{page}")
 
 
@@ -416,13 +415,12 @@ def _compare_systems() -> None:
     options = way("with --a and --b", "a b", "out")
     from frontend.evaluation.runs import compare_runs, parse_side
     from frontend.report.pages import comparison
-    from frontend.utils.files import write_text
+    from frontend.utils.files import write_json
     from frontend.utils.provenance import provenance
 
     found = compare_runs(*([parse_side(text) for text in options[side]] for side in "ab"))
     if options["out"] is not None:
-        text = json.dumps({**found, **provenance()}, indent=1, allow_nan=False)
-        write_text(options["out"], text + "\n")
+        write_json(options["out"], {**found, **provenance()}, allow_nan=False)
     print(comparison(found))
 
 

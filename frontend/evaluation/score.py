@@ -50,7 +50,7 @@ from frontend.dsp.metrics import (
 from frontend.evaluation.intervals import bootstrap_interval
 from frontend.training.checkpoints import open_trained
 from frontend.utils.errors import UserError, did_you_mean
-from frontend.utils.files import write_text
+from frontend.utils.files import write_json, write_text
 from frontend.utils.parallel import parallel_map, progress
 
 # SI-SNR and over-separation are always measured; these cost time (PESQ most: 25 ms for 4 s).
@@ -211,7 +211,7 @@ def _is_current(out: Path, name: str, fingerprint: str) -> bool:
 def _write(out: Path, name: str, rows: Sequence[dict], about: dict) -> None:
     write_text(out / f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     # Written last: with it the score is complete.
-    write_text(out / f"{name}.json", json.dumps(about, indent=1) + "\n")
+    write_json(out / f"{name}.json", about)
     gains = [v for row in rows for v in row["si_snri"] if v is not None]
     gain = f"SI-SNRi {np.mean(gains):.2f} dB" if gains else "no finite SI-SNRi"
     print(f"{name}: {len(rows)} utterances, {gain}", flush=True)
@@ -329,7 +329,7 @@ def score_long(request: Request) -> dict:
     _judge_by_the_usual(rows)
     about = {key: getattr(request, key) for key in ("data", "streams", "model")}
     found = {**about, "ref": str(ref), **totals(rows, request.seed), "utterances": rows}
-    write_text(request.out, json.dumps(found, indent=1) + "\n")
+    write_json(request.out, found)
     return found
 
 

@@ -17,9 +17,8 @@ import contextlib
 import hashlib
 import importlib.metadata
 import json
-import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -48,7 +47,8 @@ from frontend.recognition.text import (
     write_segments,
 )
 from frontend.utils.errors import UserError, did_you_mean
-from frontend.utils.files import write_text
+from frontend.utils.espnet import quiet
+from frontend.utils.files import write_json, write_text
 from frontend.utils.parallel import parallel_map
 
 _DECIMALS = 4
@@ -197,7 +197,7 @@ def _write(out: Path, job: Job, rows: list[dict], found: dict) -> None:
     write_segments(out / f"{job.system}.{HYPOTHESES}", _heard(_normalised(job.hypotheses), job.seconds))
     about = {**job.about, **found, "normaliser": list(RULES)}
     # Written last: with it the count is complete.
-    write_text(out / f"{job.system}.json", json.dumps(about, indent=1) + "\n")
+    write_json(out / f"{job.system}.json", about)
     kinds = "/".join(str(found[kind]) for kind in COUNTS[1:])
     rest = f", cpCER {found['cpcer']:.1f} %"
     rest += "" if found["orcwer"] is None else f", ORC-WER {found['orcwer']:.1f} %"
@@ -236,7 +236,7 @@ def count_long(request: Request) -> dict:
     about = {"ref": request.ref, "hyp": request.hyp, "collar": request.collar, "normaliser": list(RULES)}
     found = {**about, "pooled": pooled(rows, request.seed), "sessions": rows}
     if request.out:
-        write_text(request.out, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+        write_json(request.out, found, ensure_ascii=False)
     return found
 
 
@@ -292,7 +292,7 @@ def _count_recordings(references: list[dict], hypotheses: list[dict], request: R
     sides = [meeteval.io.SegLST(rows) for rows in (reference, hypothesis)]
     words = sum(len(row["words"].split()) for row in reference)
     cells = words * math.prod(n + 1 for n in _stream_words(hypothesis))
-    with _silently():
+    with quiet():
         counts = {
             "cpwer": meeteval.wer.cpwer(*sides),
             "tcpwer": meeteval.wer.tcpwer(*sides, collar=request.collar),
@@ -307,16 +307,6 @@ def _count_recordings(references: list[dict], hypotheses: list[dict], request: R
             found[measure] = {key: getattr(rate, key) for key in COUNTS}
             found[measure]["rate"] = round(100 * rate.errors / words, 4)
     return found
-
-
-@contextlib.contextmanager
-def _silently() -> Iterator[None]:
-    """Keep meeteval's remarks on lengths and overlaps of segments off the terminal: nothing to put right."""
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(logging.NOTSET)
 
 
 def _stream_words(rows: Sequence[dict]) -> list[int]:

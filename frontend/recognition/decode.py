@@ -42,7 +42,7 @@ from frontend.separation.files import plan, write_streams
 from frontend.separation.systems import load_systems, trained
 from frontend.training.checkpoints import MAX_SECONDS, check_length, open_trained
 from frontend.utils.errors import UserError, did_you_mean
-from frontend.utils.files import write_text
+from frontend.utils.files import write_json
 from frontend.utils.parallel import progress
 from frontend.utils.stamps import Stamp, of_text
 
@@ -370,7 +370,7 @@ def _write_recordings(
             times = {"start_time": 0.0, "end_time": round(frames / fs, 4)}
             rows.append({"session_id": key, "speaker": "spk1", **times, "words": ""})
     write_segments(directory / HYPOTHESES, rows)
-    write_text(directory / INFO, json.dumps(info, indent=1) + "\n")
+    write_json(directory / INFO, info)
     words = sum(len(row["words"].split()) for row in rows)
     print(f"{directory}: {words} words in {len(rows)} segments of {len(found)} recording(s)", flush=True)
 

@@ -388,7 +388,7 @@ def check_joint_config(args: argparse.Namespace) -> None:
         UserError: the first thing that is wrong.
     """
     where = args.config or "command line"
-    check_gpu(args)
+    check_gpu(args.ngpu)
     for key, wanted in (
         ("iterator_type", "sequence"),
         ("batch_type", "unsorted"),

@@ -35,7 +35,7 @@ from frontend.data.mixtures import MixtureSet
 from frontend.data.segments import in_seglst
 from frontend.recognition.model import RecogniserFiles
 from frontend.utils.errors import UserError
-from frontend.utils.files import atomic_directory, read_json, read_text, write_text
+from frontend.utils.files import atomic_directory, read_json, read_text, write_json, write_text
 
 # Raised with every change after which the same texts have other errors.
 VERSION = 1
@@ -225,7 +225,7 @@ def write_hypotheses(directory: str | Path, texts: Texts, seconds: Seconds, info
         for k in range(max(map(len, texts.values()))):
             write_scp(part / f"text_spk{k + 1}", {key: streams[k] for key, streams in texts.items()})
         write_segments(part / HYPOTHESES, segments(texts, seconds))
-        (part / INFO).write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")
+        write_json(part / INFO, info)
 
 
 def write_segments(path: str | Path, rows: list[dict]) -> None:

@@ -3,7 +3,6 @@
 The page is made from the JSON alone, by :func:`frontend.report.pages.write_page`.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -33,7 +32,7 @@ from frontend.report.pages import write_page
 from frontend.report.plots import learning_curves, plot_curves, plot_words
 from frontend.separation.systems import System, load_systems, trained
 from frontend.utils.errors import UserError
-from frontend.utils.files import read_json, read_settings, read_text, write_text
+from frontend.utils.files import read_json, read_settings, read_text, write_json
 from frontend.utils.parallel import parallel_map
 from frontend.utils.provenance import provenance, run_facts, stage_commits
 
@@ -43,7 +42,7 @@ NOTHING_SCORED = "no score of any listed system (run the stage 'score' first)"
 
 def write_results(out: Path, name: str, results: Mapping) -> None:
     """Write ``NAME.json`` and then its page: with the page, the report is complete."""
-    write_text(out / f"{name}.json", json.dumps(results, indent=1, allow_nan=False) + "\n")
+    write_json(out / f"{name}.json", results, allow_nan=False)
     write_page(out / f"{name}.json")
 
 

@@ -23,8 +23,8 @@ from frontend.dsp.refine import check_refinement, check_size, refine
 from frontend.separation.pseudo_targets import check_rule, select
 from frontend.training.checkpoints import open_trained
 from frontend.utils.errors import UserError, did_you_mean
-from frontend.utils.files import atomic_directory, read_settings, write_text
-from frontend.utils.parallel import forked, progress
+from frontend.utils.files import atomic_directory, read_settings, write_json
+from frontend.utils.parallel import parallel_map, progress
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def label_set(
     ids = mixtures.ids
     if torch.device(device).type == "cpu":
         shards = [ids[k::nj] for k in range(min(nj, len(ids)))]
-        rows = forked(work, shards, nj, f"targets {out.name}", len(ids))
+        rows = list(parallel_map(work, shards, nj, f"targets {out.name}", steps=len(ids)))
     else:
         rows = [work(progress(ids, len(ids), f"targets {out.name}"), lambda: None)]
     if truth:
@@ -177,7 +177,7 @@ def _write_quality(out: Path, model: str, labelling: Labelling, rows: list[dict]
     counts = sorted({row["talkers"] for row in rows})
     by_talkers = {str(n): means([row for row in rows if row["talkers"] == n]) for n in counts}
     quality = {"model": model, **asdict(labelling), **means(rows), "by_talkers": by_talkers}
-    write_text(out / "quality.json", json.dumps(quality, indent=1) + "\n")
+    write_json(out / "quality.json", quality)
     for n, row in by_talkers.items():
         print(
             f"{out}: {row['n']} mixtures of {n} talker(s), {row['sounding']} targets at {row['si_snr']} dB "

@@ -49,8 +49,8 @@ from frontend.separation.pseudo_targets import select
 from frontend.separation.systems import UNPROCESSED, System, load_systems, trained
 from frontend.training.checkpoints import MAX_SECONDS, open_trained
 from frontend.utils.errors import UserError
-from frontend.utils.files import atomic_directory, write_text
-from frontend.utils.parallel import forked
+from frontend.utils.files import atomic_directory, write_json, write_text
+from frontend.utils.parallel import parallel_map
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def separate_job(systems: list[System], tick: Callable[[], None], task: Task) ->
 def write_info(directory: Path, system: System, made_from: dict[str, str], **measured) -> None:
     """Write ``info.json``: what was measured, and what the streams were made from."""
     info = {"system": system.name, "made_from": made_from[system.name], **measured}
-    (directory / "info.json").write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")
+    write_json(directory / "info.json", info)
 
 
 class _Streams:
@@ -230,7 +230,8 @@ def _run(jobs: list[list[System]], task: Task, nj: int, what: str) -> None:
     if not jobs:
         return
     total = len(jobs) * len(task.mixtures.ids)
-    forked(functools.partial(separate_job, task=task), jobs, nj, what, total)
+    work = functools.partial(separate_job, task=task)
+    list(parallel_map(work, jobs, nj, what, steps=total))
 
 
 def _common_format(mixtures: MixtureSet) -> tuple[int, int]:
@@ -351,7 +352,7 @@ def separate_long(
             )
             steps = sum(_windows(recordings[k], *windows[system.name]) for k in stale)
             shards = [stale[k::nj] for k in range(min(nj, len(stale)))]
-            forked(work, shards, nj, f"separate {system.name}", steps)
+            list(parallel_map(work, shards, nj, f"separate {system.name}", steps=steps))
         _write_tables(folder, system.name, list(recordings))
         rtf = json.loads((folder / "info.json").read_text())["rtf"]
         print(f"{folder}: {len(recordings)} recordings, real-time factor {rtf:.4f}", flush=True)
@@ -475,4 +476,4 @@ def _write_tables(folder: Path, system: str, names: list[str]) -> None:
         write_scp(folder / f"spk{k}.scp", {name: folder / "wav" / f"{name}_spk{k}.flac" for name in names})
     seconds = sum(cost["seconds"] for cost in costs)
     info = {"system": system, "rtf": sum(cost["cpu_s"] for cost in costs) / seconds, "seconds": seconds}
-    write_text(folder / "info.json", json.dumps(info, indent=1) + "\n")
+    write_json(folder / "info.json", info)

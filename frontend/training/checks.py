@@ -342,7 +342,7 @@ def check_config(args: argparse.Namespace) -> None:
         UserError: the first thing that is wrong.
     """
     where = args.config or "command line"
-    check_gpu(args)
+    check_gpu(args.ngpu)
     # All crops are equally long.
     wanted = {"preprocessor": tuple(PREPROCESSORS), "iterator_type": "sequence", "batch_type": "unsorted"}
     check_values(args, wanted, where)

@@ -1,39 +1,40 @@
-"""Whether a device computes in bfloat16, which trains a convolution stack faster than float32."""
+"""Which devices there are, and whether one computes in bfloat16. PyTorch is imported when something is asked."""
 
-from __future__ import annotations
-
-import argparse
 import functools
-
-import torch
 
 from frontend.utils.errors import UserError
 
 
 @functools.cache
 def computes_in_bfloat16(device_type: str) -> bool:
-    """Say whether ``cpu`` or ``cuda`` has the instructions; PyTorch emulates missing ones, slowly."""
+    """Say whether ``cpu`` or ``cuda`` has the instructions, which train a convolution stack faster than float32.
+
+    PyTorch emulates missing ones, slowly.
+    """
+    import torch
+
     if device_type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
-def check_gpu(args: argparse.Namespace) -> None:
-    """Check that there are as many GPUs as ``--ngpu`` asks for.
+def check_gpu(ngpu: int) -> None:
+    """Raise UserError unless there are as many GPUs as ``--ngpu`` asks for."""
+    import torch
 
-    Raises:
-        UserError: there are fewer.
-    """
-    if args.ngpu > torch.cuda.device_count():
+    found = torch.cuda.device_count()
+    if ngpu > found:
         raise UserError(
-            f"--ngpu {args.ngpu}: expected so many CUDA devices, torch finds {torch.cuda.device_count()} "
+            f"--ngpu {ngpu}: expected so many CUDA devices, torch finds {found} "
             "(give --ngpu 0 to train on the CPU)"
         )
 
 
 def check_device(device: str) -> None:
-    """Raise UserError unless torch can compute on ``device``."""
+    """Raise UserError unless torch can compute on ``device``: ``cpu``, ``cuda``, ``cuda:1``."""
+    import torch
+
     try:
         kind = torch.device(device)
     except RuntimeError:

@@ -1,9 +1,8 @@
 """Mistakes a user can make, said in one line.
 
-Whatever can be wrong with a path, a configuration or a recording is raised as
-:class:`UserError`; :func:`run` turns it into one line on standard error and
-exit code 2. Everything else that escapes is a bug of ours and keeps its
-traceback.
+Whatever can be wrong with a path, a configuration or a recording is raised as :class:`UserError`; :func:`run`
+turns it into one line on standard error and exit code 2. Everything else that escapes is a bug of ours and
+keeps its traceback.
 """
 
 import difflib
@@ -16,8 +15,7 @@ from collections.abc import Callable, Iterable
 class UserError(Exception):
     """A mistake that the reader of the message can put right.
 
-    The message is one line: what was expected, what was found, in which file
-    (and line), what to do.
+    The message is one line: what was expected, what was found, in which file (and line), what to do.
     """
 
 
@@ -40,12 +38,11 @@ _MACHINE_ERRORS |= {errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
 def run(main: Callable[[], int | None], name: str = "") -> None:
     """Call ``main`` and exit: 0 on success, 2 with one line on a user's mistake.
 
+    A full disk, an unwritable directory and an interrupt are reported in one line as well.
+
     Args:
         main: the work; what it returns is the exit code.
         name: of the command, which signs the line; by default that of the script.
-
-    A full disk, an unwritable directory and an interrupt are reported in one
-    line as well.
     """
     name = name or os.path.splitext(os.path.basename(sys.argv[0]))[0]
     try:

@@ -1,12 +1,7 @@
-"""Files and directories that are either complete or not there.
+"""Files and directories that are either complete or not there; text, JSON and YAML, read or refused in one line.
 
-Everything is written beside its place under a name that no reader looks for
-(``.NAME.PID.part``) and renamed when complete, so that a kill or a full disk
-never leaves half of it under its final name.
-
-Reading a text or JSON file, or saying in one line why that is not possible.
-
-Reading a YAML file of settings, or saying in one line why that is not possible.
+Everything is written beside its place under a name that no reader looks for (``.NAME.PID.part``) and renamed
+when complete, so that a kill or a full disk never leaves half of it under its final name.
 """
 
 import contextlib
@@ -74,6 +69,17 @@ def write_text(path: str | Path, text: str) -> None:
     """Write ``text`` (UTF-8) to ``path``, whole or not at all."""
     with atomic_file(path) as part:
         part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, content: object, **options: bool) -> None:
+    """Write ``content`` as indented JSON, whole or not at all.
+
+    Args:
+        path: the file.
+        content: what JSON can hold.
+        options: of ``json.dumps``: ``allow_nan=False``, ``ensure_ascii=False``.
+    """
+    write_text(path, json.dumps(content, indent=1, **options) + "\n")
 
 
 def read_text(path: Path) -> str:

@@ -1,8 +1,10 @@
-"""The same function over many items: in order, in processes, with progress."""
+"""The same function over many items: in order, in processes of one thread each, with progress.
+
+Own code, since nothing else forks processes that inherit a loaded model: a fresh one imports ESPnet for 8 s.
+"""
 
 import contextlib
 import multiprocessing
-import multiprocessing.connection
 import os
 import signal
 import sys
@@ -10,8 +12,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import connection
+from multiprocessing.pool import ExceptionWithTraceback
 
 from tqdm import tqdm
 
@@ -60,15 +62,13 @@ class Progress:
         now = time.monotonic()
         if self.bar is not None:
             self.bar.update(steps)
-        elif is_first:
-            # Before the first step lies the start of processes, which says nothing of the rest.
+        elif is_first:  # before it lies the start of processes, which says nothing of the rest
             self.start = self.last = now
             self.timed_from = self.done
         elif now - self.last > _LOG_EVERY_S and self.done < self.total:
             left = (now - self.start) / (self.done - self.timed_from) * (self.total - self.done)
-            print(
-                f"{self.what}: {self.done}/{self.total}, about {left:.0f} s left", file=sys.stderr, flush=True
-            )
+            state = f"{self.done}/{self.total}, about {left:.0f} s left"
+            print(f"{self.what}: {state}", file=sys.stderr, flush=True)
             self.last = now
 
     def close(self) -> None:
@@ -86,14 +86,12 @@ def progress(items: Iterable, total: int, what: str) -> Iterator:
     shown.close()
 
 
-def _single_threaded() -> None:
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        torch.set_num_threads(1)
-
-
-def parallel_map(function: Callable, items: Sequence, nj: int, what: str, fork: bool = False) -> Iterator:
+def parallel_map(
+    function: Callable, items: Sequence, nj: int, what: str, fork: bool = False, steps: int = 0
+) -> Iterator:
     """Yield ``function(item)`` for each item, in the order of ``items``.
+
+    All processes end with the generator, and with the process that started them.
 
     Args:
         function: picklable unless forked; it must not depend on the order of its calls.
@@ -101,64 +99,123 @@ def parallel_map(function: Callable, items: Sequence, nj: int, what: str, fork: 
         nj: number of processes; 1 works in this process.
         what: name for the progress bar.
         fork: fork the processes from this one, with what it has imported and loaded. It must have run
-            nothing in threads: torch's would hang.
+            nothing in threads: torch's would hang. Otherwise fresh processes are spawned, which is safe
+            whatever the caller did before.
+        steps: number of steps of all items together, each of which is several. ``function(item, tick)`` then
+            calls ``tick()`` after each step, and every item has a process of its own, forked from this
+            one: its peak memory is that of the item.
 
     Raises:
         UserError: a process was killed.
-        Exception: what ``function`` raised first, in the order of ``items``.
+        Exception: what ``function`` raised, of the first item in the order of ``items``.
     """
-    if nj <= 1 or len(items) <= 1:
+    if not steps and (nj <= 1 or len(items) <= 1):
         yield from progress(map(function, items), len(items), what)
         return
-    others = set(multiprocessing.active_children())
-    # spawn is safe whatever the caller did before.
-    context = multiprocessing.get_context("fork" if fork else "spawn")
-    with _one_thread(), ProcessPoolExecutor(min(nj, len(items)), context, _start_worker, (function,)) as pool:
-        try:
-            yield from progress(_in_order(pool, items, nj * _AHEAD), len(items), what)
-        except BrokenProcessPool:
-            raise UserError(f"{what}: a process was killed; out of memory? (try a smaller --nj)") from None
-        except BaseException:  # also an interrupt, or a caller who wants no more: nobody waits for the rest
-            for process in set(multiprocessing.active_children()) - others:
-                process.terminate()
-            raise
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let processes that are started meanwhile have one thread each."""
-    before = {k: os.environ.get(k) for k in _ONE_THREAD}
-    os.environ.update(_ONE_THREAD)
+    shown = Progress(steps or len(items), what)
+    workers = _Workers(function, fork or bool(steps), bool(steps), what)
+    waiting, found, turn = deque(enumerate(items)), {}, 0
     try:
-        yield
+        while turn < len(items):
+            while waiting and len(workers.busy) < nj and waiting[0][0] < turn + nj * _AHEAD:
+                workers.give(waiting.popleft())
+            for kind, index, value in workers.answers():
+                if kind == "error":
+                    waiting.clear()  # nothing after it is wanted any more
+                if kind != "step":
+                    found[index] = kind, value
+                if (kind == "step") == bool(steps):
+                    shown.step()
+            while turn in found:
+                kind, value = found.pop(turn)
+                if kind == "error":
+                    raise value
+                yield value
+                turn += 1
     finally:
-        for key, value in before.items():
-            os.environ.pop(key, None) if value is None else os.environ.__setitem__(key, value)
+        workers.end()
+        shown.close()
 
 
-def _in_order(pool: ProcessPoolExecutor, items: Iterable, ahead: int) -> Iterator:
-    """Yield the results in the order of ``items``, with no more than ``ahead`` of them given out."""
-    given_out: deque[Future] = deque()
-    for item in items:
-        if len(given_out) == ahead:
-            yield given_out.popleft().result()
-        # This starts processes. They have an interrupt blocked from their first moment (one ignored by
-        # the initializer would still end their imports with a traceback): the parent says it, and ends them.
+class _Workers:
+    """Processes that each wait for an item, work, and answer through a pipe."""
+
+    def __init__(self, function: Callable, fork: bool, only_one: bool, what: str):
+        self.function, self.only_one, self.what = function, only_one, what
+        self.context = multiprocessing.get_context("fork" if fork else "spawn")
+        self.busy: dict[connection.Connection, multiprocessing.process.BaseProcess] = {}
+        self.idle: list[tuple[connection.Connection, multiprocessing.process.BaseProcess]] = []
+
+    def give(self, item: tuple[int, object]) -> None:
+        """Let an idle process, or a new one, work on ``(index, item)``."""
+        pipe, process = self.idle.pop() if self.idle else self._started()
+        self.busy[pipe] = process
+        with contextlib.suppress(BrokenPipeError):  # its end is found when the answer is waited for
+            pipe.send(item)
+
+    def _started(self) -> tuple[connection.Connection, multiprocessing.process.BaseProcess]:
+        ours, theirs = self.context.Pipe()
+        arguments = (self.function, self.only_one, theirs)
+        process = self.context.Process(target=_work, args=arguments, daemon=True)
+        before = {k: os.environ.get(k) for k in _ONE_THREAD}
+        os.environ.update(_ONE_THREAD)
+        # It has an interrupt blocked from its first moment: the parent says it, once, and ends it.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            given_out.append(pool.submit(_work, item))
+            process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    while given_out:
-        yield given_out.popleft().result()
+            for key, value in before.items():
+                os.environ.pop(key, None) if value is None else os.environ.__setitem__(key, value)
+        theirs.close()  # so that the end of the process is the end of the pipe
+        return ours, process
+
+    def answers(self) -> Iterator[tuple[str, int, object]]:
+        """Wait, and yield what there is: ("step", ...), ("value", index, value) or ("error", index, error)."""
+        for pipe in connection.wait(list(self.busy)):
+            process = self.busy[pipe]
+            try:
+                kind, index, value = pipe.recv()
+            except (EOFError, ConnectionResetError):
+                process.join()
+                raise UserError(
+                    f"{self.what}: a process was killed; out of memory? "
+                    f"(exit code {process.exitcode}; try a smaller --nj)"
+                ) from None
+            if kind != "step":
+                del self.busy[pipe]
+                if self.only_one:
+                    pipe.close()
+                    process.join()
+                else:
+                    self.idle.append((pipe, process))
+            yield kind, index, value
+
+    def end(self) -> None:
+        """End all processes, in the middle of what they do."""
+        every = [*self.busy.items(), *self.idle]
+        for _, process in every:
+            process.terminate()
+        for pipe, process in every:
+            process.join()
+            pipe.close()
 
 
-def _start_worker(function: Callable) -> None:
-    """Keep what is the same for all items, so that it is sent once a process."""
-    global _function
-    _function = function
-    _single_threaded()
+def _work(function: Callable, only_one: bool, pipe: connection.Connection) -> None:
+    """Answer one item after the other; a process of its own takes one."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+    with contextlib.suppress(EOFError, ConnectionError):  # the parent is gone
+        while True:
+            index, item = pipe.recv()
+            extra = (lambda: pipe.send(("step", index, None)),) if only_one else ()
+            try:
+                pipe.send(("value", index, function(item, *extra)))
+            except Exception as error:  # raised again in the parent
+                pipe.send(("error", index, ExceptionWithTraceback(error, error.__traceback__)))
+            if only_one:
+                return
 
 
 def _end_with_parent() -> None:
@@ -167,74 +224,3 @@ def _end_with_parent() -> None:
     while os.getppid() == parent.pid:
         time.sleep(1.0)
     os._exit(1)
-
-
-def _work(item: object) -> object:
-    return _function(item)
-
-
-def forked(function: Callable, items: Sequence, nj: int, what: str, total: int) -> list:
-    """Return ``[function(item, tick), ...]``, each call in a new process forked from this one.
-
-    For work that needs what this process has imported or loaded, since that takes
-    longer than the work. Every process has one thread, and memory that can be
-    measured apart from the others'.
-
-    Args:
-        function: calls ``tick()`` after each of its steps; its result is sent back.
-        items: what to do.
-        nj: number of processes at a time.
-        what: name for the progress bar.
-        total: number of steps of all calls together.
-
-    Raises:
-        UserError: a process was killed.
-        Exception: what ``function`` raised first.
-    """
-    context = multiprocessing.get_context("fork")
-    waiting, running, results = list(enumerate(items)), {}, [None] * len(items)
-
-    def steps() -> Iterator[None]:
-        while waiting or running:
-            while waiting and len(running) < max(1, nj):
-                index, item = waiting.pop(0)
-                receive, send = context.Pipe(duplex=False)
-                process = context.Process(target=_forked_child, args=(function, item, send), daemon=True)
-                process.start()
-                send.close()  # so that the end of the child is the end of the pipe
-                running[receive] = index, process
-            for pipe in multiprocessing.connection.wait(running):
-                index, process = running[pipe]
-                try:
-                    done, results[index] = pipe.recv()
-                except EOFError:
-                    process.join()
-                    code = process.exitcode
-                    raise UserError(
-                        f"{what}: a process was killed (exit code {code}); out of memory?"
-                    ) from None
-                if not done:
-                    yield
-                elif isinstance(results[index], BaseException):
-                    raise results[index]
-                else:
-                    process.join()
-                    del running[pipe]
-
-    try:
-        for _ in progress(steps(), total, what):
-            pass
-    finally:
-        for _, process in running.values():
-            process.terminate()
-    return results
-
-
-def _forked_child(function: Callable, item: object, pipe: multiprocessing.connection.Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says it, once, and ends us
-    _single_threaded()
-    try:
-        result = function(item, lambda: pipe.send((False, None)))
-    except Exception as error:  # raised again in the parent
-        result = error
-    pipe.send((True, result))

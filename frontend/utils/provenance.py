@@ -1,7 +1,4 @@
-"""Where numbers come from: date, commit, versions and machine.
-
-What run.sh noted of a run in ``stages.json``: command, seed, share of labels, seconds and commits.
-"""
+"""Where numbers come from: date, commit, versions and machine, and what a run noted of itself in ``stages.json``."""
 
 import importlib.metadata
 import os
@@ -24,10 +21,57 @@ def provenance() -> dict:
     """Return ``date`` (UTC), ``commit`` (None outside a git checkout), ``versions`` and ``machine``."""
     return {
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-        "commit": commit_of(Path(__file__).parents[1]),
+        "commit": commit_of(),
         "versions": {"python": platform.python_version(), **_versions()},
         "machine": _machine(),
     }
+
+
+def commit_of(directory: Path | None = None) -> str | None:
+    """Return the commit of the checkout that ``directory`` lies in, marked ``+changes`` if its code was changed.
+
+    Args:
+        directory: None: where this package lies.
+
+    Returns:
+        None outside a git checkout.
+    """
+    here = ["git", "-C", str(directory or Path(__file__).parents[1])]
+    try:
+        commit = subprocess.run([*here, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        status = [*here, "status", "--porcelain", "--untracked-files=no", "--", *_CODE]
+        changed = subprocess.run(status, capture_output=True, text=True, check=True).stdout.strip()
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return None
+    return commit.stdout.strip() + ("+changes" if changed else "")
+
+
+def run_facts(path: Path) -> dict:
+    """Return the facts of the experiment in ``path``; ``seed`` is a number.
+
+    Raises:
+        UserError: no such directory, no ``stages.json`` in it, or one that lacks a fact.
+    """
+    if not path.is_dir():
+        raise UserError(f"{path}: expected the directory of an experiment, found none (check the path)")
+    facts = read_json(path / "stages.json")
+    for key in ("command", "seed", "stages"):
+        if key not in facts:
+            found = ", ".join(facts) or "nothing"
+            raise UserError(f"{path / 'stages.json'}: expected '{key}', found {found}")
+    return {**facts, "seed": int(facts["seed"])}
+
+
+def stage_commits(run: dict) -> dict[str, str]:
+    """Return the commit that the stages ran at, not the page's own; several with their stages."""
+    stages: dict[str, list[str]] = {}
+    for stage, commit in run.get("commits", {}).items():
+        stages.setdefault(commit, []).append(stage)
+    if not any(stages):
+        return {}
+    if len(stages) == 1:
+        return {"commit": next(iter(stages))}
+    return {"commit": ", ".join(f"{commit} ({' '.join(names)})" for commit, names in stages.items())}
 
 
 def _versions() -> dict[str, str]:
@@ -38,18 +82,6 @@ def _versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue  # a table can be made where nothing was trained or scored
     return found
-
-
-def commit_of(directory: Path) -> str | None:
-    """Return the commit of the checkout that ``directory`` lies in, marked if its code was changed since."""
-    here = ["git", "-C", str(directory)]
-    try:
-        commit = subprocess.run([*here, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-        status = [*here, "status", "--porcelain", "--untracked-files=no", "--", *_CODE]
-        changed = subprocess.run(status, capture_output=True, text=True, check=True).stdout.strip()
-    except (FileNotFoundError, subprocess.CalledProcessError):
-        return None
-    return commit.stdout.strip() + ("+changes" if changed else "")
 
 
 def _machine() -> str:
@@ -75,32 +107,3 @@ def _field(path: str, name: str) -> str | None:
         return None
     with open(path, encoding="utf-8", errors="replace") as lines:
         return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(name)), None)
-
-
-def run_facts(path: Path) -> dict:
-    """Return the facts of the experiment in ``path``; ``seed`` is a number.
-
-    Raises:
-        UserError: no such directory, no ``stages.json`` in it, or one that lacks a fact.
-    """
-    if not path.is_dir():
-        raise UserError(f"{path}: expected the directory of an experiment, found none (check the path)")
-    facts = read_json(path / "stages.json")
-    for key in ("command", "seed", "stages"):
-        if key not in facts:
-            raise UserError(
-                f"{path / 'stages.json'}: expected '{key}', found {', '.join(facts) or 'nothing'}"
-            )
-    return {**facts, "seed": int(facts["seed"])}
-
-
-def stage_commits(run: dict) -> dict[str, str]:
-    """Return the commit that the stages ran at, not the page's own; several with their stages."""
-    stages: dict[str, list[str]] = {}
-    for stage, commit in run.get("commits", {}).items():
-        stages.setdefault(commit, []).append(stage)
-    if not any(stages):
-        return {}
-    if len(stages) == 1:
-        return {"commit": next(iter(stages))}
-    return {"commit": ", ".join(f"{commit} ({' '.join(names)})" for commit, names in stages.items())}

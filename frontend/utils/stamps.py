@@ -23,7 +23,7 @@ from pathlib import Path
 from types import ModuleType
 
 from frontend.utils.errors import UserError
-from frontend.utils.files import write_text
+from frontend.utils.files import write_json
 
 # Inside directories these are compared by name and size: large, and written once by our own tools.
 _BULK = {".wav", ".flac", ".ark", ".npz", ".pth", ".png"}
@@ -59,7 +59,7 @@ class Stamp:
 
     def write(self, path: str | Path) -> None:
         """Write the stamp, whole or not at all; last of all that belongs to the result."""
-        write_text(path, json.dumps(asdict(self), indent=1) + "\n")
+        write_json(path, asdict(self))
 
     def why_stale(self, path: str | Path) -> str:
         """Return in one sentence why the result beside ``path`` is not the one of this stamp; "" if it is.

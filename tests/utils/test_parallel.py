@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from frontend.utils.errors import UserError
-from frontend.utils.parallel import forked, number_of_processes, parallel_map
+from frontend.utils.parallel import number_of_processes, parallel_map
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -103,7 +103,7 @@ def test_an_interrupt_is_one_line(tmp_path, started):
     """Ctrl-C goes to all processes of the terminal: while they import, and while they work."""
     code = f"""
 import functools, sys, pathlib
-sys.path[:0] = {[str(ROOT), str(ROOT / "tests")]!r}
+sys.path[:0] = {[str(ROOT), str(ROOT / "tests/utils")]!r}
 import test_parallel
 from frontend.utils.errors import run
 from frontend.utils.parallel import parallel_map
@@ -139,7 +139,7 @@ def test_number_of_processes(text):
         number_of_processes(text)
 
 
-def test_forked_processes_answer_in_order_and_fail_aloud():
+def test_every_item_of_several_steps_has_a_process_of_its_own():
     def work(item, tick):
         tick()
         if item == "bad":
@@ -148,10 +148,10 @@ def test_forked_processes_answer_in_order_and_fail_aloud():
             os.kill(os.getpid(), signal.SIGKILL)
         return item, os.getpid()
 
-    answers = forked(work, list("abc"), 2, "test", 3)
+    answers = list(parallel_map(work, list("abc"), 2, "test", steps=3))
     assert [item for item, _ in answers] == list("abc")
     assert len({pid for _, pid in answers} | {os.getpid()}) == 4
     with pytest.raises(UserError, match="bad item"):
-        forked(work, ["a", "bad"], 1, "test", 2)
-    with pytest.raises(UserError, match="killed .*-9"):
-        forked(work, ["killed", "a"], 2, "test", 2)
+        list(parallel_map(work, ["a", "bad"], 1, "test", steps=2))
+    with pytest.raises(UserError, match=r"killed.*\(exit code -9"):
+        list(parallel_map(work, ["killed", "a"], 2, "test", steps=2))
