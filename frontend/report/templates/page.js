@@ -54,18 +54,3 @@ for (const audio of players) {
     audio.play();
   });
 }
-
-// One button opens or closes all utterances.
-const unfold = document.getElementById("unfold");
-const examples = [...document.querySelectorAll("details.example")];
-
-function label() {
-  unfold.textContent = examples.every((one) => one.open) ? "Close all" : "Open all";
-}
-
-unfold.addEventListener("click", () => {
-  const open = !examples.every((one) => one.open);
-  examples.forEach((one) => { one.open = open; });
-  label();
-});
-examples.forEach((one) => one.addEventListener("toggle", label));
