@@ -244,7 +244,12 @@ _path = click.Path(path_type=Path)
 )
 @flag("quick", "mark the page: its numbers mean nothing")
 @option("show", "print the table of the report in DIR; alone, without the others", type=_path, metavar="DIR")
-@option("scores", "count talkers by active streams, from these scores, such as exp/NAME/scores", type=_path)
+@option(
+    "from",
+    "make the page of a results.json, report.json, mismatch.json or claims.json again, beside it or in --out",
+    type=_path,
+    metavar="FILE",
+)
 @option(
     "conditions",
     "table of conditions that the training did not see; with a FILE, of those it lists alone",
@@ -267,9 +272,9 @@ _path = click.Path(path_type=Path)
 @option("start", "likewise: the teacher that it started from")
 @option("wer", "likewise: directory with SYSTEM.json of mixit wer")
 @option("talkers", "likewise: streams a recording", type=int, default=2)
-@option("seed", "likewise: of the random assignment; with --scores, of the intervals", type=int, default=0)
+@option("seed", "likewise: of the random assignment", type=int, default=0)
 @nj
-def report(recordings: bool, conditions: str | None, scores: Path | None, show: Path | None, **_) -> None:
+def report(recordings: bool, conditions: str | None, show: Path | None, **more) -> None:
     """Make the table of results, or another page of numbers.
 
     \b
@@ -277,7 +282,7 @@ def report(recordings: bool, conditions: str | None, scores: Path | None, show: 
         mixit report --show DIR                                        print the table of a report that is there
         mixit report --recordings --data ... --out DIR                 REPORT.md and report.json
         mixit report --conditions --exp EXP --systems FILE --out DIR   MISMATCH.md and mismatch.json
-        mixit report --scores DIR --systems FILE --out DIR             TALKERS.md and talkers.json
+        mixit report --from FILE.json                                  the page of that file again, without new numbers
 
     The table is of scores/ and, where words were counted, wer/ and wer_separated/ of each experiment. Its main rows
     are printed, too.
@@ -287,21 +292,21 @@ def report(recordings: bool, conditions: str | None, scores: Path | None, show: 
 
     --conditions: from EXP/mismatch/CONDITION/scores, and from the scores of experiments with other numbers of
     microphones.
-
-    --scores: how many talkers there are by the streams that are active, against the truth, for every system; of
-    the set of one talker, too, where DIR/one_talker is there.
     """
     if show is not None:
         way("with --show", "show")
         from frontend.report.pages import results_table
 
         print(results_table(show))
+    elif more["from"] is not None:
+        options = way("with --from", "from", "out")
+        from frontend.report.pages import write_page
+
+        print(write_page(options["from"], options["out"]))
     elif recordings:
         _report_recordings()
     elif conditions is not None:
         _report_conditions()
-    elif scores is not None:
-        _count_talkers()
     else:
         _report()
 
@@ -361,25 +366,6 @@ def _report_conditions() -> None:
     exp, out = options["exp"][0], options["out"]
     write_mismatch(exp, options["systems"], out, options["microphones"], listed)
     print((out / "MISMATCH.md").read_text(encoding="utf-8"))
-
-
-def _count_talkers() -> None:
-    options = way("with --scores", "scores systems", "out seed")
-    from frontend.evaluation.results import counted, load_scores
-    from frontend.report.pages import counting_section
-    from frontend.separation.systems import load_systems
-    from frontend.utils.files import write_json, write_text
-
-    folder, listed, out = options["scores"], options["systems"], options["out"]
-    of_one = load_scores(folder / "one_talker")
-    entries = counted(load_scores(folder), of_one, load_systems(listed), options["seed"])
-    if not entries:
-        raise UserError(f"{folder}: no score of any system of {listed} (run the stage 'score' first)")
-    page = counting_section(entries)
-    print(page)
-    if out:
-        write_json(out / "talkers.json", entries)
-        write_text(out / "TALKERS.md", f"Made by `mixit report --scores`; not edited.\n\n{page}")
 
 
 @click.command(cls=Command)

@@ -1,7 +1,7 @@
 """The page to listen to: ``report.html`` and the audio and pictures it needs, in one folder.
 
 The folder opens from disk, without a server or a network. It holds the table of results, and for some test
-utterances, chosen by rules that are shown on the page, audio, spectrograms and recognised words of the systems.
+utterances, chosen by rules that are shown on the page, audio, spectrograms and recognised words of systems.
 """
 
 import io

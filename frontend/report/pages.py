@@ -3,7 +3,6 @@
 A page holds what its JSON holds and nothing else. Imports nothing heavy, so that ``report --show`` is quick.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -283,8 +282,3 @@ def _aligned(rows: Iterable[Sequence[str]]) -> str:
         for cells in (list(zip(row, widths, strict=True)) for row in rows)
     )
     return "\n".join(lines).replace(NOTHING, "-")
-
-
-def counting_section(entries: Sequence[Mapping]) -> str:
-    """Return the section on counted talkers."""
-    return render("talkers.md.j2", talkers_counted=json.loads(json.dumps(entries)))

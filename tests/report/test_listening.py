@@ -1,8 +1,7 @@
-"""The page to listen to, from a small experiment made by hand: files, rules, and a real browser."""
+"""The page to listen to, from a small experiment made by hand: files, rules, and one run in a real browser."""
 
 import json
 import re
-import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
@@ -13,7 +12,7 @@ import soundfile
 from browser import browser
 from PIL import Image
 
-import frontend.report.listening as listen_source
+import frontend.report.listening as listening
 from frontend.data.audio import AudioWriter
 from frontend.data.kaldi import write_scp, write_set
 from frontend.evaluation.results import Scores
@@ -21,11 +20,8 @@ from frontend.recognition.text import utterance_errors
 from frontend.report.listening import (
     Picture,
     choose_utterances,
-    element,
     main_system,
-    played_systems,
     power_db,
-    shared_gain,
     write_listening_page,
     write_spectrogram,
 )
@@ -44,7 +40,7 @@ TEXTS = [
     ["TEN", "ONE"],
     ["TWO", "ZERO"],
 ]
-HEARD = {  # of u0 and of all others, per stream
+RECOGNISED = {  # of u0 and of all others, per stream
     "student": (["THREE", "ONE NOT TWO"], ["FIVE", ""]),
     "teacher_energy": (["ONE", "SIX"], ["", ""]),
     "mixture": (["ONE THREE", "ONE THREE"], ["FIVE", "FIVE"]),
@@ -88,7 +84,7 @@ def make_experiment(root: Path, words: bool = True) -> Path:
         write_scp(exp / f"separated/test/{name}/spk{k}.scp", table)
     for system in SYSTEMS:
         write_rows(exp / "scores", system.name, [score(key, system.name) for key in IDS], {"data": str(data)})
-    for name, (first, other) in HEARD.items() if words else ():
+    for name, (first, other) in RECOGNISED.items() if words else ():
         rows = []
         for key, texts in zip(IDS, TEXTS, strict=True):
             rows.append(
@@ -156,7 +152,7 @@ def folder(tmp_path_factory):
 class Parsed(HTMLParser):
     """A page as a flat list of elements; raises where a tag is not closed in order."""
 
-    VOID = {"img", "meta", "wbr"}
+    VOID = {"img", "meta"}
 
     def __init__(self, path):
         super().__init__()
@@ -209,10 +205,6 @@ def test_text_is_escaped(folder):
     texts = [e[2] for e in Parsed(folder / "report.html").all("dd")]
     assert 'A<B> & "Q"' in texts  # a talker's words
     assert './run.sh --corpus "<x>"' in texts
-    assert (
-        element("p", "<i>", [element("b", "&")], title="\"'<")
-        == '<p title="&quot;&#x27;&lt;">&lt;i&gt;<b>&amp;</b></p>'
-    )
 
 
 def test_every_clip_is_the_stream_at_the_stated_gain(folder):
@@ -271,7 +263,7 @@ def test_words_and_errors_are_those_counted(folder):
             assert marks == [row["insertions"], row["deletions"], row["substitutions"]], (key, name)
             assert f"word errors {row['errors']} of {row['words']}" in block
             seen += 1
-    assert seen == len(IDS) * len(HEARD)
+    assert seen == len(IDS) * len(RECOGNISED)
 
 
 def rows_of(directory, name):
@@ -285,10 +277,9 @@ def captions(folder, key, system):
     block = next(part for part in example.split("<section ") if f"<h4>{system}</h4>" in part)
     found = {}
     for figure in block.split("<figure>")[1:]:
-        lines = re.findall(r'<p class="words">(.*?)</p>', figure)
-        found[re.search("<figcaption>(.*?)</figcaption>", figure)[1]] = [
-            re.sub("<.*?>", "", x).strip() for x in lines
-        ]
+        lines = re.findall(r'<p class="words">(.*?)</p>', figure, re.S)
+        caption = re.search("<figcaption>(.*?)</figcaption>", figure)[1]
+        found[caption] = [" ".join(re.sub("<.*?>", "", line).split()) for line in lines]
     return found
 
 
@@ -337,19 +328,19 @@ def slow_choice(gains, errors, most):
     return chosen
 
 
-@pytest.mark.parametrize("case", range(12))
+@pytest.mark.parametrize("case", range(8))
 def test_utterances_are_chosen_by_the_stated_rule(case):
     rng = generator(case, "choice", "case")
     ids = [f"k{n:03d}" for n in rng.permutation(int(rng.integers(1, 40)))]
     gains = {k: float(np.round(rng.normal(), 0 if case % 2 else 3)) for k in ids}  # with and without ties
     errors = {k: int(rng.integers(0, 4)) / 5 for k in ids} if case % 3 else {}
-    if case > 6:
+    if case > 4:
         gains[ids[0]] = float("nan")
     chosen = choose_utterances(gains, errors)
-    assert list(chosen.items()) == list(slow_choice(gains, errors, 12).items())
-    if len(ids) > 13:
+    assert list(chosen.items()) == list(slow_choice(gains, errors, 8).items())
+    if len(ids) > 9:
         counts = [list(chosen.values()).count(kind) for kind in ("best", "median", "worst", "disagree")]
-        assert counts == ([3, 3, 3, 3] if errors else [4, 4, 4, 0])
+        assert counts == ([2, 2, 2, 2] if errors else [3, 3, 2, 0])
 
 
 def test_systems_are_chosen_by_the_stated_rule():
@@ -370,8 +361,6 @@ def test_systems_are_chosen_by_the_stated_rule():
     assert main_system(scored(mixture=0.0, ilrma=2.0, other=None), systems) == "ilrma"
     assert main_system(scored(mixture=0.0, full=9.0, oracle=None), systems) == "full"
     assert main_system(scored(student=1.0, other=9.0), systems) == "student"
-    known = {"other", "oracle", "mixture", "ilrma", "distilled"}
-    assert played_systems(known, "other") == ["mixture", "oracle", "ilrma", "other"]
 
 
 def test_spectrogram_shows_a_tone_and_its_level(tmp_path):
@@ -399,41 +388,6 @@ def test_spectrogram_of_silence_and_of_long_and_short_signals(tmp_path):
     noise = signal("noise")
     power = [np.mean(10 ** (power_db(np.tile(noise, k), FS) / 10)) for k in (2, 40)]
     assert power[0] == pytest.approx(power[1], rel=0.05)  # averaging columns keeps the power
-    assert shared_gain([np.zeros(3)]) == 1
-
-
-@pytest.fixture(scope="module")
-def folded(tmp_path_factory):
-    """A page on which two systems are of less interest: both are the student once more."""
-    exp = make_experiment(tmp_path_factory.mktemp("folded"))
-    for name in ("ilrma", "student_ft"):
-        shutil.copytree(exp / "separated/test/student", exp / f"separated/test/{name}")
-        for path in [*(exp / "scores").glob("student.*"), *(exp / "wer").glob("student.*")]:
-            shutil.copy(path, path.with_name(name + path.suffix))
-    systems = [*SYSTEMS, System("ilrma", blind="ilrma"), System("student_ft", model="student_ft")]
-    return write_listening_page(exp / "report", make_results(), exp, systems).parent
-
-
-def test_systems_of_less_interest_are_folded(folded):
-    text = (folded / "report.html").read_text()
-    assert "Played: mixture, oracle, dry, teacher_energy, student, ilrma, student_ft." in text
-    for example in re.split(r'<details class="example"', text)[1:]:
-        shown, more = example.split('<details class="more">')
-        assert more.lstrip().startswith("<summary>more systems: ilrma, student_ft</summary>")
-        titles = [re.findall("<h4>(.*?)</h4>", part) for part in (shown, more)]
-        assert titles[0] == ["mixture", "references", "clean dry speech", "teacher_energy", "student"]
-        assert titles[1] == ["ilrma", "student_ft"]
-    assert len(Parsed(folded / "report.html").all("audio")) == 6 * 11 - 1
-
-
-def test_the_main_system_is_never_folded(tmp_path):
-    exp = make_experiment(tmp_path)
-    shutil.copytree(exp / "separated/test/student", exp / "separated/test/ilrma")
-    for path in [*exp.glob("*/student.*")]:
-        path.rename(path.with_name(f"ilrma{path.suffix}"))
-    systems = [System("mixture"), System("ilrma", blind="ilrma"), System("oracle")]
-    text = write_listening_page(exp / "report", make_results(), exp, systems).read_text()
-    assert "<h4>ilrma</h4>" in text and 'class="more"' not in text
 
 
 def test_same_inputs_same_bytes_and_old_pages_go(folder, tmp_path):
@@ -462,10 +416,10 @@ def test_runs_without_words_show_none(tmp_path):
 
 
 def test_long_recordings_mean_fewer_utterances(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(listen_source, "MOST_BYTES", 3 * 7 * 2 * round(FS * SECONDS))
+    monkeypatch.setattr(listening, "MOST_BYTES", 3 * 7 * 2 * round(FS * SECONDS))
     text = write_listening_page(tmp_path / "page", make_results(), folder.parent, SYSTEMS).read_text()
     assert text.count('class="example"') == 3 and "3 test utterances of" in text
-    monkeypatch.setattr(listen_source, "MOST_BYTES", 1)
+    monkeypatch.setattr(listening, "MOST_BYTES", 1)
     text = write_listening_page(tmp_path / "page", make_results(), folder.parent, SYSTEMS).read_text()
     assert text.count('class="example"') == 1
 
@@ -520,14 +474,6 @@ def test_mistakes_are_one_line_and_leave_nothing(tmp_path, mistake):
     assert {p for p in exp.rglob("*")} == before
 
 
-def test_missing_picture(folder, tmp_path):
-    with pytest.raises(UserError, match="no such picture"):
-        write_listening_page(
-            tmp_path / "p", make_results(), folder.parent, SYSTEMS, [Picture("x", tmp_path / "no.png", "x")]
-        )
-    assert not (tmp_path / "p").exists()
-
-
 def luminance(colour):
     parts = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
     linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
@@ -537,7 +483,7 @@ def luminance(colour):
 @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
 def test_colours_can_be_told_apart(scheme):
     """WCAG 2.1, 1.4.3: text has a contrast of at least 4.5 with what is behind it."""
-    css = (Path(listen_source.__file__).parent / "page_assets/style.css").read_text()
+    css = (Path(listening.__file__).parent / "templates/style.css").read_text()
     colours = dict(re.findall(r"--([\w-]+): (#\w{6})", css.split("prefers-color-scheme: dark")[scheme]))
     pairs = [(a, b) for a in ("text", "muted", "accent") for b in ("ground", "card", "shade")]
     pairs += [(f"{name}-text", name) for name in ("ins", "del", "sub", "warning")]
@@ -546,125 +492,36 @@ def test_colours_can_be_told_apart(scheme):
         assert (high + 0.05) / (low + 0.05) >= 4.5, pair
 
 
-@pytest.fixture(scope="module")
-def chromium():
+def test_browser_plays_everything(folder):
+    """Sound and pictures load without an error or a request elsewhere; one player at a time; a table to sort."""
     with browser() as page:
-        yield page
+        page.open(folder / "report.html")
+        count = page.run("document.querySelectorAll('audio').length")
+        assert count == 6 * 7 - 1
+        page.run("document.querySelectorAll('audio').forEach(a => { a.preload = 'auto'; a.load(); })")
+        page.until("[...document.querySelectorAll('audio')].every(a => a.readyState >= 2 || a.error)")
+        lengths = "[...document.querySelectorAll('audio')].map(a => a.error ? a.error.message : a.duration)"
+        assert page.run(lengths) == [SECONDS] * count
+        page.run("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+        page.run("document.querySelectorAll('img').forEach(i => { i.loading = 'eager'; })")
+        page.until("[...document.images].every(i => i.complete)")
+        assert page.run("[...document.images].every(i => i.naturalWidth > 0)")
 
+        page.run("window.a = document.querySelectorAll('audio'); a[0].loop = true; a[0].play()")
+        page.until("a[0].currentTime > 0")
+        page.run("document.querySelectorAll('.picture')[1].id = 'second'")
+        page.click("#second")
+        page.until("a[0].paused && (a[1].currentTime > 0 || a[1].ended)")
 
-def systems_shown(page):
-    return page.run("[...document.querySelectorAll('#results tbody th')].map(e => e.textContent)")
-
-
-HEADINGS = "[...document.querySelectorAll('#results thead button')].map(e => e.textContent)"
-
-
-def test_browser_plays_everything(chromium, folder):
-    chromium.open(folder / "report.html")
-    count = chromium.run("document.querySelectorAll('audio').length")
-    assert count == 6 * 7 - 1
-    chromium.run("document.querySelectorAll('audio').forEach(a => { a.preload = 'auto'; a.load(); })")
-    chromium.until("[...document.querySelectorAll('audio')].every(a => a.readyState >= 2 || a.error)")
-    seconds = chromium.run(
-        "[...document.querySelectorAll('audio')].map(a => a.error ? a.error.message : a.duration)"
-    )
-    assert seconds == [SECONDS] * count
-    chromium.click("#unfold")
-    chromium.run("document.querySelectorAll('img').forEach(i => { i.loading = 'eager'; })")
-    chromium.until("[...document.images].every(i => i.complete)")
-    assert chromium.run("[...document.images].every(i => i.naturalWidth > 0)")
-    home = folder.resolve().as_uri()
-    # The browser draws the buttons of its players from data: addresses of its own.
-    assert all(url.startswith((home, "data:image/svg")) for url in chromium.requests)
-    assert len([url for url in chromium.requests if url.endswith(".wav")]) >= count
-    assert chromium.errors == []
-
-
-def test_browser_unfolds_more_systems(chromium, folded):
-    chromium.open(folded / "report.html")
-    seen = "document.querySelector('details.more audio').checkVisibility()"
-    assert not chromium.run(seen)
-    chromium.click("details.more > summary")
-    assert chromium.run("document.querySelector('details.more').open") and chromium.run(seen)
-    assert chromium.run("document.querySelectorAll('details.more[open]').length") == 1
-    chromium.run("window.a = document.querySelector('details.more audio'); a.loop = true; a.play()")
-    chromium.until("a.currentTime > 0")
-    assert chromium.errors == []
-
-
-def test_browser_plays_one_at_a_time_and_from_a_picture(chromium, folder):
-    chromium.open(folder / "report.html")
-    chromium.run("window.a = document.querySelectorAll('audio'); a[0].loop = true; a[0].play()")
-    chromium.until("a[0].currentTime > 0")
-    chromium.until("getComputedStyle(document.querySelector('.cursor')).opacity == 1")
-    chromium.run("document.querySelectorAll('.picture')[1].id = 'second'")
-    chromium.click("#second")
-    chromium.until("a[0].paused && (a[1].currentTime > 0 || a[1].ended)")
-    assert chromium.errors == []
-
-
-def test_browser_sorts_the_table_by_mouse(chromium, folder):
-    chromium.open(folder / "report.html")
-    unfolding = systems_shown(chromium)
-    assert unfolding == ["mixture", "teacher_energy", "student", "student_ft", "oracle", "dry"]
-    column = 1 + next(k for k, text in enumerate(chromium.run(HEADINGS)) if text.startswith("SI-SNRi"))
-    heading = f"#results thead th:nth-child({column})"
-    orders = {
-        "ascending": ["teacher_energy", "mixture", "student_ft", "student", "oracle", "dry"],
-        "descending": ["student", "student_ft", "mixture", "teacher_energy", "oracle", "dry"],
-        "none": unfolding,
-    }
-    for order, names in orders.items():
-        chromium.click(f"{heading} button")
-        assert chromium.run(f"document.querySelector('{heading}').getAttribute('aria-sort')") == order
-        assert systems_shown(chromium) == names
-    chromium.click("#results thead th:first-child button")
-    assert systems_shown(chromium) == sorted(unfolding)
-    assert (
-        chromium.run("document.querySelectorAll('#results [aria-sort=none]').length")
-        == column_count(chromium) - 1
-    )
-
-
-def column_count(page):
-    return page.run("document.querySelectorAll('#results thead th').length")
-
-
-def test_browser_works_by_keyboard_alone(chromium, folder):
-    chromium.open(folder / "report.html")
-    focused = "document.activeElement.textContent"
-    reached = []
-    for _ in range(60):
-        chromium.press("Tab")
-        reached.append(chromium.run(f"document.activeElement.tagName + ' ' + {focused}"))
-        if chromium.run(focused).startswith("cpWER"):
-            break
-    assert reached[0].startswith("A Skip") and chromium.run(focused).startswith("cpWER"), reached
-    # What has the focus can be seen to have it.
-    assert chromium.run("getComputedStyle(document.activeElement).outlineStyle") == "solid"
-    chromium.press("Enter", "\r")
-    assert systems_shown(chromium) == ["dry", "oracle", "student", "mixture", "teacher_energy", "student_ft"]
-    chromium.press(" ", " ")
-    assert systems_shown(chromium) == ["teacher_energy", "mixture", "student", "oracle", "dry", "student_ft"]
-    # On to the second utterance, which a key unfolds; the players are in the order of tabs too.
-    tags = []
-    while not chromium.run("document.activeElement.parentElement.id == 'utterance-2'"):
-        chromium.press("Tab")
-        tags.append(chromium.run("document.activeElement.tagName"))
-        assert len(tags) < 200
-    assert "AUDIO" in tags
-    assert not chromium.run("document.querySelector('#utterance-2').open")
-    chromium.press("Enter", "\r")
-    assert chromium.run("document.querySelector('#utterance-2').open")
-
-
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_browser_shows_it_on_a_phone(chromium, folder, dark):
-    chromium.open(folder / "report.html", width=360, height=740, dark=dark)
-    chromium.click("#unfold")
-    assert chromium.run("document.documentElement.scrollWidth") <= 360
-    wide = chromium.run("(box => [box.scrollWidth, box.clientWidth])(document.querySelector('.scroll'))")
-    assert wide[0] > wide[1]  # the table scrolls in its box
-    ground = chromium.run("getComputedStyle(document.body).backgroundColor")
-    assert (sum(map(int, re.findall(r"\d+", ground)[:3])) < 200) == dark
-    assert chromium.errors == []
+        shown = "[...document.querySelectorAll('#results tbody th')].map(e => e.textContent)"
+        first = page.run(shown)
+        page.click("#results thead th:first-child button")
+        assert page.run(shown) == sorted(first)
+        page.resize(360, 740)
+        assert (
+            page.run("document.documentElement.scrollWidth") <= 360
+        )  # a phone: the table scrolls in its box
+        home = folder.resolve().as_uri()
+        # The browser draws the buttons of its players from data: addresses of its own.
+        assert all(url.startswith((home, "data:image/svg")) for url in page.requests)
+        assert page.errors == []
