@@ -103,8 +103,8 @@ def check_conf(conf: object, cls: type, name: str, where: str, given: frozenset[
         raise UserError(f"{where}: {name}: key '{missing[0]}' is missing")
 
 
-def check_optimisation(args: argparse.Namespace, where: str) -> None:
-    """Check ``optim`` and ``scheduler`` and their settings.
+def check_optimisation(args: argparse.Namespace, where: str, filled: frozenset[str] = frozenset()) -> None:
+    """Check ``optim`` and ``scheduler`` and their settings; those in ``filled`` may be missing still.
 
     Raises:
         UserError: an unknown name or setting.
@@ -113,7 +113,8 @@ def check_optimisation(args: argparse.Namespace, where: str) -> None:
         name = getattr(args, what)
         if what == "optim" or name is not None:
             cls = lookup(name, classes, what, where)
-            check_conf(getattr(args, f"{what}_conf"), cls, f"{what}_conf", where)
+            conf = getattr(args, f"{what}_conf")
+            check_conf(conf, cls, f"{what}_conf", where, GIVEN | (filled - set(conf)))
 
 
 def check_criterions(
