@@ -1,193 +1,111 @@
-"""What the joint training reads: whole mixtures, their references and transcripts.
+"""Separator and recogniser fine-tuned as one network: ESPnet's EnhS2T task with our separators and batches.
 
-Separator and recogniser as one network: ESPnet's EnhS2T task with our separators and batches.
+The separator's streams are put in the talkers' order by PIT on the separation loss, and that order holds for
+both losses. Not by PIT on the recogniser's loss: where both streams are still mixtures their transcripts
+decide nothing, it costs talkers times as many passes through the recogniser, and a talker whose two losses
+disagree would be pulled both ways.
 
-The separator's streams are put in the talkers' order by PIT on the separation loss, and that one
-order holds for both losses. Not by PIT on the recogniser's loss: where both streams are still
-mixtures their transcripts decide nothing, it costs talkers times as many passes through the
-recogniser, and a talker whose two losses disagree would be pulled both ways.
-
-A joint training's configuration: both networks as they were trained, and what can be wrong with it.
-
-The two networks of a joint training, each in the form that everything else loads.
-
-The separator becomes an ordinary training directory of :mod:`frontend.training.task`, the recogniser, below it
-in ``asr/``, an ordinary one of ESPnet: nothing that separates or recognises knows of joint training.
+Afterwards each network is written in the form that everything else loads: the separator as a training
+directory of :mod:`frontend.training.task`, the recogniser below it in ``asr/`` as one of ESPnet.
 """
 
 import argparse
-import logging
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import numpy as np
 import torch
 import yaml
 from espnet2.enh.loss.wrappers.pit_solver import PITSolver
 from espnet2.torch_utils.device_funcs import force_gatherable
-from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
-from frontend.data.audio import audio_info, read_audio
+from frontend.data.audio import read_audio
 from frontend.data.kaldi import read_scp
-from frontend.dsp.spatial import array_symmetries
 from frontend.recognition.model import RecogniserFiles, find_recogniser
-from frontend.recognition.training import count, read_list, write_list
-from frontend.recognition.training import unknown as unknown_tokens
+from frontend.recognition.text import unknown
+from frontend.recognition.training import read_list, write_list
+from frontend.training import checks, run
 from frontend.training.checkpoints import MODEL, Trained, check_state, open_trained, read_state
-from frontend.training.checks import GIVEN, check_conf, fill_schedule, given_set, lookup, same_ids
-from frontend.training.run import Training, make_parser, open_log, parse, train
+from frontend.training.examples import WholeUtterances
 from frontend.training.task import FrontendTask, FrontendTrainer, KeyedIterFactory, register
 from frontend.utils.device import check_gpu
 from frontend.utils.errors import UserError
-from frontend.utils.espnet import AbsPreprocessor, ESPnetEnhancementModel, abs_task, enh, enh_s2t
+from frontend.utils.espnet import ESPnetEnhancementModel, abs_task, enh, enh_s2t, quiet
 from frontend.utils.files import atomic_directory, atomic_file, read_settings, write_text
-from frontend.utils.parallel import progress
-from frontend.utils.rng import generator
-
-
-class WholeUtterances(AbsPreprocessor):
-    """Read a mixture, its references and its transcripts as they are.
-
-    A recogniser needs whole utterances, and the level that it is used at: nothing is cropped or
-    scaled. In training the channels are turned by a random symmetry of the array that leaves the
-    reference channel in place, keyed by (seed, epoch, utterance).
-
-    Args:
-        train: False reads the channels in their own order.
-        text: ESPnet's preprocessor that turns transcripts into numbers.
-        fs: rate that all recordings must have.
-        n_mics: channels that the mixtures must have.
-        ref_channel: where the references were taken.
-        array_symmetry: see :func:`frontend.dsp.spatial.array_symmetries`.
-        seed: of the training.
-    """
-
-    def __init__(
-        self,
-        train: bool,
-        text: AbsPreprocessor,
-        fs: int,
-        n_mics: int,
-        ref_channel: int = 0,
-        array_symmetry: str = "none",
-        seed: int = 0,
-    ):
-        super().__init__(train)
-        self.text, self.fs, self.n_mics, self.seed, self.epoch = text, fs, n_mics, seed, 0
-        symmetries = array_symmetries(array_symmetry if train else "none", n_mics)
-        self.symmetries = [list(s) for s in symmetries if s[ref_channel] == ref_channel]
-
-    def set_epoch(self, epoch: int) -> None:
-        """Say which epoch the next examples are for (the iterator factory does)."""
-        self.epoch = epoch
-
-    def cut(self, text: str) -> list[str]:
-        """Return the tokens of a transcript."""
-        return self.text.tokenizer.text2tokens(self.text.text_cleaner(text))
-
-    def __call__(self, uid: str, data: dict[str, str]) -> dict[str, np.ndarray]:
-        """Return speech (T, C), or (T,) of one microphone, speech_ref1..S (T,), text_spk1..S (L,)."""
-        mixture = self._read(data["speech"], self.n_mics)
-        turn = generator(self.seed, uid, self.epoch, "symmetry").integers(len(self.symmetries))
-        mixture = mixture[self.symmetries[int(turn)]]
-        example = {"speech": mixture[0] if self.n_mics == 1 else np.ascontiguousarray(mixture.T)}
-        references = {name: entry for name, entry in data.items() if name.startswith("speech_ref")}
-        example |= {name: self._read(entry, 1)[0] for name, entry in references.items()}
-        return example | self.text(uid, {k: v for k, v in data.items() if k.startswith("text_spk")})
-
-    def _read(self, entry: str, channels: int) -> np.ndarray:
-        audio, fs = read_audio(entry, finite=True)  # NaN of one recording would become that of all weights
-        if (len(audio), fs) != (channels, self.fs):
-            raise UserError(
-                f"{entry}: {channels} channel(s) at {self.fs} Hz expected, found {len(audio)} at {fs} Hz"
-            )
-        return audio
-
-
-def expand_joint_data(args: argparse.Namespace, talkers: int) -> None:
-    """Turn ``--train_set`` and ``--valid_set`` into ESPnet's data options, in place.
-
-    Raises:
-        UserError: a directory or a table in it is missing, or it has another number of talkers.
-    """
-    for which in ("train", "valid"):
-        directory = given_set(args, which)
-        found = sum(path.stem[3:].isdigit() for path in directory.glob("spk*.scp"))
-        if found != talkers:
-            raise UserError(
-                f"{directory}: one reference (spkN.scp) per output of --separator expected: {talkers}, "
-                f"found {found}"
-            )
-        names = {"wav.scp": "speech"}
-        names |= {f"spk{k}.scp": f"speech_ref{k}" for k in range(1, talkers + 1)}
-        names |= {f"text_spk{k}": f"text_spk{k}" for k in range(1, talkers + 1)}
-        triples = [(str(directory / file), name, "text") for file, name in names.items()]
-        setattr(args, f"{which}_data_path_and_name_and_type", triples)
-        setattr(args, f"{which}_shape_file", [str(directory / "utt2num_samples")])
-
-
-def check_data(args: argparse.Namespace, reader: WholeUtterances) -> list[str]:
-    """Look at every recording's header and every transcript of both sets.
-
-    Args:
-        args: with the data options filled in by :func:`expand_data`.
-        reader: as the training will use it.
-
-    Returns:
-        of each table with words that the recogniser has no token for, a line that counts and names them.
-
-    Raises:
-        UserError: the first thing that is wrong.
-    """
-    unknown = []
-    kind = args.token_type if args.token_type in ("word", "char") else "bpe"
-    for which in ("train", "valid"):
-        shapes = read_scp(getattr(args, f"{which}_shape_file")[0])
-        tables, paths = {}, {}
-        for path, name, _ in getattr(args, f"{which}_data_path_and_name_and_type"):
-            tables[name], paths[name] = read_scp(path, allow_empty=name.startswith("text_spk")), path
-            same_ids(tables[name], shapes, path, "utt2num_samples")
-        _check_audio(tables, paths, reader)
-        for name in (name for name in tables if name.startswith("text_spk")):
-            images = tables[name.replace("text_spk", "speech_ref")]
-            _check_spoken(tables[name], paths[name], images)
-            # ESPnet turns them into <unk> without a word.
-            counts = count(tables[name].values(), reader.cut)
-            line = unknown_tokens(counts, reader.text.token_id_converter.token_list, kind)
-            unknown += [f"{paths[name]}: {line}"] if line else []
-    return unknown
-
-
-def _check_audio(tables: dict[str, dict[str, str]], paths: dict[str, str], reader: WholeUtterances) -> None:
-    frames = {}
-    for name in (name for name in tables if name.startswith("speech")):
-        channels = reader.n_mics if name == "speech" else 1
-        for utterance, entry in progress(tables[name].items(), len(tables[name]), f"check {paths[name]}"):
-            found = audio_info(entry)
-            wanted = (channels, frames.setdefault(utterance, found[1]), reader.fs)  # "speech" comes first
-            if found != wanted:
-                raise UserError(
-                    f"{paths[name]}: {utterance}: {{}} channel(s), {{}} samples, {{}} Hz expected, ".format(
-                        *wanted
-                    )
-                    + f"found {found[0]}, {found[1]}, {found[2]} in {entry}"
-                )
-
-
-def _check_spoken(texts: dict[str, str], path: str, images: dict[str, str]) -> None:
-    """Let only a silent talker have no transcript: the recogniser would learn to pass over speech."""
-    for utterance in (utterance for utterance, text in texts.items() if not text):
-        if read_audio(images[utterance])[0].any():
-            raise UserError(
-                f"{path}: {utterance}: a transcript expected, found none, though {images[utterance]} is not "
-                "silent (add it, or leave the utterance out of the set)"
-            )
-
 
 # Prefixes of the two parts in the weights of the joint network.
 SEPARATOR, RECOGNISER = "enh_model", "s2t_model"
+_DEFAULTS = {"batch_type": "unsorted", "keep_nbest_models": 3}
+# Settings of the joint task, by their names in the two configurations.
+_PARTS = ("encoder", "separator", "decoder", "mask_module")
+OF_SEPARATOR = {f"enh_{part}{conf}": f"{part}{conf}" for part in _PARTS for conf in ("", "_conf")}
+OF_SEPARATOR["enh_model_conf"] = "model_conf"
+_SAME = """token_list token_type bpemodel non_linguistic_symbols cleaner g2p input_size ctc_conf
+    frontend frontend_conf specaug specaug_conf normalize normalize_conf"""
+_OWN = """preencoder preencoder_conf encoder encoder_conf postencoder postencoder_conf
+    decoder decoder_conf model_conf"""
+OF_RECOGNISER = {name: name for name in _SAME.split()} | {f"asr_{name}": name for name in _OWN.split()}
+# What the joint training says of itself, in place of what the two said of theirs.
+_TRAINING = """max_epoch num_iters_per_epoch batch_size optim optim_conf scheduler scheduler_conf seed
+    init_param train_set valid_set output_dir version best_model_criterion keep_nbest_models grad_clip
+    freeze_param train_data_path_and_name_and_type train_shape_file valid_data_path_and_name_and_type
+    valid_shape_file"""
+
+
+def train_joint(argv: list[str], training: run.Training, check: bool = False) -> None:
+    """Fine-tune a separator and a recogniser together; killed and started again, it ends in the same weights.
+
+    Args:
+        argv: options of ``mixit train joint``: ESPnet's and ours.
+        training: the same, as ``Training.of(argv, ("separator", "asr"))`` reads it, and not complete.
+        check: stop where all that can be checked before the training has been.
+
+    Raises:
+        UserError: whatever is wrong with settings, data or weights.
+    """
+    register_joint()
+    args = run.parse(_parser(), argv)
+    args.output_dir = str(Path(args.output_dir) / "training")
+    given = {word[2:].partition("=")[0] for word in argv if word.startswith("--")}
+    given |= read_settings(args.config, "configuration (--config)").keys() if args.config else set()
+    adopt(args, given)
+    use_sets(args, args.enh_separator_conf["num_spk"])
+    checks.fill_schedule(args)
+    check_config(args)
+    strange = check_data(args, JointTask.build_preprocess_fn(args, train=False))
+    if strange and not args.allow_unknown:
+        raise UserError(f"{'; '.join(strange)} (correct them, or give --allow_unknown true)")
+    for line in strange:
+        print(f"note: {line}", file=sys.stderr)
+    if check:
+        return
+    run.open_log(args)
+    run.train(JointTask, args, training)
+    export(args.output_dir, args.separator, args.asr, Path(args.output_dir).parent)
+    training.mark_complete()
+
+
+def _parser() -> argparse.ArgumentParser:
+    from espnet2.utils.types import str2bool
+
+    parser = run.make_parser(JointTask, "train joint", train_joint.__doc__ or "", _DEFAULTS)
+    group = parser.add_argument_group("Joint training")
+    group.add_argument("--separator", metavar="DIR", help="training directory of the separator to start from")
+    group.add_argument("--asr", metavar="DIR", help="training directory of the recogniser to start from")
+    group.add_argument(
+        "--allow_unknown",
+        type=str2bool,
+        default=False,
+        help="true: go on where the transcripts hold words that the recogniser has no token for, and name "
+        "them; they are trained as <unk> (default: that is an error)",
+    )
+    return parser
+
+
+# --- the task
 
 
 def register_joint() -> None:
@@ -214,9 +132,8 @@ class JointModel(enh_s2t.ESPnetEnhS2TModel):
     def separate(self, speech: torch.Tensor, lengths: torch.Tensor) -> tuple[list[torch.Tensor], tuple]:
         """Return the streams [(B, T)] * S, and what the separation loss wants beside them.
 
-        ESPnet's own path does without ``normalize_variance``, which our networks do not need and
-        :mod:`frontend.recognition.joint` refuses, and leaves in a short item of the batch what
-        the inverse STFT gives beyond its end, for the recogniser to hear.
+        ESPnet's own path does without ``normalize_variance``, which :func:`adopt` refuses, and passes on to
+        the recogniser what the inverse STFT gives beyond the end of a short item.
         """
         speech = speech[:, : lengths.max()]
         streams, *others = self.enh_model.forward_enhance(
@@ -249,18 +166,14 @@ class JointModel(enh_s2t.ESPnetEnhS2TModel):
         loss_asr, stats, _ = self.s2t_model(
             torch.cat(streams),
             speech_lengths.repeat(len(streams)),
-            _stacked([given[f"text_spk{k}"] for k in talkers], self.s2t_model.ignore_id),
+            pad_sequence(
+                [text for k in talkers for text in given[f"text_spk{k}"]], True, self.s2t_model.ignore_id
+            ),
             torch.cat([given[f"text_spk{k}_lengths"] for k in talkers]),
         )
         loss = loss_asr + self.enh_weight * loss_enh[0]
         stats |= {"loss_asr": loss_asr.detach(), "loss_enh": stats_enh["loss"], "loss": loss.detach()}
         return force_gatherable((loss, stats, speech.shape[0]), loss.device)
-
-
-def _stacked(texts: list[torch.Tensor], ignore_id: int) -> torch.Tensor:
-    """[(B, L_k)] * S -> (S B, L), talker after talker."""
-    longest = max(text.shape[1] for text in texts)
-    return torch.cat([F.pad(text, (0, longest - text.shape[1]), value=ignore_id) for text in texts])
 
 
 class JointTask(enh_s2t.EnhS2TTask):
@@ -300,36 +213,23 @@ class JointTask(enh_s2t.EnhS2TTask):
         return FrontendTask.build_sequence_iter_factory.__func__(cls, args, iter_options, mode)
 
 
-# Settings of the joint task, by their names in the two configurations.
-_PARTS = ("encoder", "separator", "decoder", "mask_module")
-OF_SEPARATOR = {f"enh_{part}{conf}": f"{part}{conf}" for part in _PARTS for conf in ("", "_conf")}
-OF_SEPARATOR["enh_model_conf"] = "model_conf"
-_SAME = ["token_list", "token_type", "bpemodel", "non_linguistic_symbols", "cleaner", "g2p", "input_size"]
-_SAME += [
-    "ctc_conf",
-    *(f"{part}{conf}" for part in ("frontend", "specaug", "normalize") for conf in ("", "_conf")),
-]
-_OWN = [
-    f"{part}{conf}" for part in ("preencoder", "encoder", "postencoder", "decoder") for conf in ("", "_conf")
-]
-OF_RECOGNISER = {name: name for name in _SAME} | {f"asr_{name}": name for name in [*_OWN, "model_conf"]}
+# --- settings and data
 
 
 def adopt(args: argparse.Namespace, given: Iterable[str]) -> None:
     """Take both networks and their weights from ``args.separator`` and ``args.asr``, in place.
 
     Args:
-        args: parsed options of :class:`frontend.recognition.joint.JointTask`, ``separator`` and ``asr``.
+        args: parsed options.
         given: the settings that the user gave, in the configuration or on the command line.
 
     Raises:
         UserError: nothing trained there, a network that cannot be trained jointly, or a user who
             gave a setting of the networks again.
     """
-    again = sorted(set(given) & (OF_SEPARATOR.keys() | OF_RECOGNISER.keys()))
-    if again:
+    for name in sorted(set(given) & (OF_SEPARATOR.keys() | OF_RECOGNISER.keys())):
         raise UserError(
-            f"{args.config or 'command line'}: {again[0]} is what --separator and --asr were trained with, "
+            f"{args.config or 'command line'}: {name} is what --separator and --asr were trained with, "
             "and read from there: leave it out"
         )
     trained, separator = _separator(args.separator)
@@ -356,12 +256,9 @@ def _separator(path: str | None) -> tuple[Trained, dict]:
         raise UserError(f"--separator {path}: a directory expected, found a file (unpack it)")
     with open_trained(path) as trained:
         settings = read_settings(trained.config, "config.yaml of a training")
-    unusable = [
-        k for k in ("normalize_variance", "normalize_variance_per_ch") if settings["model_conf"].get(k)
-    ]
-    if unusable:
-        # ESPnet's joint model leaves it out, without a word.
-        raise UserError(f"{trained.config}: trained with {unusable[0]}, which the joint task does not know")
+    for key in ("normalize_variance", "normalize_variance_per_ch"):
+        if settings["model_conf"].get(key):  # ESPnet's joint model leaves it out, without a word
+            raise UserError(f"{trained.config}: trained with {key}, which the joint task does not know")
     return trained, settings
 
 
@@ -376,80 +273,108 @@ def _recogniser(path: str | None) -> tuple[RecogniserFiles, dict]:
         # The joint task builds ESPnetASRModel whatever was trained, and drops joint_net_conf.
         raise UserError(
             f"{files.config}: expected a CTC/attention recogniser (model: espnet), which is all that the "
-            "joint task builds (train one with asr_train)"
+            "joint task builds (train one with `train recogniser`)"
         )
     return files, settings
 
 
-def check_joint_config(args: argparse.Namespace) -> None:
-    """Check settings and weights before anything heavy starts; the data: :mod:`frontend.recognition.joint`.
+def check_config(args: argparse.Namespace) -> None:
+    """Check settings and weights before anything heavy starts.
 
     Raises:
         UserError: the first thing that is wrong.
     """
     where = args.config or "command line"
     check_gpu(args.ngpu)
-    for key, wanted in (
-        ("iterator_type", "sequence"),
-        ("batch_type", "unsorted"),
-        ("use_preprocessor", True),
-    ):
-        if getattr(args, key) != wanted:
-            raise UserError(f"{where}: {key} must be {wanted}, found {getattr(args, key)}")
+    wanted = {"iterator_type": "sequence", "batch_type": "unsorted", "use_preprocessor": True}
+    checks.check_values(args, wanted, where)
     if SEPARATOR in args.freeze_param:
-        raise UserError(f"{where}: freeze_param: nothing is joint about a frozen separator (use asr_train)")
-    for what, classes in (("optim", abs_task.optim_classes), ("scheduler", abs_task.scheduler_classes)):
-        name, conf = getattr(args, what), getattr(args, f"{what}_conf")
-        if what == "optim" or name is not None:
-            check_conf(conf, lookup(name, classes, what, where), f"{what}_conf", where)
-    check_conf(args.model_conf, JointModel, "model_conf", where, GIVEN | {"enh_model", "s2t_model"})
-    _check_criterions(args.enh_criterions, where)
-    deaf = logging.NullHandler()  # without any, what ESPnet says now would open its log on the terminal
-    logging.root.addHandler(deaf)
-    model = JointTask.build_model(args)
-    logging.root.removeHandler(deaf)
+        raise UserError(
+            f"{where}: freeze_param: nothing is joint about a frozen separator (use `train recogniser`)"
+        )
+    checks.check_optimisation(args, where)
+    checks.check_conf(
+        args.model_conf, JointModel, "model_conf", where, checks.GIVEN | {"enh_model", "s2t_model"}
+    )
+
+    def says_whose(name: str, solver: type) -> None:
+        if not issubclass(solver, PITSolver):
+            # mixit's order is one of mixtures; without any, ESPnet falls back to CTC for two talkers.
+            raise UserError(
+                f"{where}: enh_criterions: wrapper: thresholded_pit or pit expected, which say whose stream "
+                f"is whose, found {name}"
+            )
+
+    checks.check_criterions(args.enh_criterions, "enh_criterions", where, says_whose)
+    with quiet():
+        model = JointTask.build_model(args)
     for spec, part in zip(args.init_param, (model.enh_model, model.s2t_model), strict=True):
         path = spec.split(":")[0]
         network = f"the network of {Path(path).parent / 'config.yaml'}"
         check_state(read_state(path), part.state_dict(), path, network)
 
 
-def _check_criterions(criterions: list[dict], where: str) -> None:
-    for criterion in criterions:
-        if not {"name", "wrapper"} <= set(criterion) <= {"name", "conf", "wrapper", "wrapper_conf"}:
+def use_sets(args: argparse.Namespace, talkers: int) -> None:
+    """Turn ``--train_set`` and ``--valid_set`` into ESPnet's data options, in place.
+
+    Raises:
+        UserError: a directory or a table in it is missing, or it has another number of talkers.
+    """
+    for which in ("train", "valid"):
+        directory = checks.given_set(args, which)
+        references = checks.reference_tables(directory)
+        if len(references) != talkers:
             raise UserError(
-                f"{where}: enh_criterions: expected name, conf, wrapper and wrapper_conf, "
-                f"found {list(criterion)}"
+                f"{directory}: one reference (spkN.scp) per output of --separator expected: {talkers}, "
+                f"found {len(references)}"
             )
-        loss = lookup(criterion["name"], enh.criterion_choices.classes, "criterion", where)
-        solver = lookup(criterion["wrapper"], enh.loss_wrapper_choices.classes, "wrapper", where)
-        if not issubclass(solver, PITSolver):
-            # mixit's order is one of mixtures; without any, ESPnet falls back to CTC for two talkers.
-            raise UserError(
-                f"{where}: enh_criterions: wrapper: thresholded_pit or pit expected, which say whose stream "
-                f"is whose, found {criterion['wrapper']}"
-            )
-        # ESPnet asks for wrapper_conf by key.
-        given = GIVEN | {"criterion"}
-        check_conf(criterion.setdefault("conf", {}), loss, "enh_criterions: conf", where, given)
-        check_conf(
-            criterion.setdefault("wrapper_conf", {}), solver, "enh_criterions: wrapper_conf", where, given
-        )
+        texts = {f"text_spk{k}": f"text_spk{k}" for k in range(1, talkers + 1)}
+        checks.use_tables(args, which, directory, {"wav.scp": "speech"} | references | texts)
 
 
-# What the joint training says of itself, in place of what the two said of theirs.
-_TRAINING = (
-    "max_epoch",
-    "num_iters_per_epoch",
-    "batch_size",
-    "optim",
-    "optim_conf",
-    "scheduler",
-    "scheduler_conf",
-)
-_TRAINING += ("seed", "init_param", "train_set", "valid_set", "output_dir", "version", "best_model_criterion")
-_TRAINING += ("keep_nbest_models", "train_data_path_and_name_and_type", "train_shape_file")
-_TRAINING += ("valid_data_path_and_name_and_type", "valid_shape_file", "grad_clip", "freeze_param")
+def check_data(args: argparse.Namespace, reader: WholeUtterances) -> list[str]:
+    """Look at every recording's header and every transcript of both sets.
+
+    Args:
+        args: with the data options filled in by :func:`use_sets`.
+        reader: as the training will use it.
+
+    Returns:
+        of each table with words that the recogniser has no token for, a line that counts and names them.
+
+    Raises:
+        UserError: the first thing that is wrong.
+    """
+    found, fs = [], (reader.fs, f"--separator {args.separator}")
+    kind = args.token_type if args.token_type in ("word", "char") else "bpe"
+    for which in ("train", "valid"):
+        shapes = read_scp(getattr(args, f"{which}_shape_file")[0])
+        images: dict[str, dict[str, str]] = {}
+        frames: dict[str, int] = {}
+        for path, name, _ in getattr(args, f"{which}_data_path_and_name_and_type"):
+            is_text = name.startswith("text_spk")
+            table = read_scp(path, allow_empty=is_text)
+            checks.same_ids(table, shapes, path, "utt2num_samples")
+            if not is_text:  # "speech" comes first, texts last
+                channels = (reader.n_mics, fs[1]) if name == "speech" else (1, "a talker's image")
+                checks.check_headers(path, table, channels, fs, frames)
+                images[name] = table
+                continue
+            for utterance, entry in images[name.replace("text_spk", "speech_ref")].items():
+                # The recogniser would learn to pass over speech.
+                if not table[utterance] and read_audio(entry)[0].any():
+                    raise UserError(
+                        f"{path}: {utterance}: a transcript expected, found none, though {entry} is not "
+                        "silent (add it, or leave the utterance out of the set)"
+                    )
+            # ESPnet turns them into <unk> without a word.
+            counts = Counter(token for text in table.values() for token in reader.cut(text))
+            line = unknown(counts, reader.text.token_id_converter.token_list, kind)
+            found += [f"{path}: {line}"] if line else []
+    return found
+
+
+# --- export
 
 
 def export(training: str | Path, separator: str | Path, recogniser: str | Path, out: str | Path) -> None:
@@ -466,8 +391,8 @@ def export(training: str | Path, separator: str | Path, recogniser: str | Path, 
     """
     training, out = Path(training), Path(out)
     joint = read_settings(training / "config.yaml", "config.yaml of a training")
-    changed = {key: joint[key] for key in _TRAINING if key in joint}
-    parts = {SEPARATOR: {}, RECOGNISER: {}}
+    changed = {key: joint[key] for key in _TRAINING.split() if key in joint}
+    parts: dict[str, dict] = {SEPARATOR: {}, RECOGNISER: {}}
     for name, value in read_state(training / MODEL).items():
         part, _, rest = name.partition(".")
         parts[part][rest] = value
@@ -475,9 +400,9 @@ def export(training: str | Path, separator: str | Path, recogniser: str | Path, 
     with open_trained(separator) as trained:
         config = read_settings(trained.config, "config.yaml of a training")
     out.mkdir(parents=True, exist_ok=True)
-    _write_yaml(out / "config.yaml", config | changed)
-    with atomic_file(out / MODEL) as part:
-        torch.save(parts[SEPARATOR], part)
+    write_text(out / "config.yaml", _yaml(config | changed))
+    with atomic_file(out / MODEL) as path:
+        torch.save(parts[SEPARATOR], path)
 
 
 def _export_recogniser(state: dict, changed: dict, source: str | Path, out: Path) -> None:
@@ -488,75 +413,17 @@ def _export_recogniser(state: dict, changed: dict, source: str | Path, out: Path
             shutil.copyfile(path, part / path.name)
         normalize = config.get("normalize_conf") or {}
         if normalize.get("stats_file") is not None:
-            config["normalize_conf"] = normalize | {
-                "stats_file": str(out / Path(normalize["stats_file"]).name)
-            }
+            normalize["stats_file"] = str(out / Path(normalize["stats_file"]).name)
         if config.get("bpemodel") is not None:
             config["bpemodel"] = str(out / Path(config["bpemodel"]).name)
         if isinstance(config["token_list"], str):
             config["token_list"] = read_list(config["token_list"])
         # ESPnet's own keys alone: its config.yaml knows nothing of our data directories.
-        _write_yaml(part / "config.yaml", config | {k: v for k, v in changed.items() if k in config})
+        config |= {key: value for key, value in changed.items() if key in config}
+        (part / "config.yaml").write_text(_yaml(config), encoding="utf-8")
         write_list(part / "tokens.txt", config["token_list"])
         torch.save(state, part / MODEL)
 
 
-def _write_yaml(path: Path, values: dict) -> None:
-    write_text(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
-
-
-_DEFAULTS = {"batch_type": "unsorted", "keep_nbest_models": 3}
-
-
-def train_joint(argv: list[str], training: Training, check: bool = False) -> None:
-    """Fine-tune a separator and a recogniser together; interrupted and started again, it ends in the same weights.
-
-    Args:
-        argv: options of ``mixit train joint``: ESPnet's and ours.
-        training: the same, as ``Training.of(argv, ("separator", "asr"))`` reads it, and not complete.
-        check: stop where all that can be checked before the training has been.
-
-    Raises:
-        UserError: whatever is wrong with settings, data or weights.
-    """
-    register_joint()
-    args = parse(_parser(), argv)
-    args.output_dir = str(training.output / "training")
-    adopt(args, _given(args, argv))
-    expand_joint_data(args, args.enh_separator_conf["num_spk"])
-    fill_schedule(args)
-    check_joint_config(args)
-    unknown = check_data(args, JointTask.build_preprocess_fn(args, train=False))
-    if unknown and not args.allow_unknown:
-        raise UserError(f"{'; '.join(unknown)} (correct them, or give --allow_unknown true)")
-    for line in unknown:
-        print(f"note: {line}", file=sys.stderr)
-    if check:
-        return
-    open_log(args)
-    train(JointTask, args, training)
-    export(args.output_dir, args.separator, args.asr, training.output)
-    training.mark_complete()
-
-
-def _parser() -> argparse.ArgumentParser:
-    from espnet2.utils.types import str2bool
-
-    parser = make_parser(JointTask, "train joint", train_joint.__doc__, _DEFAULTS)
-    group = parser.add_argument_group("Joint training")
-    group.add_argument("--separator", metavar="DIR", help="training directory of the separator to start from")
-    group.add_argument("--asr", metavar="DIR", help="training directory of the recogniser to start from")
-    group.add_argument(
-        "--allow_unknown",
-        type=str2bool,
-        default=False,
-        help="true: go on where the transcripts hold words that the recogniser has no token for, and name "
-        "them; they are trained as <unk> (default: that is an error)",
-    )
-    return parser
-
-
-def _given(args: argparse.Namespace, argv: list[str]) -> set[str]:
-    """Return the settings that the user gave, in the configuration or on the command line."""
-    options = {word[2:].partition("=")[0] for word in argv if word.startswith("--")}
-    return options | (set(read_settings(args.config, "configuration (--config)")) if args.config else set())
+def _yaml(values: dict) -> str:
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)

@@ -210,6 +210,57 @@ class CroppedSources(_Crops):
         return example
 
 
+class WholeUtterances(AbsPreprocessor):
+    """Read a mixture, its references and its transcripts as they are, for the joint training.
+
+    A recogniser needs whole utterances, and the level that it is used at: nothing is cropped or
+    scaled. In training the channels are turned by a random symmetry of the array that leaves the
+    reference channel in place, keyed by (seed, epoch, utterance).
+
+    Args:
+        train: False reads the channels in their own order.
+        text: ESPnet's preprocessor that turns transcripts into numbers.
+        fs: rate that all recordings must have.
+        n_mics: channels that the mixtures must have.
+        ref_channel: where the references were taken.
+        array_symmetry: see :func:`frontend.dsp.spatial.array_symmetries`.
+        seed: of the training.
+    """
+
+    def __init__(
+        self,
+        train: bool,
+        text: AbsPreprocessor,
+        fs: int,
+        n_mics: int,
+        ref_channel: int = 0,
+        array_symmetry: str = "none",
+        seed: int = 0,
+    ):
+        super().__init__(train)
+        self.text, self.fs, self.n_mics, self.seed, self.epoch = text, fs, n_mics, seed, 0
+        symmetries = array_symmetries(array_symmetry if train else "none", n_mics)
+        self.symmetries = [list(s) for s in symmetries if s[ref_channel] == ref_channel]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch the next examples are for (the iterator factory does)."""
+        self.epoch = epoch
+
+    def cut(self, text: str) -> list[str]:
+        """Return the tokens of a transcript."""
+        return self.text.tokenizer.text2tokens(self.text.text_cleaner(text))
+
+    def __call__(self, uid: str, data: dict[str, str]) -> dict[str, np.ndarray]:
+        """Return speech (T, C), or (T,) of one microphone, speech_ref1..S (T,), text_spk1..S (L,)."""
+        # NaN of one recording would become that of all weights.
+        mixture = read_audio(data["speech"], finite=True)[0]
+        turn = generator(self.seed, uid, self.epoch, "symmetry").integers(len(self.symmetries))
+        example = {"speech": _to_espnet(mixture[self.symmetries[int(turn)]])}
+        for name in (name for name in data if name.startswith("speech_ref")):
+            example[name] = read_audio(data[name], finite=True)[0][0]
+        return example | self.text(uid, {k: v for k, v in data.items() if k.startswith("text_spk")})
+
+
 def _unit_deviation(signal: np.ndarray) -> float:
     """Return the factor that brings ``signal`` to unit deviation; 1 for silence."""
     deviation = float(np.sqrt(np.mean(np.square(signal, dtype=np.float64))))
