@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from frontend.data.audio import audio_info
-from frontend.data.kaldi import read_scp, scan_table, write_set
+from frontend.data.kaldi import read_scp, write_set
 from frontend.data.mixtures import MixtureSet, Streams
-from frontend.recognition.text import read_hypotheses
+from frontend.recognition.text import read_hypotheses, read_transcripts, utterance_errors
 from frontend.utils.errors import UserError
 from frontend.utils.files import atomic_directory
 from frontend.utils.parallel import progress
@@ -32,7 +32,7 @@ class _Line(NamedTuple):
 
 
 def make_asr_set(speech: Sequence[str | Path], rooms: Sequence[str | Path], out: str | Path) -> int:
-    """Make a set of dry speech and of talkers in rooms, each heard alone.
+    """Make a set of dry speech and of talkers in rooms, each alone.
 
     Args:
         speech: speech sets with ``text`` and ``utt2spk``.
@@ -54,7 +54,7 @@ def make_asr_set(speech: Sequence[str | Path], rooms: Sequence[str | Path], out:
 
 def _dry(speech: Path, number: int) -> Iterable[_Line]:
     wav = read_scp(speech / "wav.scp")
-    texts, speakers = _transcripts(speech / "text", wav), read_scp(speech / "utt2spk")
+    texts, speakers = read_transcripts(speech / "text", wav), read_scp(speech / "utt2spk")
     for key, entry in wav.items():
         if key not in speakers:
             raise UserError(f"{speech / 'utt2spk'}: utterance {key} of wav.scp is missing (add its speaker)")
@@ -64,7 +64,7 @@ def _dry(speech: Path, number: int) -> Iterable[_Line]:
 def _rooms(rooms: Path, number: int) -> Iterable[_Line]:
     mixtures = MixtureSet(rooms)
     tables = sorted(rooms.glob("text_spk*")) or [rooms / "text_spk1"]
-    texts = [_transcripts(path, mixtures.wav, optional=path is not tables[0]) for path in tables]
+    texts = [read_transcripts(path, mixtures.wav, optional=path is not tables[0]) for path in tables]
     if 1 < len(texts) != mixtures.n_talkers:
         found = f"{mixtures.n_talkers} spkN.scp and {len(texts)} text_spkN"
         raise UserError(f"{rooms}: expected the image and the text of every talker, found {found}")
@@ -72,21 +72,8 @@ def _rooms(rooms: Path, number: int) -> Iterable[_Line]:
         speakers = _talkers(mixtures, key, len(texts))
         present = [k for k, text in enumerate(texts) if text[key]]
         for k in present:
-            heard = mixture if len(present) == 1 else mixtures.speakers[k][key]
-            yield _Line(speakers[k], f"room{number}-{key}_{k + 1}", heard, texts[k][key])
-
-
-def _transcripts(path: Path, wav: dict[str, str], optional: bool = False) -> dict[str, str]:
-    """Read the transcripts of ``wav``; ``optional`` ones may be empty (no such talker)."""
-    table = scan_table(path, allow_empty=True)
-    if table.problems:
-        raise UserError(table.problems[0])
-    for key in wav:
-        if key not in table.entries:
-            raise UserError(f"{path}: utterance {key} of wav.scp has no transcript (add it)")
-        if not table.entries[key] and not optional:
-            raise UserError(f"{path}:{table.lines[key]}: utterance {key} has an empty transcript (write it)")
-    return table.entries
+            entry = mixture if len(present) == 1 else mixtures.speakers[k][key]
+            yield _Line(speakers[k], f"room{number}-{key}_{k + 1}", entry, texts[k][key])
 
 
 def _talkers(mixtures: MixtureSet, key: str, number: int) -> list[str]:
@@ -151,9 +138,7 @@ def make_separated_set(
 
 
 def _assign(texts: list[str], hypotheses: list[str]) -> dict[int, int] | None:
-    """Return the stream of each talker who says something; None where the hypotheses do not tell."""
-    from frontend.recognition.text import utterance_errors  # meeteval: for who needs it
-
+    """Return the stream of each talker who says something; None where several ways have as few errors."""
     talkers = [k for k, text in enumerate(texts) if text]
     row = utterance_errors([texts[k] for k in talkers], hypotheses, orc=False)
     words = [len(text.split()) for text in row["hypotheses"]]
@@ -184,7 +169,7 @@ def _write(lines: list[_Line], out: str | Path) -> int:
         first = first or (fs, line.entry)
         if channels != 1:
             raise UserError(
-                f"{line.entry}: expected one channel, found {channels} (a recogniser hears one stream: "
+                f"{line.entry}: expected one channel, found {channels} (a recogniser takes one channel: "
                 "simulate with --channels 1, or separate first)"
             )
         if fs != first[0]:

@@ -219,9 +219,9 @@ class TestCommand:
         code, said, _ = command("data recogniser", "--separated", *three, "--out", out)
         assert code == 0 and "2 streams" in said and "0 mixtures left out" in said
         for wrong, message in (
-            ([*sets[:2]], "--rooms DIR is missing"),
-            ([*sets, *three[:2]], "--data without --separated"),
-            (["--separated", *three[:4]], "--decoded DIR is missing"),
+            ([*sets[:2]], "--rooms: expected a value, found none"),
+            ([*sets, *three[:2]], "--data does not belong without --separated"),
+            (["--separated", *three[:4]], "--decoded: expected a value, found none"),
         ):
             code, _, error = command("data recogniser", *wrong, "--out", out)
             assert code == 2 and message in error

@@ -22,8 +22,9 @@ from speech_sets import voice
 
 from frontend.data.audio import AudioWriter
 from frontend.data.kaldi import write_scp
-from frontend.recognition.training import count, make_list, read_list, unknown, write_list
-from frontend.training.run import make_parser, parse
+from frontend.recognition.text import unknown
+from frontend.recognition.training import read_list, write_list
+from frontend.training.run import parse
 from frontend.utils.errors import UserError
 
 FS = 8000
@@ -99,7 +100,7 @@ def command(tmp_path, data):
 
 def in_child(argv, sabotage=None):
     """Train in a forked child, which finds ESPnet imported, and return its exit code."""
-    from frontend.recognition.training import check_recogniser_config, read_sets  # noqa: F401
+    import frontend.recognition.training  # noqa: F401
 
     return kills.in_child(lambda argv: call("train recogniser", *argv), argv, sabotage)
 
@@ -244,18 +245,19 @@ def test_archives_are_as_loud_as_files(tmp_path):
 
 
 class TestTokens:
-    def test_the_list_is_that_of_espnet(self, tmp_path):
-        from espnet2.bin.tokenize_text import main as tokenize_text
+    def test_the_list_is_by_frequency(self, command, tmp_path):
+        """Of equally frequent tokens the one met first comes first; <unk> in the text is the model's own."""
+        from frontend.recognition.training import check_config, list_tokens, make_parser, read_sets
 
-        texts = ["B A  A", "C A", "B D E"]
-        write_scp(tmp_path / "text", dict(zip("xyz", texts, strict=True)))
-        for kind, cut in (("word", str.split), ("char", lambda t: [c.replace(" ", "<space>") for c in t])):
-            out = tmp_path / f"{kind}.txt"
-            cmd = f"-f 2- -t {kind} -i {tmp_path}/text -o {out} --write_vocabulary true"
-            cmd += " --add_symbol <blank>:0 --add_symbol <unk>:1 --add_symbol <sos/eos>:-1"
-            tokenize_text(cmd.split())
-            counts = count((" ".join(t.split()) for t in texts), cut)
-            assert make_list(counts) == out.read_text().splitlines()
+        texts = ["B A  A <unk>", "C A", "B D E"]
+        expected = {"word": "A B C D E", "char": "<space> A B < u n k > C D E"}
+        data = make_set(tmp_path / "listed", texts)
+        for kind, tokens in expected.items():
+            sets = ["--train_set", str(data), "--valid_set", str(data), "--token_type", kind]
+            args = parse(make_parser()[0], command(*sets))
+            check_config(args)
+            found, notes = list_tokens(args, read_sets(args))
+            assert found == ["<blank>", "<unk>", *tokens.split(), "<sos/eos>"] and notes == []
 
     def test_lists_are_read_strictly(self, tmp_path):
         path = tmp_path / "tokens.txt"
@@ -333,7 +335,7 @@ class TestErrors:
         [
             ({"text": "u0 ONE\nu1\nu2 TWO\n"}, r"text:2: utterance u1 has an empty transcript"),
             ({"text": "u0 ONE\nu2 TWO\n"}, r"text: utterance u1 of .*wav\.scp has no transcript"),
-            ({"text": "u0 ONE\nu1 ONE\nu2 TWO\nu3 ONE\n"}, r"wav\.scp: utterance u3 of .*text has no audio"),
+            ({"text": "u0 ONE\nu1 ONE\nu2 TWO\nu3 ONE\n"}, r"text: utterance u3 is not in wav\.scp"),
             ({"text": "u0 ONE\nu0 ONE\n"}, r"text:2: id u0 occurs twice"),
             ({"text": None}, r"text: expected a table 'id value', found no file"),
             ({"wav.scp": None}, r"wav\.scp: expected a table 'id value', found no file"),
@@ -353,8 +355,13 @@ class TestErrors:
         message = r"fast/wav\.scp: u0: 8000 Hz expected \(.*frontend_conf: fs\), found 16000 in"
         with pytest.raises(UserError, match=message):
             call("train recogniser", *command("--train_set", str(fast)))
-        with pytest.raises(UserError, match=r"one channel expected, found 2"):
-            call("train recogniser", *command("--train_set", str(make_set(tmp_path / "stereo", ["ONE"], channels=2))))
+        with pytest.raises(
+            UserError, match=r"1 channel\(s\) expected \(a recogniser takes one channel.* found 2"
+        ):
+            call(
+                "train recogniser",
+                *command("--train_set", str(make_set(tmp_path / "stereo", ["ONE"], channels=2))),
+            )
         with pytest.raises(UserError, match=r"--train_set .*none: no such directory"):
             call("train recogniser", *command("--train_set", str(tmp_path / "none")))
         short = make_set(tmp_path / "short", ["ONE"])
@@ -376,7 +383,10 @@ class TestErrors:
         weights_ = str(tmp_path / "exp" / "1epoch.pth")
         wider = {"encoder_conf": TINY["encoder_conf"] | {"output_size": 8}}
         with pytest.raises(UserError, match=r"1epoch\.pth: weights do not fit"):
-            call("train recogniser", *command("--init_param", weights_, "--output_dir", str(tmp_path / "x"), **wider))
+            call(
+                "train recogniser",
+                *command("--init_param", weights_, "--output_dir", str(tmp_path / "x"), **wider),
+            )
         with pytest.raises(UserError, match=r"checkpoint\.pth: weights do not fit this configuration"):
             call("train recogniser", *command(**wider))
 
@@ -384,21 +394,12 @@ class TestErrors:
 @pytest.mark.parametrize("conf", ["asr.yaml", "asr_gpu.yaml"])
 def test_configurations_of_the_recipe(conf, data, tmp_path):
     """They pass the check, and their networks can be built."""
-    from frontend.recognition import training
-    from frontend.recognition.training import (
-        FrontendASRTask,
-        check_recogniser_config,
-        read_sets,
-        register_asr,
-    )
+    from frontend.recognition.training import FrontendASRTask, check_config, make_parser, read_sets
 
-    register_asr()
-    parser = make_parser(FrontendASRTask, "train recogniser", "", training._DEFAULTS)
-    training._add_options(parser)
     sets = ["--train_set", str(data / "train"), "--valid_set", str(data / "valid")]
     argv = ["--config", str(CONFS / conf), "--output_dir", str(tmp_path), *sets]
-    args = parse(parser, argv)
-    check_recogniser_config(args)
+    args = parse(make_parser()[0], argv)
+    check_config(args)
     assert set(read_sets(args)) == {"train", "valid"}
     args.token_list = ["<blank>", "<unk>", "ONE", "<sos/eos>"]
     model = FrontendASRTask.build_model(args)

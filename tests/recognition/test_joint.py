@@ -495,13 +495,12 @@ class TestErrors:
         assert "note: " in capfd.readouterr().err
 
     @pytest.mark.parametrize(
-        ("mics", "fs", "found"), [(3, FS, "found 3"), (MICS, 16000, "found 2, 2500, 16000")]
+        ("mics", "fs", "message"),
+        [(3, FS, r"2 channel\(s\) expected .*, found 3"), (MICS, 16000, "8000 Hz expected .*, found 16000")],
     )
-    def test_wrong_recordings(self, command, tmp_path, mics, fs, found):
+    def test_wrong_recordings(self, command, tmp_path, mics, fs, message):
         other = make_set(tmp_path / "other", 2, 4, fs=fs, mics=mics)
-        with pytest.raises(
-            UserError, match=rf"wav\.scp: u0: 2 channel\(s\), 2500 samples, 8000 Hz expected, {found}"
-        ):
+        with pytest.raises(UserError, match=rf"wav\.scp: u0: {message}"):
             call("train joint", *command("x", valid_set=other))
 
     def test_one_line_and_exit_code_2(self, command, capsys):
