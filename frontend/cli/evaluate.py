@@ -81,10 +81,10 @@ def decode(data: str, only: str, ngpu: int, **_) -> None:
 
 @click.command(cls=Command)
 @needed("data", "labelled test set, or recordings with images (spk1.scp ...) and references")
-@option("separated", "directory with one directory of streams per system")
+@needed("separated", "directory with one directory of streams per system; of recordings, also that of one")
 @option("single_data", "test set with one talker, for over-separation")
 @option("single_separated", "the systems' streams on that set")
-@needed("out", "where the scores go: a directory, for whole recordings FILE.json")
+@needed("out", "where the scores go")
 @option(
     "measures",
     "beside SI-SNR and over-separation, separated by commas, may be empty",
@@ -97,60 +97,51 @@ def decode(data: str, only: str, ngpu: int, **_) -> None:
     default=-20.0,
 )
 @nj
-@option("streams", "instead of --separated: streams of whole recordings, spk1.scp ..., or ID_spk1.wav ...")
-@option("model", "whole recordings: trained separator, to separate each utterance alone")
-@option("ref", "likewise: who talks when: .rttm, .stm or .json (default: DATA/ref.rttm)")
+@option("ref", "whole recordings: who talks when: .rttm, .stm or .json (default: DATA/ref.rttm)")
+@option("model", "likewise: trained separator, to separate each utterance alone")
 @option("least_s", "likewise: length of what is separated alone, at least", type=float, default=2.5)
 @option("device", "likewise: cpu, cuda, ...", default="cpu")
 @option("seed", "likewise: of the intervals", type=int, default=0)
-def score(streams: str | None, **_) -> None:
-    """Score separated streams: of every system on a test set, or of whole recordings.
+def score(data: str, ref: str | None, **_) -> None:
+    """Score the streams of every system, on a test set or on whole recordings.
 
-    A test set: SI-SNR, SDR, STOI, PESQ, over-separation. Writes OUT/SYSTEM.jsonl (one line an utterance) and
-    OUT/SYSTEM.json (what it was measured on); those of the one-talker set go to OUT/one_talker. A system whose
-    streams have not changed is skipped.
+    A test set: SI-SNR, SDR, STOI, PESQ, over-separation; those of the one-talker set go to OUT/one_talker.
 
-    Whole recordings (--streams), utterance by utterance: SI-SNR, stream swaps, constancy of the streams. DATA is a
-    mixture set of recordings with ref.rttm. With --model each utterance is also separated alone, cut out of the
-    mixture, and compared, paired.
+    Whole recordings (DATA has ref.rttm, or --ref is given), utterance by utterance of the references: SI-SNR,
+    stream swaps, constancy of the streams. With --model each utterance is also separated alone, cut out of the
+    mixture, and compared, paired. SEPARATED may be the directory of one system, too: with spk1.scp ... or files
+    ID_spk1.wav ...
+
+    Writes OUT/SYSTEM.jsonl (one line an utterance) and OUT/SYSTEM.json (what it was measured on, and sums). A system
+    that has not changed is skipped.
     """
-    if streams is not None:
-        _score_recordings()
-        return
-    options = way(
-        "without --streams", "data separated out", "single_data single_separated measures active_db nj"
-    )
-    from frontend.evaluation.score import Settings, score_systems
+    from frontend.evaluation import score as scoring
 
+    if ref is not None or scoring.has_references(data):
+        options = way("with whole recordings", "data separated out", "ref model least_s device seed nj")
+        places = [options.pop(name) for name in ("data", "separated", "out", "nj")]
+        scoring.score_recordings(*places[:3], scoring.RecordingSettings(**options), places[3])
+        return
+    options = way("with a test set", "data separated out", "single_data single_separated measures active_db nj")
     single = options["single_data"], options["single_separated"]
     if (single[0] is None) != (single[1] is None):
         raise UserError("--single_data and --single_separated belong together: give both or none")
-    settings = Settings(tuple(filter(None, options["measures"].split(","))), options["active_db"])
-    score_systems(options["data"], options["separated"], options["out"], settings, options["nj"])
+    settings = scoring.Settings(tuple(filter(None, options["measures"].split(","))), options["active_db"])
+    scoring.score_set(options["data"], options["separated"], options["out"], settings, options["nj"])
     if single[0] is not None:
         # A talker alone has nothing to be separated from: only over-separation is asked of this set.
-        settings = Settings((), options["active_db"])
-        score_systems(*single, Path(options["out"]) / "one_talker", settings, options["nj"])
-
-
-def _score_recordings() -> None:
-    options = way("with --streams", "data streams out", "model ref least_s device seed")
-    if not 0 < options["least_s"] <= 60:
-        raise UserError(f"--least_s: expected more than 0 and at most 60, found {options['least_s']:g}")
-    from frontend.evaluation.score import Request, score_long, table
-
-    print(table(score_long(Request(**options))))
+        settings = scoring.Settings((), options["active_db"])
+        scoring.score_set(*single, Path(options["out"]) / "one_talker", settings, options["nj"])
 
 
 @click.command(cls=Command)
 @option("data", "test set with text_spk1, text_spk2, ...")
-@option("decoded", "directory with one directory of hypotheses per system")
+@option("decoded", "directory with one directory of hypotheses per system; of recordings, also a file of one")
 @option("compare", "count nothing: compare two systems that were counted in OUT", nargs=2, metavar="A B")
-@option("out", "where the counts go, or were written: a directory, for whole recordings FILE.json")
+@option("out", "where the counts go, or were written")
 @seed_of_intervals
 @nj
-@option("ref", "whole recordings: what was said: .json (SegLST) or .stm")
-@option("hyp", "likewise: what was recognised: .json (SegLST) or .stm")
+@option("ref", "whole recordings, instead of --data: what was said: .json (SegLST) or .stm")
 @option("collar", "likewise: of tcpWER, in seconds", type=float, default=5.0)
 @option(
     "orc_cells",
@@ -161,22 +152,24 @@ def _score_recordings() -> None:
 @flag("check", "count nothing: check --transcripts against the recordings of --scp, before the work")
 @option("transcripts", "with --check: what was said: .json (SegLST) or .stm")
 @option("scp", "with --check: table 'ID FILE' of the recordings (mixit data recordings)")
-def wer(compare, ref: str | None, hyp: str | None, check: bool, **_) -> None:
-    """Count the word errors of every system, or of whole recordings; or compare two systems that were counted.
+def wer(compare, ref: str | None, check: bool, **_) -> None:
+    """Count the word errors of every system, on a test set or on whole recordings; or compare two systems.
 
     \b
         mixit wer --data DIR --decoded DIR --out DIR       counts, of a test set
-        mixit wer --ref FILE --hyp FILE --out FILE.json    counts, of whole recordings
+        mixit wer --ref FILE --decoded DIR --out DIR       counts, of whole recordings
         mixit wer --compare A B --out DIR                  compares, and counts nothing
         mixit wer --check --transcripts FILE --scp SCP     readable? words in every session, one for each recording?
 
-    A test set: cpWER, cpCER (the same of characters), and ORC-WER where streams and talkers differ in number. Writes
-    OUT/SYSTEM.jsonl (one line an utterance), OUT/SYSTEM.txt (alignments to read), OUT/SYSTEM.json (the rates with
-    95 % intervals over utterances), and the normalised texts, for meeteval's command line to count alike:
-    OUT/ref.seglst.json and OUT/SYSTEM.hyp.seglst.json. A system whose hypotheses have not changed is skipped.
+    A test set: cpWER, cpCER (the same of characters), and ORC-WER where streams and talkers differ in number. Beside
+    the counts it writes OUT/SYSTEM.txt (alignments to read) and the normalised texts, for meeteval's command line to
+    count alike: OUT/ref.seglst.json and OUT/SYSTEM.hyp.seglst.json.
 
-    Whole recordings, by meeteval: cpWER, ORC-WER, tcpWER, of each session and of all. References and hypotheses are
-    SegLST (.json) or STM (.stm) of the same sessions.
+    Whole recordings: cpWER, ORC-WER, tcpWER. References are SegLST (.json) or STM (.stm) of the same recordings;
+    DECODED may be a file of one system, too.
+
+    Writes OUT/SYSTEM.jsonl (one line an utterance or recording) and OUT/SYSTEM.json (the rates with 95 % intervals).
+    A system that has not changed is skipped.
 
     Comparing prints by how many points of cpWER A differs from B on the same utterances (fewer errors of A are
     negative), with a 95 % interval over utterances, and the change relative to B.
@@ -192,24 +185,18 @@ def wer(compare, ref: str | None, hyp: str | None, check: bool, **_) -> None:
         from frontend.evaluation.results import compared
 
         print(compared(Path(options["out"]), *compare, options["seed"]))
-    elif ref is not None or hyp is not None:
-        _count_recordings()
+    elif ref is not None:
+        options = way("with whole recordings", "ref decoded out", "collar orc_cells seed nj")
+        from frontend.evaluation.wer import RecordingSettings, count_recordings
+
+        places = [options.pop(name) for name in ("ref", "decoded", "out", "nj")]
+        count_recordings(*places[:3], RecordingSettings(**options), places[3])
     else:
         options = way("without --compare A B", "data decoded out", "seed nj")
-        from frontend.evaluation.wer import count_word_errors
+        from frontend.evaluation.wer import count_set
 
         out = Path(options["out"])
-        count_word_errors(options["data"], options["decoded"], out, options["nj"], options["seed"])
-
-
-def _count_recordings() -> None:
-    options = way("with whole recordings", "ref hyp", "out collar orc_cells seed")
-    for name in ("collar", "orc_cells"):
-        if not options[name] >= 0:
-            raise UserError(f"--{name}: expected 0 or more, found {options[name]:g}")
-    from frontend.evaluation.wer import Request, count_long, table
-
-    print(table(count_long(Request(**options))))
+        count_set(options["data"], options["decoded"], out, options["nj"], options["seed"])
 
 
 _path = click.Path(path_type=Path)

@@ -12,12 +12,14 @@ talker is missing from the one output that holds most of him.
 """
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from frontend.utils.errors import UserError
 
+VERSION = 1
 PESQ_MODES = {8000: "nb", 16000: "wb"}
 SDR_FILTER_LENGTH = 512
 STOI_SECONDS = 0.4  # 30 frames of 25.6 ms, half overlapping, is the least it takes
@@ -198,3 +200,77 @@ def _power(signals: np.ndarray, fs: int) -> np.ndarray:
     frames = np.lib.stride_tricks.sliding_window_view(padded, size, axis=-1)[:, :: size // 2]
     window = np.sin(np.pi * (np.arange(size) + 0.5) / size) ** 2
     return np.abs(np.fft.rfft(frames * window, axis=-1)).swapaxes(-1, -2) ** 2
+
+
+# Where in a recording is a talker in which stream?
+BLOCK_S = 0.5
+PAUSE_DB = -20.0  # blocks of the image this far below its mean power are pauses
+MARGIN = 0.25  # of the energy: by so much the best stream is ahead of the next where a choice is clear
+
+
+def explained(image: np.ndarray, streams: np.ndarray) -> np.ndarray:
+    """Return the share of an image's energy that each stream explains, at most 1, negative for other speech.
+
+    A stream ``x`` explains ``2 <s, x> - |x|^2`` of the energy ``|s|^2`` of an image ``s``: what is gone of it
+    in ``s - x``. Unlike SI-SNR this sees levels, so that a faint trace of a talker in the other stream does not
+    count as the talker; like the streams of all our systems, ``x`` has to be at the level of the recording.
+
+    Args:
+        image: ``(T,)``, not silent.
+        streams: ``(M, T)``.
+
+    Returns:
+        ``(M,)``
+    """
+    image, streams = np.asarray(image, np.float64), np.asarray(streams, np.float64)
+    return (2 * streams @ image - np.sum(streams**2, axis=-1)) / np.sum(image**2)
+
+
+def is_clear(shares: np.ndarray) -> bool:
+    """Return whether one stream is ahead of all others by :data:`MARGIN`; what is negative counts as 0."""
+    ordered = np.sort(np.maximum(np.append(shares, 0.0), 0.0))
+    return bool(ordered[-1] - ordered[-2] >= MARGIN)
+
+
+def block_streams(image: np.ndarray, streams: np.ndarray, fs: int) -> np.ndarray:
+    """Return which stream a talker is in, block by block of 0.5 s.
+
+    Args:
+        image: ``(T,)``, of one utterance.
+        streams: ``(M, T)``.
+        fs: Hz.
+
+    Returns:
+        ``(B,)`` of int; -1 where the talker pauses or the choice is not clear. A rest of less than half a
+        block at the end belongs to the last block.
+    """
+    size, samples = max(1, round(BLOCK_S * fs)), len(image)
+    edges = np.append(np.arange(max(1, round(samples / size))) * size, samples)
+    power = np.mean(np.square(image, dtype=np.float64))
+    found = []
+    for low, high in zip(edges[:-1], edges[1:], strict=True):
+        piece = image[low:high]
+        active = np.mean(np.square(piece, dtype=np.float64)) > power * 10 ** (PAUSE_DB / 10)
+        shares = explained(piece, streams[:, low:high]) if active else np.zeros(1)
+        found.append(int(np.argmax(shares)) if is_clear(shares) else -1)
+    return np.array(found)
+
+
+def swaps(blocks: np.ndarray) -> int:
+    """Count how often a talker changes the stream: consecutive clear blocks that name another one."""
+    kept = blocks[blocks >= 0]
+    return int(np.sum(kept[1:] != kept[:-1]))
+
+
+def main_streams(talkers: Sequence[int], streams: Sequence[int], weights: Sequence[float]) -> dict[int, int]:
+    """Return each talker's main stream: the assignment of different streams that holds most speech.
+
+    Args:
+        talkers: ``(n,)``, who says utterance i.
+        streams: ``(n,)``, the stream it is in; -1: not clear, which does not count.
+        weights: ``(n,)``, its length.
+    """
+    who, where = np.asarray(talkers), np.asarray(streams)
+    table = np.zeros((who.max() + 1, max(where.max(), who.max()) + 1))
+    np.add.at(table, (who[where >= 0], where[where >= 0]), np.asarray(weights)[where >= 0])
+    return dict(zip(*map(np.ndarray.tolist, linear_sum_assignment(table, maximize=True)), strict=True))

@@ -1,33 +1,50 @@
-"""How sure a mean over utterances is: seeded 95 % bootstrap intervals, paired for two systems.
+"""Seeded 95 % bootstrap intervals of means over utterances, and over training seeds and utterances.
 
-How sure a figure over training seeds and test utterances is: utterances resampled, seeds by Student's t.
+Over utterances (:func:`bootstrap_interval`, :func:`paired_difference`, :func:`paired_ratio`) the resamples
+depend on the seed and the number of utterances alone, so that all systems of a test set share them.
 
-Several networks, trained alike but for their seed, separate the same test set. A figure is a statistic of
-the means over seeds and utterances. Utterances are resampled with replacement, once for all seeds: the test
-set is shared, and a hard mixture is hard for every seed. Resampling seeds too would see (K - 1)/K of the
-variance between K of them and take it for known: with three, such intervals cover about four times in five.
-Instead the mean over seeds is drawn from the t distribution of K - 1 degrees of freedom around it, which is
-what a mean of K normal values leaves unknown about theirs (Box & Tiao 1973, Bayesian Inference in
-Statistical Analysis, ch. 2.4); of seeds alone, the interval is exactly Student's. All quantities share the
-draws, so that systems stay paired by seed and utterance. A single seed leaves the utterances alone: nothing
-is known of the training's chance.
+Over seeds (:func:`hierarchical`): several networks, trained alike but for their seed, separate one test set.
+Utterances are resampled with replacement, once for all seeds, since a hard mixture is hard for every seed.
+The seeds are not resampled: of K seeds a bootstrap sees (K - 1)/K of their variance and takes it for known,
+so that for K = 3 its intervals cover about four times in five. Instead the mean over seeds is drawn from the
+t distribution of K - 1 degrees of freedom around it, which is what a mean of K normal values leaves unknown
+about theirs (Box & Tiao 1973, Bayesian Inference in Statistical Analysis, ch. 2.4). Of seeds alone the
+interval is exactly Student's. A single seed leaves the utterances alone.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from frontend.utils.rng import generator
 
+VERSION = 1
 RESAMPLES = 10_000
 LEVEL = 0.95
+DECIMALS = 4
 _DRAWS_AT_ONCE = 1_000_000
 
 
+def rounded(value: Any, decimals: int = DECIMALS) -> Any:
+    """Return ``value`` for JSON: numbers rounded, None for what is not finite, sequences as lists.
+
+    >>> rounded((1.23456, np.inf, [np.float64(2), "a"])), rounded({"x": 0.126}, 2)
+    ([1.2346, None, [2.0, 'a']], {'x': 0.13})
+    """
+    if isinstance(value, Mapping):
+        return {key: rounded(one, decimals) for key, one in value.items()}
+    if isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim):
+        return [rounded(one, decimals) for one in value]
+    if isinstance(value, float | np.floating):
+        return round(float(value), decimals) if np.isfinite(value) else None
+    return value
+
+
 def bootstrap_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean of ``values`` (Efron & Tibshirani 1993, ch. 13).
+    """Return the percentile bootstrap interval of the mean of ``values`` (Efron & Tibshirani 1993, ch. 13).
 
     Args:
         values: ``(n,)``, one per utterance, finite.
@@ -40,10 +57,11 @@ def bootstrap_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]
 
 
 def paired_difference(a: np.ndarray, b: np.ndarray, seed: int = 0) -> tuple[float, tuple[float, float]]:
-    """Mean of ``a - b`` over the same utterances, and its interval.
+    """Return the mean of ``a - b`` over the same utterances, and its interval.
 
     Args:
         a, b: ``(n,)``, entry i of both from utterance i.
+        seed: of the resamples.
 
     Returns:
         (difference, (low, high))
@@ -53,10 +71,11 @@ def paired_difference(a: np.ndarray, b: np.ndarray, seed: int = 0) -> tuple[floa
 
 
 def paired_ratio(a: np.ndarray, b: np.ndarray, seed: int = 0) -> tuple[float, tuple[float, float]]:
-    """``mean(a) / mean(b)`` over the same utterances, and its interval.
+    """Return ``mean(a) / mean(b)`` over the same utterances, and its interval.
 
     Args:
         a, b: ``(n,)``, entry i of both from utterance i.
+        seed: of the resamples.
 
     Returns:
         (ratio, (low, high))
@@ -66,7 +85,7 @@ def paired_ratio(a: np.ndarray, b: np.ndarray, seed: int = 0) -> tuple[float, tu
 
 
 def _interval(values: np.ndarray, statistic: Callable, seed: int) -> tuple[float, float]:
-    """Bounds of ``statistic`` of the resampled means ``(k, resamples)`` of ``values (k, n)``."""
+    """Return the bounds of ``statistic`` of the resampled means ``(k, resamples)`` of ``values (k, n)``."""
     n = values.shape[-1]
     if n == 0 or not np.isfinite(values).all():
         raise ValueError("an interval needs at least one value, and all of them finite")
@@ -100,27 +119,26 @@ def hierarchical(
     """Estimate ``statistic`` of the means over seeds and utterances, with its 95 % percentile interval.
 
     Args:
-        values: ``(J, K, n)``, J quantities of K seeds and n utterances, finite; entry ``[:, k, i]`` of one
-            network pair and one mixture. What does not depend on the seed is repeated.
+        values: ``(J, K, n)``, J quantities of K seeds and n utterances, finite; entry ``[:, k, i]`` is of one
+            training seed and one mixture. What does not depend on the seed is repeated.
         statistic: of means ``(J, ...)``, returns ``(...)``; nan where it does not exist.
         seed: same seed, K and n: same resamples, so that intervals of two systems are comparable.
 
     Raises:
         ValueError: no seed, no utterance, or a value that is not finite.
     """
-    values = np.asarray(values, dtype=np.float64)
+    values = _double(values)
     if not values.size or not np.isfinite(values).all():
         raise ValueError("an interval needs at least one seed and one utterance, all values finite")
     _, n_seeds, n = values.shape
     of_seeds, of_utterances = _weights(seed, n_seeds, n)
-    means = np.einsum("jkr,rk->jr", values @ of_utterances.T, of_seeds)
-    resampled = statistic(means)
+    resampled = statistic(np.einsum("jkr,rk->jr", values @ of_utterances.T, of_seeds))
     alone = statistic(values.mean(-1))
     return Estimate(float(statistic(values.mean((1, 2)))), _bounds(resampled), tuple(map(float, alone)))
 
 
 def ratio(means: np.ndarray) -> np.ndarray:
-    """``means[0] / means[1]``, nan where the second is not above 0: a share of nothing is no number.
+    """Return ``means[0] / means[1]``, nan where the second is not above 0: a share of nothing is no number.
 
     Args:
         means: ``(2, ...)``.

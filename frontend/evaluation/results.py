@@ -1,33 +1,24 @@
-"""From per-utterance scores to the numbers of the report: rows, comparisons, over-separation.
+"""From measurements of utterances to the figures of the report: rows, comparisons, sources of errors.
 
-Everything is averaged over the talkers of an utterance first, then over the
-utterances, which are what the intervals resample.
-
-How many talk, by the streams that sound: counted against the truth, system by system.
-
-A network with an output for each of up to three talkers should leave one silent where two talk.
-A stream counts as a talker if it is active (:data:`frontend.dsp.metrics.ACTIVE_DB`); nothing is
-told how many there are.
-
-From word errors of utterances to the numbers of the report: columns, comparisons, sources of errors.
+A measure is averaged over the talkers of an utterance first, then over the utterances, which are what the
+intervals resample. Error rates are sums of errors over sums of words.
 """
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import kendalltau, spearmanr
 
-from frontend.evaluation.intervals import bootstrap_interval, paired_difference, paired_ratio
+from frontend.evaluation.intervals import bootstrap_interval, paired_difference, paired_ratio, rounded
+from frontend.evaluation.measured import Scores, Words, load_words
 from frontend.evaluation.wer import word_error_rate
 from frontend.recognition.text import KINDS
 from frontend.separation.systems import System
 from frontend.utils.errors import UserError, did_you_mean
 
-_DECIMALS = 4
-# (better, than): the differences that the method claims.
+# (better, than): the differences that the method claims; of words alone also that separating helps at all.
 CLAIMS = (
     ("student", "teacher_energy"),
     ("student", "ilrma"),
@@ -37,84 +28,31 @@ CLAIMS = (
     ("distilled_ft", "student_ft"),
     ("joint", "student_ft"),
 )
+WORD_CLAIMS = (("student", "mixture"),)
 FULL = "supervised_full"
 SEMI_SUPERVISED = ("student_ft", "distilled", "distilled_ft")
 # Of a talker alone: (more over-separation, less).
 OVER_SEPARATION_CLAIM = ("teacher_energy", "student")
 OVER_SEPARATION = ("surplus_outputs", "energy_outside_best")
 SIGNAL_COLUMNS = ("si_snr", "si_snri", "si_snri_ci", "sdr", "stoi", "pesq", "over_separation")
-
-
-@dataclass(frozen=True)
-class Scores:
-    """The scores of one system on one set: ``about`` it, and one entry of ``utterances`` each."""
-
-    about: dict
-    utterances: list[dict]
-
-    @property
-    def ids(self) -> list[str]:
-        return [row["id"] for row in self.utterances]
-
-    @property
-    def silent(self) -> list[str]:
-        """Utterances in which a talker's stream is silent: their mean SI-SNR would be minus infinity."""
-        return [row["id"] for row in self.utterances if row["silent"]]
-
-    def refused(self, measure: str) -> list[str]:
-        """Utterances with a talker that ``measure`` gave no score."""
-        return [row["id"] for row in self.utterances if None in row.get(measure, [])]
-
-    def values(self, measure: str) -> np.ndarray:
-        """Return ``(n,)``, the mean over the talkers that have a value, nan where none has."""
-        result = []
-        for row in self.utterances:
-            found = row.get(measure)
-            found = [v for v in (found if isinstance(found, list) else [found]) if v is not None]
-            result.append(np.mean(found) if found else np.nan)
-        return np.array(result)
-
-
-def load_scores(directory: Path) -> dict[str, Scores]:
-    """Read every system's scores in ``directory``; empty if there is none.
-
-    Raises:
-        UserError: a file that is no score.
-    """
-    return {name: Scores(*measured) for name, measured in read_measured(directory, "score").items()}
-
-
-def read_measured(directory: Path, stage: str) -> dict[str, tuple[dict, list[dict]]]:
-    """Return what a stage measured of every system: what is said about it, and a row for each utterance.
-
-    Raises:
-        UserError: a file that is incomplete.
-    """
-    found = {}
-    for path in sorted(directory.glob("*.jsonl")):
-        try:
-            about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-            # Not splitlines(), which also splits at U+2028 and others that may stand in a text.
-            lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-            rows = [json.loads(line) for line in lines]
-        except (FileNotFoundError, json.JSONDecodeError) as error:
-            raise UserError(
-                f"{path}: not a complete {stage}: {error} (run the stage '{stage}' again)"
-            ) from None
-        found[path.stem] = (about, rows)
-    return found
+DRY, ORACLE = "dry", "oracle"
+# An interval of a share of errors needs errors in most resamples of the utterances.
+_ENOUGH = 20
 
 
 def mean(values: np.ndarray) -> float | None:
-    """Mean of the finite values, rounded; None if there is none."""
+    """Return the mean of the finite values, rounded; None if there is none."""
     values = values[np.isfinite(values)]
-    return round(float(values.mean()), _DECIMALS) if len(values) else None
+    return rounded(values.mean()) if len(values) else None
 
 
 def interval(values: np.ndarray, seed: int) -> list[float] | None:
-    """95 % interval of :func:`mean`; None if there is no value."""
+    """Return the 95 % interval of :func:`mean`; None if there is no value."""
     values = values[np.isfinite(values)]
-    return [round(v, _DECIMALS) for v in bootstrap_interval(values, seed)] if len(values) else None
+    return rounded(bootstrap_interval(values, seed)) if len(values) else None
+
+
+# --- the columns of a row
 
 
 def table_row(
@@ -125,7 +63,7 @@ def table_row(
     Args:
         system: whose row it is.
         scores: None where there are no streams to score, as of dry speech.
-        words: the columns of :func:`frontend.evaluation.results.word_columns`.
+        words: the columns of :func:`word_columns`.
         about: ``channels`` and ``n`` of the test set.
         label_share: of the small labelled set.
         seed: of the intervals.
@@ -148,20 +86,31 @@ def _signal_columns(scores: Scores | None, seed: int) -> dict:
     return {key: row[key] for key in SIGNAL_COLUMNS}
 
 
-def claims(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the pairs that are compared: those claimed, and each refined system with what it refines."""
-    return [
-        *CLAIMS,
-        *((name, name.split("+")[0]) for name in names if name.split("+")[0] in names and "+" in name),
-    ]
+def word_columns(words: Words | None, separated: Words | None, seed: int) -> dict:
+    """Return the columns of a row that tell of words: percent of the words said, null where not counted.
+
+    Args:
+        words: of the recogniser that all rows share.
+        separated: of one trained on separated speech.
+        seed: of the intervals.
+    """
+    said = None if words is None else words.count("words")
+    row = _rate("cpwer", words and words.count("errors"), said, seed)
+    for kind in KINDS:
+        row[kind] = None if words is None else rounded(100 * words.count(kind).sum() / said.sum())
+    row["words"] = None if words is None else int(said.sum())
+    spelt = (words and words.count_of("characters", key) for key in ("errors", "characters"))
+    row |= _rate("cpcer", *spelt, seed)
+    row |= _rate("orcwer", words and words.count_of("orc", "errors"), said, seed)
+    errors = (separated and separated.count(key) for key in ("errors", "words"))
+    return row | _rate("cpwer_separated", *errors, seed)
 
 
-def comparisons(scores: dict[str, Scores], single: dict[str, Scores], seed: int) -> list[dict]:
-    """Return the paired comparisons of what was scored: differences in dB or points, ratios in percent."""
-    found = [_difference(scores, "si_snri", *pair, 1.0, seed) for pair in claims(list(scores))]
-    found += [_share_of_full(scores, name, seed) for name in SEMI_SUPERVISED]
-    found += [_difference(single, key, *OVER_SEPARATION_CLAIM, 100.0, seed) for key in OVER_SEPARATION]
-    return [entry for entry in found if entry]
+def _rate(name: str, errors: np.ndarray | None, said: np.ndarray | None, seed: int) -> dict:
+    if errors is None:
+        return {name: None, f"{name}_ci": None}
+    rate, ci = word_error_rate(errors, said, seed)
+    return {name: rounded(rate), f"{name}_ci": rounded(ci)}
 
 
 def over_separation(
@@ -172,7 +121,7 @@ def over_separation(
     Whatever rule makes streams of a network's outputs, the outputs are the same, so that a network has one
     entry, under its own name; a beamformer is no network. Blind methods and unprocessed signals have theirs.
     """
-    rows = []
+    rows: list[dict] = []
     for system in systems:
         name = system.model or system.name
         if system.name not in scores or system.refine or name in [row["system"] for row in rows]:
@@ -188,8 +137,85 @@ def over_separation(
     return rows
 
 
+def counted(
+    scores: Mapping[str, Scores],
+    single: Mapping[str, Scores],
+    systems: Sequence[System],
+    seed: int,
+    least: int = 1,
+) -> list[dict]:
+    """Count talkers by active streams (:data:`frontend.dsp.metrics.ACTIVE_DB`) and compare with the truth.
+
+    A network with an output for each of up to three talkers should leave one silent where two talk.
+
+    Args:
+        scores: of the test set.
+        single: of the set of one talker; may be empty.
+        systems: the rows wanted; ``mixture``, whose streams are all the same, has no entry.
+        seed: of the intervals.
+        least: nothing is returned where no mixture has so many talkers.
+
+    Returns:
+        an entry for each system and true number of talkers, ``{system, channels, talkers, n, active:
+        {number: mixtures}, right, surplus, missing, si_snri}``. Percent of the mixtures, with ``.._ci``: the
+        number is right; more streams are active than talk; fewer are. SI-SNRi in dB, None where a talker's
+        stream is silent in some mixture.
+
+    Raises:
+        UserError: scores that were made before active streams were counted.
+    """
+    entries: list[dict] = []
+    most = max((row["talkers"] for one in scores.values() for row in one.utterances), default=0)
+    for system in systems:
+        if most < least or system.name == "mixture" or system.name not in scores:
+            continue
+        about = {"system": system.name, "channels": scores[system.name].about["channels"]}
+        rows = [*scores[system.name].utterances, *getattr(single.get(system.name), "utterances", [])]
+        for talkers in sorted({row["talkers"] for row in rows}):
+            those = [row for row in rows if row["talkers"] == talkers]
+            entries.append({**about, **_counted_entry(those, talkers, seed)})
+    return entries
+
+
+def _counted_entry(rows: list[dict], talkers: int, seed: int) -> dict:
+    for row in rows:
+        if "active_streams" not in row:
+            raise UserError(
+                f"scores of {row['id']}: expected 'active_streams', found none (run the stage 'score' again)"
+            )
+    active = np.array([row["active_streams"] for row in rows])
+    found = {"talkers": talkers, "n": len(rows), "active": dict(sorted(Counter(active.tolist()).items()))}
+    kinds = {"right": active == talkers, "surplus": active > talkers, "missing": active < talkers}
+    for name, met in kinds.items():
+        found[name], found[f"{name}_ci"] = mean(100.0 * met), interval(100.0 * met, seed)
+    scores = Scores({}, rows)
+    gains = np.array([]) if scores.silent else scores.values("si_snri")
+    return found | {"si_snri": mean(gains), "si_snri_ci": interval(gains, seed)}
+
+
+# --- comparisons of two systems
+
+
+def claims(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the pairs that are compared: those claimed, and each refined system with what it refines."""
+    refined = [(name, name.split("+")[0]) for name in names if "+" in name]
+    return [*CLAIMS, *(pair for pair in refined if pair[1] in names)]
+
+
+def comparisons(scores: dict[str, Scores], single: dict[str, Scores], seed: int) -> list[dict]:
+    """Return the paired comparisons of what was scored: differences in dB or points, ratios in percent."""
+    found = [_difference(scores, "si_snri", *pair, 1.0, seed) for pair in claims(list(scores))]
+    found += [_share_of_full(scores, name, seed) for name in SEMI_SUPERVISED]
+    found += [_difference(single, key, *OVER_SEPARATION_CLAIM, 100.0, seed) for key in OVER_SEPARATION]
+    return [one for one in found if one]
+
+
 def paired(scores: dict[str, Scores], measure: str, a: str, b: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """Values of two systems on the utterances where both have one; None if that is no fair comparison."""
+    """Return values of two systems on the utterances where both have one; None if a stream is silent.
+
+    Raises:
+        UserError: they were scored on different utterances.
+    """
     if a not in scores or b not in scores or scores[a].silent or scores[b].silent:
         return None
     if scores[a].ids != scores[b].ids:
@@ -203,186 +229,46 @@ def _difference(scores: dict, measure: str, a: str, b: str, unit: float, seed: i
     pair = paired(scores, measure, a, b)
     if pair is None:
         return None
-    difference, bounds = paired_difference(unit * pair[0], unit * pair[1], seed)
-    return _entry(scores, a, b, f"{measure}_difference", difference, bounds, len(pair[0]))
+    found = paired_difference(unit * pair[0], unit * pair[1], seed)
+    return _entry(a, b, scores[a].about["channels"], f"{measure}_difference", *found, len(pair[0]))
 
 
 def _share_of_full(scores: dict, name: str, seed: int) -> dict | None:
     pair = paired(scores, "si_snri", name, FULL)
     if pair is None:
         return None
-    ratio, bounds = paired_ratio(100 * pair[0], pair[1], seed)
-    return _entry(scores, name, FULL, "si_snri_percent", ratio, bounds, len(pair[0]))
+    found = paired_ratio(100 * pair[0], pair[1], seed)
+    return _entry(name, FULL, scores[name].about["channels"], "si_snri_percent", *found, len(pair[0]))
 
 
-def _entry(scores: dict, a: str, b: str, what: str, value: float, bounds: tuple, n: int) -> dict:
-    ci = [round(v, _DECIMALS) for v in bounds]
-    return entry(a, b, scores[a].about["channels"], what, round(value, _DECIMALS), ci, n)
-
-
-def entry(a: str, b: str | None, channels: int, what: str, value: float, ci: list[float], n: int) -> dict:
+def _entry(
+    a: str, b: str | None, channels: int, what: str, value: float, ci: Sequence[float], n: int
+) -> dict:
     """Return a comparison of system ``a`` with ``b`` as it stands in the results."""
-    return {
-        "system": a,
-        "against": b,
-        "channels": channels,
-        "what": what,
-        "value": value,
-        "ci": ci,
-        "n": n,
-    }
+    about = {"system": a, "against": b, "channels": channels, "what": what}
+    return {**about, "value": rounded(value), "ci": rounded(ci), "n": n}
 
 
-def counted(
-    scores: Mapping[str, Scores],
-    single: Mapping[str, Scores],
-    systems: Sequence[System],
-    seed: int,
-    least: int = 1,
+def word_comparisons(
+    words: Mapping[str, Words], pairs: Sequence[tuple[str, str]], channels: int, seed: int
 ) -> list[dict]:
-    """Return the talkers counted of each system, one entry for each true number.
-
-    Args:
-        scores: of the test set.
-        single: of the set of one talker; may be empty.
-        systems: the rows wanted; ``mixture``, whose streams are all the same, has no entry.
-        seed: of the intervals.
-        least: nothing is returned where no mixture has so many talkers.
-
-    Returns:
-        entries ``{system, channels, talkers, n, active: {number: mixtures}, right, surplus, missing,
-        si_snri}``. Percent of the mixtures, with ``.._ci``: the number is right; more streams are active than
-        talk; fewer are. SI-SNRi in dB, None where a talker's stream is silent in some mixture.
-
-    Raises:
-        UserError: scores that were made before active streams were counted.
-    """
-    entries = []
-    most = max((row["talkers"] for one in scores.values() for row in one.utterances), default=0)
-    for system in systems:
-        if most < least or system.name == "mixture" or system.name not in scores:
-            continue
-        rows = [*scores[system.name].utterances, *getattr(single.get(system.name), "utterances", [])]
-        channels = scores[system.name].about["channels"]
-        for talkers in sorted({row["talkers"] for row in rows}):
-            those = [row for row in rows if row["talkers"] == talkers]
-            entries.append(
-                {"system": system.name, "channels": channels, **_counted_entry(those, talkers, seed)}
-            )
-    return entries
+    """Return the paired differences in cpWER of those pairs that were counted, in points."""
+    return [
+        _entry(a, b, channels, "cpwer_difference", *_cpwer_difference(words, a, b, seed), len(words[a].ids))
+        for a, b in pairs
+        if a in words and b in words
+    ]
 
 
-def _counted_entry(rows: list[dict], talkers: int, seed: int) -> dict:
-    active = np.array([_active(row) for row in rows])
-    entry = {"talkers": talkers, "n": len(rows), "active": dict(sorted(Counter(active.tolist()).items()))}
-    kinds = {"right": active == talkers, "surplus": active > talkers, "missing": active < talkers}
-    for name, met in kinds.items():
-        entry[name], entry[f"{name}_ci"] = mean(100.0 * met), interval(100.0 * met, seed)
-    gains = Scores({}, rows).values("si_snri")
-    audible = not any(row["silent"] for row in rows) and np.isfinite(gains).any()
-    entry["si_snri"] = mean(gains) if audible else None
-    entry["si_snri_ci"] = interval(gains, seed) if audible else None
-    return entry
-
-
-def _active(row: Mapping) -> int:
-    if "active_streams" not in row:
-        raise UserError(
-            f"scores of {row['id']}: expected 'active_streams', found none (run the stage 'score' again)"
-        )
-    return row["active_streams"]
-
-
-DRY, ORACLE = "dry", "oracle"
-# Claimed of words alone: that separating helps at all is what SI-SNRi itself says.
-WORD_CLAIMS = (("student", "mixture"),)
-# An interval of a share of errors needs errors in most resamples of the utterances.
-_ENOUGH = 20
-
-
-@dataclass(frozen=True)
-class Words:
-    """The word errors of one system on one set: ``about`` it, and one entry of ``utterances`` each."""
-
-    about: dict
-    utterances: list[dict]
-
-    @property
-    def ids(self) -> list[str]:
-        return [row["id"] for row in self.utterances]
-
-    def count(self, key: str) -> np.ndarray:
-        """Return ``(n,)``: ``errors``, ``words``, ``insertions`` ... of each utterance."""
-        return np.array([row[key] for row in self.utterances])
-
-    def characters(self, key: str) -> np.ndarray | None:
-        """Return ``(n,)``: ``errors`` or ``characters`` of cpCER; None in a count that is older than it."""
-        found = [row.get("characters") for row in self.utterances]
-        return None if None in found else np.array([one[key] for one in found])
-
-    def orc_errors(self) -> np.ndarray | None:
-        """Return ``(n,)``, None where ORC-WER was not wanted."""
-        found = [row["orc"] for row in self.utterances]
-        return None if None in found else np.array([one["errors"] for one in found])
-
-
-def load_words(directory: Path) -> dict[str, Words]:
-    """Read every system's word errors in ``directory``; empty if there is none.
-
-    Raises:
-        UserError: a file that is no count, or systems counted on different utterances.
-    """
-    found = {name: Words(*measured) for name, measured in read_measured(directory, "wer").items()}
-    first = next(iter(found), None)
-    for name, words in found.items():
-        said = [[(row["id"], row["words"]) for row in one.utterances] for one in (words, found[first])]
-        if said[0] != said[1]:
-            raise UserError(
-                f"{directory}: {name} and {first} were counted on different utterances "
-                "(run the stages 'decode' and 'wer' again)"
-            )
-    return found
-
-
-def word_columns(words: Words | None, separated: Words | None, seed: int) -> dict:
-    """Return the columns of a row that tell of words: percent of the words said, null where not counted.
-
-    Args:
-        words: of the recogniser that all rows share.
-        separated: of one trained on separated speech.
-        seed: of the intervals.
-    """
-    row = _word_rate("cpwer", words, seed)
-    for kind in KINDS:
-        total = None if words is None else 100 * words.count(kind).sum() / words.count("words").sum()
-        row[kind] = None if total is None else round(float(total), _DECIMALS)
-    row["words"] = None if words is None else int(words.count("words").sum())
-    spelt = (words and words.characters(key) for key in ("errors", "characters"))
-    row |= _rate("cpcer", *spelt, seed)
-    row |= _rate("orcwer", words and words.orc_errors(), words and words.count("words"), seed)
-    return row | _word_rate("cpwer_separated", separated, seed)
-
-
-def _word_rate(name: str, words: Words | None, seed: int) -> dict:
-    return _rate(name, words and words.count("errors"), words and words.count("words"), seed)
-
-
-def _rate(name: str, errors: np.ndarray | None, said: np.ndarray | None, seed: int) -> dict:
-    if errors is None:
-        return {name: None, f"{name}_ci": None}
-    rate, ci = word_error_rate(errors, said, seed)
-    return {name: round(rate, _DECIMALS), f"{name}_ci": _rounded(ci)}
-
-
-def difference(words: Mapping[str, Words], a: str, b: str, seed: int) -> tuple[float, list[float]]:
-    """Return the paired difference in cpWER, ``a - b`` in points, and its interval."""
+def _cpwer_difference(
+    words: Mapping[str, Words], a: str, b: str, seed: int
+) -> tuple[float, tuple[float, float]]:
     errors = words[a].count("errors") - words[b].count("errors")
-    value, ci = word_error_rate(errors, words[a].count("words"), seed)
-    return round(value, _DECIMALS), _rounded(ci)
+    return word_error_rate(errors, words[a].count("words"), seed)
 
 
 def compared(directory: Path, a: str, b: str, seed: int) -> str:
-    """Say in a line what the paired difference in cpWER of two systems is.
+    """Return a line with the paired difference in cpWER of two systems.
 
     Args:
         directory: with the word errors of both.
@@ -399,31 +285,19 @@ def compared(directory: Path, a: str, b: str, seed: int) -> str:
             raise UserError(
                 f"{directory}: no word errors of a system '{name}'{did_you_mean(name, words) or there}"
             )
-    value, (low, high) = difference(words, a, b, seed)
-    rates = [_word_rate("cpwer", words[name], seed)["cpwer"] for name in (a, b)]
+    value, (low, high) = _cpwer_difference(words, a, b, seed)
+    rates = [100 * words[name].count("errors").sum() / words[name].count("words").sum() for name in (a, b)]
     relative = f"{100 * value / rates[1]:+.1f} % relative" if rates[1] else "no errors to compare with"
     line = f"{a} - {b}: cpWER {rates[0]:.1f} - {rates[1]:.1f} = {value:+.1f} points"
     line += f" (95 % interval {low:+.1f} to {high:+.1f}), n = {len(words[a].ids)} utterances, {relative}"
-    return line if _same_recogniser(words, a, b) else f"{line}; heard by different recognisers"
-
-
-def word_comparisons(
-    words: Mapping[str, Words], pairs: Sequence[tuple[str, str]], channels: int, seed: int
-) -> list[dict]:
-    """Return the paired differences in cpWER of those pairs that were counted, in points."""
-    return [
-        entry(*pair, channels, "cpwer_difference", *difference(words, *pair, seed), len(words[pair[0]].ids))
-        for pair in pairs
-        if all(name in words for name in pair)
-    ]
+    return line if _same_recogniser(words, a, b) else f"{line}; recognised by different recognisers"
 
 
 def error_sources(words: Mapping[str, Words], names: Sequence[str], channels: int, seed: int) -> list[dict]:
-    """Say where the words are lost: in the recogniser, in the room, in the separation.
+    """Attribute the word errors to the recogniser, the room and the separation.
 
     The recogniser's own errors are those on clean dry speech; the rooms' what true images have more; the
-    separation's what a system's streams have more than true images. Only for systems that the same
-    recogniser heard.
+    separation's what a system's streams have more than true images. Only for systems of one recogniser.
 
     Args:
         words: by system.
@@ -432,7 +306,7 @@ def error_sources(words: Mapping[str, Words], names: Sequence[str], channels: in
         seed: of the intervals.
 
     Returns:
-        per system and ``source``: points of cpWER, and their share of the system's errors in percent.
+        per system and source (``what``): points of cpWER, and their share of the system's errors in percent.
     """
     chain = [(DRY, None, "recogniser"), (ORACLE, DRY, "rooms")]
     chain += [(name, ORACLE, "separation") for name in names if name not in (DRY, ORACLE)]
@@ -440,10 +314,10 @@ def error_sources(words: Mapping[str, Words], names: Sequence[str], channels: in
     for name, against, source in chain:
         if name not in words or (against and not _same_recogniser(words, name, against)):
             continue
-        errors, n = words[name].count("errors"), len(words[name].ids)
+        errors = words[name].count("errors")
         more = errors - (words[against].count("errors") if against else 0)
-        value, ci = word_error_rate(more, words[name].count("words"), seed)
-        one = entry(name, against, channels, source, round(value, _DECIMALS), _rounded(ci), n)
+        points = word_error_rate(more, words[name].count("words"), seed)
+        one = _entry(name, against, channels, source, *points, len(words[name].ids))
         found.append(one | _share(more, errors, seed))
     return found
 
@@ -452,19 +326,54 @@ def _share(part: np.ndarray, errors: np.ndarray, seed: int) -> dict:
     if not errors.any():
         return {"share": None, "share_ci": None}
     if np.count_nonzero(errors) < _ENOUGH:
-        return {"share": round(float(100 * part.sum() / errors.sum()), _DECIMALS), "share_ci": None}
+        return {"share": rounded(100 * part.sum() / errors.sum()), "share_ci": None}
     share, ci = paired_ratio(100 * part, errors, seed)
-    return {"share": round(share, _DECIMALS), "share_ci": _rounded(ci)}
-
-
-def recogniser(words: Words) -> str | None:
-    """Return what identifies the recogniser that heard a system."""
-    return words.about.get("asr_fingerprint") or words.about.get("asr")
+    return {"share": rounded(share), "share_ci": rounded(ci)}
 
 
 def _same_recogniser(words: Mapping[str, Words], a: str, b: str) -> bool:
-    return b in words and recogniser(words[a]) == recogniser(words[b])
+    return b in words and words[a].recogniser == words[b].recogniser
 
 
-def _rounded(ci: Sequence[float]) -> list[float]:
-    return [round(v, _DECIMALS) for v in ci]
+def rank_order(
+    scores: Mapping[str, Scores], words: Mapping[str, Words], names: Sequence[str], channels: int
+) -> list[dict]:
+    """Compare the order of the systems by SI-SNRi with that by cpWER: Kendall's tau and Spearman's rho.
+
+    Ordered are the systems that have a finite SI-SNRi, as many streams as talkers (surplus streams cost
+    words, but no SI-SNRi), and the recogniser that most of them share.
+
+    Args:
+        scores: by system.
+        words: by system.
+        names: the systems, in the order of the rows.
+        channels: of the test set.
+
+    Returns:
+        one entry ``{channels, systems, kendall, spearman}`` (1: the same order, None: no order at all); none
+        for fewer than three systems.
+
+    Raises:
+        UserError: a system was scored and counted on different utterances.
+    """
+    both = [name for name in names if name in scores and name in words]
+    for name in both:
+        if scores[name].ids != words[name].ids:
+            raise UserError(
+                f"{name}: word errors and scores are of different utterances "
+                "(run the stages 'score', 'decode' and 'wer' again)"
+            )
+    gains = {name: mean(scores[name].values("si_snri")) for name in both if not scores[name].silent}
+    both = [
+        name
+        for name in both
+        if gains.get(name) is not None and words[name].about["streams"] == scores[name].about["talkers"]
+    ]
+    recognisers = [words[name].recogniser for name in both]
+    both = [name for name in both if words[name].recogniser == max(recognisers, key=recognisers.count)]
+    if len(both) < 3:
+        return []
+    rates = [words[name].count("errors").sum() / words[name].count("words").sum() for name in both]
+    quality = [[np.nanmean(scores[name].values("si_snri")) for name in both], np.negative(rates)]
+    correlations = {"kendall": kendalltau(*quality).statistic, "spearman": spearmanr(*quality).statistic}
+    return [{"channels": channels, "systems": both, **rounded(correlations)}]

@@ -1,17 +1,10 @@
-"""Several experiments on one test set, such as the training seeds of one recipe: their scores side by side.
+"""The table over several runs: experiments on one test set that differ in their training seed.
 
-Everything is paired by seed and by utterance, so that before anything is computed the experiments are shown
-to have the same test set: the same ids, and mixtures with the same SI-SNR, which no training touches.
-
-Which rows of the results the two claims are about, and which of them an experiment lacks.
-
-The figures of the two claims, over seeds: over-separation, the curve over labels, shares, differences.
-
-SI-SNRi is averaged over the talkers of an utterance, then over utterances and seeds. cpWER is the number of
-all word errors over that of all words, cpCER the same of characters. Every figure is an entry of
-:func:`frontend.evaluation.runs.estimate`.
-
-One system of one experiment against one of another, on the same test set: what an ablation asks.
+Before anything is computed they are shown to have one test set: the same ids, and mixtures with the same SI-SNR,
+which no training touches. Then any row has a mean over seeds and utterances (:func:`figure`), any two rows a
+paired difference (:func:`difference`), and any row a share of what another one improves (:func:`share_of`); all
+with intervals over seeds and utterances. The paper's two claims are figures of this kind (:func:`paper_claims`):
+the student is rid of the teacher's over-separation, and with few labels it reaches most of full supervision.
 """
 
 import re
@@ -21,13 +14,20 @@ from pathlib import Path
 
 import numpy as np
 
-from frontend.evaluation.intervals import hierarchical, ratio
-from frontend.evaluation.results import OVER_SEPARATION, Scores, Words, load_scores, load_words, recogniser
+from frontend.evaluation.intervals import hierarchical, ratio, rounded
+from frontend.evaluation.measured import Scores, Words, load_scores, load_words
+from frontend.evaluation.results import FULL, OVER_SEPARATION
 from frontend.utils.errors import UserError, did_you_mean
 from frontend.utils.provenance import run_facts
 
-_DECIMALS = 4
 _SAME_DB = 0.05  # processors differ in the last digits; another test set differs by whole dB
+ERROR_RATES = ("cpwer", "cpcer")
+MEASURES = ("si_snri", *ERROR_RATES)
+# Percent, of the test set of two talkers and of that of one: the number ends the key.
+SEPARATION_KEYS = tuple(f"{measure}_{talkers}" for talkers in (2, 1) for measure in OVER_SEPARATION)
+
+# A row: the name of a system that all experiments have, or (experiment, system) for each seed.
+Row = str | Sequence[tuple[int, str]]
 
 
 @dataclass(frozen=True)
@@ -58,32 +58,50 @@ class Runs:
         """How many utterances the test set has."""
         return len(_any_of(self.two).ids)
 
-    def signal(self, system: str, measure: str = "si_snri", one_talker: bool = False) -> np.ndarray:
-        """Return ``(K, n)``; a row of nan where an experiment has no such scores, or a stream is silent."""
-        sets = self.one if one_talker else self.two
+    def values(self, row: Row, measure: str) -> np.ndarray:
+        """Return ``(K, n)``: dB, shares or numbers of errors; nan for a seed without, or with a silent stream."""
+        places = [(k, row) for k in range(len(self.names))] if isinstance(row, str) else row
+        if measure in ERROR_RATES:
+            counted = [_counts(self.words[k].get(name), measure, "errors") for k, name in places]
+            return np.stack([np.full(self.n, np.nan) if one is None else one for one in counted])
+        name, _, talkers = measure.rpartition("_") if measure in SEPARATION_KEYS else (measure, "", "2")
+        sets = self.one if talkers == "1" else self.two
         n = len(_any_of(sets).ids) if any(sets) else 1
-        return np.stack([_row(scores.get(system), measure, n) for scores in sets])
-
-    def errors(self, system: str, measure: str = "cpwer") -> np.ndarray:
-        """Return ``(K, n)`` errors of words or, by cpCER, characters; a row of nan where nobody counted."""
-        counted = [words[system] if system in words else None for words in self.words]
-        return np.stack([_counts(words, measure, "errors", self.n) for words in counted])
+        return np.stack([_signal(sets[k].get(system), name, n) for k, system in places])
 
     def spoken(self, measure: str = "cpwer") -> np.ndarray:
-        """Return ``(K, n)``, the words or characters said, the same for all; nan where nobody counted."""
+        """Return ``(n,)``, the words or characters said; nan where nobody counted."""
         key = "words" if measure == "cpwer" else "characters"
-        counted = (_counts(one, measure, key, self.n) for words in self.words for one in words.values())
-        said = next((row for row in counted if np.isfinite(row).all()), np.full(self.n, np.nan))
-        return np.tile(said, (len(self.names), 1))
+        counted = (_counts(one, measure, key) for words in self.words for one in words.values())
+        return next((one for one in counted if one is not None), np.full(self.n, np.nan))
 
     def silent(self, system: str) -> list[str]:
         """Return ``EXPERIMENT: ids`` where a stream of the system is silent, whose SI-SNR does not exist."""
-        pairs = zip(self.names, self.two, strict=True)
         return [
             f"{name}: {', '.join(scores[system].silent)}"
-            for name, scores in pairs
+            for name, scores in zip(self.names, self.two, strict=True)
             if system in scores and scores[system].silent
         ]
+
+
+def _any_of(sets: Sequence[dict]) -> Scores | Words:
+    return next(one for measured in sets for one in measured.values())
+
+
+def _counts(words: Words | None, measure: str, key: str) -> np.ndarray | None:
+    if words is None:
+        return None
+    found = words.count(key) if measure == "cpwer" else words.count_of("characters", key)
+    return None if found is None else found.astype(float)
+
+
+def _signal(scores: Scores | None, measure: str, n: int) -> np.ndarray:
+    if scores is None or (measure == "si_snri" and scores.silent):
+        return np.full(n, np.nan)
+    return scores.values(measure)
+
+
+# --- reading
 
 
 def load_runs(paths: Sequence[Path]) -> Runs:
@@ -110,97 +128,27 @@ def load_runs(paths: Sequence[Path]) -> Runs:
     return Runs(names if unique else [path.as_posix() for path in paths], facts, two, one, words)
 
 
-def check_recogniser(runs: Runs, systems: Sequence[str]) -> None:
-    """Raise a UserError if ``systems`` were not all heard by one recogniser within an experiment."""
-    for experiment, words in zip(runs.names, runs.words, strict=True):
-        counted = [name for name in systems if name in words]
-        for name in counted[1:]:
-            if recogniser(words[name]) != recogniser(words[counted[0]]):
-                raise UserError(
-                    f"{experiment}/wer: {name} and {counted[0]} were heard by different recognisers, their "
-                    "cpWER cannot be compared (run the stages 'decode' and 'wer' again)"
-                )
-
-
-def estimate(
-    runs: Runs, rows: Sequence[np.ndarray], statistic: Callable[[np.ndarray], np.ndarray], unit: float = 1.0
-) -> dict | None:
-    """Return a figure for the page: value, interval and each seed's own; None if no seed has all ``rows``.
-
-    Args:
-        runs: the experiments.
-        rows: J arrays ``(K, n)``; a seed where one of them is nan counts for nothing.
-        statistic: of means ``(J, ...)``; nan where it does not exist.
-        unit: what the statistic is multiplied by, 100 for percent.
-    """
-    values = np.stack(rows)
-    usable = np.isfinite(values).all((0, 2))
-    if not usable.any():
-        return None
-    found = hierarchical(values[:, usable], lambda means: unit * statistic(means), runs.seed)
-    if not np.isfinite(found.value):
-        return None
-    alone = iter(found.per_seed)
-    return {
-        "value": round(found.value, _DECIMALS),
-        "ci": None if found.ci is None else [round(v, _DECIMALS) for v in found.ci],
-        "per_seed": [_finite(next(alone)) if one else None for one in usable],
-        "n_seeds": int(usable.sum()),
-        "n": values.shape[-1],
-    }
-
-
-def _finite(value: float) -> float | None:
-    return round(value, _DECIMALS) if np.isfinite(value) else None
-
-
-def _counts(words: Words | None, measure: str, key: str, n: int) -> np.ndarray:
-    found = words and (words.count(key) if measure == "cpwer" else words.characters(key))
-    return np.full(n, np.nan) if found is None else found.astype(float)
-
-
-def _any_of(sets: Sequence[dict]) -> Scores | Words:
-    return next(one for measured in sets for one in measured.values())
-
-
-def _row(scores: Scores | None, measure: str, n: int) -> np.ndarray:
-    if scores is None or (measure == "si_snri" and scores.silent):
-        return np.full(n, np.nan)
-    return scores.values(measure)
-
-
 def _check_same_set(paths: Sequence[Path], sets: Sequence[dict[str, Scores]]) -> None:
-    """Hold every system of every experiment to the utterances of the first, and to its mixtures."""
+    """Compare every system of every experiment with the utterances and mixtures of the first one."""
     there = [(path, measured) for path, measured in zip(paths, sets, strict=True) if measured]
-    if not there:
-        return
-    first_path, first = there[0]
-    one = _any_of([first])
+    wanted = "expected one test set (the same data and --seed, another --train_seed)"
     for path, measured in there:
+        first_path, first = there[0]
+        one = _any_of([first])
         for name, scores in measured.items():
             if scores.ids != one.ids or scores.about["talkers"] != one.about["talkers"]:
+                raise UserError(f"{path}: {name} was scored on other utterances than {first_path} has; {wanted}")
+        if "mixture" in first and "mixture" in measured:
+            gap = np.abs(first["mixture"].values("si_snr") - measured["mixture"].values("si_snr"))
+            if np.isfinite(gap).any() and np.nanmax(gap) > _SAME_DB:
                 raise UserError(
-                    f"{path}: {name} was scored on other utterances than {first_path} has; expected one test "
-                    "set (the same data and --seed, another --train_seed)"
+                    f"{path}: the mixtures differ from those of {first_path} by up to {np.nanmax(gap):.1f} dB "
+                    f"in SI-SNR; {wanted}"
                 )
-        gap = _mixture_gap(first, measured)
-        if gap > _SAME_DB:
-            raise UserError(
-                f"{path}: the mixtures differ from those of {first_path} by up to {gap:.1f} dB in SI-SNR; "
-                "expected one test set (the same data and --seed, another --train_seed)"
-            )
-
-
-def _mixture_gap(a: dict[str, Scores], b: dict[str, Scores]) -> float:
-    """By how many dB the SI-SNR of an unprocessed mixture differs at most; 0 where it was not scored."""
-    if "mixture" not in a or "mixture" not in b:
-        return 0.0
-    gap = np.abs(a["mixture"].values("si_snr") - b["mixture"].values("si_snr"))
-    return float(np.nanmax(gap)) if np.isfinite(gap).any() else 0.0
 
 
 def _check_same_words(paths: Sequence[Path], scores: Sequence[dict], words: Sequence[dict]) -> None:
-    said = {}
+    said: dict[Path, list] = {}
     for path, measured, counted in zip(paths, scores, words, strict=True):
         if not counted:
             continue
@@ -219,261 +167,72 @@ def _check_same_words(paths: Sequence[Path], scores: Sequence[dict], words: Sequ
             )
 
 
-MIXTURE, OUTPUTS, STUDENT, FULL = "mixture", "teacher_outputs", "student", "supervised_full"
-# The paper's own rule first; the control that is told the truth, and the floor, where they were scored.
-RULES = ("teacher_energy", "teacher_energy_residual", "teacher_spatial_merge")
-OPTIONAL = ("teacher_oracle", "oracle")
-BLIND = re.compile(r"(auxiva|ilrma)\w*")
-KINDS = ("supervised", "fine-tuned", "distilled")
-_SMALL = "small"
-_CURVE = {
-    STUDENT: ("fine-tuned", 0.0),
-    "student_ft_1": ("fine-tuned", 0.01),
-    "student_ft_5": ("fine-tuned", 0.05),
-    "student_ft": ("fine-tuned", _SMALL),
-    "distilled_ft_1": ("distilled", 0.01),
-    "distilled_ft_5": ("distilled", 0.05),
-    "distilled_ft": ("distilled", _SMALL),
-    "supervised_1": ("supervised", 0.01),
-    "supervised_5": ("supervised", 0.05),
-    "supervised_small": ("supervised", _SMALL),
-    "supervised_25": ("supervised", 0.25),
-    FULL: ("supervised", 1.0),
-}
-# With the small share: what the goal is stated for.
-SEMI_SUPERVISED = ("student_ft", "distilled_ft")
-_REFINED = (STUDENT, *SEMI_SUPERVISED, FULL)
+# --- figures of any rows
 
 
-@dataclass(frozen=True)
-class Point:
-    """One point of the label curve: its row's name without refinement, how it was trained, on what share."""
-
-    name: str
-    kind: str
-    share: float
+def figure(runs: Runs, row: Row, measure: str) -> dict | None:
+    """Return the mean of a row: dB of ``si_snri``, percent of all other measures; see :func:`difference`."""
+    return _estimate(runs, measure, [runs.values(row, measure)])
 
 
-def refined(name: str, refinement: str | None) -> str:
-    """Return the name of a row's refined one.
+def difference(runs: Runs, a: Row, b: Row, measure: str) -> dict | None:
+    """Return by how much row ``a`` exceeds ``b``, paired by seed and utterance: dB, or points of percent.
 
-    >>> refined("student", "iva"), refined("student", None)
-    ('student+iva', 'student')
-    """
-    return f"{name}+{refinement}" if refinement else name
-
-
-def curve_points(runs: Runs) -> list[Point]:
-    """Return the points of the curve, with the small share that the runs noted.
-
-    Raises:
-        UserError: no ``label_share`` was noted, or they differ.
-    """
-    small = []
-    for name, facts in zip(runs.names, runs.facts, strict=True):
-        if "label_share" not in facts:
-            raise UserError(f"{name}/stages.json: expected 'label_share', found {', '.join(facts)}")
-        small.append(float(facts["label_share"]))
-        if small[-1] != small[0]:
-            raise UserError(
-                f"{name}/stages.json: label_share is {small[-1]:g}, that of {runs.names[0]} is {small[0]:g}; "
-                "expected the same share of labels in all experiments"
-            )
-    return [
-        Point(name, kind, small[0] if share == _SMALL else share) for name, (kind, share) in _CURVE.items()
-    ]
-
-
-def blind_rows(runs: Runs, refinement: str | None) -> list[str]:
-    """Return the blind rows: as they are, or those refined by steps that ``refinement`` has too."""
-    wanted = set(refinement.split("+")) if refinement else set()
-    found = []
-    for name in runs.systems:
-        base, *steps = name.split("+")
-        if BLIND.fullmatch(base) and bool(steps) == bool(wanted) and set(steps) <= wanted:
-            found.append(name)
-    return found
-
-
-def missing(runs: Runs, refinement: str | None) -> list[str]:
-    """Return a line per experiment and kind of measurement that lacks rows the page needs.
-
-    A refined row is needed where the goal is stated for it, any other only if some experiment has it.
-    """
-    curve = list(_CURVE)
-    some = {name for scores in runs.two for name in scores}
-    if refinement:
-        names = [refined(name, refinement) for name in _CURVE]
-        curve += [n for n in names if n in some or n.split("+")[0] in _REFINED]
-    blind = blind_rows(runs, None) + (blind_rows(runs, refinement) if refinement else [])
-    blind = blind or ["auxiva", "ilrma"]
-    heard = [MIXTURE, *blind, *curve]
-    lines = []
-    for k, experiment in enumerate(runs.names):
-        lacking = {
-            "scores": _absent([MIXTURE, *blind, OUTPUTS, *RULES, *curve], runs.two[k]),
-            "one-talker scores": _absent([OUTPUTS, STUDENT], runs.one[k]),
-            "word errors": _absent(heard, runs.words[k]),
-        }
-        lines += [
-            f"{experiment} has no {what} of {', '.join(rows)}" for what, rows in lacking.items() if rows
-        ]
-    return lines
-
-
-def check_refinement_is_there(runs: Runs, refinement: str) -> None:
-    """Raise a UserError if no experiment has a row of that refinement."""
-    there = sorted({"+".join(name.split("+")[1:]) for name in runs.systems if "+" in name})
-    if refinement not in there:
-        raise UserError(
-            f"--refinement {refinement}: expected one that some row was refined by, "
-            f"found {', '.join(there) or 'none'} in the scores of {', '.join(runs.names)}"
-        )
-
-
-def _absent(names: Sequence[str], measured: dict) -> list[str]:
-    return [name for name in names if name not in measured]
-
-
-ERROR_RATES = ("cpwer", "cpcer")
-MEASURES = ("si_snri", *ERROR_RATES)
-
-
-def claims_over_separation(runs: Runs, refinement: str | None) -> dict[str, list[dict]]:
-    """Return claim (a): the teacher's raw outputs, its streams under each rule and the student's.
-
-    Over-separation is of what a network puts out, so that a rule has no such figures; the true images have
-    the floor of the energy measure.
+    Args:
+        runs: the experiments.
+        a, b: the rows.
+        measure: of :data:`MEASURES` or :data:`SEPARATION_KEYS`.
 
     Returns:
-        ``rows``; ``differences`` in SI-SNRi (student less the rule's streams) and in the energy outside the
-        best output (the teacher's outputs less the student's, points of percent). Surplus outputs have none:
-        their number is bounded by that of the outputs, which the student has fewer of by construction.
+        ``{value, ci, per_seed, n_seeds, n}``. Seeds that lack a row are None in ``per_seed`` and count for
+        nothing else; ``ci`` is None where too many resamples have no value. None if no seed has all rows.
     """
-    names = [OUTPUTS, *RULES, OPTIONAL[0], STUDENT, *([refined(STUDENT, refinement)] if refinement else [])]
-    rows = []
-    for name in [*names, OPTIONAL[1]]:
-        row = {"system": name, "si_snri": estimate(runs, [runs.signal(name)], _first)}
-        if name in (OUTPUTS, STUDENT, OPTIONAL[1]):
-            row |= {
-                key: estimate(runs, [runs.signal(name, measure, one)], _first, 100.0)
-                for key, measure, one in _over_separation_keys()
-            }
-        if any(row[key] for key in row if key != "system"):
-            rows.append(row)
-    differences = [_difference(runs, STUDENT, rule, "si_snri") for rule in RULES]
-    for key, measure, one in _over_separation_keys():
-        if measure == "surplus_outputs":
-            continue
-        pair = [runs.signal(name, measure, one) for name in (OUTPUTS, STUDENT)]
-        found = estimate(runs, pair, _subtracted, 100.0)
-        differences.append(found and {"system": OUTPUTS, "against": STUDENT, "measure": key, **found})
-    return {"rows": rows, "differences": [entry for entry in differences if entry]}
+    return _estimate(runs, measure, [runs.values(a, measure) - runs.values(b, measure)])
 
 
-def _over_separation_keys() -> list[tuple[str, str, bool]]:
-    """Return (key on the page, measure, of the one-talker set): the number ends the key."""
-    return [(f"{m}_{1 if one else 2}", m, one) for one in (False, True) for m in OVER_SEPARATION]
+def share_of(runs: Runs, row: Row, full: Row, measure: str, start: Row = "mixture") -> dict | None:
+    """Return which share of the improvement by ``full`` a row reaches, in percent; see :func:`difference`.
 
-
-def curve(runs: Runs, points: Sequence[Point], refinement: str | None) -> list[dict]:
-    """Return claim (b): :data:`MEASURES` (dB, percent) of every point, and with ``refinement`` if given."""
-    rows = []
-    for steps in (None, *([refinement] if refinement else [])):
-        for point in points:
-            name = refined(point.name, steps)
-            row = {"system": name, "kind": point.kind, "share": point.share, "refinement": steps}
-            row |= {measure: _figure(runs, name, measure) for measure in MEASURES}
-            if any(row[measure] for measure in MEASURES):
-                rows.append(row)
-    return rows
-
-
-def references(runs: Runs, refinement: str | None) -> list[dict]:
-    """Return :data:`MEASURES` of the mixture and of every blind row."""
-    names = [MIXTURE, *blind_rows(runs, None), *(blind_rows(runs, refinement) if refinement else [])]
-    return [{"system": n} | {measure: _figure(runs, n, measure) for measure in MEASURES} for n in names]
-
-
-def best_blind(rows: Sequence[dict], names: Sequence[str], measure: str) -> str | None:
-    """Say which of ``names`` is best by ``measure`` in the rows of :func:`references`, None if none has it.
-
-    The choice is made on the test set, in favour of the blind methods.
+    By SI-SNRi it is ``SI-SNRi(row) / SI-SNRi(full)``, by error rates ``(start - row) / (start - full)``, ratios
+    of means over all seeds; nothing where ``full`` improves nothing.
     """
-    found = {row["system"]: row[measure]["value"] for row in rows if row["system"] in names and row[measure]}
-    sign = 1 if measure in ERROR_RATES else -1
-    return min(found, key=lambda name: sign * found[name], default=None)
+    values = [runs.values(one, measure) for one in (row, full)]
+    if measure in ERROR_RATES:
+        base = runs.values(start, measure)
+        values = [base - one for one in values]
+    return _figure(runs, values, lambda means: 100 * ratio(means))
 
 
-def shares_of_full(runs: Runs, rows: Sequence[dict]) -> list[dict]:
-    """Return which share of the improvement by full supervision each row of the curve reaches, in percent.
-
-    By SI-SNRi ``SI-SNRi(x) / SI-SNRi(full)``, by error rates ``(mixture - x) / (mixture - full)``; ``full``
-    has the same refinement. Ratios are of means over all seeds; nothing where full supervision improves
-    nothing.
-    """
-    found = []
-    for row in rows:
-        full = refined(FULL, row["refinement"])
-        if row["system"] == full:
-            continue
-        one = {key: row[key] for key in ("system", "kind", "share", "refinement")}
-        one["si_snri"] = estimate(runs, [runs.signal(row["system"]), runs.signal(full)], ratio, 100.0)
-        for measure in ERROR_RATES:
-            errors = [runs.errors(name, measure) for name in (MIXTURE, row["system"], full)]
-            one[measure] = estimate(runs, errors, _saved_share, 100.0)
-        if any(one[measure] for measure in MEASURES):
-            found.append(one)
-    return found
+def _estimate(runs: Runs, measure: str, values: list[np.ndarray]) -> dict | None:
+    if measure in ERROR_RATES:
+        said = np.tile(runs.spoken(measure), (len(values[0]), 1))
+        return _figure(runs, [*values, said], lambda means: 100 * ratio(means))
+    unit = 100 if measure in SEPARATION_KEYS else 1
+    return _figure(runs, values, lambda means: unit * means[0])
 
 
-def against_blind(runs: Runs, rows: Sequence[dict], refinement: str | None) -> list[dict]:
-    """Return the paired differences of the student and the semi-supervised rows from the best blind row.
-
-    A refined row is held against the best blind row as it is, and against the best one that is refined too.
-    """
-    found = []
-    for name in (STUDENT, *SEMI_SUPERVISED):
-        for steps in (None, *([refinement] if refinement else [])):
-            for opponents in (None, *([steps] if steps else [])):
-                for measure in MEASURES:
-                    best = best_blind(rows, blind_rows(runs, opponents), measure)
-                    one = best and _difference(runs, refined(name, steps), best, measure)
-                    found += [one | {"refinement": steps}] if one else []
-    return found
-
-
-def _figure(runs: Runs, name: str, measure: str) -> dict | None:
-    if measure == "si_snri":
-        return estimate(runs, [runs.signal(name)], _first)
-    return estimate(runs, [runs.errors(name, measure), runs.spoken(measure)], ratio, 100.0)
+def _figure(runs: Runs, rows: Sequence[np.ndarray], statistic: Callable[[np.ndarray], np.ndarray]) -> dict | None:
+    """Return a figure of J rows ``(K, n)``; ``statistic`` is of means ``(J, ...)``, nan where it does not exist."""
+    values = np.stack(rows)
+    usable = np.isfinite(values).all((0, 2))
+    if not usable.any():
+        return None
+    found = hierarchical(values[:, usable], statistic, runs.seed)
+    if not np.isfinite(found.value):
+        return None
+    alone = iter(found.per_seed)
+    return {
+        "value": rounded(found.value),
+        "ci": rounded(found.ci),
+        "per_seed": [rounded(next(alone)) if one else None for one in usable],
+        "n_seeds": int(usable.sum()),
+        "n": values.shape[-1],
+    }
 
 
-def _difference(runs: Runs, a: str, b: str, measure: str) -> dict | None:
-    if measure == "si_snri":
-        found = estimate(runs, [runs.signal(a), runs.signal(b)], _subtracted)
-    else:
-        more = runs.errors(a, measure) - runs.errors(b, measure)
-        found = estimate(runs, [more, runs.spoken(measure)], ratio, 100.0)
-    return found and {"system": a, "against": b, "measure": measure, **found}
-
-
-def _first(means: np.ndarray) -> np.ndarray:
-    return means[0]
-
-
-def _subtracted(means: np.ndarray) -> np.ndarray:
-    return means[0] - means[1]
-
-
-def _saved_share(means: np.ndarray) -> np.ndarray:
-    """Errors that ``x`` saves of the mixture's over those that ``full`` saves, from means of the three."""
-    mixture, x, full = means
-    return ratio(np.stack([mixture - x, mixture - full]))
-
+# --- one system against another, in any experiments
 
 Side = Sequence[tuple[Path, str]]
-_MEASURES = (("si_snri", "SI-SNRi", "dB"), ("cpwer", "cpWER", "points"), ("cpcer", "cpCER", "points"))
 
 
 def parse_side(text: str) -> tuple[Path, str]:
@@ -499,8 +258,8 @@ def compare_runs(a: Side, b: Side) -> dict:
 
     Returns:
         ``a``, ``b`` (as they were named), ``si_snri``, ``cpwer``, ``cpcer`` (None where not measured), each
-        with ``a``, ``b`` and ``difference`` as :func:`frontend.evaluation.runs.estimate` gives them;
-        ``same_recogniser``: whether each pair was heard by one.
+        with ``a``, ``b`` and ``difference`` as :func:`difference` gives them; ``same_recogniser``: whether
+        each pair was recognised by one.
 
     Raises:
         UserError: unequal numbers, an unknown system, different test sets, nothing to compare.
@@ -512,47 +271,219 @@ def compare_runs(a: Side, b: Side) -> dict:
             raise UserError(f"{option}: the same experiment and system twice; give every seed once")
     paths = list(dict.fromkeys(path for path, _ in [*a, *b]))
     runs = load_runs(paths)
-    places = [[(paths.index(path), system) for path, system in side] for side in (a, b)]
-    for k, system in [*places[0], *places[1]]:
+    rows = {key: [(paths.index(path), name) for path, name in side] for key, side in (("a", a), ("b", b))}
+    for k, system in [*rows["a"], *rows["b"]]:
         if system not in runs.two[k]:
             hint = did_you_mean(system, runs.two[k]) or f"; there are {', '.join(runs.two[k])}"
             raise UserError(f"{paths[k] / 'scores'}: no score of a system '{system}'{hint}")
-    found = {
-        side: [f"{runs.names[k]}:{system}" for k, system in place]
-        for side, place in zip("ab", places, strict=True)
-    }
-    found |= {"si_snri": _signals(runs, places)}
-    found |= {measure: _errors(runs, places, measure) for measure in ERROR_RATES}
+    found: dict = {key: [f"{runs.names[k]}:{name}" for k, name in row] for key, row in rows.items()}
+    found |= {measure: _both(runs, rows, measure) for measure in MEASURES}
     if found["si_snri"] is None and found["cpwer"] is None:
         raise UserError(
             f"{found['a'][0]} and {found['b'][0]}: neither SI-SNRi nor cpWER exists for both (silent?)"
         )
-    found["same_recogniser"] = all(
-        _recogniser(runs, *x) == _recogniser(runs, *y) for x, y in zip(*places, strict=True)
-    )
-    return found
+    by = [[getattr(runs.words[k].get(name), "recogniser", None) for k, name in row] for row in rows.values()]
+    return found | {"same_recogniser": by[0] == by[1]}
 
 
-def _signals(runs: Runs, places: Sequence) -> dict | None:
-    a, b = (np.stack([runs.signal(system)[k] for k, system in side]) for side in places)
-    return _both(runs, a, b, [], lambda means: means[0])
-
-
-def _errors(runs: Runs, places: Sequence, measure: str) -> dict | None:
-    a, b = (np.stack([runs.errors(system, measure)[k] for k, system in side]) for side in places)
-    said = runs.spoken(measure)[:1].repeat(len(a), 0)
-    return _both(runs, a, b, [said], lambda means: 100 * ratio(means))
-
-
-def _both(runs: Runs, a: np.ndarray, b: np.ndarray, beside: list[np.ndarray], statistic) -> dict | None:
-    """Estimates of ``a``, of ``b`` and of their difference, from the seeds where both have a value."""
-    absent = ~np.isfinite(a + b).all(1)
-    for rows in (a, b):
-        rows[absent] = np.nan
-    named = {"a": a, "b": b, "difference": a - b}
-    found = {key: estimate(runs, [rows, *beside], statistic) for key, rows in named.items()}
+def _both(runs: Runs, rows: dict[str, Row], measure: str) -> dict | None:
+    """Return the figures of ``a``, of ``b`` and their difference, from the seeds where both have a value."""
+    values = {key: runs.values(row, measure) for key, row in rows.items()}
+    values["difference"] = values["a"] - values["b"]
+    absent = ~np.isfinite(values["difference"]).all(1)
+    for row in values.values():
+        row[absent] = np.nan
+    found = {key: _estimate(runs, measure, [row]) for key, row in values.items()}
     return found if found["difference"] else None
 
 
-def _recogniser(runs: Runs, k: int, system: str) -> str | None:
-    return recogniser(runs.words[k][system]) if system in runs.words[k] else None
+# --- the paper's two claims
+
+MIXTURE, OUTPUTS, STUDENT, TRUE_IMAGES = "mixture", "teacher_outputs", "student", "oracle"
+# The paper's own rule first.
+RULES = ("teacher_energy", "teacher_energy_residual", "teacher_spatial_merge")
+KINDS = ("supervised", "fine-tuned", "distilled")
+_BLIND = re.compile(r"(auxiva|ilrma)\w*")
+_TRAINED = re.compile(r"(student_ft|distilled_ft|supervised)(?:_(\d+|small|full))?")
+_KIND = {"student_ft": "fine-tuned", "distilled_ft": "distilled", "supervised": "supervised"}
+
+
+def refined(name: str, refinement: str | None) -> str:
+    """Return the name of a row's refined one.
+
+    >>> refined("student", "iva"), refined("student", None)
+    ('student+iva', 'student')
+    """
+    return f"{name}+{refinement}" if refinement else name
+
+
+def curve_points(runs: Runs) -> list[tuple[str, str, float]]:
+    """Return ``(name, kind, share of the labels)`` of the rows of the label curve, without refinement.
+
+    Raises:
+        UserError: no ``label_share`` was noted, which is that of ``student_ft``, or they differ.
+    """
+    small = []
+    for name, facts in zip(runs.names, runs.facts, strict=True):
+        if "label_share" not in facts:
+            raise UserError(f"{name}/stages.json: expected 'label_share', found {', '.join(facts)}")
+        small.append(float(facts["label_share"]))
+        if small[-1] != small[0]:
+            raise UserError(
+                f"{name}/stages.json: label_share is {small[-1]:g}, that of {runs.names[0]} is {small[0]:g}; "
+                "expected the same share of labels in all experiments"
+            )
+    points = [(STUDENT, "fine-tuned", 0.0)] if STUDENT in runs.systems else []
+    for name in runs.systems:
+        if match := _TRAINED.fullmatch(name):
+            known = {None: small[0], "small": small[0], "full": 1.0}
+            share = known[match[2]] if match[2] in known else int(match[2]) / 100
+            points.append((name, _KIND[match[1]], share))
+    order = list(_KIND.values())
+    return sorted(points, key=lambda point: (order.index(point[1]), point[2]))
+
+
+def blind_rows(runs: Runs, refinement: str | None) -> list[str]:
+    """Return the blind rows: as they are, or those refined by steps that ``refinement`` has too."""
+    wanted = set(refinement.split("+")) if refinement else set()
+    found = []
+    for name in runs.systems:
+        base, *steps = name.split("+")
+        if _BLIND.fullmatch(base) and bool(steps) == bool(wanted) and set(steps) <= wanted:
+            found.append(name)
+    return found
+
+
+def missing(runs: Runs, refinement: str | None) -> list[str]:
+    """Return a line per experiment and kind of measurement that lacks rows which another experiment has."""
+    curve = [refined(name, steps) for name, _, _ in curve_points(runs) for steps in (None, refinement)]
+    words = [MIXTURE, *blind_rows(runs, None), *blind_rows(runs, refinement), *curve]
+    kinds = {
+        "scores": (runs.two, [OUTPUTS, *RULES, *words]),
+        "one-talker scores": (runs.one, [OUTPUTS, STUDENT]),
+        "word errors": (runs.words, words),
+    }
+    lines = []
+    for k, experiment in enumerate(runs.names):
+        for what, (sets, names) in kinds.items():
+            some = {name for measured in sets for name in measured}
+            rows = [name for name in dict.fromkeys(names) if name in some and name not in sets[k]]
+            lines += [f"{experiment} has no {what} of {', '.join(rows)}"] if rows else []
+    return lines
+
+
+def paper_claims(runs: Runs, refinement: str | None = None) -> dict:
+    """Return the figures of the paper's two claims, as ``claims.json`` holds them.
+
+    Args:
+        runs: the experiments.
+        refinement: such as ``iva``; the rows ``NAME+iva`` are compared too.
+
+    Raises:
+        UserError: no row of the label curve, none of that refinement, or recognisers that differ within an
+            experiment.
+    """
+    points = curve_points(runs)
+    if not points:
+        raise UserError(f"no row of the label curve in the scores of {', '.join(runs.names)}")
+    steps = sorted({"+".join(name.split("+")[1:]) for name in runs.systems if "+" in name})
+    if refinement and refinement not in steps:
+        raise UserError(
+            f"--refinement {refinement}: expected one that some row was refined by, "
+            f"found {', '.join(steps) or 'none'} in the scores of {', '.join(runs.names)}"
+        )
+    plain = blind_rows(runs, None)
+    blind = plain + (blind_rows(runs, refinement) if refinement else [])
+    both = (None, refinement) if refinement else (None,)
+    _check_recogniser(runs, [MIXTURE, *blind, *(refined(name, r) for name, _, _ in points for r in both)])
+    references = [{"system": name, **_measured(runs, name)} for name in [MIXTURE, *blind]]
+    best = {
+        key: {measure: _best(references, among, measure) for measure in MEASURES}
+        for key, among in (("plain", plain), ("refined", blind))
+    }
+    return {
+        "label_share": next((share for name, _, share in points if name == "student_ft"), None),
+        "over_separation": _over_separation(runs, refinement),
+        **_curve(runs, points, both),
+        "references": references,
+        "best_blind": best,
+        "against_blind": _against_blind(runs, references, both),
+        "silent": {name: runs.silent(name) for name in runs.systems if runs.silent(name)},
+    }
+
+
+def _measured(runs: Runs, name: str) -> dict:
+    return {measure: figure(runs, name, measure) for measure in MEASURES}
+
+
+def _check_recogniser(runs: Runs, systems: Sequence[str]) -> None:
+    for experiment, words in zip(runs.names, runs.words, strict=True):
+        counted = [name for name in systems if name in words]
+        for name in counted[1:]:
+            if words[name].recogniser != words[counted[0]].recogniser:
+                raise UserError(
+                    f"{experiment}/wer: {name} and {counted[0]} were recognised by different recognisers, their "
+                    "cpWER cannot be compared (run the stages 'decode' and 'wer' again)"
+                )
+
+
+def _over_separation(runs: Runs, refinement: str | None) -> dict[str, list[dict]]:
+    """Return claim (a): the teacher's raw outputs, its streams under each rule and the student's.
+
+    Over-separation is of what a network puts out, so that a rule has no such figures; the true images have the
+    floor of the energy measure. Differences are in SI-SNRi (student less a rule's streams) and in the energy
+    outside the best output (teacher less student); the number of surplus outputs is bounded by that of the
+    outputs, which the student has fewer of by construction.
+    """
+    names = [OUTPUTS, *RULES, "teacher_oracle", STUDENT]
+    names += [refined(STUDENT, refinement)] if refinement else []
+    rows = []
+    for name in [*names, TRUE_IMAGES]:
+        keys = SEPARATION_KEYS if name in (OUTPUTS, STUDENT, TRUE_IMAGES) else ()
+        row = {key: figure(runs, name, key) for key in ("si_snri", *keys)}
+        rows += [{"system": name, **row}] if any(row.values()) else []
+    pairs = [(STUDENT, rule, "si_snri") for rule in RULES]
+    pairs += [(OUTPUTS, STUDENT, key) for key in SEPARATION_KEYS if key.startswith("energy_outside_best")]
+    return {"rows": rows, "differences": [one for pair in pairs if (one := _compared(runs, *pair))]}
+
+
+def _compared(runs: Runs, a: str, b: str, measure: str) -> dict | None:
+    found = difference(runs, a, b, measure)
+    return found and {"system": a, "against": b, "measure": measure, **found}
+
+
+def _curve(runs: Runs, points: Sequence[tuple[str, str, float]], both: Sequence) -> dict[str, list[dict]]:
+    """Return claim (b): every row of the label curve, and its share of full supervision refined like it."""
+    curve, shares = [], []
+    for refinement in both:
+        full = refined(FULL, refinement)
+        for point, kind, share in points:
+            name = refined(point, refinement)
+            about = {"system": name, "kind": kind, "share": share, "refinement": refinement}
+            reached = {m: share_of(runs, name, full, m) for m in MEASURES} if name != full else {}
+            for rows, found in ((curve, _measured(runs, name)), (shares, reached)):
+                rows += [about | found] if any(found.values()) else []
+    return {"curve": curve, "shares_of_full": shares}
+
+
+def _best(rows: Sequence[dict], names: Sequence[str], measure: str) -> str | None:
+    """Return the best of ``names`` by ``measure``, on the test set, a choice in favour of the blind methods."""
+    found = {row["system"]: row[measure]["value"] for row in rows if row["system"] in names and row[measure]}
+    sign = 1 if measure in ERROR_RATES else -1
+    return min(found, key=lambda name: sign * found[name], default=None)
+
+
+def _against_blind(runs: Runs, references: Sequence[dict], both: Sequence) -> list[dict]:
+    """Return differences of the student and the semi-supervised rows from the best blind row.
+
+    A refined row is compared with the best blind row as it is, and with the best one that is refined too.
+    """
+    found = []
+    for name in (STUDENT, "student_ft", "distilled_ft"):
+        for refinement in both:
+            for opponents in (None, refinement) if refinement else (None,):
+                for measure in MEASURES:
+                    best = _best(references, blind_rows(runs, opponents), measure)
+                    one = best and _compared(runs, refined(name, refinement), best, measure)
+                    found += [one | {"refinement": refinement}] if one else []
+    return found

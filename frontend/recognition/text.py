@@ -156,7 +156,7 @@ def reference_texts(mixtures: MixtureSet) -> dict[str, list[str]]:
     """
     texts = {key: mixtures.texts(key) for key in mixtures.ids}
     number, has_scenes = len(texts[mixtures.ids[0]]), (mixtures.path / "scenes.jsonl").is_file()
-    talkers = {key: len(mixtures.scene(key)["talkers"]) if has_scenes else 0 for key in mixtures.ids}
+    talkers = {key: len(mixtures.scene(key)["talkers"]) for key in mixtures.ids} if has_scenes else {}
     if number < max(1, mixtures.n_talkers, *talkers.values()):
         raise UserError(
             f"{mixtures.path}/text_spk{number + 1}: expected what talker {number + 1} says, found no such "
@@ -164,7 +164,7 @@ def reference_texts(mixtures: MixtureSet) -> dict[str, list[str]]:
         )
     for key, row in texts.items():
         for k, text in enumerate(row):
-            if not normalise(text) and (there := _who_says_so(mixtures, key, k, talkers[key], text)):
+            if not normalise(text) and (there := _who_says_so(mixtures, key, k, talkers.get(key), text)):
                 where = f"{mixtures.path}/text_spk{k + 1}"
                 raise UserError(f"{where}: {key} has no words, but {there} (add what is said there)")
         if not any(map(normalise, row)):
@@ -172,10 +172,15 @@ def reference_texts(mixtures: MixtureSet) -> dict[str, list[str]]:
     return texts
 
 
-def _who_says_so(mixtures: MixtureSet, key: str, k: int, talkers: int, text: str) -> str:
-    """Return what says that a mixture of so many ``talkers`` has a k-th (from 0), "" where nothing does."""
-    if text or k < talkers:
-        return f"the text '{text}'" if text else "its scene has a talker"
+def _who_says_so(mixtures: MixtureSet, key: str, k: int, talkers: int | None, text: str) -> str:
+    """Return what says that a mixture has a k-th talker (from 0), "" where nothing does.
+
+    That is a text, or the scene with its number of ``talkers``, or without scenes an image that is not silent.
+    """
+    if text:
+        return f"the text '{text}'"
+    if talkers is not None:
+        return "its scene has a talker" if k < talkers else ""
     if k < mixtures.n_talkers and read_audio(mixtures.speakers[k][key], finite=True)[0].any():
         return f"{mixtures.speakers[k][key]} is not silent"
     return ""

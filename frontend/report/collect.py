@@ -10,19 +10,17 @@ from pathlib import Path
 from frontend.data.audio import audio_info
 from frontend.data.kaldi import read_scp
 from frontend.data.mixtures import find_streams
-from frontend.evaluation.agreement import comparable, rank_order
+from frontend.evaluation.intervals import rounded
+from frontend.evaluation.measured import Scores, Words, load_scores, load_words
 from frontend.evaluation.results import (
     DRY,
     WORD_CLAIMS,
-    Scores,
-    Words,
     claims,
     comparisons,
     counted,
     error_sources,
-    load_scores,
-    load_words,
     over_separation,
+    rank_order,
     table_row,
     word_columns,
     word_comparisons,
@@ -151,7 +149,6 @@ def _experiment(path: Path, run: dict, systems: Sequence[System], seed: int) -> 
     spread += over_separation(single, systems, "one talker", seed)
     networks = dict.fromkeys(system.model for system in systems if system.name in scores and system.model)
     uncounted = [name for name in names if words and name not in words]
-    both = comparable(scores, words, names)
     return {
         "rows": rows,
         "comparisons": comparisons(scores, single, seed)
@@ -165,7 +162,7 @@ def _experiment(path: Path, run: dict, systems: Sequence[System], seed: int) -> 
         "recognisers": _named(path, [_recogniser(words)] if words else []),
         "not_counted": _named(path, [{"system": name} for name in uncounted]),
         "error_sources": error_sources(words, names, channels, seed),
-        "order": rank_order(scores, words, both, channels, seed),
+        "order": rank_order(scores, words, names, channels),
     }
 
 
@@ -371,7 +368,7 @@ def write_recordings_report(
         "wer": _pooled_words(wer, names),
         "teacher": {name: validate_teacher(model, dev, talkers, seed) for name, model in teachers.items()},
     }
-    report = rounded(report)
+    report = rounded(report, 5)
     write_results(Path(out), "report", report)
     return report
 
@@ -385,13 +382,5 @@ def _pooled_words(folder: str | None, names: list[str]) -> dict:
     if folder is None:
         return {}
     paths = {name: Path(folder) / f"{name}.json" for name in names}
-    return {name: read_json(path)["pooled"]["cpwer"] for name, path in paths.items() if path.is_file()}
-
-
-def rounded(value: object, decimals: int = 5) -> object:
-    """Return a tree of results with all its floats rounded."""
-    if isinstance(value, Mapping):
-        return {key: rounded(one, decimals) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [rounded(one, decimals) for one in value]
-    return round(value, decimals) if isinstance(value, float) else value
+    found = {name: read_json(path) for name, path in paths.items() if path.is_file()}
+    return {name: {"rate": one["cpwer"], "ci": one["cpwer_ci"]} for name, one in found.items()}

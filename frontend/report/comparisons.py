@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from frontend.evaluation import runs as over_seeds
-from frontend.evaluation.intervals import paired_difference, paired_ratio
-from frontend.evaluation.results import Scores, interval, load_scores, mean, paired, recogniser
-from frontend.report.collect import NOTHING_SCORED, rounded, write_results
+from frontend.evaluation.intervals import paired_difference, paired_ratio, rounded
+from frontend.evaluation.measured import Scores, load_scores
+from frontend.evaluation.results import interval, mean, paired
+from frontend.report.collect import NOTHING_SCORED, write_results
 from frontend.report.plots import plot_claims
 from frontend.separation.systems import System, load_systems
 from frontend.simulation.conditions import MATCHED, read_condition
@@ -16,7 +17,6 @@ from frontend.utils.provenance import provenance, run_facts, stage_commits
 
 CLAIMS_PLOT = "claims.png"
 GOAL = 95.0  # percent of the improvement by full supervision, with a tenth of the labels
-_DECIMALS = 4
 _NO_SYSTEM = ("mixture", "oracle")  # rows that no system made; a mismatch says nothing about them
 
 
@@ -100,7 +100,7 @@ def _gains(
                 row["difference"], row["difference_ci"] = paired_difference(*pair, seed)
             if pair is not None and pair[1].mean() > 0:
                 row["share"], row["share_ci"] = paired_ratio(100 * pair[0], pair[1], seed)
-        rows.append(rounded(row, _DECIMALS))
+        rows.append(rounded(row))
     return rows
 
 
@@ -154,16 +154,12 @@ def write_claims(
         UserError: experiments of different test sets or recognisers, missing rows (unless ``partial``).
     """
     runs = over_seeds.load_runs(experiments)
-    if refinement:
-        over_seeds.check_refinement_is_there(runs, refinement)
     absent = over_seeds.missing(runs, refinement)
     if absent and not partial:
         raise UserError(
             f"{'; '.join(absent)} (train and score them, or make a page of what there is with --partial)"
         )
     results = {"command": command, **provenance(), **collect_claims(runs, refinement), "missing": absent}
-    if not results["curve"]:
-        raise UserError(f"no row of the label curve in the scores of {', '.join(runs.names)}")
     plot_claims(results, out / CLAIMS_PLOT)
     results["picture"] = CLAIMS_PLOT
     write_results(out, "claims", results)
@@ -172,35 +168,19 @@ def write_claims(
 
 def collect_claims(runs: over_seeds.Runs, refinement: str | None) -> dict:
     """Return the figures of ``claims.json``; see :func:`write_claims`."""
-    points = over_seeds.curve_points(runs)
-    plain = over_seeds.blind_rows(runs, None)
-    blind = plain + (over_seeds.blind_rows(runs, refinement) if refinement else [])
-    names = [over_seeds.refined(point.name, steps) for point in points for steps in (None, refinement)]
-    over_seeds.check_recogniser(runs, [over_seeds.MIXTURE, *blind, *names])
-    rows, beside = over_seeds.curve(runs, points, refinement), over_seeds.references(runs, refinement)
     about = next(iter(runs.two[0].values())).about
     return {
         "experiments": [_seed_of_claims(runs, k) for k in range(len(runs.names))],
         "seed": runs.seed,
         "refinement": refinement,
         "goal": GOAL,
-        "label_share": next(point.share for point in points if point.name == "student_ft"),
         "test_set": {
             **{key: about[key] for key in ("data", "channels", "fs", "talkers")},
             "n": runs.n,
             "n_one_talker": next((len(one.ids) for scores in runs.one for one in scores.values()), None),
-            "words": int(runs.spoken()[0].sum()) if any(runs.words) else None,
+            "words": int(runs.spoken().sum()) if any(runs.words) else None,
         },
-        "over_separation": over_seeds.claims_over_separation(runs, refinement),
-        "curve": rows,
-        "references": beside,
-        "best_blind": {
-            key: {measure: over_seeds.best_blind(beside, among, measure) for measure in over_seeds.MEASURES}
-            for key, among in (("plain", plain), ("refined", blind))
-        },
-        "shares_of_full": over_seeds.shares_of_full(runs, rows),
-        "against_blind": over_seeds.against_blind(runs, beside, refinement),
-        "silent": {name: runs.silent(name) for name in runs.systems if runs.silent(name)},
+        **over_seeds.paper_claims(runs, refinement),
     }
 
 
@@ -212,4 +192,4 @@ def _seed_of_claims(runs: over_seeds.Runs, k: int) -> dict:
     about = {"name": runs.names[k], "command": facts["command"], **seeds, **stage_commits(facts)}
     if counted_words is None:
         return about
-    return {**about, "asr": counted_words.about.get("asr"), "asr_fingerprint": recogniser(counted_words)}
+    return {**about, "asr": counted_words.about.get("asr"), "asr_fingerprint": counted_words.recogniser}

@@ -17,7 +17,8 @@ from scipy.stats import rankdata
 from frontend.data.audio import AudioWriter, audio_info, read_audio
 from frontend.data.mixtures import Streams, labelled_set
 from frontend.dsp.spatial import stft
-from frontend.evaluation.results import Scores, load_scores, mean, read_measured
+from frontend.evaluation.measured import Scores, load_scores, read_measured
+from frontend.evaluation.results import mean
 from frontend.recognition.text import align, mark
 from frontend.report.pages import render
 from frontend.separation.systems import System

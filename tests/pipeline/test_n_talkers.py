@@ -15,7 +15,8 @@ from frontend.data.audio import read_audio
 from frontend.data.mixtures import MixtureSet
 from frontend.data.speech import read_speech
 from frontend.dsp.refine import gate, refine
-from frontend.evaluation.results import Scores, counted, load_scores
+from frontend.evaluation.measured import Scores, load_scores
+from frontend.evaluation.results import counted
 from frontend.evaluation.score import Settings, score_utterance
 from frontend.recognition.text import REFERENCES, segments, utterance_errors, write_hypotheses, write_segments
 from frontend.separation.pseudo_targets import select

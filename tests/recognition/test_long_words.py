@@ -1,9 +1,6 @@
-"""Words of long recordings: where speech is found, what is recognised there, the errors meeteval counts."""
+"""Words of long recordings: where speech is found, what is recognised there."""
 
-import itertools
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -141,11 +138,8 @@ def test_segment_files_come_back_as_they_were(tmp_path):
         ("x.txt", "r1", "expected SegLST (.json), STM (.stm) or RTTM"),
     ],
 )
-def test_broken_files_are_one_line(tmp_path, command, name, text, message):
+def test_broken_files_are_one_line(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
-    (tmp_path / "good.json").write_text(in_seglst(ROWS[:2]))
-    code, _, err = command("wer", "--ref", tmp_path / name, "--hyp", tmp_path / "good.json")
-    assert code == 2 and (message in err or name == "x.rttm")
     with pytest.raises(UserError) as stop:
         read_segments(tmp_path / name)
     assert message in str(stop.value) and str(tmp_path / name) in str(stop.value)
@@ -223,129 +217,3 @@ def test_mistakes_of_recognition_are_one_line(streams, asr, command, tmp_path):
         code, _, err = command("decode", *arguments)
         assert code == 2 and message in err, err
     assert not (tmp_path / "out").exists()
-
-
-# --- word errors
-
-
-def distance(a, b):
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        last, row[0] = row[0], i
-        for j, y in enumerate(b, 1):
-            last, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, last + (x != y))
-    return row[-1]
-
-
-def random_rows(session: str, seed: int, speakers: int, turns: int) -> list[dict]:
-    rng, rows = np.random.default_rng(seed), []
-    for k in range(turns):
-        words = " ".join(rng.choice(["one", "TWO", "three!"], rng.integers(1, 4)))
-        speaker = f"s{rng.integers(speakers)}"
-        rows.append(
-            dict(session_id=session, speaker=speaker, start_time=2.0 * k, end_time=2.0 * k + 1, words=words)
-        )
-    return rows
-
-
-def count(command, tmp_path, ref, hyp, *more) -> tuple[dict, str]:
-    (tmp_path / "ref.json").write_text(in_seglst(ref))
-    (tmp_path / "hyp.stm").write_text(in_stm(hyp))
-    files = ["--ref", tmp_path / "ref.json", "--hyp", tmp_path / "hyp.stm", "--out", tmp_path / "wer.json"]
-    code, out, err = command("wer", *files, *more)
-    assert code == 0, err
-    return json.loads((tmp_path / "wer.json").read_text()), out
-
-
-def test_errors_are_those_of_the_best_permutation(command, tmp_path):
-    ref = random_rows("r1", 0, 2, 12) + random_rows("r2", 1, 2, 12)
-    hyp = random_rows("r1", 2, 3, 10) + random_rows("r2", 3, 2, 14)
-    found, out = count(command, tmp_path, ref, hyp)
-    texts = [{}, {}]
-    for side, rows in zip(texts, (ref, hyp), strict=True):
-        for row in rows:
-            words = row["words"].upper().replace("!", "").split()
-            side.setdefault(row["session_id"], {}).setdefault(row["speaker"], []).extend(words)
-    for row in found["sessions"]:
-        a, b = (list(side[row["session"]].values()) for side in texts)
-        a += [[]] * (len(b) - len(a))
-        orders = itertools.permutations(b + [[]] * (len(a) - len(b)))
-        best = min(sum(map(distance, a, order)) for order in orders)
-        assert row["cpwer"]["errors"] == best
-        assert row["orcwer"]["errors"] <= best <= row["tcpwer"]["errors"]
-    total = sum(row["cpwer"]["errors"] for row in found["sessions"])
-    words = sum(row["words"] for row in found["sessions"])
-    assert found["pooled"]["cpwer"]["rate"] == pytest.approx(100 * total / words, abs=1e-3)
-    low, high = found["pooled"]["cpwer"]["ci"]
-    assert low <= found["pooled"]["cpwer"]["rate"] <= high and low < high
-    assert f"cpWER: {100 * total / words:.1f} %" in out and "2 session(s)" in out
-    # meeteval's own command counts the same of the same texts
-    for name, rows in (("r", ref), ("h", hyp)):
-        plain = [{**r, "words": r["words"].upper().replace("!", "")} for r in rows]
-        (tmp_path / f"{name}.stm").write_text(in_stm(plain))
-    for measure, more in (("cpwer", []), ("tcpwer", ["--collar", "5"]), ("orcwer", [])):
-        files = ["-r", "r.stm", "-h", "h.stm", "--average-out", "out.json", "--per-reco-out", "-"]
-        run = [sys.executable, "-m", "meeteval.wer", measure, *files, *more]
-        subprocess.run(run, cwd=tmp_path, check=True, capture_output=True)
-        theirs = json.loads((tmp_path / "out.json").read_text())
-        assert theirs["errors"] == found["pooled"][measure]["errors"], measure
-
-
-def test_late_words_are_wrong_by_tcpwer_alone(command, tmp_path):
-    hyp = [
-        {**row, "start_time": row["start_time"] + 60, "end_time": row["end_time"] + 60} for row in ROWS[:2]
-    ]
-    found, _ = count(command, tmp_path, ROWS[:2], hyp)
-    assert found["pooled"]["cpwer"]["rate"] == 0 and found["pooled"]["tcpwer"]["errors"] == 6
-    assert count(command, tmp_path, ROWS[:2], hyp, "--collar", 70)[0]["pooled"]["tcpwer"]["errors"] == 0
-    assert found["pooled"]["cpwer"]["ci"] is None, "one session has no interval"
-
-
-def test_orcwer_is_left_out_where_it_would_take_for_ever(command, tmp_path):
-    rows = random_rows("r1", 0, 2, 12)
-    found, out = count(command, tmp_path, rows, rows, "--orc_cells", 100)
-    assert found["pooled"]["orcwer"] is None and "ORC-WER: left out" in out
-    assert found["pooled"]["cpwer"]["errors"] == 0
-
-
-def test_nothing_recognised_is_all_deleted(command, tmp_path):
-    found, _ = count(command, tmp_path, ROWS[:2], [{**ROWS[0], "words": ""}])
-    for measure in ("cpwer", "orcwer", "tcpwer"):
-        assert found["pooled"][measure]["deletions"] == 3 == found["pooled"][measure]["errors"]
-
-
-def test_sessions_of_one_file_alone_are_one_line(command, tmp_path):
-    (tmp_path / "a.json").write_text(in_seglst(ROWS[:2]))
-    (tmp_path / "b.json").write_text(in_seglst([{**ROWS[0], "session_id": "r9"}]))
-    (tmp_path / "c.json").write_text(in_seglst(ROWS))
-    (tmp_path / "d.rttm").write_text(in_rttm(ROWS))
-    for ref, hyp, message in (
-        ("a.json", "b.json", "has no session 'r1'"),
-        ("c.json", "c.json", "session 'r2': expected words, found none"),
-        ("d.rttm", "a.json", "found RTTM, which has no words"),
-        ("none.json", "a.json", "expected a file, found none"),
-    ):
-        code, _, err = command("wer", "--ref", tmp_path / ref, "--hyp", tmp_path / hyp)
-        assert code == 2 and message in err, err
-
-
-@pytest.mark.parametrize(
-    ("ref", "recordings", "message"),
-    [
-        (ROWS[:2], ["r1"], None),
-        (ROWS[:2], ["r1", "r3"], "ref.json: has no session 'r3', which {tmp}/wav.scp has"),
-        (ROWS[:2], ["r1_"], "wav.scp: has no recording 'r1', which {tmp}/ref.json has (did you mean 'r1_'?)"),
-        (ROWS, ["r1", "r2"], "ref.json: session 'r2': expected words, found none"),
-        ([], ["r1"], "found none (empty file?)"),
-        ("r1 1 a zero 1 WORD", ["r1"], "not JSON"),
-    ],
-)
-def test_transcripts_are_checked_before_the_work(command, tmp_path, ref, recordings, message):
-    (tmp_path / "ref.json").write_text(ref if isinstance(ref, str) else in_seglst(ref))
-    (tmp_path / "wav.scp").write_text("".join(f"{name} {name}.wav\n" for name in recordings))
-    files = ["--transcripts", tmp_path / "ref.json", "--scp", tmp_path / "wav.scp"]
-    code, out, err = command("wer --check", *files)
-    if message is None:
-        assert code == 0 and "3 words" in out
-    else:
-        assert code == 2 and message.format(tmp=tmp_path) in err and len(err.splitlines()) == 1, err

@@ -261,7 +261,7 @@ def test_from_recordings_to_the_report(command, whole, models):
     assert again == {"a_spk1.flac", "a_spk2.flac"} and set(after) == set(before)
 
     (whole / "wer").mkdir()
-    pooled = {"pooled": {"cpwer": {"rate": 43.2, "ci": [40.0, 46.0]}}}
+    pooled = {"cpwer": 43.2, "cpwer_ci": [40.0, 46.0]}
     (whole / "wer/auxiva.json").write_text(json.dumps(pooled))
     code, out, err = command(
         "report --recordings", "--data", whole, "--separated", whole / "out", "--systems", whole / "systems.yaml",

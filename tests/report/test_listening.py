@@ -15,7 +15,7 @@ from PIL import Image
 import frontend.report.listening as listening
 from frontend.data.audio import AudioWriter
 from frontend.data.kaldi import write_scp, write_set
-from frontend.evaluation.results import Scores
+from frontend.evaluation.measured import Scores
 from frontend.recognition.text import utterance_errors
 from frontend.report.listening import (
     Picture,

@@ -146,9 +146,7 @@ if stage recognise "what is said in every stream, and cpWER" --in "$exp/separate
     ${transcripts:+"$transcripts"} --param "recogniser=$given" --keep --out "$exp"/{words,wer}; then
   python3 -m frontend decode --asr "$asr_exp" --config conf/decode.yaml --data "$data/whole" \
     --separated "$exp/separated" --out "$exp/words"
-  for system in $(cd "$exp/separated" && echo *); do
-    python3 -m frontend wer --ref "$transcripts" --hyp "$exp/words/$system/hyp.seglst.json" --out "$exp/wer/$system.json"
-  done
+  python3 -m frontend wer --ref "$transcripts" --decoded "$exp/words" --out "$exp/wer"
 fi
 
 wer=${transcripts:+$exp/wer} # an earlier run's would be of other streams

@@ -13,9 +13,9 @@ from frontend.data.audio import read_audio
 from frontend.data.kaldi import write_scp, write_set
 from frontend.data.mixtures import find_streams
 from frontend.data.segments import write_references
-from frontend.dsp.metrics import si_snr
+from frontend.dsp.metrics import block_streams, explained, is_clear, main_streams, si_snr, swaps
 from frontend.evaluation.intervals import bootstrap_interval
-from frontend.evaluation.score import block_streams, decided, explained, swaps, totals, usual_streams
+from frontend.evaluation.score import totals
 
 FS, SECONDS = 8000, 20
 # (speaker, start, end): overlapping, apart, and one longer than all others
@@ -60,12 +60,17 @@ def put(root: Path, streams: np.ndarray) -> None:
         write(root / f"streams/r1_spk{k}.wav", stream[None].astype(np.float32))
 
 
+def options(root: Path) -> list:
+    return ["--data", root / "data", "--separated", root / "streams", "--out", root / "out"]
+
+
 def score(command, root: Path, *more) -> dict:
-    arguments = ["--data", root / "data", "--streams", root / "streams", "--out", root / "out.json", *more]
-    code, out, err = command("score", *arguments)
+    """Run the real command; return the sums and the rows."""
+    code, out, err = command("score", *options(root), *more)
     assert code == 0, err
     assert "stream swaps inside" in out
-    return json.loads((root / "out.json").read_text())
+    rows = [json.loads(line) for line in (root / "out/streams.jsonl").read_text().splitlines()]
+    return json.loads((root / "out/streams.json").read_text()) | {"utterances": rows}
 
 
 # --- which stream
@@ -80,8 +85,8 @@ def test_explained_energy_has_closed_forms():
     assert explained(image, streams) == pytest.approx([1, 0, 0.19, -ratio, 1 - ratio])
     # SI-SNR would take the faint trace for as good as the talker himself.
     assert si_snr(image, 0.1 * image) > 100
-    assert decided(np.array([0.9, 0.3])) and not decided(np.array([0.9, 0.7]))
-    assert not decided(np.array([0.2, -5.0])) and decided(np.array([0.3, -5.0])) and decided(np.array([0.5]))
+    assert is_clear(np.array([0.9, 0.3])) and not is_clear(np.array([0.9, 0.7]))
+    assert not is_clear(np.array([0.2, -5.0])) and is_clear(np.array([0.3, -5.0])) and is_clear(np.array([0.5]))
 
 
 @pytest.mark.parametrize("places", [[], [1.0], [0.5, 1.5], [0.5, 1.0, 1.5]])
@@ -108,12 +113,12 @@ def test_pauses_and_ambiguous_blocks_decide_nothing():
     assert swaps(np.array([-1, -1])) == 0
 
 
-def test_usual_streams_are_the_best_of_all_permutations():
+def test_main_streams_are_the_best_of_all_permutations():
     rng = np.random.default_rng(0)
     for _ in range(20):
         talkers, streams = rng.integers(0, 3, 30), rng.integers(-1, 3, 30)
         weights = rng.random(30)
-        found = usual_streams(talkers, streams, weights)
+        found = main_streams(talkers, streams, weights)
 
         rows = list(zip(talkers, streams, weights, strict=True))
         held = {o: sum(w for t, s, w in rows if s == o[t]) for o in itertools.permutations(range(3))}
@@ -137,8 +142,8 @@ def test_every_utterance_has_the_score_of_its_span(recording, command):
         assert row["mixture"] is None or row["mixture"] == pytest.approx(
             si_snr(image, mixture[piece]), abs=2e-3
         )
-        assert (row["stream"], row["swaps"], row["astray"]) == (row["talker"], 0, False)
-    assert (found["swaps"], found["astray"], found["decided"]) == (0, 0, len(TURNS))
+        assert (row["stream"], row["swaps"], row["off_main_stream"]) == (row["talker"], 0, False)
+    assert (found["swaps"], found["off_main_stream"], found["clear"]) == (0, 0, len(TURNS))
 
 
 def test_swapped_streams_are_found(recording, command):
@@ -149,14 +154,14 @@ def test_swapped_streams_are_found(recording, command):
     put(recording, streams)
     found = score(command, recording)
     assert found["swaps"] == 1 and [r["swaps"] for r in found["utterances"]] == [0, 0, 0, 0, 1, 0]
-    assert [r["astray"] for r in found["utterances"]] == [False] * 4 + [None, True]
+    assert [r["off_main_stream"] for r in found["utterances"]] == [False] * 4 + [None, True]
     last = found["utterances"][-1]  # held against the talker's usual stream, where the other talks
     assert last["si_snr"] is None or last["si_snr"] < last["best_si_snr"] - 10
     assert found["swappable"] >= 1
     # All the other way round, from the start, is no swap at all.
     put(recording, streams_of(truth)[::-1])
     found = score(command, recording)
-    assert (found["swaps"], found["astray"]) == (0, 0) and found["utterances"][0]["stream"] == 1
+    assert (found["swaps"], found["off_main_stream"]) == (0, 0) and found["utterances"][0]["stream"] == 1
 
 
 def test_the_same_span_separated_alone(recording, command, models):
@@ -183,9 +188,9 @@ def test_the_same_span_separated_alone(recording, command, models):
 
 
 def test_silent_streams_are_counted_and_in_no_mean():
-    row = {"si_snr": 5.0, "best_si_snr": 6.0, "mixture": 1.0, "swaps": 0, "blocks": 2, "astray": False}
-    found = totals([row, {**row, "si_snr": None, "astray": None}, {**row, "si_snr": 7.0, "swaps": 3}], 0)
-    assert (found["n"], found["not_finite"], found["swaps"], found["swappable"], found["decided"]) == (
+    row = {"si_snr": 5.0, "best_si_snr": 6.0, "mixture": 1.0, "swaps": 0, "blocks": 2, "off_main_stream": False}
+    found = totals([row, {**row, "si_snr": None, "off_main_stream": None}, {**row, "si_snr": 7.0, "swaps": 3}], 0)
+    assert (found["n"], found["not_finite"], found["swaps"], found["swappable"], found["clear"]) == (
         3,
         1,
         1,
@@ -242,31 +247,37 @@ def _no_streams(root):
         (_break_ref, "expected speakers spk1, spk2"),
         (_other_session, "recording r1 has no utterance"),
         (_late, "recording r1 ends after 20.0 s"),
-        (_silent, "spk1 is silent in his image"),
+        (_silent, "spk1 is silent in the image"),
         (_short, "expected 160000 samples"),
         (_one_short, "expected 160000 samples"),
         (_one_stream, "expected at least 2 streams"),
-        (_no_streams, "expected spk1.scp ... or files"),
+        (_no_streams, "streams: no system in it"),
     ],
 )
 def test_mistakes_are_one_line(recording, command, spoil, message):
     spoil(recording)
-    options = [
-        "--data",
-        recording / "data",
-        "--streams",
-        recording / "streams",
-        "--out",
-        recording / "o.json",
-    ]
-    code, _, err = command("score", *options)
+    code, _, err = command("score", *options(recording))
     assert code == 2 and message in err
-    assert not (recording / "o.json").exists()
+    assert not (recording / "out").exists()
 
 
-def test_a_model_of_other_channels_is_found_before_the_work(recording, command, models, tmp_path):
+def test_a_model_of_other_channels_is_found_before_the_work(recording, command, models):
     mono = read_audio(recording / "data/spk1.wav")[0]
     write(recording / "data/wav.wav", mono)
-    options = ["--data", recording / "data", "--streams", recording / "streams", "--out", tmp_path / "o.json"]
-    code, _, err = command("score", *options, "--model", models / "student")
+    code, _, err = command("score", *options(recording), "--model", models / "student")
     assert code == 2 and "expects 2 channel(s), found 1" in err
+
+
+def test_systems_side_by_side_and_only_what_changed(recording, command):
+    """A directory with a directory per system; a second run scores what is new."""
+    places = ["--data", recording / "data", "--separated", recording / "all", "--out", recording / "out"]
+    (recording / "all").mkdir()
+    for name, leak in (("a", 0.05), ("b", 0.5)):
+        put(recording, streams_of(images(), leak))
+        (recording / "streams").rename(recording / "all" / name)
+    code, out, err = command("score", *places, "--nj", "2")
+    assert code == 0, err
+    a, b = (json.loads((recording / f"out/{name}.json").read_text()) for name in ("a", "b"))
+    assert a["si_snr"]["mean"] > b["si_snr"]["mean"] + 5
+    assert "2 systems, 2 of them current" in command("score", *places)[1]
+    assert "2 systems, 0 of them current" in command("score", *places, "--seed", "1")[1]
