@@ -21,7 +21,8 @@ from espeak import synthesise  # noqa: E402
 from voices import Voice, draw_voices  # noqa: E402
 
 from frontend.data.kaldi import scan_table
-from frontend.data.speech import check_out, normalise, resample, trim, write_sets
+from frontend.data.speech import check_out, normalise, trim, write_sets
+from frontend.dsp.resample import resample
 from frontend.utils.errors import UserError, run
 from frontend.utils.parallel import number_of_processes
 from frontend.utils.rng import generator

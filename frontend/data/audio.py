@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import math
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -22,7 +21,6 @@ import kaldiio
 import numpy as np
 import soundfile
 from scipy.io import wavfile
-from scipy.signal import resample_poly
 
 from frontend.data import reader_of
 from frontend.utils.errors import UserError
@@ -478,38 +476,6 @@ def read_blocks(entries: Sequence[str], frames: int, block: int) -> Iterator[np.
         yield np.concatenate([read_audio(entry, start, size, finite=True)[0] for entry in entries])
 
 
-def resampled(blocks: Iterable[np.ndarray], fs: int, new_fs: int) -> Iterator[np.ndarray]:
-    """Change the rate of a recording that comes in blocks; all outputs together equal resampling it whole.
-
-    scipy's polyphase filter has finite length: what a block needs of its neighbours is kept, and the
-    samples near a cut are taken from where the cut is far (the sums are the same, in float32).
-
-    Args:
-        blocks: arrays (C, T) of any length.
-        fs, new_fs: in Hz.
-
-    Returns:
-        arrays (C, T'), ``ceil(T * new_fs / fs)`` samples in all.
-    """
-    if fs == new_fs:
-        yield from blocks
-        return
-    up, down = new_fs // math.gcd(fs, new_fs), fs // math.gcd(fs, new_fs)
-    # resample_poly's filter reaches 10 * max(up, down) / up input samples to either side; in whole periods.
-    context = down * (math.ceil(10 * max(up, down) / up / down) + 1)
-    held, before = None, 0  # input from the current output's place on, of which ``before`` samples are past
-    for block in blocks:
-        held = block if held is None else np.concatenate([held, block], axis=1)
-        ready = (held.shape[1] - before - context) // down * down
-        if ready > 0:
-            out = resample_poly(held, up, down, axis=1)
-            yield out[:, before // down * up : (before + ready) // down * up].astype(np.float32)
-            keep = min(context, before + ready)
-            held, before = held[:, before + ready - keep :], keep
-    if held is not None and held.shape[1] > before:
-        yield resample_poly(held, up, down, axis=1)[:, before // down * up :].astype(np.float32)
-
-
 def _integers(block: np.ndarray, bits: int) -> np.ndarray:
     """Floats to int32 whose upper ``bits`` hold the sample, as libsndfile writes them without scaling."""
     top = 2.0 ** (bits - 1)
@@ -537,11 +503,3 @@ def span(entries: Sequence[str]) -> tuple[int, int, int]:
                 f"{entry}: expected {found[0][2]} Hz as {entries[0]}, of the same recording, found {fs} Hz"
             )
     return sum(channels for channels, _, _ in found), min(frames for _, frames, _ in found), found[0][2]
-
-
-def change_rate(waveform: np.ndarray, fs: int, new_fs: int) -> np.ndarray:
-    """Resample (..., T) from ``fs`` to ``new_fs`` Hz with a polyphase filter."""
-    if fs == new_fs:
-        return waveform
-    common = math.gcd(fs, new_fs)
-    return resample_poly(waveform, new_fs // common, fs // common, axis=-1).astype(np.float32)

@@ -33,11 +33,11 @@ from frontend.data.audio import (
     is_wide,
     read_audio,
     read_blocks,
-    resampled,
     span,
 )
 from frontend.data.kaldi import read_scp, write_set
 from frontend.data.segments import Span, read_spans, spans_by_energy, union
+from frontend.dsp.resample import resample_blocks
 from frontend.dsp.spatial import array_symmetries
 from frontend.utils.errors import UserError
 from frontend.utils.files import write_text
@@ -321,7 +321,7 @@ def _prepared(recording: Recording, out: Path, fs: int) -> tuple[str, str]:
     if merged:
         return str(merged), ""
     wide = is_wide(recording.entries)
-    checked = _then(resampled(blocks, recording.fs, fs), level.verdict)
+    checked = _then(resample_blocks(blocks, recording.fs, fs), level.verdict)
     ending = "flac" if recording.channels <= FLAC_CHANNELS else "wav"
     path = out / "wav" / f"{recording.id}.{ending}"
     with BlockWriter(path, fs, "pcm24" if wide else "pcm16") as file:

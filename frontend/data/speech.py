@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from scipy.signal import resample_poly
 
 from frontend.data.audio import AudioWriter, audio_info, read_audio
 from frontend.data.kaldi import read_scp, write_set
+from frontend.dsp.resample import resample
 from frontend.utils.errors import UserError
 from frontend.utils.files import atomic_directory
 from frontend.utils.parallel import parallel_map, progress
@@ -102,12 +102,6 @@ ACTIVE_LEVEL_DB = -26.0  # re full scale
 _ACTIVE_BELOW_PEAK_DB = 35.0
 _MARGIN_S = 0.05
 _HIGHEST_PEAK = 0.9
-
-
-def resample(signal: np.ndarray, fs: int, new_fs: int) -> np.ndarray:
-    """Return ``(T,)`` of rate ``fs`` at rate ``new_fs``, both in Hz."""
-    common = math.gcd(new_fs, fs)
-    return signal if fs == new_fs else resample_poly(signal, new_fs // common, fs // common)
 
 
 def _active_frames(signal: np.ndarray, fs: int) -> tuple[np.ndarray, np.ndarray]:

@@ -420,8 +420,8 @@ def recognise_file(request: FileRequest) -> list[dict]:
 def _transcripts(request: FileRequest, search: Search) -> list[str]:
     import torch
 
-    from frontend.data.audio import change_rate
     from frontend.dsp.refine import refine
+    from frontend.dsp.resample import resample
     from frontend.separation.model import Separator
 
     keep = (request.separator, request.save_streams, request.resample)
@@ -434,7 +434,7 @@ def _transcripts(request: FileRequest, search: Search) -> list[str]:
         streams = refine(torch.from_numpy(streams), torch.from_numpy(waveform), fs, request.refine).numpy()
     for job in jobs:
         write_streams(job, streams, waveform, fs)
-    return recogniser(change_rate(streams, fs, recogniser.fs), recogniser.fs)
+    return recogniser(resample(streams, fs, recogniser.fs), recogniser.fs)
 
 
 def in_format(rows: list[dict], form: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from frontend.data.audio import change_rate
+from frontend.dsp.resample import resample as change_rate
 from frontend.training.checkpoints import MAX_SECONDS, Trained, check_length, load_model, open_trained
 from frontend.utils.device import check_device
 from frontend.utils.errors import UserError

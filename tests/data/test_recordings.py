@@ -5,11 +5,10 @@ import re
 import numpy as np
 import pytest
 import soundfile
-from scipy.signal import resample_poly
 from tiny_models import FS, recording, write
 
 import frontend.data.segments as speech_spans
-from frontend.data.audio import audio_info, is_wide, read_audio, resampled
+from frontend.data.audio import audio_info, is_wide, read_audio
 from frontend.data.kaldi import read_scp, validate
 from frontend.data.recordings import Chunk, chunk_spans, find_recordings, prepare, read_geometry, split
 from frontend.data.segments import spans_by_energy
@@ -137,17 +136,6 @@ def test_a_silent_channel_file_leaves_no_merged_recording(tmp_path):
     with pytest.raises(UserError, match="m-2.wav: channel 2 is silent"):
         prepare(str(tmp_path / "in"), str(tmp_path / "whole"))
     assert not list((tmp_path / "whole").rglob("*.flac"))
-
-
-@pytest.mark.parametrize(("fs", "new_fs"), [(16000, 8000), (44100, 8000), (22050, 16000), (8000, 8000)])
-@pytest.mark.parametrize("block", [313, 7919])
-def test_resampling_in_blocks_is_resampling_the_whole(fs, new_fs, block):
-    x = recording(20011, 2)
-    found = np.concatenate(
-        list(resampled((x[:, i : i + block] for i in range(0, 20011, block)), fs, new_fs)), 1
-    )
-    common = np.gcd(fs, new_fs)
-    assert np.allclose(found, resample_poly(x, new_fs // common, fs // common, axis=1), atol=1e-7)
 
 
 def test_a_higher_rate_is_lowered_and_a_lower_one_refused(tmp_path):

@@ -13,7 +13,8 @@ from librispeech import FS
 
 from frontend.data import kaldi
 from frontend.data.audio import AudioWriter, audio_info, read_audio
-from frontend.data.speech import Spoken, resample
+from frontend.data.speech import Spoken
+from frontend.dsp.resample import resample
 from frontend.simulation.render import active_power
 from frontend.utils.errors import UserError
 from frontend.utils.parallel import parallel_map

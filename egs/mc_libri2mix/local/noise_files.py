@@ -9,7 +9,7 @@ from librispeech import SUBSETS
 
 from frontend.data.audio import AudioWriter, audio_info, read_audio
 from frontend.data.kaldi import write_scp
-from frontend.data.speech import resample
+from frontend.dsp.resample import resample
 from frontend.utils.errors import UserError
 from frontend.utils.parallel import parallel_map
 from frontend.utils.rng import generator

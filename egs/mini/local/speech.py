@@ -2,7 +2,8 @@
 
 from functools import partial
 
-from frontend.data.speech import normalise, resample, trim
+from frontend.data.speech import normalise, trim
+from frontend.dsp.resample import resample
 
 FS = 8000
 
