@@ -1,6 +1,4 @@
-"""Where somebody talks in a signal, by its energy alone.
-
-The rule, on frames of 20 ms and their power in dB:
+"""Where somebody talks in a signal, by its energy alone: a rule on the power in dB of frames of 20 ms.
 
 1. ``floor`` is the level that a tenth of the frames stay below, ``loud`` the one that a hundredth exceed;
    digital silence counts for neither, but where a tenth or more is digital silence there is no floor.
@@ -9,7 +7,7 @@ The rule, on frames of 20 ms and their power in dB:
 3. Pauses shorter than ``min_pause`` are bridged, what is then shorter than ``min_speech`` is dropped.
 4. Each end gets ``pad`` more, so that weak consonants stay; neighbours that touch become one.
 5. What is longer than ``max_seconds`` is cut in the quietest 0.2 s of the second half of its first
-   ``max_seconds``, again and again.
+   ``max_seconds``, repeatedly.
 
 A signal of constant level (noise alone, a tone) has no segment.
 """
@@ -30,7 +28,7 @@ Segment = tuple[float, float]
 
 @dataclass(frozen=True)
 class Rule:
-    """What counts as speech; seconds and dB, see above."""
+    """What counts as speech; in seconds and dB, see the rule above."""
 
     margin_db: float = 6.0
     range_db: float = 35.0
@@ -47,18 +45,14 @@ class Rule:
 
 
 def speech_segments(signal: np.ndarray, fs: int, rule: Rule | None = None) -> list[Segment]:
-    """Return the segments in which somebody talks.
+    """Return the segments in which somebody talks: ``[(start, end), ...]`` in seconds, sorted, none overlapping.
 
     Args:
         signal: ``(T,)`` or ``(C, T)``, of which the mean power of the channels counts.
         fs: Hz.
         rule: see above.
-
-    Returns:
-        ``[(start, end), ...]`` in seconds, sorted, apart or touching; within the signal.
     """
-    seconds = np.shape(signal)[-1] / fs
-    return segments_of_levels(levels_db(signal, fs), fs, seconds, rule)
+    return segments_of_levels(levels_db(signal, fs), fs, np.shape(signal)[-1] / fs, rule)
 
 
 def frame_samples(fs: int) -> int:
@@ -124,11 +118,11 @@ def segments_of_levels(
 
 
 def _active(levels: np.ndarray, rule: Rule) -> np.ndarray:
-    heard = levels[np.isfinite(levels)]
-    if len(heard) == 0:
+    finite = levels[np.isfinite(levels)]
+    if len(finite) == 0:
         return np.zeros(len(levels), bool)
-    floor, loud = np.percentile(heard, [_FLOOR, _LOUD])
-    if len(heard) <= (1 - _FLOOR / 100) * len(levels):
+    floor, loud = np.percentile(finite, [_FLOOR, _LOUD])
+    if len(finite) <= (1 - _FLOOR / 100) * len(levels):
         floor = -np.inf  # the signal's own silence is its floor
     return levels >= max(floor + rule.margin_db, loud - rule.range_db)
 

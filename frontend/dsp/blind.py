@@ -1,14 +1,9 @@
-"""Blind separation: what can be had without any training, behind one interface.
+"""Blind separation, without any training: AuxIVA and ILRMA of pyroomacoustics behind one interface.
 
-AuxIVA and ILRMA come from pyroomacoustics. Both estimate, per recording, one
-demixing matrix per frequency, so they need at least as many microphones as
-sources and a window about as long as the reverberation.
-
-With more microphones than sources both work on the principal components of
-each frequency. Measured on 24 two-talker mixtures (4 microphones, T60 0.15-0.4 s,
-8 kHz, 30 iterations), SI-SNRi: ILRMA 6.3 dB on 2 principal components, 4.9 on
-all channels keeping the 2 strongest, 3.9 on 2 of the channels; AuxIVA with the
-Gaussian model 6.7 on principal components (Laplace 5.4), OverIVA 6.9 (Laplace 3.9).
+Both estimate, per recording, one demixing matrix a frequency. So they need at least as many microphones as
+sources, and a window about as long as the reverberation. With more microphones both work on the principal
+components of each frequency. SI-SNRi of 24 two-talker mixtures (4 microphones, T60 0.15-0.4 s, 8 kHz): ILRMA
+6.3 dB on 2 principal components, 4.9 on all channels; AuxIVA 6.7 with the Gaussian prior, 5.4 with Laplace.
 """
 
 import inspect
@@ -17,13 +12,12 @@ import numpy as np
 from pyroomacoustics.bss import auxiva as _auxiva
 from pyroomacoustics.bss import ilrma as _ilrma
 from pyroomacoustics.bss.common import projection_back
-from scipy.signal import istft, stft
 
+from frontend.dsp.spatial import istft_numpy, stft_numpy
 from frontend.utils.errors import UserError, did_you_mean
 from frontend.utils.rng import generator
 
-# Relative to the mixture, in amplitude: enough to keep the matrices of a dead
-# channel or of digital silence invertible, far too little to hear.
+# Relative to the mixture, in amplitude: keeps the matrices of a dead channel or of silence invertible.
 _DITHER = 1e-5
 
 
@@ -146,7 +140,7 @@ def analyse(waveforms: np.ndarray, n_fft: int, hop: int) -> np.ndarray:
     """(C, T) of level 1 to (frames, frequencies, C), as pyroomacoustics has it."""
     padded = np.pad(waveforms, [(0, 0), (0, max(0, n_fft - waveforms.shape[1]))])
     dithered = padded + _DITHER * generator(0, "blind", "dither").standard_normal(padded.shape)
-    return stft(dithered, nperseg=n_fft, noverlap=n_fft - hop)[2].transpose(2, 1, 0)
+    return stft_numpy(dithered, n_fft, hop).transpose(2, 1, 0)
 
 
 def principal(x: np.ndarray, n_sources: int) -> np.ndarray:
@@ -166,8 +160,7 @@ def demix(x: np.ndarray, iterations: int, prior: str, start: np.ndarray | None =
 def synthesise(y: np.ndarray, x: np.ndarray, hop: int, n_samples: int) -> np.ndarray:
     """Scale (frames, frequencies, S) to its part in channel 0 of ``x`` and return (S, T)."""
     y = y * np.conj(projection_back(y, x[:, :, 0]))
-    n_fft = 2 * (y.shape[1] - 1)
-    return istft(y.transpose(2, 1, 0), nperseg=n_fft, noverlap=n_fft - hop)[1][:, :n_samples]
+    return istft_numpy(y.transpose(2, 1, 0), hop, n_samples)
 
 
 def _loudest_first(streams: np.ndarray) -> np.ndarray:

@@ -1,14 +1,11 @@
-"""How good a separated stream is: SI-SNR, SDR, STOI, PESQ; and which stream is whose.
+"""How good a separated stream is: SI-SNR, SDR, STOI, PESQ; which stream is whose; how far a talker is spread.
 
-All are numpy, in double precision, without clamping: a perfect stream scores
-+inf, a silent one -inf, and a silent reference has no score (nan).
+All are numpy, in double precision, without clamping: a perfect stream scores +inf, a silent one -inf, and a
+silent reference has no score (nan).
 
-Is one talker spread over several outputs? Two measures, both 0 where nobody is.
-
-A mixture-invariant teacher has more outputs than there are talkers and is free
-to split a voice among them. ``surplus_outputs`` counts outputs that sound
-although no talker is left for them; ``energy_outside_best`` asks how much of a
-talker is missing from the one output that holds most of him.
+A mixture-invariant teacher has more outputs than there are talkers and is free to split a voice among them.
+``surplus_outputs`` counts outputs that sound although no talker is left for them; ``energy_outside_best``
+asks how much of a talker is missing from the one output that holds most of it. Both are 0 where nobody is split.
 """
 
 import warnings
@@ -23,6 +20,10 @@ VERSION = 1
 PESQ_MODES = {8000: "nb", 16000: "wb"}
 SDR_FILTER_LENGTH = 512
 STOI_SECONDS = 0.4  # 30 frames of 25.6 ms, half overlapping, is the least it takes
+# An output within this many dB of the mixture counts as active: 20 dB below, a voice is clearly audible beside
+# the other; what is weaker passes as residual noise.
+ACTIVE_DB = -20.0
+WINDOW_SECONDS = 0.032
 
 
 def si_snr(reference: np.ndarray, estimate: np.ndarray) -> np.ndarray:
@@ -50,15 +51,29 @@ def si_snr(reference: np.ndarray, estimate: np.ndarray) -> np.ndarray:
     return np.where(silent, -np.inf, ratio_db)[()]
 
 
-def best_permutation(reference: np.ndarray, estimate: np.ndarray) -> np.ndarray:
-    """Find the estimate that belongs to each reference: the highest sum of SI-SNRs.
+def best_permutation(scores: np.ndarray) -> tuple[int, ...]:
+    """Return p with the largest ``sum_s scores[s, p[s]]`` out of all; ties keep the order.
+
+    Args:
+        scores: ``(S, M)``, finite, M >= S.
+    """
+    rows = np.arange(len(scores))
+    permutation = linear_sum_assignment(scores, maximize=True)[1]
+    gain = scores[rows, permutation].sum() - scores[rows, rows].sum()
+    if gain <= 1e-9 * (1 + np.abs(scores).max()):
+        return tuple(range(len(scores)))
+    return tuple(int(p) for p in permutation)
+
+
+def match_streams(reference: np.ndarray, estimate: np.ndarray) -> tuple[int, ...]:
+    """Find the estimate that belongs to each reference: the permutation with the highest sum of SI-SNRs.
 
     Args:
         reference: ``(S, T)``, none of them silent.
         estimate: ``(M, T)`` with M >= S.
 
     Returns:
-        ``(S,)`` of int, indices into the estimates, all different.
+        indices into the estimates, one for each reference, all different.
 
     Raises:
         UserError: fewer estimates than references.
@@ -67,7 +82,7 @@ def best_permutation(reference: np.ndarray, estimate: np.ndarray) -> np.ndarray:
         raise UserError(f"expected at least {len(reference)} streams, one per talker, found {len(estimate)}")
     pairs = si_snr(np.asarray(reference)[:, None], np.asarray(estimate)[None])
     # The solver takes no infinities; beyond +-1000 dB double precision knows no difference.
-    return linear_sum_assignment(np.clip(pairs, -1000, 1000), maximize=True)[1]
+    return best_permutation(np.clip(pairs, -1000, 1000))
 
 
 def sdr(reference: np.ndarray, estimate: np.ndarray) -> np.ndarray:
@@ -139,16 +154,6 @@ def check_pesq_rate(fs: int) -> None:
         raise UserError(f"PESQ is defined at 8000 and 16000 Hz, found {fs} Hz: leave it out of --measures")
 
 
-def _double(signal: np.ndarray) -> np.ndarray:
-    return np.asarray(signal, dtype=np.float64)
-
-
-# An output within this many dB of the mixture counts as active: 20 dB below, a
-# voice is clearly heard beside the other; what is weaker passes as residual noise.
-ACTIVE_DB = -20.0
-WINDOW_SECONDS = 0.032
-
-
 def surplus_outputs(
     outputs: np.ndarray, mixture: np.ndarray, n_talkers: int, active_db: float = ACTIVE_DB
 ) -> tuple[int, float]:
@@ -170,12 +175,11 @@ def surplus_outputs(
 
 
 def energy_outside_best(images: np.ndarray, outputs: np.ndarray, fs: int) -> np.ndarray:
-    """Share of each talker's energy that lies outside the output with most of it.
+    """Return the share of each talker's energy that lies outside the output with most of it.
 
-    Every bin of a talker's spectrogram is attributed to the outputs in proportion
-    to their power in that bin; bins that no output holds are lost to all.
-    Where talkers overlap in a bin even the true images share it, so that the
-    floor for two talkers is a few percent: compare with the row ``oracle``.
+    Every bin of a talker's spectrogram is attributed to the outputs in proportion to their power in that bin;
+    bins that no output holds are lost to all. Where talkers overlap in a bin even the true images share it, so
+    that the floor for two talkers is a few percent: compare with the row ``oracle``.
 
     Args:
         images: ``(S, T)``, the talkers at the reference channel, none silent.
@@ -185,8 +189,7 @@ def energy_outside_best(images: np.ndarray, outputs: np.ndarray, fs: int) -> np.
     Returns:
         ``(S,)``, each 0..1: 0 if one output holds all, 1 - 1/M if it is spread evenly.
     """
-    talker = _power(images, fs)
-    output = _power(outputs, fs)
+    talker, output = _power(images, fs), _power(outputs, fs)
     total = output.sum(0)
     share = np.divide(output, total, out=np.zeros_like(output), where=total > 0)
     held = np.einsum("sfl,mfl->sm", talker, share, optimize=True)
@@ -195,11 +198,12 @@ def energy_outside_best(images: np.ndarray, outputs: np.ndarray, fs: int) -> np.
 
 def _power(signals: np.ndarray, fs: int) -> np.ndarray:
     """Return ``(..., F, L)`` power spectrograms of ``(..., T)``: 32 ms Hann windows, half overlapping."""
+    from frontend.dsp.spatial import stft_numpy  # torch, which a process that only makes tables does not need
+
     size = 2 * max(1, round(WINDOW_SECONDS * fs / 2))
-    padded = np.pad(np.asarray(signals, np.float64), [(0, 0), (size // 2, size)])
-    frames = np.lib.stride_tricks.sliding_window_view(padded, size, axis=-1)[:, :: size // 2]
     window = np.sin(np.pi * (np.arange(size) + 0.5) / size) ** 2
-    return np.abs(np.fft.rfft(frames * window, axis=-1)).swapaxes(-1, -2) ** 2
+    padded = np.pad(_double(signals), [(0, 0), (0, size)])  # no shorter than the window
+    return np.abs(stft_numpy(padded, size, size // 2, window)) ** 2
 
 
 # Where in a recording is a talker in which stream?
@@ -274,3 +278,7 @@ def main_streams(talkers: Sequence[int], streams: Sequence[int], weights: Sequen
     table = np.zeros((who.max() + 1, max(where.max(), who.max()) + 1))
     np.add.at(table, (who[where >= 0], where[where >= 0]), np.asarray(weights)[where >= 0])
     return dict(zip(*map(np.ndarray.tolist, linear_sum_assignment(table, maximize=True)), strict=True))
+
+
+def _double(signal: np.ndarray) -> np.ndarray:
+    return np.asarray(signal, dtype=np.float64)

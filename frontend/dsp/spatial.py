@@ -1,11 +1,11 @@
-"""Spatial cues of a microphone array: features, covariances, beamformer, symmetries.
+"""Short-time Fourier transforms, and what they tell of an array: covariances, masks, MVDR, symmetries.
 
-[1] M. Souden, J. Benesty, S. Affes, "On optimal frequency-domain multichannel linear
-    filtering for noise reduction", IEEE TASLP 18(2), 2010.
+[1] M. Souden, J. Benesty, S. Affes, "On optimal frequency-domain multichannel linear filtering for noise
+    reduction", IEEE TASLP 18(2), 2010.
 """
 
-from __future__ import annotations
-
+import numpy as np
+import scipy.signal
 import torch
 from torchaudio.functional import apply_beamforming, mvdr_weights_souden
 
@@ -38,6 +38,26 @@ def istft(spectrum: torch.Tensor, n_fft: int, hop: int, length: int) -> torch.Te
     window = torch.hann_window(n_fft, dtype=spectrum.real.dtype, device=spectrum.device).sqrt()
     flat = torch.istft(spectrum.reshape(-1, *spectrum.shape[-2:]), n_fft, hop, window=window, length=length)
     return flat.reshape(*spectrum.shape[:-2], length)
+
+
+def stft_numpy(waveform: np.ndarray, n_fft: int, hop: int, window: str | np.ndarray = "hann") -> np.ndarray:
+    """Return scipy's STFT of ``(..., T)`` in double precision: complex ``(..., F, L)``.
+
+    It differs from :func:`stft`: the window is not a square root and divided by its sum, and the end is padded
+    to whole hops. AuxIVA and ILRMA are iterative and would give other streams by another transform.
+
+    Args:
+        waveform: zeros are added before the start and after the end.
+        n_fft, hop: in samples.
+        window: a name that scipy knows, or ``(n_fft,)``.
+    """
+    return scipy.signal.stft(waveform, window=window, nperseg=n_fft, noverlap=n_fft - hop)[2]
+
+
+def istft_numpy(spectrum: np.ndarray, hop: int, length: int) -> np.ndarray:
+    """Invert :func:`stft_numpy` with its Hann window: ``(..., F, L)`` to ``(..., length)``."""
+    n_fft = 2 * (spectrum.shape[-2] - 1)
+    return scipy.signal.istft(spectrum, nperseg=n_fft, noverlap=n_fft - hop)[1][..., :length]
 
 
 def phase_difference_features(

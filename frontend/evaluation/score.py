@@ -115,7 +115,7 @@ def score_utterance(
         lists with one entry a talker (``permutation, si_snr, si_snri, ...``), and the counts of outputs.
     """
     references = references[np.any(references != 0, axis=-1)]
-    order = metrics.best_permutation(references, streams)
+    order = list(metrics.match_streams(references, streams))
     chosen = streams[order]
     values = metrics.si_snr(references, chosen)
     with np.errstate(invalid="ignore"):  # inf - inf: a talker alone without noise
@@ -124,7 +124,7 @@ def score_utterance(
     active_streams, _ = metrics.surplus_outputs(streams, mixture, len(references), settings.active_db)
     row = {
         "talkers": len(references),
-        "permutation": order.tolist(),
+        "permutation": order,
         "silent": [int(k) for k in np.flatnonzero(~np.any(chosen != 0, axis=-1))],
         "si_snr": values,
         "si_snri": improvement,

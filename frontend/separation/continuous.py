@@ -41,9 +41,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 
 from frontend.data.audio import audio_info, read_audio
+from frontend.dsp.metrics import best_permutation
 from frontend.dsp.spatial import spatial_covariance, stft
 from frontend.utils.errors import UserError
 
@@ -141,19 +141,6 @@ _BLOCK_S = 0.1
 _OVERLAP_NATS = 5.0
 # A block this much below the loud ones (power) counts half.
 _QUIET_BLOCK = 0.03
-
-
-def best_permutation(scores: np.ndarray) -> tuple[int, ...]:
-    """Return p with the largest ``sum_s scores[s, p[s]]`` out of all permutations; ties keep the order.
-
-    Args:
-        scores: (S, S).
-    """
-    _, permutation = linear_sum_assignment(scores, maximize=True)
-    gain = scores[np.arange(len(scores)), permutation].sum() - np.trace(scores)
-    if gain <= 1e-9 * (1 + np.abs(scores).max()):
-        return tuple(range(len(scores)))
-    return tuple(int(p) for p in permutation)
 
 
 def block_powers(streams: np.ndarray, fs: int) -> np.ndarray:

@@ -18,7 +18,7 @@ import torch
 from frontend.data.audio import AudioWriter, audio_info, entry_stamp, read_audio
 from frontend.data.kaldi import write_set
 from frontend.data.mixtures import MixtureSet, all_there
-from frontend.dsp.metrics import best_permutation, si_snr
+from frontend.dsp.metrics import match_streams, si_snr
 from frontend.dsp.refine import check_refinement, check_size, refine
 from frontend.separation.pseudo_targets import check_rule, select
 from frontend.training.checkpoints import open_trained
@@ -153,7 +153,7 @@ def _entries(out: Path, utterance: str, n_talkers: int) -> list[str]:
 
 def _quality(references: np.ndarray, targets: np.ndarray, mixture: np.ndarray) -> dict:
     references = references[np.any(references != 0, axis=-1)][: len(targets)]
-    chosen = targets[best_permutation(references, targets)]
+    chosen = targets[list(match_streams(references, targets))]
     values = si_snr(references, chosen)
     row = {"talkers": len(references), "sounding": int(np.any(targets != 0, axis=-1).sum()), "si_snr": values}
     with np.errstate(invalid="ignore"):  # a talker alone and no noise: infinity less infinity

@@ -10,7 +10,6 @@ import torch
 from frontend.separation.continuous import (
     SpatialMemory,
     Stitcher,
-    best_permutation,
     overlap_scores,
     window_starts,
 )
@@ -62,17 +61,6 @@ def join(windows, mixture, length, hop, n_mics=None, seed=0, shuffle=True):
         pieces.append(stitcher.add(windows[order][cut].astype(np.float32), mixture[cut], start, following))
         decisions.append((stitcher.decision, order))
     return np.concatenate(pieces, axis=1), decisions
-
-
-@pytest.mark.parametrize("n", [1, 2, 3, 4])
-def test_the_best_of_all_permutations(n):
-    for seed in range(20):
-        scores = draw(seed).standard_normal((n, n))
-        every = {p: sum(scores[s, p[s]] for s in range(n)) for p in itertools.permutations(range(n))}
-        assert best_permutation(scores) == max(every, key=every.get)
-    # Where nothing is known, the order stays.
-    assert best_permutation(np.zeros((n, n))) == tuple(range(n))
-    assert best_permutation(np.full((n, n), -3.3)) == tuple(range(n))
 
 
 def test_overlap_scores_by_the_definition():
