@@ -16,7 +16,7 @@ from frontend.data.audio import AudioWriter
 from frontend.data.kaldi import write_set
 from frontend.data.speech import read_speech
 from frontend.simulation.config import load_config
-from frontend.simulation.mixture_sets import simulate_set
+from frontend.simulation.mixture_sets import make_set
 from frontend.simulation.scenes import sample_scene, write_scenes
 from frontend.utils.errors import run
 from frontend.utils.rng import generator
@@ -52,7 +52,7 @@ def main() -> int | None:
         for what in ("first render", "render again"):
             wall, cpu = time.perf_counter(), time.process_time()
             out = work / what.replace(" ", "_")
-            simulate_set(work / "scenes.jsonl", work / "speech", out, 1, args.audio_format, work / "rirs")
+            make_set(work / "scenes.jsonl", work / "speech", out, 1, args.audio_format, work / "rirs")
             wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
             print(f"{what}: {args.num / cpu:.1f} mixtures/s of CPU time, {args.num / wall:.1f} of wall time")
         size = sum(path.stat().st_size for path in (work / "rirs").rglob("*.npz")) / args.num

@@ -1,7 +1,7 @@
 """``mixit data ...`` and ``mixit simulate ...``: sets of recordings, scenes and mixtures."""
 
 import sys
-from pathlib import Path
+from collections.abc import Sequence
 
 import click
 
@@ -165,15 +165,11 @@ def simulate() -> None:
     """Draw scenes and render them as mixture sets."""
 
 
-_scene_config = stack(
-    needed("config", "scene configuration, such as conf/scenes.yaml"),
-    option("changes", "YAML file whose keys take the place of those of --config"),
-)
-_channels = option("channels", "microphones, instead of the configuration's", type=AtLeast())
-
-
 @simulate.command()
-@_scene_config
+@needed("config", "scene configuration, such as conf/scenes.yaml")
+@option("set", "an override of --config, several times", metavar="KEY=VALUE", multiple=True)
+@option("conditions", "file of conditions, such as conf/conditions.yaml")
+@option("condition", "one of them, or 'matched'")
 @needed("speech", "speech set to draw talkers from: wav.scp, utt2spk")
 @option("num", "number of mixtures; with --pairs, at most (default: all)", type=AtLeast())
 @option("prefix", "of the mixtures' ids: PREFIX_000000 ...")
@@ -182,31 +178,46 @@ _channels = option("channels", "microphones, instead of the configuration's", ty
 @needed("out", "file to write, such as data/train/scenes.jsonl")
 @option("n_talkers", "talkers of every mixture, instead of the configuration's: 3, or 2-3 for either")
 @option("talkers", "the same, but the configuration's one_talker_share has one talker all the same")
-@_channels
+@option("channels", "microphones, instead of the configuration's", type=AtLeast())
 @option(
     "bank",
     "take rooms, arrays and places from N that sets of this seed share (for training sets: their impulse responses "
     "are computed once, see mixit simulate render --on_the_fly); default: each its own",
     type=AtLeast(),
 )
-def scenes(
-    config, changes, speech, num, prefix, pairs, seed, out, n_talkers, talkers, channels, bank
-) -> None:
+def scenes(config, conditions, condition, speech, num, prefix, pairs, seed, out, bank, **options) -> None:
     """Draw the scenes of a set: room, array, talkers, levels and noise of each mixture, as JSON lines.
 
     The scene of an id depends on configuration, speech set, seed and id alone: a larger --num keeps the first
     scenes as they were. With --pairs, who is mixed with whom and the ids are given.
+
+    With --condition, the overrides that --conditions lists for it come after those of --set. The utterances and
+    talkers of a mixture must be those of the matched set.
     """
     one_of("n_talkers", "talkers")
     if not pairs and (num is None or prefix is None):
         raise UserError("expected --num and --prefix, or --pairs; found neither")
-    from frontend.simulation.config import load_config, read_count
+    if (condition is None) != (conditions is None):
+        raise UserError("expected --condition and --conditions, or none of them; found one")
+    from frontend.simulation.config import MATCHED, load_condition, load_config
     from frontend.simulation.scenes import draw_set
 
-    counts = {"n_talkers": n_talkers, "talkers": talkers}
-    counts = {name: read_count(f"--{name}", text) for name, text in counts.items() if text is not None}
-    settings = load_config(config, channels=channels, changes=changes, **counts)
-    draw_set(settings, speech, out, num, prefix, pairs, seed, bank)
+    changed = _overrides(**options)
+    settings = load_condition(config, conditions, condition, changed) if condition else load_config(config, changed)
+    matched = load_config(config, changed) if condition not in (None, MATCHED) else None
+    draw_set(settings, speech, out, num, prefix, pairs, seed, bank, matched)
+
+
+def _overrides(set: Sequence[str], n_talkers: str | None, talkers: str | None, channels: int | None) -> list[str]:
+    """Return --set and what the other options stand for as overrides of a scene configuration."""
+    from frontend.simulation.config import read_count
+
+    found = list(set)
+    for name, text in (("n_talkers", n_talkers), ("talkers", talkers)):
+        if text is not None:
+            found.append(f"talkers.number={list(read_count(f'--{name}', text))}")
+    found += ["talkers.one_talker_share=0"] * (n_talkers is not None)
+    return found + [f"array.channels={channels}"] * (channels is not None)
 
 
 @simulate.command()
@@ -234,94 +245,13 @@ def render(on_the_fly: bool, audio_format: str | None, **options) -> None:
     """
     if on_the_fly and audio_format:
         raise UserError("--audio_format: a set on the fly has no audio (leave it out, or --on_the_fly)")
-    from frontend.simulation.mixture_sets import simulate_set, virtual_set
+    from frontend.simulation.mixture_sets import make_set
 
+    count = make_set(on_the_fly=on_the_fly, audio_format=audio_format or "wav", **options)
     if on_the_fly:
-        count = virtual_set(**options)
-        end = (
-            f"rendered when they are read, in {count['rooms']} rooms ({count['computed']} computed now); "
-            f"{count['bytes'] / 1e6:.1f} MB instead of {count['rendered_bytes'] / 1e6:.1f} MB"
-        )
+        how = f"rendered when they are read, in {count['rooms']} rooms ({count['computed']} computed now)"
     else:
-        count = simulate_set(audio_format=audio_format or "wav", **options)
-        end = f"{count['rendered']} rendered now, {count['total'] - count['rendered']} were there"
+        how = f"{count['rendered']} rendered now, {count['total'] - count['rendered']} were there"
     print(
-        f"{options['out']}: {count['total']} mixtures, {count['channels']} channels, {count['talkers']} talkers; {end}"
+        f"{options['out']}: {count['total']} mixtures, {count['channels']} channels, {count['talkers']} talkers; {how}"
     )
-
-
-@simulate.command()
-@_scene_config
-@needed("conditions", "what differs, such as conf/conditions.yaml")
-@flag("check", "only check the conditions")
-@option("speech", "speech set of the test talkers (but for --check, required)")
-@option("num", "mixtures of each condition (likewise)", type=AtLeast())
-@option("out", "directory of the mixture sets (likewise)")
-@option("prefix", "of the mixtures' ids", default="test")
-@option("seed", "of all draws, as of the test set", type=int, default=0)
-@option("n_talkers", "of every mixture, such as 2-3", default="2")
-@_channels
-@option("only", "some of the conditions, separated by commas")
-@option("without", "all but some of the conditions, separated by commas")
-@nj
-@option("audio_format", "of the mixtures", type=click.Choice(AUDIO_FORMATS), default="wav")
-@option("rir_cache", "directory of impulse responses (default: OUT/rirs)")
-def conditions(config, conditions, check, n_talkers, channels, only, without, changes, **options) -> None:
-    """Make the test set once more under each of some conditions: another array, room, distance, or noise.
-
-    OUT/matched is made as the configuration says, OUT/NAME with the changes of condition NAME; the utterances and
-    talkers of a mixture are the same in all. Run it again after it was cut off: it goes on where it was. --check
-    makes nothing: the conditions are read, which needs no speech.
-    """
-    one_of("only", "without")
-    if not check:
-        for name in ("speech", "num", "out"):
-            if options[name] is None:
-                raise UserError(f"--{name}: expected a value, found none (or --check, which makes nothing)")
-    from frontend.simulation.conditions import load_conditions, sample_conditions, simulate_conditions
-    from frontend.simulation.config import read_count
-
-    numbers = read_count("--n_talkers", n_talkers)
-    chosen = (only or without or "").split(",")
-    found = load_conditions(
-        config, conditions, numbers, channels, chosen if only or without else None, changes
-    )
-    if without is not None:  # the names were checked, too
-        every = load_conditions(config, conditions, numbers, channels, None, changes)
-        found = [one for one in every if one.name not in chosen]
-    if check:
-        print(f"{conditions}: {', '.join(one.name for one in found)}")
-        return
-    speech, out = options["speech"], options["out"]
-    drawn = sample_conditions(found, speech, options["num"], options["prefix"], options["seed"])
-    rirs = options["rir_cache"] or Path(out) / "rirs"
-    how = {"nj": options["nj"], "audio_format": options["audio_format"], "rir_cache": rirs}
-    simulate_conditions(found, drawn, speech, out, **how)
-
-
-@simulate.command()
-@needed("config", "YAML file, such as conf/meetings.yaml")
-@needed("speech", "speech set to draw talkers from: wav.scp, utt2spk")
-@option("num", "number of recordings", type=AtLeast(), default=1)
-@option("minutes", "length of each recording", type=float, default=20.0)
-@option("seed", "of all draws", type=int, default=0)
-@needed("out", "mixture set to write")
-@option("prefix", "of the ids: PREFIX_0000 ...", default="meeting")
-@option("audio_format", "of the recordings", type=click.Choice(["flac", "wav"]), default="flac")
-@nj
-def meetings(config: str, minutes: float, prefix: str, **options) -> None:
-    """Make meeting-like long recordings: the same talkers in one room, who take turns, overlap and pause.
-
-    OUT becomes a mixture set whose utterances are the recordings, with the talkers' images (spk1.scp ...) and
-    references ref.rttm, ref.stm, ref.seglst.json. The recordings are the same bit for bit whatever --nj; run it
-    again after it was cut off: it goes on with those that are missing.
-    """
-    if not 0.1 <= minutes <= 24 * 60:
-        raise UserError(f"--minutes: expected 0.1 to 1440, found {minutes:g}")
-    if not prefix or set(prefix) & set(" \t/"):
-        raise UserError(f"--prefix: expected a name without blanks or slashes, found '{prefix}'")
-    from frontend.simulation.meetings import Request, load_meeting_config, make_meetings, summary
-
-    settings = load_meeting_config(config)
-    made = make_meetings(Request(settings, minutes=minutes, prefix=prefix, **options))
-    print(f"{options['out']}: {summary(made, settings.turns.overlap)}")

@@ -239,10 +239,9 @@ _path = click.Path(path_type=Path)
 )
 @option(
     "conditions",
-    "table of conditions that the training did not see; with a FILE, of those it lists alone",
-    is_flag=False,
-    flag_value="",
-    metavar="[FILE]",
+    "table of the conditions in this file, which the training did not see",
+    type=_path,
+    metavar="FILE",
 )
 @option(
     "microphones",
@@ -261,14 +260,14 @@ _path = click.Path(path_type=Path)
 @option("talkers", "likewise: streams a recording", type=int, default=2)
 @option("seed", "likewise: of the random assignment", type=int, default=0)
 @nj
-def report(recordings: bool, conditions: str | None, show: Path | None, **more) -> None:
+def report(recordings: bool, conditions: Path | None, show: Path | None, **more) -> None:
     """Make the table of results, or another page of numbers.
 
     \b
         mixit report --exp EXP... --systems FILE --out DIR             RESULTS.md, results.json and pictures
         mixit report --show DIR                                        print the table of a report that is there
         mixit report --recordings --data ... --out DIR                 REPORT.md and report.json
-        mixit report --conditions --exp EXP --systems FILE --out DIR   MISMATCH.md and mismatch.json
+        mixit report --conditions FILE --exp EXP --systems FILE --out DIR   MISMATCH.md and mismatch.json
         mixit report --from FILE.json                                  the page of that file again, without new numbers
 
     The table is of scores/ and, where words were counted, wer/ and wer_separated/ of each experiment. Its main rows
@@ -349,9 +348,8 @@ def _report_conditions() -> None:
         raise UserError(f"--exp: expected one experiment with --conditions, found {len(options['exp'])}")
     from frontend.report.comparisons import write_mismatch
 
-    listed = Path(options["conditions"]) if options["conditions"] else None
     exp, out = options["exp"][0], options["out"]
-    write_mismatch(exp, options["systems"], out, options["microphones"], listed)
+    write_mismatch(exp, options["systems"], out, options["conditions"], options["microphones"])
     print((out / "MISMATCH.md").read_text(encoding="utf-8"))
 
 

@@ -10,9 +10,8 @@ from frontend.evaluation.results import interval, mean, paired
 from frontend.report.collect import NOTHING_SCORED, write_results
 from frontend.report.plots import plot_claims
 from frontend.separation.systems import System, load_systems
-from frontend.simulation.conditions import MATCHED, read_condition
+from frontend.simulation.config import MATCHED, read_conditions, values_of
 from frontend.utils.errors import UserError
-from frontend.utils.files import read_settings
 from frontend.utils.provenance import provenance, run_facts, stage_commits
 
 CLAIMS_PLOT = "claims.png"
@@ -24,20 +23,20 @@ _NO_SYSTEM = ("mixture", "oracle")  # rows that no system made; a mismatch says 
 
 
 def write_mismatch(
-    exp: Path, systems: Path, out: Path, microphones: Sequence[Path] = (), conditions: Path | None = None
+    exp: Path, systems: Path, out: Path, conditions: Path, microphones: Sequence[Path] = ()
 ) -> dict:
     """Write ``mismatch.json`` and ``MISMATCH.md``: what systems lose under conditions other than in training.
 
     Scores of ``EXP/mismatch/CONDITION/scores`` are paired by mixture with those of
-    ``EXP/mismatch/matched/scores`` (:mod:`frontend.simulation.conditions`).
+    ``EXP/mismatch/matched/scores`` (:mod:`frontend.simulation.config`).
 
     Args:
         exp: experiment with ``mismatch/`` and ``stages.json``.
         systems: systems file, whose order the columns keep.
         out: directory.
+        conditions: file of conditions; what was scored of others is left out.
         microphones: experiments with other numbers of microphones, with ``scores/``, each trained and tested
             with its own.
-        conditions: file of conditions; what was scored of others is left out.
 
     Returns:
         what ``mismatch.json`` holds.
@@ -45,11 +44,11 @@ def write_mismatch(
     Raises:
         UserError: no scores of the matched set, scores of other utterances, a damaged file.
     """
-    listed = None if conditions is None else [MATCHED, *read_settings(conditions, "file of conditions")]
+    listed = read_conditions(conditions)
     every = load_systems(systems)
     facts = run_facts(exp)
     places = sorted((exp / "mismatch").glob("*/scores"))
-    places = [path for path in places if listed is None or path.parent.name in listed]
+    places = [path for path in places if path.parent.name in listed]
     by_condition = {path.parent.name: scores for path in places if (scores := load_scores(path))}
     where = exp / "mismatch" / MATCHED / "scores"
     matched = by_condition.get(MATCHED)
@@ -60,11 +59,10 @@ def write_mismatch(
         raise UserError(f"{where}: no score of any listed system (score them)")
     found = []
     for name, scores in by_condition.items():
-        about = read_condition(next(iter(scores.values())).about["data"])
-        if about["condition"] != name:
-            raise UserError(
-                f"{exp / 'mismatch' / name}: scored on condition '{about['condition']}' (score its own set)"
-            )
+        data = Path(next(iter(scores.values())).about["data"])
+        if data.name != name:
+            raise UserError(f"{exp / 'mismatch' / name}: scored on condition '{data.name}' (score its own set)")
+        about = {"condition": name, "place": list(listed).index(name), "changes": values_of(listed[name])}
         found.append({**about, "rows": _gains(scores, matched, shown, facts["seed"])})
     results = {
         "experiment": exp.name,

@@ -1,74 +1,66 @@
-"""A file of scenes made into a mixture set, in processes, resumable at any moment.
+"""A file of scenes made into a mixture set, as audio files or rendered when it is read ("on the fly").
 
-Under ``OUT/AUDIO_FORMAT/`` stand ``mix``, ``spk1``, ``spk2`` ... and ``done``, where one small file
-a piece of work says that its audio is complete, and of which scene and dry speech it was made. The
-tables that make ``OUT`` a data directory come last.
+As files: under ``OUT/AUDIO_FORMAT/`` lie ``mix``, ``spk1``, ``spk2`` ... and ``done``, where one small file a
+piece of work says that its audio is complete, with a stamp of the scenes and the dry speech it was made of.
 
-Mixtures that no file holds: rendered from their scene whenever they are read.
-
-In a virtual set (:mod:`frontend.simulation.mixture_sets`) the entries of the ``.scp`` files are
-``scene:SET/scenes.jsonl:ID:STREAM``, the stream being ``mix``, ``spk1`` ..., ``image1`` ... or ``noise``.
-The line of that file says all that the audio depends on: the scene, and under ``virtual`` the dry
-utterances (entry, fingerprint), the file of impulse responses and a digest of it all.
-
-What is read is, bit for bit, what :mod:`frontend.simulation.mixture_sets` writes for the same scene and a reader gets
-back: :func:`frontend.simulation.render.render` makes whole numbers of 16 bits, so that no file format rounds them.
-A part is a slice of the whole, for levels and noise are those of the whole mixture, and a transform of
-another length would round differently. A process keeps the last mixtures it rendered: images are read right
-after their mixture.
-
-A file of scenes made into a virtual mixture set: text, and the impulse responses of its rooms.
-
-No mixture is written. The set is a data directory like any other, its entries are rendered when they are
-read (:mod:`frontend.simulation.mixture_sets`). What can be wrong with the dry speech is found here, not during a training.
+On the fly: the entries of the ``.scp`` files are ``scene:SET/scenes.jsonl:ID:STREAM``, the stream being
+``mix``, ``spk1`` ..., ``image1`` ... or ``noise``. The line of that file says all that the audio depends on:
+the scene, and under ``rendered_from`` the dry utterances (entry, fingerprint), the file of impulse responses
+and a digest of it all. What is read equals to the bit what the files of the same scene hold: rendering makes
+whole numbers of 16 bits, so that no file format rounds them. A process keeps the last mixtures it rendered:
+images are read right after their mixture.
 """
 
-import dataclasses
 import functools
-import hashlib
 import json
+import os
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from frontend.data.audio import AudioWriter, Reader, audio_file, read_audio
-from frontend.data.audio import audio_file as _file_of
+from frontend.data.audio import AudioWriter, Reader, audio_file, entry_stamp, read_audio
 from frontend.data.kaldi import read_scp, write_set
-from frontend.data.speech import check_speech, digest, fingerprint
-from frontend.simulation.render import Rendered, render
-from frontend.simulation.rirs import Rirs, load_rirs, rirs_of, rirs_path
-from frontend.simulation.scenes import read_scenes
+from frontend.data.speech import check_speech, digest
+from frontend.simulation import render, rirs
+from frontend.simulation.scenes import MADE_KEYS, read_scenes
 from frontend.utils.errors import UserError
 from frontend.utils.files import write_text
-from frontend.utils.parallel import parallel_map, progress
+from frontend.utils.parallel import parallel_map
+from frontend.utils.stamps import Stamp
 
 _SHARD = 50  # mixtures an archive: of flac.ark, the piece of work that is done or not
+_PIECE = 200  # utterances whose fingerprints are kept in one file
+# Two are enough for a mixture and its images; a mixture of 15 s, 16 kHz, 4 channels takes 15 MB.
+_KEPT_MIXTURES = 2
+_KEPT_UTTERANCES = 64
+_KEPT_ROOMS = 64
 
 
 @dataclass(frozen=True)
-class Job:
+class _Job:
     """What a worker needs to know beside its scenes.
 
     Attributes:
-        speech: dry utterances, id -> entry.
-        prints: their fingerprints, id -> :func:`frontend.data.speech.fingerprint`.
         out: the mixture set's directory.
         n_talkers: number of ``spkN.scp``; silence where a scene has fewer talkers.
         audio_format: ``wav``, ``flac`` or ``flac.ark``.
-        rir_cache: directory, or None.
-        parts: write the images of all channels and the noise as well.
+        rir_cache: directory.
+        parts: with the images of all channels and the noise as well.
+        speech: dry utterances, id -> entry.
+        prints: digests of their samples, id -> digest.
     """
 
-    speech: dict[str, str] = dataclasses.field(repr=False)
-    prints: dict[str, str] = dataclasses.field(repr=False)
     out: str
     n_talkers: int
-    audio_format: str = "wav"
-    rir_cache: str | None = None
-    parts: bool = False
+    audio_format: str
+    rir_cache: str
+    parts: bool
+    speech: dict[str, str] = field(repr=False)
+    prints: dict[str, str] = field(repr=False)
 
     @property
     def audio(self) -> Path:
@@ -82,73 +74,73 @@ class Job:
         names = ["mix", *(f"spk{k}" for k in numbers)]
         return names + [*(f"image{k}" for k in numbers), "noise"] * self.parts
 
-    def made_of(self, scene: dict) -> dict:
-        """Return what the audio of a scene depends on."""
-        return {"scene": scene, "speech": {name: self.prints[name] for name in spoken(scene)}}
+    def load(self, name: str) -> np.ndarray:
+        """Return a dry utterance, ``(T,)``."""
+        return read_audio(self.speech[name], finite=True)[0][0]
+
+    def done(self, shard: list[dict]) -> tuple[Path, Stamp]:
+        """Return the file that says that a piece of work is done, and the stamp it must have."""
+        settings = {"scenes": shard, "streams": self.streams}
+        inputs = {name: self.prints[name] for scene in shard for name in spoken(scene)}
+        return self.audio / "done" / f"{shard[0]['id']}.json", Stamp.of(settings, inputs, [render, rirs])
 
 
-def simulate_set(
+def make_set(
     scenes: str | Path,
     speech: str | Path,
     out: str | Path,
     nj: int = 1,
     audio_format: str = "wav",
+    on_the_fly: bool = False,
     rir_cache: str | Path | None = None,
     parts: bool = False,
     n_talkers: int | None = None,
 ) -> dict[str, int]:
-    """Render all scenes of a file into the mixture set ``out``.
+    """Make the mixture set ``out`` of a file of scenes.
 
-    The audio is the same bit for bit whatever ``nj``, the order of the file, and how often the
-    work was cut off and started again.
+    The audio is the same bit for bit whatever ``nj``, the order of the file, on the fly or not, and how often
+    the work was cut off and started again. The set has texts (``text_spk1`` ...) if the speech set has them.
 
     Args:
-        scenes: JSON lines made by ``mixit simulate scenes``; may be ``out/scenes.jsonl`` itself.
-        speech: the speech set they were made from.
+        scenes: JSON lines (``simulate scenes``); may be ``out/scenes.jsonl`` itself.
+        speech: the speech set they were made from; a set on the fly reads it ever after.
         out: directory.
         nj: processes.
-        audio_format: ``wav``, ``flac`` or ``flac.ark``.
-        rir_cache: where impulse responses are kept; None: ``out/rirs``.
-        parts: also write ``image1.scp ...`` (all channels of each talker) and ``noise.scp``.
+        audio_format: ``wav``, ``flac`` or ``flac.ark``, of files.
+        on_the_fly: write no audio.
+        rir_cache: where impulse responses are kept (and read ever after on the fly); None: ``out/rirs``.
+        parts: also with ``image1.scp ...`` (all channels of each talker) and ``noise.scp``.
         n_talkers: number of ``spkN.scp``; None: as many as talk in the fullest mixture.
 
-    The set has texts (``text_spk1`` ...) if the speech set has a ``text``.
-
     Returns:
-        counts: ``total``, ``rendered``, ``channels``, ``talkers``.
+        counts: ``total``, ``channels``, ``talkers``; of files ``rendered`` (now); on the fly ``rooms`` and
+        ``computed`` (of them, now).
 
     Raises:
-        UserError: scenes that do not fit the speech set, unreadable speech, ...
+        UserError: scenes that do not fit the speech set, unreadable or silent speech, ...
     """
-    todo = sorted(read_scenes(scenes), key=lambda scene: scene["id"])
-    for scene in todo:
-        scene.pop("measured", None)
-        scene.pop("virtual", None)
+    todo = sorted(map(_scene_of, read_scenes(scenes)), key=lambda scene: scene["id"])
     entries = check_scenes(todo, scenes, Path(speech))
-    n_talkers = number_of_talkers(todo, scenes, n_talkers)
+    talkers = _number_of_talkers(todo, scenes, n_talkers)
     cache = str(Path(out) / "rirs" if rir_cache is None else rir_cache)
-    prints = {name: fingerprint(entry) for name, entry in progress(entries.items(), len(entries), "speech")}
-    job = Job(entries, prints, str(out), n_talkers, audio_format, cache, parts)
-    job.audio.mkdir(parents=True, exist_ok=True)  # now, not after minutes, if it cannot be
-    size = _SHARD if audio_format == "flac.ark" else 1
-    shards = [todo[k : k + size] for k in range(0, len(todo), size)]
-    left = [shard for shard in shards if _read_done(shard, job) is None]
-    if left:
-        (Path(out) / "wav.scp").unlink(missing_ok=True)  # no set until it is complete again
-    for _ in parallel_map(functools.partial(_render_shard, job=job), left, nj, "simulate"):
-        pass
-    records = [record for shard in shards for record in _read_done(shard, job)]
-    write_tables(records, job, Path(speech))
-    rendered = sum(map(len, left))
-    return {
-        "total": len(todo),
-        "rendered": rendered,
-        "channels": len(todo[0]["mics"]),
-        "talkers": n_talkers,
-    }
+    Path(out).mkdir(parents=True, exist_ok=True)  # now, not after minutes, if it cannot be
+    prints = _fingerprints(entries, Path(out) / "fingerprints", nj)
+    job = _Job(str(out), talkers, audio_format, cache, parts, entries, prints)
+    records, counts = (_name_scenes if on_the_fly else _render_files)(todo, job, nj)
+    _write_tables(todo, records, job, Path(speech))
+    return {"total": len(todo), "channels": len(todo[0]["mics"]), "talkers": talkers, **counts}
 
 
-def number_of_talkers(scenes: list[dict], where: str | Path, wanted: int | None) -> int:
+def _scene_of(record: dict) -> dict:
+    return {key: value for key, value in record.items() if key not in MADE_KEYS}
+
+
+def spoken(scene: dict) -> list[str]:
+    """Return the utterances, and the recordings of noise, that a scene is made of."""
+    return [t["utterance"] for t in scene["talkers"]] + scene["noise"].get("utterances", [])
+
+
+def _number_of_talkers(scenes: list[dict], where: str | Path, wanted: int | None) -> int:
     """Return the number of talkers of the set; a small set may lack a mixture of as many as others have."""
     fullest = max(scenes, key=lambda scene: len(scene["talkers"]))
     most = len(fullest["talkers"])
@@ -160,9 +152,15 @@ def number_of_talkers(scenes: list[dict], where: str | Path, wanted: int | None)
 
 
 def check_scenes(scenes: list[dict], where: str | Path, speech: Path) -> dict[str, str]:
-    """Check scenes against each other and the speech set before hours of work; return the entries needed."""
+    """Check scenes against each other and the speech set before hours of work; return the entries needed.
+
+    Raises:
+        UserError: scenes of different rates or numbers of microphones, an utterance that is missing, has no
+            text, is by another speaker, or has another rate or length than when the scenes were made.
+    """
     wav, speakers = read_scp(speech / "wav.scp"), read_scp(speech / "utt2spk")
-    noises = read_scp(speech / "noise.scp") if any(map(_is_recorded, scenes)) else {}
+    recorded = any(scene["noise"]["kind"] == "recorded" for scene in scenes)
+    noises = read_scp(speech / "noise.scp") if recorded else {}
     texts = read_scp(speech / "text", allow_empty=True) if (speech / "text").exists() else wav
     fs, channels = scenes[0]["fs"], len(scenes[0]["mics"])
     samples: dict[str, int | None] = {}
@@ -181,127 +179,164 @@ def check_scenes(scenes: list[dict], where: str | Path, speech: Path) -> dict[st
                 )
         for name in scene["noise"].get("utterances", []):
             samples.setdefault(name, None)
+    known = {**wav, **noises}
     for name, expected in samples.items():
-        if name in noises:
-            check_speech(name, noises[name], fs)
-            continue
-        if name not in wav:
+        if name not in known:
             raise UserError(
                 f"{speech}/wav.scp: utterance '{name}' is missing, {where} asks for it; "
                 "give the speech set the scenes were made from"
             )
-        if name not in texts:
+        if name not in noises and name not in texts:
             raise UserError(f"{speech}/text: utterance '{name}' is missing; add what is said in it")
-        check_speech(name, wav[name], fs, expected)
-    return {name: {**wav, **noises}[name] for name in samples}
+        check_speech(name, known[name], fs, expected)
+    return {name: known[name] for name in samples}
 
 
-def _is_recorded(scene: dict) -> bool:
-    return scene["noise"]["kind"] == "recorded"
-
-
-def spoken(scene: dict) -> list[str]:
-    """Return the utterances that a scene is made of."""
-    return [t["utterance"] for t in scene["talkers"]] + scene["noise"].get("utterances", [])
-
-
-def _load(name: str, job: Job) -> np.ndarray:
-    return read_audio(job.speech[name], finite=True)[0][0]
-
-
-def _done_path(shard: list[dict], job: Job) -> Path:
-    return job.audio / "done" / f"{shard[0]['id']}.json"
-
-
-def _read_done(shard: list[dict], job: Job) -> list[dict] | None:
-    """Return the records of finished work, or None if it is not finished or was of other scenes or speech."""
-    path = _done_path(shard, job)
-    if not path.exists():
-        return None
+def _read_kept(path: Path, stamp: Stamp) -> Any | None:
+    """Return what was kept in ``path`` with this stamp; None if nothing was, or of other inputs."""
     try:
-        records = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError:
-        raise UserError(f"{path}: not JSON; delete it, its audio is then rendered again") from None
-    made_of = [{key: record.get(key) for key in ("scene", "speech")} for record in records]
-    if made_of != [job.made_of(scene) for scene in shard] or any(
-        set(record["entries"]) != set(job.streams) for record in records
-    ):
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        return None if stamp.changed_since(Stamp(**kept["stamp"])) else kept["content"]
+    except FileNotFoundError:
         return None
-    files = {audio_file(entry) for record in records for entry in record["entries"].values()}
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path}: not what this program writes (delete it, it is then made again)") from None
+
+
+def _keep(path: Path, stamp: Stamp, content: Any) -> None:
+    write_text(path, json.dumps({"stamp": vars(stamp), "content": content}))
+
+
+def _fingerprints(entries: dict[str, str], keep: Path, nj: int) -> dict[str, str]:
+    """Return digests of the samples of all utterances; ``keep`` holds those of an earlier run."""
+    names = sorted(entries)
+    pieces = [[(name, entries[name]) for name in names[k : k + _PIECE]] for k in range(0, len(names), _PIECE)]
+    numbered = list(enumerate(pieces))
+    found = parallel_map(functools.partial(_digests, keep=str(keep)), numbered, nj, "speech")
+    return dict(zip(names, (one for piece in found for one in piece), strict=True))
+
+
+def _digests(numbered: tuple[int, list[tuple[str, str]]], keep: str) -> list[str]:
+    number, piece = numbered
+    inputs = {entry: str(entry_stamp(entry)) for _, entry in piece}
+    path, stamp = Path(keep) / f"{number}.json", Stamp.of({"utterances": piece}, inputs)
+    found = _read_kept(path, stamp)
+    if found is None:
+        found = [_digest_of(*named) for named in piece]
+        _keep(path, stamp, found)
+    return found
+
+
+def _digest_of(name: str, entry: str) -> str:
+    samples = read_audio(entry, finite=True)[0]
+    if not samples.any():
+        raise UserError(
+            f"{entry}: utterance {name} is silent; take it out of the speech set and make scenes again"
+        )
+    return digest(samples)
+
+
+def _render_files(scenes: list[dict], job: _Job, nj: int) -> tuple[list[dict], dict[str, int]]:
+    """Render what is not done yet; return a record a scene (``measured``, ``entries``) and counts."""
+    job.audio.mkdir(parents=True, exist_ok=True)
+    size = _SHARD if job.audio_format == "flac.ark" else 1
+    shards = [scenes[k : k + size] for k in range(0, len(scenes), size)]
+    left = [shard for shard in shards if _read_done(shard, job) is None]
+    if left:
+        (Path(job.out) / "wav.scp").unlink(missing_ok=True)  # no set until it is complete again
+    for _ in parallel_map(functools.partial(_render_shard, job=job), left, nj, "simulate"):
+        pass
+    records = [record for shard in shards for record in _read_done(shard, job)]
+    return records, {"rendered": sum(map(len, left))}
+
+
+def _read_done(shard: list[dict], job: _Job) -> list[dict] | None:
+    records = _read_kept(*job.done(shard))
+    files = {audio_file(entry) for record in records or [] for entry in record["entries"].values()}
     return records if all(file.exists() for file in files) else None
 
 
-def _render_shard(shard: list[dict], job: Job) -> None:
+def _render_shard(shard: list[dict], job: _Job) -> None:
     """Render the scenes of one piece of work, then say that it is done."""
-    done = _done_path(shard, job)
+    done, stamp = job.done(shard)
     done.unlink(missing_ok=True)
-    load = functools.partial(_load, job=job)
-    records = []
-    writers = {name: _writer(name, shard, job) for name in job.streams}
+    records, writers = [], {stream: _writer(stream, shard, job) for stream in job.streams}
     for scene in shard:
-        result = render(scene, load, rirs_of(scene, job.rir_cache))
-        signals = {"mix": result.mixture, "noise": result.noise}
-        for k in range(job.n_talkers):
-            there = k < len(result.images)
-            image = result.images[k] if there else np.zeros_like(result.noise)
-            signals[f"spk{k + 1}"], signals[f"image{k + 1}"] = image[:1], image
-        drr = [value if np.isfinite(value) else None for value in result.drr_db]  # None: anechoic
-        records.append(
-            {
-                **job.made_of(scene),
-                "measured": {"t60": result.t60, "drr_db": drr},
-                "entries": {name: writers[name].write(scene["id"], signals[name]) for name in job.streams},
-            }
-        )
+        result = render.render(scene, job.load, rirs.rirs_of(scene, job.rir_cache))
+        entries = {s: writer.write(scene["id"], _stream(result, s)) for s, writer in writers.items()}
+        records.append({"measured": _measured(result.t60, result.drr_db), "entries": entries})
     for writer in writers.values():
         writer.close()
-    write_text(done, json.dumps(records))
+    _keep(done, stamp, records)
 
 
-def _writer(stream: str, shard: list[dict], job: Job) -> AudioWriter:
-    name = shard[0]["id"]
-    directory = job.audio / stream
+def _writer(stream: str, shard: list[dict], job: _Job) -> AudioWriter:
+    name, directory = shard[0]["id"], job.audio / stream
     # What a killed run appended to the archive is not to be continued but made again.
     (directory / f"{name}.ark").unlink(missing_ok=True)
     return AudioWriter(directory, job.audio_format, shard[0]["fs"], name=name)
 
 
-def _facts(record: dict) -> dict:
-    """Return what the set's ``scenes.jsonl`` says beside the scene."""
-    return {key: record[key] for key in ("measured", "virtual") if key in record}
+def _stream(made: render.Rendered, stream: str) -> np.ndarray:
+    """Return ``(C, T)``; ``spkK`` and ``imageK`` are silent in a mixture of fewer talkers."""
+    if stream in ("mix", "noise"):
+        return made.mixture if stream == "mix" else made.noise
+    number = int(stream.lstrip("spkimage"))
+    image = made.images[number - 1] if number <= len(made.images) else np.zeros_like(made.noise)
+    return image[:1] if stream.startswith("spk") else image
 
 
-def write_tables(records: list[dict], job: Job, speech: Path) -> None:
-    """Make ``OUT`` a data directory; wav.scp, which makes it one, last.
+def _measured(t60: float, drr_db: Sequence[float]) -> dict:
+    drr = [round(float(value), 1) if np.isfinite(value) else None for value in drr_db]  # None: anechoic
+    return {"t60": round(t60, 3), "drr_db": drr}
 
-    Args:
-        records: ``scene``, ``measured``, ``entries`` (stream -> entry); of a virtual set, ``virtual``.
-        job: what was done.
-        speech: the speech set.
-    """
-    out, scenes = Path(job.out), {r["scene"]["id"]: r["scene"] for r in records}
-    tables: dict[str, dict] = {}
-    for stream in job.streams:
-        name = "wav.scp" if stream == "mix" else f"{stream}.scp"
-        tables[name] = {r["scene"]["id"]: r["entries"][stream] for r in records}
+
+def _name_scenes(scenes: list[dict], job: _Job, nj: int) -> tuple[list[dict], dict[str, int]]:
+    """Compute the rooms of a set on the fly; return a record a scene (with ``rendered_from``) and counts."""
+    paths = {scene["id"]: str(rirs.rirs_path(scene, job.rir_cache)) for scene in scenes}
+    rooms = {paths[scene["id"]]: scene for scene in scenes}
+    computed = sum(not Path(path).exists() for path in rooms)
+    found = parallel_map(functools.partial(_measure, cache=job.rir_cache), list(rooms.values()), nj, "rooms")
+    measured = dict(zip(rooms, found, strict=True))
+    where, records = Path(job.out) / "scenes.jsonl", []
+    for scene in scenes:
+        room = paths[scene["id"]]
+        dry = {name: (job.speech[name], job.prints[name]) for name in spoken(scene)}
+        entries = {stream: make_entry(where, scene["id"], stream) for stream in job.streams}
+        made_from = _rendered_from(scene, dry, room)
+        records.append({"measured": measured[room], "rendered_from": made_from, "entries": entries})
+    return records, {"rooms": len(rooms), "computed": computed}
+
+
+def _measure(scene: dict, cache: str) -> dict:
+    """Compute the impulse responses of a scene if they are not there; return what they measure."""
+    found = rirs.rirs_of(scene, cache)
+    return _measured(found.t60, found.drr_db)
+
+
+def _write_tables(scenes: list[dict], records: list[dict], job: _Job, speech: Path) -> None:
+    """Make ``OUT`` a data directory; ``records`` are those of the scenes, in their order."""
+    made = dict(zip((scene["id"] for scene in scenes), records, strict=True))
+    names = {stream: "wav.scp" if stream == "mix" else f"{stream}.scp" for stream in job.streams}
+    tables: dict[str, dict] = {
+        name: {key: record["entries"][stream] for key, record in made.items()}
+        for stream, name in names.items()
+    }
     texts = read_scp(speech / "text", allow_empty=True) if (speech / "text").exists() else None
     for k in range(job.n_talkers if texts is not None else 0):
-        said = {i: [t["utterance"] for t in s["talkers"][k : k + 1]] for i, s in scenes.items()}
-        tables[f"text_spk{k + 1}"] = {i: "".join(texts[u] for u in us) for i, us in said.items()}
-    tables["utt2num_samples"] = {name: scene["samples"] for name, scene in scenes.items()}
-    write_set(out, tables, records=[{**r["scene"], **_facts(r)} for r in records])
+        said = {s["id"]: [t["utterance"] for t in s["talkers"][k : k + 1]] for s in scenes}
+        tables[f"text_spk{k + 1}"] = {name: "".join(texts[u] for u in us) for name, us in said.items()}
+    tables["utt2num_samples"] = {scene["id"]: scene["samples"] for scene in scenes}
+    beside = [{key: made[s["id"]][key] for key in MADE_KEYS if key in made[s["id"]]} for s in scenes]
+    write_set(job.out, tables, records=[{**s, **b} for s, b in zip(scenes, beside, strict=True)])
 
 
-_ENTRY = re.compile(r"scene:(.+?\.jsonl):(.+):(?:(mix|noise)|(spk|image)([1-9][0-9]*))")
+_ENTRY = re.compile(r"scene:(.+?\.jsonl):(.+):((?:mix|noise)|(?:spk|image)[1-9][0-9]*)")
 _ID = re.compile(rb'\{"id": ("(?:[^"\\]|\\.)*")')
-_AGAIN = "make the set again (mixit simulate render --on_the_fly)"
-# One is enough for a mixture and its images; a mixture of 15 s, 16 kHz, 4 channels takes 15 MB.
-_KEPT_MIXTURES = 2
-_KEPT_UTTERANCES = 64
-_KEPT_ROOMS = 64
+_AGAIN = "make the set again (simulate render --on_the_fly)"
 
-# Where the last line that was found starts, by file: readers go through a set in order.
-_cursor: dict[str, int] = {}
+# Of each file of scenes that was read: its version, and where the line of each id is.
+_lines: dict[str, tuple] = {}
 
 
 def make_entry(scenes: str | Path, name: str, stream: str) -> str:
@@ -309,92 +344,60 @@ def make_entry(scenes: str | Path, name: str, stream: str) -> str:
     return f"scene:{scenes}:{name}:{stream}"
 
 
-class _Entry(NamedTuple):
-    path: str
-    name: str
-    kind: str  # mix, noise, spk or image
-    talker: int  # from 0, of the last two
-
-
-def _parse(entry: str) -> _Entry:
+def _parse(entry: str) -> tuple[str, str, str]:
+    """Return the file of scenes, the id and the stream that an entry names."""
     match = _ENTRY.fullmatch(entry)
     if not match:
         raise UserError(
             f"{entry}: expected scene:SET/scenes.jsonl:ID:STREAM, STREAM mix, spkK, imageK, noise"
         )
-    path, name, whole, kind, number = match.groups()
-    return _Entry(path, name, whole or kind, int(number or 1) - 1)
+    return match[1], match[2], match[3]
 
 
-def rendered_file(entry: str) -> Path:
-    """Return the file of scenes that an entry names."""
-    return Path(_parse(entry).path)
+def _rendered_file(entry: str) -> Path:
+    return Path(_parse(entry)[0])
 
 
-def rendered_stamp(entry: str) -> tuple[str]:
-    """Return what changes if and only if the audio does.
-
-    Raises:
-        UserError: as :func:`audio_info`.
-    """
-    return (_rendered_record(entry)["virtual"]["digest"],)
+def _rendered_stamp(entry: str) -> tuple[str]:
+    path, name, _ = _parse(entry)
+    return (_checked(_find(path, name), path, name)["rendered_from"]["digest"],)
 
 
-def rendered_info(entry: str) -> tuple[int, int, int]:
-    """Return (channels, samples, fs in Hz) of what would be rendered, from the text alone.
+def _rendered_info(entry: str) -> tuple[int, int, int]:
+    """Return (channels, samples, fs in Hz), from the text alone.
 
     Raises:
         UserError: no such scene, one that was edited, or a file that it is made of is missing.
     """
-    record = _rendered_record(entry)
-    needed = [_file_of(dry) for dry, _ in record["virtual"]["speech"].values()]
-    for path in (Path(record["virtual"]["rirs"]), *needed):
-        if not path.exists():
-            raise UserError(f"{path}: missing, {entry} is rendered from it; put it back, or {_AGAIN}")
-    channels = 1 if _parse(entry).kind == "spk" else len(record["mics"])
+    path, name, stream = _parse(entry)
+    record = _checked(_find(path, name), path, name)
+    needed = [audio_file(dry) for dry, _ in record["rendered_from"]["speech"].values()]
+    for file in (Path(record["rendered_from"]["rirs"]), *needed):
+        if not file.exists():
+            raise UserError(f"{file}: missing, {entry} is rendered from it; put it back, or {_AGAIN}")
+    channels = 1 if stream.startswith("spk") else len(record["mics"])
     return channels, record["samples"], record["fs"]
 
 
-def read_rendered(entry: str) -> tuple[np.ndarray, int]:
+def _read_rendered(entry: str) -> tuple[np.ndarray, int]:
     """Return ``(C, T)`` float32, not to be written to, and the rate in Hz.
 
     Raises:
-        UserError: as :func:`audio_info`; other dry speech than when the set was made.
+        UserError: as :func:`_rendered_info`; other dry speech than when the set was made.
     """
-    path, name, kind, talker = _parse(entry)
+    path, name, stream = _parse(entry)
     line = _find(path, name)
-    fs, made = _checked(line, path, name)["fs"], _rendered(line)
-    if kind in ("mix", "noise"):
-        return (made.mixture if kind == "mix" else made.noise), fs
-    # A set has as many tables as talkers at most: in a mixture of fewer, the others are silent.
-    image = made.images[talker] if talker < len(made.images) else np.zeros_like(made.noise)
-    return (image[:1] if kind == "spk" else image), fs
+    fs = _checked(line, path, name)["fs"]
+    return _stream(_rendered(line), stream), fs
 
 
-READER = Reader(rendered_file, rendered_info, read_rendered, rendered_stamp)
+READER = Reader(_rendered_file, _rendered_info, _read_rendered, _rendered_stamp)
 
 
-def made_from(scene: dict, speech: dict[str, tuple[str, str]], rirs: str) -> dict:
-    """Return the key ``virtual`` of a scene's line.
-
-    Args:
-        scene: without the keys ``measured`` and ``virtual``.
-        speech: the dry utterances in it, id -> (entry, fingerprint).
-        rirs: file of its impulse responses.
-    """
-    sources = {"speech": {name: list(dry) for name, dry in sorted(speech.items())}, "rirs": str(rirs)}
-    text = json.dumps([scene, sources], sort_keys=True)
-    return {**sources, "digest": hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}
-
-
-def _scene_of(record: dict) -> dict:
-    return {key: value for key, value in record.items() if key not in ("measured", "virtual")}
-
-
-def _rendered_record(entry: str) -> dict:
-    """Return the checked line of ``scenes.jsonl`` that an entry names."""
-    path, name = _parse(entry)[:2]
-    return _checked(_find(path, name), path, name)
+def _rendered_from(scene: dict, speech: dict[str, tuple[str, str]], room: str) -> dict:
+    """Return the key of that name: dry utterances (entry, fingerprint), the room's file, a digest."""
+    sources = {"speech": {name: list(dry) for name, dry in sorted(speech.items())}, "rirs": str(room)}
+    return {**sources, "digest": Stamp.of({"scene": scene, **sources}, {}, [render, rirs]).digest[:16]}
 
 
 @functools.lru_cache(maxsize=8)
@@ -403,20 +406,20 @@ def _checked(line: bytes, path: str, name: str) -> dict:
         record = json.loads(line)
     except ValueError:
         raise UserError(f"{path}: scene {name}: not JSON; {_AGAIN}") from None
-    sources = record.get("virtual")
+    sources = record.get("rendered_from")
     if sources is None:
-        raise UserError(f"{path}: scene {name}: not of a virtual set; {_AGAIN}")
-    if made_from(_scene_of(record), sources["speech"], sources["rirs"]) != sources:
+        raise UserError(f"{path}: scene {name}: not of a set on the fly; {_AGAIN}")
+    if _rendered_from(_scene_of(record), sources["speech"], sources["rirs"]) != sources:
         raise UserError(f"{path}: scene {name} was edited after the set was made; {_AGAIN}")
     return record
 
 
 @functools.lru_cache(maxsize=_KEPT_MIXTURES)
-def _rendered(line: bytes) -> Rendered:
+def _rendered(line: bytes) -> render.Rendered:
     record = json.loads(line)
-    sources = record["virtual"]
+    sources = record["rendered_from"]
     speech = sources["speech"]
-    return render(_scene_of(record), lambda name: _dry(*speech[name]), _room(sources["rirs"]))
+    return render.render(_scene_of(record), lambda name: _dry(*speech[name]), _room(sources["rirs"]))
 
 
 @functools.lru_cache(maxsize=_KEPT_UTTERANCES)
@@ -429,172 +432,40 @@ def _dry(entry: str, fingerprint: str) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=_KEPT_ROOMS)
-def _room(path: str) -> Rirs:
+def _room(path: str) -> rirs.Rirs:
     if not Path(path).exists():
         raise UserError(f"{path}: no such impulse responses; {_AGAIN}")
-    return load_rirs(path)
+    return rirs.load_rirs(path)
 
 
 def _find(path: str, name: str) -> bytes:
-    """Return the line of a scene, from a file that is sorted by id, in a few reads and no memory.
+    """Return the line of a scene.
 
-    Nothing of the file is kept: it may be exchanged at any moment, and a worker starts at no cost.
+    The file may be exchanged at any moment: where the lines start is looked up again when it was.
     """
     try:
         with open(path, "rb") as file:
-            file.seek(_cursor.get(path, 0))
-            for _ in range(2):  # the one that was found last, or that after it
-                start, line = file.tell(), file.readline()
-                if _id(line) == name:
-                    break
-            else:
-                start, line = _bisect(file, path, name)
+            found = os.fstat(file.fileno())
+            version = found.st_ino, found.st_mtime_ns, found.st_size
+            if _lines.get(path, (None,))[0] != version:
+                _lines[path] = version, _index(file, path)
+            start, length = _lines[path][1].get(name, (0, 0))
+            file.seek(start)
+            line = file.read(length)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise UserError(f"{path}: no such file of scenes, {name} is rendered from it; {_AGAIN}") from None
-    _cursor[path] = start
+    if not line:
+        raise UserError(f"{path}: no scene '{name}'; {_AGAIN}")
     return line
 
 
-def _bisect(file: BinaryIO, path: str, name: str) -> tuple[int, bytes]:
-    # Invariant: if the line is there, it starts at low or later, and before high; low starts a line.
-    low, high = 0, file.seek(0, 2)
-    while low < high:
-        middle = (low + high) // 2
-        file.seek(low if middle == low else middle - 1)
-        if middle > low:
-            file.readline()  # to the first line that starts at middle or later
-        start = file.tell()
-        if start >= high:
-            high = middle
-            continue
-        line = file.readline()
-        found = _id(line)
-        if found is None:
-            raise UserError(f"{path}: byte {start}: expected a scene, found something else; {_AGAIN}")
-        if found == name:
-            return start, line
-        low, high = (start + len(line), high) if found < name else (low, middle)
-    raise UserError(f"{path}: no scene '{name}' (or the file is not sorted by id); {_AGAIN}")
-
-
-def _id(line: bytes) -> str | None:
-    match = _ID.match(line)
-    return json.loads(match[1]) if match else None
-
-
-_PIECE = 200  # utterances, the piece of work that is done or not
-
-
-def virtual_set(
-    scenes: str | Path,
-    speech: str | Path,
-    out: str | Path,
-    nj: int = 1,
-    rir_cache: str | Path | None = None,
-    parts: bool = False,
-    n_talkers: int | None = None,
-) -> dict[str, int]:
-    """Make ``out`` a virtual mixture set.
-
-    Cut off and started again, it goes on: impulse responses and the fingerprints of the speech are kept.
-
-    Args:
-        scenes: JSON lines made by ``mixit simulate scenes``; with ``--bank``, few rooms for many mixtures.
-        speech: the speech set they were made from; the set reads it ever after.
-        out: directory.
-        nj: processes.
-        rir_cache: where impulse responses are kept, and read ever after; None: ``out/rirs``.
-        parts: also name ``image1.scp ...`` (all channels of each talker) and ``noise.scp``.
-        n_talkers: number of ``spkN.scp``; None: as many as talk in the fullest mixture.
-
-    Returns:
-        counts: ``total``, ``rooms``, ``computed`` (of them, now), ``channels``, ``talkers``; ``bytes`` of the
-        set with its rooms, ``rendered_bytes`` that its audio would have as 16-bit wav.
-
-    Raises:
-        UserError: scenes that do not fit the speech set, unreadable or silent speech, ...
-    """
-    todo = sorted(read_scenes(scenes), key=lambda scene: scene["id"])
-    for scene in todo:
-        scene.pop("measured", None)
-        scene.pop("virtual", None)
-    entries = check_scenes(todo, scenes, Path(speech))
-    out, n_talkers = Path(out), number_of_talkers(todo, scenes, n_talkers)
-    cache = out / "rirs" if rir_cache is None else Path(rir_cache)
-    out.mkdir(parents=True, exist_ok=True)  # now, not after minutes, if it cannot be
-    prints = _prints(entries, out / "fingerprints", nj)
-    paths = {scene["id"]: str(rirs_path(scene, cache)) for scene in todo}
-    rooms = {paths[scene["id"]]: scene for scene in todo}
-    computed = sum(not Path(path).exists() for path in rooms)
-    results = parallel_map(functools.partial(_measure, cache=str(cache)), list(rooms.values()), nj, "rooms")
-    measured = dict(zip(rooms, results, strict=True))
-    job = Job(entries, prints, str(out), n_talkers, rir_cache=str(cache), parts=parts)
-    (out / "wav.scp").unlink(missing_ok=True)  # no set until it is complete again
-    write_tables([_set_record(s, paths[s["id"]], measured, job) for s in todo], job, Path(speech))
-    samples = sum(scene["samples"] for scene in todo)
-    text = sum(path.stat().st_size for path in out.iterdir() if path.is_file())
-    return {
-        "total": len(todo),
-        "rooms": len(rooms),
-        "computed": computed,
-        "channels": len(todo[0]["mics"]),
-        "talkers": n_talkers,
-        "bytes": text + sum(Path(path).stat().st_size for path in rooms),
-        "rendered_bytes": 2 * samples * (len(todo[0]["mics"]) + n_talkers),
-    }
-
-
-def _set_record(scene: dict, rirs: str, measured: dict[str, dict], job: Job) -> dict:
-    dry = {name: (job.speech[name], job.prints[name]) for name in spoken(scene)}
-    where = Path(job.out) / "scenes.jsonl"
-    return {
-        "scene": scene,
-        "measured": measured[rirs],
-        "virtual": made_from(scene, dry, rirs),
-        "entries": {stream: make_entry(where, scene["id"], stream) for stream in job.streams},
-    }
-
-
-def _measure(scene: dict, cache: str) -> dict:
-    """Compute the impulse responses of a scene if they are not there; return what they measure."""
-    rirs = rirs_of(scene, cache)
-    drr = [round(float(value), 1) if np.isfinite(value) else None for value in rirs.drr_db]  # None: anechoic
-    return {"t60": round(rirs.t60, 3), "drr_db": drr}
-
-
-def _prints(entries: dict[str, str], keep: Path, nj: int) -> dict[str, str]:
-    """Return the fingerprints of all utterances; ``keep`` holds those of an earlier run."""
-    names = sorted(entries)
-    pieces = [[(name, entries[name]) for name in names[k : k + _PIECE]] for k in range(0, len(names), _PIECE)]
-    numbered = list(enumerate(pieces))
-    found = parallel_map(functools.partial(_print_piece, keep=str(keep)), numbered, nj, "speech")
-    return {
-        name: mark
-        for piece, marks in zip(pieces, found, strict=True)
-        for (name, _), mark in zip(piece, marks, strict=True)
-    }
-
-
-def _print_piece(piece: tuple[int, list[tuple[str, str]]], keep: str) -> list[str]:
-    number, entries = piece
-    path = Path(keep) / f"{number}.json"
-    stats = [audio_file(entry).stat() for _, entry in entries]
-    of = [[*pair, stat.st_size, stat.st_mtime_ns] for pair, stat in zip(entries, stats, strict=True)]
-    try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        if kept["of"] == of:
-            return kept["prints"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        pass  # not there, or of no use
-    prints = [_print(*pair) for pair in entries]
-    write_text(path, json.dumps({"of": of, "prints": prints}))
-    return prints
-
-
-def _print(name: str, entry: str) -> str:
-    samples = read_audio(entry, finite=True)[0]
-    if not samples.any():
-        raise UserError(
-            f"{entry}: utterance {name} is silent; take it out of the speech set and make scenes again"
-        )
-    return digest(samples)
+def _index(file: BinaryIO, path: str) -> dict[str, tuple[int, int]]:
+    """Return where the line of each scene starts, and its length, in bytes."""
+    found, start = {}, 0
+    for number, line in enumerate(file, 1):
+        match = _ID.match(line)
+        if not match:
+            raise UserError(f"{path}:{number}: expected a scene, found something else; {_AGAIN}")
+        found[json.loads(match[1])] = start, len(line)
+        start += len(line)
+    return found

@@ -14,8 +14,8 @@ from frontend.simulation.config import SPEED_OF_SOUND
 from frontend.utils.errors import UserError
 from frontend.utils.files import atomic_file
 
-# Raise it whenever the same geometry gives other impulse responses: old files are then not found.
-_VERSION = 1
+# Raised whenever the same geometry gives other impulse responses: old files of the cache are then not found.
+VERSION = 1
 # Images later than this multiple of the nominal T60 are left out. The diamond of image rooms that
 # reaches T60 everywhere has corners far beyond it: most of the work for what nobody hears.
 _LATEST = 1.15
@@ -71,7 +71,7 @@ def rirs_of(scene: dict, cache: str | Path | None = None) -> Rirs:
 
 def rirs_path(scene: dict, cache: str | Path) -> Path:
     """Return the file of ``cache`` that holds the impulse responses of a scene, or will."""
-    key = json.dumps([_VERSION, pyroomacoustics.__version__, geometry(scene)], sort_keys=True)
+    key = json.dumps([VERSION, pyroomacoustics.__version__, geometry(scene)], sort_keys=True)
     digest = hashlib.sha256(key.encode()).hexdigest()[:32]
     return Path(cache) / digest[:2] / f"{digest}.npz"
 

@@ -1,14 +1,7 @@
-"""Which noise a scene has: its level, and what it is made of.
+"""Scenes: which room, array, talkers, levels and noise each mixture has; text, no audio.
 
-Who is mixed with whom, and how loud: the talkers of scenes given by a list instead of drawn.
-
-A list is text, one mixture a line: ``MIXTURE_ID UTTERANCE1 UTTERANCE2 LEVEL_DB``, the level being
-that of talker 2 relative to talker 1 at the reference. Everything else of a scene is drawn as always.
-
-Scenes: which room, array, talkers, levels and noise an utterance has; text, no audio.
-
-A scene is a dictionary (one JSON line) with these keys; lengths are in metres from a corner
-of the room, angles counter-clockwise:
+A scene is a dictionary (one JSON line) with these keys; lengths are in metres from a corner of the room,
+angles counter-clockwise:
 
 ``id, seed, fs, samples``
     ``samples`` is the length of the mixture (``max`` length mode: no talker is cut).
@@ -19,263 +12,121 @@ of the room, angles counter-clockwise:
 ``talkers [{speaker, utterance, samples, position, level_db, offset}, ...]``
     level relative to talker 1 at the reference, offset in seconds.
 ``noise {kind, snr_db, utterances}, level_dbfs``
-    utterances only for babble, and for recorded (of noise.scp); ``level_dbfs`` is the mixture's level.
+    utterances only for babble and recorded noise (of ``noise.scp``); ``level_dbfs`` is the mixture's level.
 
-Each quantity has a generator of its own, so that changing one in the configuration leaves
-the others as they were (as in fgnt/mms_msg: sampling apart from rendering). All numbers are
-rounded when drawn, so that the text is the exact scene.
+Each quantity has a generator of its own, so that changing one in the configuration leaves the others as they
+were (as in fgnt/mms_msg, sampling is apart from rendering). All numbers are rounded when drawn, so that the
+text is the exact scene.
 """
 
 import json
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from frontend.data.speech import read_noises, read_speech
-from frontend.simulation.config import JOINT_S, Range, SceneConfig, validate_scene
-from frontend.utils.errors import UserError
+from frontend.simulation.config import (
+    ARRAY_KINDS,
+    CLEARANCE,
+    CROSSFADE_S,
+    NOISE_KINDS,
+    Range,
+    SceneConfig,
+    is_number,
+    sabine_absorption,
+)
+from frontend.simulation.pairs import Pair, Speech, read_lines, read_pairs, usable_pairs
+from frontend.utils.errors import UserError, did_you_mean
 from frontend.utils.files import write_text
 from frontend.utils.parallel import progress
 from frontend.utils.rng import generator
-
-
-def draw_noise(
-    draw: Any,
-    config: SceneConfig,
-    speakers: dict[str, list[str]] | None,
-    talking: set[str],
-    noises: dict[str, float] | None,
-    samples: int,
-) -> dict:
-    """Draw the noise of a scene.
-
-    Args:
-        draw: the scene's draws (``frontend.simulation.scenes``).
-        config: kind and level.
-        speakers: speaker -> utterances, for babble.
-        talking: the talkers' speakers, who are not in the babble.
-        noises: recordings, id -> seconds, for noise of kind ``recorded``.
-        samples: of the mixture.
-
-    Raises:
-        UserError: too little speech for babble, or no recordings.
-    """
-    if config.noise.kind == "none":
-        return {"kind": "none"}
-    noise = {"kind": config.noise.kind, "snr_db": draw.uniform(config.noise.snr_db, 1, "snr")}
-    if config.noise.kind == "babble":
-        others = [u for speaker, names in speakers.items() if speaker not in talking for u in names]
-        count = config.noise.babble_talkers
-        if len(others) < count:
-            raise UserError(
-                f"scene {draw.key[1]}: babble of {count} utterances needs as many by other speakers than "
-                f"the talkers; found {len(others)}; lower noise: babble_talkers or give more speech"
-            )
-        picked = draw.rng("babble").choice(len(others), size=count, replace=False)
-        noise["utterances"] = [others[int(k)] for k in picked]
-    if config.noise.kind == "recorded":
-        noise["utterances"] = _recordings(draw, noises or {}, samples / config.fs)
-    return noise
-
-
-def _recordings(draw: Any, noises: dict[str, float], seconds: float) -> list[str]:
-    """Draw recordings until they are as long as the mixture when joined; all, if that is not enough."""
-    if not noises:
-        raise UserError(
-            f"scene {draw.key[1]}: noise of kind 'recorded' needs noise.scp in the speech set, found none "
-            "or an empty one (prepare the data with --noise_dir, or take another kind)"
-        )
-    names, picked, found = sorted(noises), [], 0.0
-    for k in draw.rng("recorded").permutation(len(names)):
-        picked.append(names[int(k)])
-        found += noises[picked[-1]] - JOINT_S
-        if found >= seconds:
-            break
-    return picked
-
-
-# Of each talker, as LibriMix draws it (Cosentino et al. 2020, arXiv 2005.11262, section 3): LUFS.
-LOUDNESS = (-33.0, -25.0)
-# LibriMix leaves out what is shorter.
-SHORTEST_S = 3.0
-_FRUITLESS_PASSES = 20
-
-Speech = dict[str, tuple[str, float]]  # utterance -> (speaker, seconds)
-
-
-@dataclass(frozen=True)
-class Pair:
-    """The talkers of one mixture; ``level_db`` of the second relative to the first."""
-
-    id: str
-    utterances: tuple[str, str]
-    level_db: float
-
-
-def read_pairs(path: str | Path) -> list[Pair]:
-    """Read a list of mixtures.
-
-    Raises:
-        UserError: naming file and line: no such file, not four columns, a level that is no number,
-            a mixture listed twice, an utterance mixed with itself.
-    """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise UserError(f"{path}: expected a list of mixtures, found no file (check the path)") from None
-    pairs: dict[str, Pair] = {}
-    for number, line in enumerate(lines, 1):
-        pair = _parse(line, f"{path}:{number}")
-        if pair.id in pairs:
-            raise UserError(f"{path}:{number}: mixture '{pair.id}' is listed twice (keep one of the lines)")
-        pairs[pair.id] = pair
-    if not pairs:
-        raise UserError(f"{path}: expected a mixture a line, found an empty file (make it again)")
-    return list(pairs.values())
-
-
-def _parse(line: str, where: str) -> Pair:
-    words = line.split()
-    try:
-        name, first, second, level = words
-        pair = Pair(name, (first, second), float(level))
-    except ValueError:
-        raise UserError(
-            f"{where}: expected 'MIXTURE_ID UTTERANCE1 UTTERANCE2 LEVEL_DB', found '{line.strip()}'"
-        ) from None
-    if first == second:
-        raise UserError(f"{where}: '{first}' is mixed with itself (take another utterance)")
-    if not -60 <= pair.level_db <= 60:
-        raise UserError(f"{where}: expected a level of -60 to 60 dB, found {level}")
-    return pair
-
-
-def write_pairs(path: str | Path, pairs: Iterable[Pair]) -> None:
-    """Write a list of mixtures, whole or not at all."""
-    lines = (f"{p.id} {' '.join(p.utterances)} {p.level_db:g}\n" for p in pairs)
-    write_text(path, "".join(lines))
-
-
-def usable_pairs(
-    pairs: list[Pair], speech: Speech, max_seconds: float, where: str | Path
-) -> tuple[list[Pair], str]:
-    """Keep the mixtures whose utterances are there and not too long.
-
-    Args:
-        pairs: all of the list.
-        speech: id -> (speaker, seconds).
-        max_seconds: longer utterances are left out, and their mixtures with them.
-        where: the list's file, for messages.
-
-    Returns:
-        the rest in the list's order, and a sentence on what was left out ("" if nothing was).
-
-    Raises:
-        UserError: two utterances of one speaker, or nothing is left.
-    """
-    kept, absent, long = [], [], []
-    for pair in pairs:
-        unknown = [u for u in pair.utterances if u not in speech]
-        if unknown:
-            absent += unknown[:1]
-        elif max(speech[u][1] for u in pair.utterances) > max_seconds:
-            long.append(pair.id)
-        elif len({speech[u][0] for u in pair.utterances}) < 2:
-            raise UserError(
-                f"{where}: mixture '{pair.id}': both utterances are by {speech[pair.utterances[0]][0]}; "
-                "expected two speakers (is utt2spk of the speech set right?)"
-            )
-        else:
-            kept.append(pair)
-    said = [f"{len(long)} are longer than {max_seconds:g} s"] if long else []
-    if absent:
-        said.append(f"{len(absent)} name an utterance that the speech set lacks, such as '{absent[0]}'")
-    if not kept:
-        raise UserError(
-            f"{where}: no mixture of {len(pairs)} can be made: {'; '.join(said)} "
-            "(give the speech set that the list was made for, or raise max_seconds)"
-        )
-    return kept, f"{where}: of {len(pairs)} mixtures, {'; '.join(said)}: left out" if said else ""
-
-
-def draw_pairs(
-    speech: Speech,
-    number: int,
-    prefix: str,
-    seed: int,
-    loudness: tuple[float, float] = LOUDNESS,
-    shortest: float = SHORTEST_S,
-    longest: float = float("inf"),
-) -> list[Pair]:
-    """Draw mixtures ``PREFIX_000000 ...`` with LibriMix's statistics.
-
-    Pass by pass, each a new random order, every utterance is used once, with one by another speaker
-    (but for a few at a pass's end, where one speaker is left alone); no pair comes twice. Each talker's
-    loudness is uniform in ``loudness``, so their difference is triangular.
-
-    Args:
-        speech: id -> (speaker, seconds).
-        number: of mixtures; a larger one keeps the first as they were.
-        prefix: of their ids.
-        seed: of all draws.
-        loudness: dB, lowest and highest.
-        shortest: seconds; shorter utterances are left out.
-        longest: seconds; longer utterances are left out.
-
-    Returns:
-        ``number`` mixtures, or fewer where there are no more different pairs.
-
-    Raises:
-        UserError: fewer than two speakers have utterances of that length.
-    """
-    usable = {name: who for name, (who, seconds) in speech.items() if shortest <= seconds <= longest}
-    if len(set(usable.values())) < 2:
-        raise UserError(
-            f"{prefix}: expected utterances of {shortest:g} to {longest:g} s by 2 speakers or more, found "
-            f"{len(usable)} by {len(set(usable.values()))} (take more speech)"
-        )
-    found = islice(_different_pairs(usable, prefix, seed), number)
-    return [_levelled(f"{prefix}_{k:06d}", names, seed, loudness) for k, names in enumerate(found)]
-
-
-def _levelled(name: str, utterances: tuple[str, str], seed: int, loudness: tuple[float, float]) -> Pair:
-    first, second = generator(seed, name, "loudness").uniform(*loudness, 2)
-    return Pair(name, utterances, round(float(second - first), 1))
-
-
-def _different_pairs(speakers: dict[str, str], prefix: str, seed: int) -> Iterator[tuple[str, str]]:
-    """Yield pairs of utterances by different speakers, none twice, until there seem to be no more."""
-    names, seen, fruitless, turn = sorted(speakers), set(), 0, 0
-    while fruitless < _FRUITLESS_PASSES:
-        order = generator(seed, prefix, "pairs", turn).permutation(len(names))
-        new = [p for p in _pass([names[k] for k in order], speakers) if frozenset(p) not in seen]
-        seen.update(map(frozenset, new))
-        fruitless, turn = 0 if new else fruitless + 1, turn + 1
-        yield from new
-
-
-def _pass(order: list[str], speakers: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """Pair each utterance with the earliest waiting one by another speaker; all waiting are by one."""
-    waiting: list[str] = []
-    for name in order:
-        if waiting and speakers[waiting[0]] != speakers[name]:
-            yield waiting.pop(0), name
-        else:
-            waiting.append(name)
-
 
 _TRIES_PLACE = 200  # of one talker beside the others
 _TRIES_ARRAY = 50  # of an array position around which all talkers find a place
 
 
+def draw_set(
+    config: SceneConfig,
+    speech: str | Path,
+    out: str | Path,
+    num: int | None,
+    prefix: str | None,
+    pairs: str | Path | None = None,
+    seed: int = 0,
+    bank: int | None = None,
+    matched: SceneConfig | None = None,
+) -> None:
+    """Draw the scenes of a set, write them and say how many there are.
+
+    Args:
+        config: ranges to draw from.
+        speech: directory of the speech set that talkers and noise are drawn from.
+        out: file to write.
+        num: number of mixtures; with ``pairs`` at most, None: all.
+        prefix: of the ids: ``PREFIX_000000`` ...
+        pairs: list of mixtures, which gives ids and talkers.
+        seed, bank: as :func:`sample_scene`.
+        matched: the configuration of a set whose mixtures must have the same talkers and utterances.
+
+    Raises:
+        UserError: speech that does not fit the configuration, no place for a talker, too little speech,
+            scenes that are not paired with the matched ones.
+    """
+    known = read_speech(speech, config.fs)
+    mixtures: list = [f"{prefix}_{number:06d}" for number in range(num or 0)]
+    if pairs is not None:
+        usable, left_out = usable_pairs(read_pairs(pairs), known, config.max_seconds, pairs)
+        if left_out:
+            print(left_out)
+        if num is not None and num > len(usable):
+            print(f"{pairs}: {num} mixtures asked for, it has {len(usable)}: all are taken")
+        mixtures = usable[:num]
+    scenes = _draw_scenes(config, speech, known, mixtures, seed, bank)
+    if matched is not None:
+        check_paired(scenes, _draw_scenes(matched, speech, known, mixtures, seed, bank), str(out))
+    write_scenes(out, scenes)
+    longer = sum(seconds > config.max_seconds for _, seconds in known.values())
+    print(f"{out}: {len(scenes)} scenes from {len(known) - longer} utterances; {longer} are too long")
+
+
+def _draw_scenes(config, directory, speech: Speech, mixtures: Sequence, seed, bank) -> list[dict]:
+    """Draw and check the scenes of mixtures, each an id or a :class:`Pair`."""
+    noises = read_noises(directory, config.fs) if config.noise.kind == "recorded" else None
+    speakers = by_speaker(speech, config.max_seconds)
+    scenes = []
+    for mixture in progress(mixtures, len(mixtures), "scenes"):
+        name, pair = (mixture.id, mixture) if isinstance(mixture, Pair) else (mixture, None)
+        scenes.append(sample_scene(name, config, speech, seed, pair, noises, speakers, bank))
+        validate_scene(scenes[-1], f"scene {name}")
+    return scenes
+
+
+def check_paired(scenes: list[dict], matched: list[dict], where: str) -> None:
+    """Check that the scenes of a condition can be compared with those of the matched set, one by one.
+
+    Raises:
+        UserError: a scene has other utterances, another sampling rate or number of microphones.
+    """
+    for scene, other in zip(scenes, matched, strict=True):
+        for what, of in (
+            ("sampling rate", lambda s: s["fs"]),
+            ("number of microphones", lambda s: len(s["mics"])),
+            ("utterances", lambda s: [talker["utterance"] for talker in s["talkers"]]),
+        ):
+            if of(scene) != of(other):
+                raise UserError(
+                    f"{where} changes the {what} of {scene['id']}, {of(other)} in the matched set, "
+                    f"{of(scene)} in it: the two cannot be compared (change another key)"
+                )
+
+
 class _Draw:
-    """Rounded draws of one utterance (or room of a bank), each from the generator of its purpose."""
+    """Rounded draws of one mixture (or room of a bank), each from the generator of its purpose."""
 
     def __init__(self, seed: int, *name: str | int):
         self.key = (seed, *name)
+        self.scene = " ".join(map(str, name))
 
     def rng(self, *purpose: str | int):
         return generator(*self.key, *purpose)
@@ -285,46 +136,42 @@ class _Draw:
 
 
 def sample_scene(
-    utterance: str,
+    mixture: str,
     config: SceneConfig,
-    speech: dict[str, tuple[str, float]],
+    speech: Speech,
     seed: int,
     pair: Pair | None = None,
     noises: dict[str, float] | None = None,
     speakers: dict[str, list[str]] | None = None,
     bank: int | None = None,
 ) -> dict:
-    """Draw the scene that belongs to ``(seed, utterance)``.
+    """Draw the scene that belongs to ``(seed, mixture)``.
 
     Args:
-        utterance: id of the mixture.
+        mixture: its id.
         config: ranges to draw from.
-        speech: dry utterances to choose from: id -> (speaker, seconds); those longer than
-            ``config.max_seconds`` are left out.
+        speech: dry utterances to choose from; those longer than ``config.max_seconds`` are left out.
         seed: of the set.
         pair: the talkers' utterances and levels, given instead of drawn.
         noises: recorded noise to choose from, id -> seconds; only where the noise is of that kind.
-        speakers: ``by_speaker(speech, config.max_seconds)``, where it is at hand already.
+        speakers: ``by_speaker(speech, config.max_seconds)``, where it is known already.
         bank: take the geometry (room, array, number of talkers and their places) from one of so many,
             which all sets of this seed share; None: each mixture has its own.
 
     Raises:
         UserError: too few speakers, or a geometry that finds no place in the room.
     """
-    draw = _Draw(seed, utterance)
+    draw = _Draw(seed, mixture)
     where = _Draw(seed, "bank", int(draw.rng("bank").integers(bank))) if bank else draw
-    number = _number(where, config)
     sides = (config.room.length, config.room.width, config.room.height)
     room = [where.uniform(side, 3, "room", axis) for axis, side in enumerate(sides)]
-    centre, places = _place(where, config, room, number)
-    if speakers is None and (pair is None or config.noise.kind == "babble"):
+    centre, places = _place(where, config, room, _number(where, config))
+    if speakers is None:
         speakers = by_speaker(speech, config.max_seconds)
-    if pair is None:
-        _check_enough(speakers, len(speech), config, number, utterance)
     talkers = _talkers(draw, config, speakers, places, speech, pair)
     samples = max(round(t["offset"] * config.fs) + t["samples"] for t in talkers)
     return {
-        "id": utterance,
+        "id": mixture,
         "seed": seed,
         "fs": config.fs,
         "samples": samples,
@@ -333,14 +180,23 @@ def sample_scene(
         "array": config.array.kind,
         "mics": _microphones(where, config, centre),
         "talkers": talkers,
-        "noise": draw_noise(draw, config, speakers, {t["speaker"] for t in talkers}, noises, samples),
+        "noise": _noise(draw, config, speakers, {t["speaker"] for t in talkers}, noises or {}, samples),
         "level_dbfs": draw.uniform(config.level_dbfs, 1, "level_dbfs"),
     }
 
 
+def by_speaker(speech: Speech, max_seconds: float) -> dict[str, list[str]]:
+    """Return speaker -> utterances of at most ``max_seconds``, both sorted."""
+    speakers: dict[str, list[str]] = {}
+    for name in sorted(speech):
+        if 0 < speech[name][1] <= max_seconds:
+            speakers.setdefault(speech[name][0], []).append(name)
+    return dict(sorted(speakers.items()))
+
+
 def _number(draw: _Draw, config: SceneConfig) -> int:
     single = draw.rng("n_talkers").random() < config.talkers.one_talker_share
-    fewest, most = config.talkers.numbers
+    fewest, most = config.talkers.number
     return 1 if single else int(draw.rng("number").integers(fewest, most + 1))
 
 
@@ -363,8 +219,8 @@ def _place(
         else:
             return centre, places
     raise UserError(
-        f"scene {' '.join(map(str, draw.key[1:]))}: {number} talkers at {config.talkers.distance} m from "
-        f"the array and {config.talkers.min_angle} degrees apart found no place in a room of {room} m; "
+        f"scene {draw.scene}: {number} talkers at {config.talkers.distance} m from the array and "
+        f"{config.talkers.min_angle} degrees apart found no place in a room of {room} m; "
         "take larger rooms, smaller distances or smaller margins"
     )
 
@@ -406,48 +262,17 @@ def _displacement(draw: _Draw, config: SceneConfig, number: int) -> list[float]:
     return [float(v) for v in length * direction / math.hypot(*direction)]
 
 
-def by_speaker(speech: dict[str, tuple[str, float]], max_seconds: float) -> dict[str, list[str]]:
-    """Return speaker -> utterances of at most ``max_seconds``, both sorted."""
-    speakers: dict[str, list[str]] = {}
-    for name in sorted(speech):
-        if 0 < speech[name][1] <= max_seconds:
-            speakers.setdefault(speech[name][0], []).append(name)
-    return dict(sorted(speakers.items()))
-
-
-def _check_enough(speakers: dict, utterances: int, config: SceneConfig, number: int, scene: str) -> None:
-    if len(speakers) < number:
-        raise UserError(
-            f"scene {scene}: {number} different speakers needed, the speech set has {len(speakers)} with "
-            f"utterances of at most {config.max_seconds} s ({utterances} utterances in all); "
-            "give more speech or raise max_seconds"
-        )
-
-
-def _talkers(draw, config, speakers, places, speech, pair: Pair | None) -> list[dict]:
-    number = len(places)
-    if pair is not None and number > len(pair.utterances):
-        raise UserError(f"scene {draw.key[1]}: {number} talkers asked for, the list of mixtures gives 2")
-    # All speakers are shuffled: talker 1 is then the same whatever the number of talkers.
-    if pair is None:
-        known = list(speakers)
-        names = [known[int(k)] for k in draw.rng("speaker").permutation(len(known))[:number]]
-    else:
-        names = [speech[utterance][0] for utterance in pair.utterances[:number]]
-    onsets = [draw.uniform(config.talkers.onset, 3, "onset", k) for k in range(number)]
+def _talkers(draw, config, speakers, places, speech: Speech, pair: Pair | None) -> list[dict]:
+    said = _utterances(draw, config, speakers, len(places), speech, pair)
+    onsets = [draw.uniform(config.talkers.onset, 3, "onset", k) for k in range(len(places))]
     talkers = []
-    for k, (name, place) in enumerate(zip(names, places, strict=True)):
-        if pair is not None:
-            utterance = pair.utterances[k]
-        else:
-            choice = speakers[name]
-            utterance = choice[int(draw.rng("utterance", k).integers(len(choice)))]
+    for k, (utterance, place) in enumerate(zip(said, places, strict=True)):
         level = draw.uniform(config.talkers.level_db, 1, "level", k) if pair is None else pair.level_db
         samples = round(speech[utterance][1] * config.fs)
         latest = math.floor((config.max_seconds - samples / config.fs) * 1000 + 1e-6) / 1000
         talkers.append(
             {
-                "speaker": name,
+                "speaker": speech[utterance][0],
                 "utterance": utterance,
                 "samples": samples,
                 "position": place,
@@ -456,6 +281,60 @@ def _talkers(draw, config, speakers, places, speech, pair: Pair | None) -> list[
             }
         )
     return talkers
+
+
+def _utterances(draw, config, speakers, number: int, speech: Speech, pair: Pair | None) -> list[str]:
+    """Return what each talker says."""
+    if pair is not None:
+        if number > len(pair.utterances):
+            raise UserError(f"scene {draw.key[1]}: {number} talkers asked for, the list of mixtures gives 2")
+        return list(pair.utterances[:number])
+    if len(speakers) < number:
+        raise UserError(
+            f"scene {draw.key[1]}: {number} different speakers needed, the speech set has {len(speakers)} "
+            f"with utterances of at most {config.max_seconds} s ({len(speech)} utterances in all); "
+            "give more speech or raise max_seconds"
+        )
+    # All speakers are shuffled: talker 1 is then the same whatever the number of talkers.
+    known = list(speakers)
+    chosen = [speakers[known[int(k)]] for k in draw.rng("speaker").permutation(len(known))[:number]]
+    return [own[int(draw.rng("utterance", k).integers(len(own)))] for k, own in enumerate(chosen)]
+
+
+def _noise(draw, config, speakers, talking: set[str], noises: dict[str, float], samples: int) -> dict:
+    """Draw the noise; no talker of the mixture is in its babble."""
+    if config.noise.kind == "none":
+        return {"kind": "none"}
+    noise = {"kind": config.noise.kind, "snr_db": draw.uniform(config.noise.snr_db, 1, "snr")}
+    if config.noise.kind == "babble":
+        others = [u for speaker, names in speakers.items() if speaker not in talking for u in names]
+        count = config.noise.babble_talkers
+        if len(others) < count:
+            raise UserError(
+                f"scene {draw.key[1]}: babble of {count} utterances needs as many by other speakers than "
+                f"the talkers; found {len(others)}; lower noise: babble_talkers or give more speech"
+            )
+        picked = draw.rng("babble").choice(len(others), size=count, replace=False)
+        noise["utterances"] = [others[int(k)] for k in picked]
+    if config.noise.kind == "recorded":
+        noise["utterances"] = _recordings(draw, noises, samples / config.fs)
+    return noise
+
+
+def _recordings(draw: _Draw, noises: dict[str, float], seconds: float) -> list[str]:
+    """Draw recordings until they are as long as the mixture when joined; all, if that is not enough."""
+    if not noises:
+        raise UserError(
+            f"scene {draw.key[1]}: noise of kind 'recorded' needs noise.scp in the speech set, found none "
+            "or an empty one (prepare the data with --noise_dir, or take another kind)"
+        )
+    names, picked, found = sorted(noises), [], 0.0
+    for k in draw.rng("recorded").permutation(len(names)):
+        picked.append(names[int(k)])
+        found += noises[picked[-1]] - CROSSFADE_S
+        if found >= seconds:
+            break
+    return picked
 
 
 def write_scenes(path: str | Path, scenes: Iterable[dict]) -> None:
@@ -471,12 +350,8 @@ def read_scenes(path: str | Path) -> list[dict]:
         UserError: naming file and line: not JSON, a missing or unknown key, a duplicate id,
             a microphone or talker outside the room, ...
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise UserError(f"{path}: no such file of scenes; make it with mixit simulate scenes") from None
     scenes: dict[str, dict] = {}
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_lines(path, "file of scenes (simulate scenes makes it)"), 1):
         where = f"{path}:{number}"
         try:
             scene = json.loads(line)
@@ -486,58 +361,109 @@ def read_scenes(path: str | Path) -> list[dict]:
         if scene["id"] in scenes:
             raise UserError(f"{where}: duplicate id '{scene['id']}'")
         scenes[scene["id"]] = scene
-    if not scenes:
-        raise UserError(
-            f"{path}: expected one scene a line, found an empty file; make it with mixit simulate scenes"
-        )
     return list(scenes.values())
 
 
-def draw_set(
-    config: SceneConfig,
-    speech: str | Path,
-    out: str | Path,
-    num: int | None,
-    prefix: str | None,
-    pairs: str | Path | None,
-    seed: int,
-    bank: int | None = None,
-) -> None:
-    """Draw the scenes of a set, write them, and say how many.
+# What a set's own scenes.jsonl says beside the scene.
+MADE_KEYS = ("measured", "rendered_from")
 
-    Args:
-        config: the scene configuration.
-        speech: speech set to draw talkers from.
-        out: file to write.
-        num: of mixtures; with ``pairs`` at most so many.
-        prefix: of the ids, where they are not given by ``pairs``.
-        pairs: file of given pairs (:func:`read_pairs`).
-        seed: of all draws.
-        bank: take rooms from so many; ``None``: each its own.
+
+def _is_size(value: Any) -> bool:
+    return type(value) is int and value > 0
+
+
+def _is_point(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(map(is_number, value))
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and value != "" and not set(value) & set(" \t/")
+
+
+def _is_filled(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > 0
+
+
+# key -> (what a value must fulfil, what is expected in words)
+_SCENE = {
+    "id": (_is_name, "a name without spaces or slashes"),
+    "seed": (lambda v: type(v) is int, "an integer"),
+    "fs": (_is_size, "a positive integer"),
+    "samples": (_is_size, "a positive integer"),
+    "room": (lambda v: _is_point(v) and min(v) > 2 * CLEARANCE, "three sides in metres"),
+    "t60": (lambda v: is_number(v) and v >= 0, "seconds, 0 for anechoic"),
+    "array": (ARRAY_KINDS.__contains__, f"one of {ARRAY_KINDS}"),
+    "mics": (_is_filled, "at least one microphone"),
+    "talkers": (_is_filled, "at least one talker"),
+    "noise": (lambda v: isinstance(v, dict), "a kind of noise"),
+    "level_dbfs": (lambda v: is_number(v) and v <= 0, "a level of at most 0 dB"),
+}
+_TALKER = {
+    "speaker": (_is_name, "an id"),
+    "utterance": (_is_name, "an id"),
+    "samples": (_is_size, "a positive integer"),
+    "position": (_is_point, "a position [x, y, z] in metres"),
+    "level_db": (is_number, "dB"),
+    "offset": (lambda v: is_number(v) and v >= 0, "seconds from 0"),
+}
+_NOISE = {
+    "kind": (NOISE_KINDS.__contains__, f"one of {NOISE_KINDS}"),
+    "snr_db": (is_number, "dB"),
+    "utterances": (_is_filled, "at least one utterance"),
+}
+
+
+def validate_scene(scene: Any, where: str) -> None:
+    """Check one scene; :data:`MADE_KEYS` may be in it as well.
 
     Raises:
-        UserError: naming what is wrong with the speech set or the pairs.
+        UserError: one line that begins with ``where`` and names what is impossible.
     """
-    given = read_pairs(pairs) if pairs else []
-    known = read_speech(speech, config.fs)
-    noises = read_noises(speech, config.fs) if config.noise.kind == "recorded" else None
-    mixtures: dict[str, Pair | None]
-    if pairs:
-        usable, left_out = usable_pairs(given, known, config.max_seconds, pairs)
-        if left_out:
-            print(left_out)
-        if num is not None and num > len(usable):
-            print(f"{pairs}: {num} mixtures asked for, it has {len(usable)}: all are taken")
-        mixtures = {pair.id: pair for pair in usable[:num]}
-    else:
-        mixtures = {f"{prefix}_{number:06d}": None for number in range(num or 0)}
-    speakers = by_speaker(known, config.max_seconds)
-    scenes = [
-        sample_scene(name, config, known, seed, pair, noises, speakers, bank)
-        for name, pair in progress(mixtures.items(), len(mixtures), "scenes")
-    ]
-    for scene in scenes:
-        validate_scene(scene, f"{out}: {scene['id']}")
-    write_scenes(out, scenes)
-    longer = sum(seconds > config.max_seconds for _, seconds in known.values())
-    print(f"{out}: {len(scenes)} scenes from {len(known) - longer} utterances; {longer} are too long")
+    _check_fields(scene, _SCENE, where, MADE_KEYS)
+    room, t60, talkers = scene["room"], scene["t60"], scene["talkers"]
+    shortest = sabine_absorption(room, 1.0)
+    if 0 < t60 < shortest:
+        raise UserError(
+            f"{where}: t60: {t60} s cannot be had in a room of {room} m; at least {shortest:.3f} s"
+        )
+    for number, mic in enumerate(scene["mics"]):
+        _check_inside(mic, room, f"{where}: microphone {number}")
+    for number, talker in enumerate(talkers, 1):
+        who = f"{where}: talker {number}"
+        _check_fields(talker, _TALKER, who)
+        _check_inside(talker["position"], room, who)
+        for mic, position in enumerate(scene["mics"]):
+            if math.dist(position, talker["position"]) < CLEARANCE:
+                raise UserError(f"{who} stands in microphone {mic}; keep {CLEARANCE} m apart")
+        end = round(talker["offset"] * scene["fs"]) + talker["samples"]
+        if end > scene["samples"]:
+            raise UserError(f"{who} ends at sample {end}, after the mixture's {scene['samples']}")
+    speakers = [talker["speaker"] for talker in talkers]
+    if len(set(speakers)) < len(speakers):
+        raise UserError(f"{where}: talkers: expected different speakers; found {speakers}")
+    needed = {"none": ["kind"], "white": ["kind", "snr_db"]}.get(scene["noise"].get("kind"), _NOISE)
+    _check_fields(scene["noise"], {key: _NOISE[key] for key in needed}, f"{where}: noise")
+
+
+def _check_fields(content: Any, fields: dict, where: str, optional: tuple = ()) -> None:
+    """Check that an object has all keys and no other, each with a value as expected."""
+    if not isinstance(content, dict):
+        raise UserError(f"{where}: expected keys {', '.join(fields)}; found {content!r}")
+    for key in content:
+        if key not in fields and key not in optional:
+            raise UserError(f"{where}: unknown key '{key}'{did_you_mean(key, [*fields, *optional])}")
+    for key, (is_right, expected) in fields.items():
+        if key not in content:
+            raise UserError(f"{where}: key '{key}' is missing")
+        if not is_right(content[key]):
+            raise UserError(f"{where}: {key}: expected {expected}; found {content[key]!r}")
+
+
+def _check_inside(point: Any, room: list, who: str) -> None:
+    if not _is_point(point):
+        raise UserError(f"{who}: expected a position [x, y, z] in metres; found {point!r}")
+    for axis, at, side in zip("xyz", point, room, strict=True):
+        if not 0 <= at <= side:
+            raise UserError(f"{who} is outside the room: {axis} = {at} m, the room has 0 to {side} m")
+        if not CLEARANCE <= at <= side - CLEARANCE:
+            raise UserError(f"{who} stands in a wall: {axis} = {at} m, keep {CLEARANCE} m off 0 and {side} m")

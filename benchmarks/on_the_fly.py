@@ -1,6 +1,6 @@
 """What it costs to render mixtures while training instead of reading them from files.
 
-    python -m benchmarks.virtual [--scenes egs/mini/conf/scenes.yaml] [--config egs/mini/conf/student.yaml]
+    python -m benchmarks.on_the_fly [--scenes egs/mini/conf/scenes.yaml] [--config egs/mini/conf/student.yaml]
 
 First, one process reads crops of mixtures and both images, in random order, as a training does; CPU time.
 Then trainings with 0 and more workers, of files and of scenes, through the real command. The speech is
@@ -21,7 +21,7 @@ from frontend.data.kaldi import write_set
 from frontend.data.mixtures import MixtureSet
 from frontend.data.speech import read_speech
 from frontend.simulation.config import load_config
-from frontend.simulation.mixture_sets import simulate_set, virtual_set
+from frontend.simulation.mixture_sets import make_set
 from frontend.simulation.scenes import sample_scene, write_scenes
 from frontend.utils.errors import run
 from frontend.utils.rng import generator
@@ -43,11 +43,10 @@ def _make_sets(work: Path, scenes: str, number: int, bank: int, seconds: float |
     speech = read_speech(work / "speech", config.fs)
     names = [f"m{k:05d}" for k in range(number)]
     write_scenes(work / "list", [sample_scene(name, config, speech, 0, bank=bank) for name in names])
-    for make, out in ((virtual_set, "scenes"), (simulate_set, "files")):
-        count = make(work / "list", work / "speech", work / out, rir_cache=work / "rirs")
-        if "bytes" in count:
-            text, audio = count["bytes"] / 1e6, count["rendered_bytes"] / 1e6
-            print(f"on disk: {text:.2f} MB of scenes, {audio:.2f} MB of audio")
+    for on_the_fly, out in ((True, "scenes"), (False, "files")):
+        make_set(work / "list", work / "speech", work / out, on_the_fly=on_the_fly, rir_cache=work / "rirs")
+        size = sum(path.stat().st_size for path in (work / out).rglob("*") if path.is_file())
+        print(f"{out}: {size / 1e6:.2f} MB on disk")
 
 
 def _read(data: Path, crop: float) -> tuple[float, int]:

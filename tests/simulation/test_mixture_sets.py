@@ -15,14 +15,14 @@ import pytest
 from scipy.io import wavfile
 from speech_sets import audio_bytes, make_scenes, make_speech, run_command, voice
 
-import frontend.simulation.mixture_sets as simulate_set
+import frontend.simulation.mixture_sets as mixture_sets
 import frontend.simulation.rirs as rirs
 from frontend.data.audio import AudioWriter
 from frontend.data.kaldi import read_scp, validate, write_scp
 from frontend.data.mixtures import MixtureSet
 from frontend.data.speech import read_speech
 from frontend.simulation.config import NoiseConfig, SceneConfig, TalkersConfig
-from frontend.simulation.mixture_sets import simulate_set
+from frontend.simulation.mixture_sets import make_set
 from frontend.simulation.render import render
 from frontend.simulation.rirs import compute_rirs
 from frontend.simulation.scenes import read_scenes, write_scenes
@@ -36,7 +36,7 @@ def base(tmp_path_factory) -> Path:
     """Return a directory with ``speech``, ``scenes.jsonl`` and the set ``plain`` rendered from them."""
     path = tmp_path_factory.mktemp("base")
     scenes = make_scenes(path / "scenes.jsonl", make_speech(path / "speech"), CONFIG, NUMBER)
-    simulate_set(scenes, path / "speech", path / "plain", parts=True)
+    make_set(scenes, path / "speech", path / "plain", parts=True)
     return path
 
 
@@ -124,10 +124,10 @@ def test_killed_and_started_again_gives_the_same_bits(base, tmp_path, monkeypatc
 
 @pytest.mark.parametrize("audio_format", ["flac", "flac.ark"])
 def test_other_formats_hold_the_same_samples_also_after_a_break(base, tmp_path, monkeypatch, audio_format):
-    monkeypatch.setattr(simulate_set, "_SHARD", 3)
+    monkeypatch.setattr(mixture_sets, "_SHARD", 3)
     inputs = base / "scenes.jsonl", base / "speech"
     options = {"audio_format": audio_format, "rir_cache": base / "plain" / "rirs"}
-    simulate_set(*inputs, tmp_path / "whole", **options)
+    make_set(*inputs, tmp_path / "whole", **options)
     real, calls = render, []
 
     def breaks(*arguments):
@@ -136,10 +136,10 @@ def test_other_formats_hold_the_same_samples_also_after_a_break(base, tmp_path, 
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(simulate_set, "render", breaks)
+    monkeypatch.setattr(mixture_sets.render, "render", breaks)
     with pytest.raises(KeyboardInterrupt):
-        simulate_set(*inputs, tmp_path / "broken", **options)
-    counts = simulate_set(*inputs, tmp_path / "broken", **options)
+        make_set(*inputs, tmp_path / "broken", **options)
+    counts = make_set(*inputs, tmp_path / "broken", **options)
     assert 0 < counts["rendered"] < NUMBER
     assert audio_bytes(tmp_path / "broken") == audio_bytes(tmp_path / "whole")
     plain, found = MixtureSet(base / "plain"), MixtureSet(tmp_path / "broken")
@@ -164,11 +164,11 @@ def test_render_again_with_other_speech_levels_noise_computes_no_impulse_respons
             length = round(speech[other][1] * 8000)
             talker.update(utterance=other, samples=length, level_db=1.5, offset=0.1)
     write_scenes(tmp_path / "other.jsonl", scenes)
-    simulate_set(tmp_path / "other.jsonl", base / "speech", tmp_path / "out", rir_cache=cache)
+    make_set(tmp_path / "other.jsonl", base / "speech", tmp_path / "out", rir_cache=cache)
     assert calls == []
     scenes[0]["talkers"][0]["position"][2] += 0.001
     write_scenes(tmp_path / "other.jsonl", scenes)
-    counts = simulate_set(tmp_path / "other.jsonl", base / "speech", tmp_path / "out", rir_cache=cache)
+    counts = make_set(tmp_path / "other.jsonl", base / "speech", tmp_path / "out", rir_cache=cache)
     assert len(calls) == counts["rendered"] == 1
 
 
@@ -212,7 +212,7 @@ def test_changed_speech_is_rendered_again_and_nothing_else(base, tmp_path, monke
     assert 0 < number < NUMBER and f"{number} rendered now" in text
     changed = {path for path, audio in audio_bytes(out).items() if audio != before[path]}
     assert {Path(path).stem for path in changed} == {f"m{k:02d}" for k in range(NUMBER) if name in used[k]}
-    simulate_set(scenes, speech, tmp_path / "afresh", rir_cache=base / "plain" / "rirs")
+    make_set(scenes, speech, tmp_path / "afresh", rir_cache=base / "plain" / "rirs")
     assert audio_bytes(tmp_path / "afresh") == audio_bytes(out)
     # The same sound in another file is the same speech.
     moved = dict(read_scp(speech / "wav.scp"))
@@ -262,7 +262,7 @@ def test_mistakes_are_named_in_one_line_and_leave_no_set(base, tmp_path, monkeyp
     fails(f"{wav}: no such audio file")
     wav.write_bytes(good)
     fails("wav.scp: expected a table", speech=tmp_path / "nowhere")
-    fails("no such file of scenes", scenes=tmp_path / "nowhere.jsonl")
+    fails("expected a file of scenes (simulate scenes makes it), found no such file", scenes=tmp_path / "nowhere.jsonl")
     fails("--nj: expected at least 1, found 0", nj=0)
     fails("Not a directory", out=wav / "deeper")
     for table, message in (
@@ -329,6 +329,6 @@ def test_a_full_disk_is_one_line_and_the_next_run_goes_on(base, tmp_path, monkey
 def test_babble_and_anechoic_sets_are_valid(base, tmp_path):
     config = SceneConfig(t60=(0.0, 0.0), noise=NoiseConfig(kind="babble", babble_talkers=3))
     scenes = make_scenes(tmp_path / "scenes.jsonl", base / "speech", config, 2)
-    simulate_set(scenes, base / "speech", tmp_path / "out")
+    make_set(scenes, base / "speech", tmp_path / "out")
     assert validate(tmp_path / "out") == []
     assert MixtureSet(tmp_path / "out").scene("m00")["measured"] == {"t60": 0.0, "drr_db": [None, None]}
