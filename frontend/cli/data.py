@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import click
 
-from frontend.cli import AtLeast, Group, flag, needed, nj, one_of, option, stack, way
+from frontend.cli import AtLeast, Group, flag, needed, nj, one_of, option, way
 from frontend.utils.errors import UserError
 
 MOST_SHOWN = 20
@@ -181,8 +181,8 @@ def simulate() -> None:
 @option("channels", "microphones, instead of the configuration's", type=AtLeast())
 @option(
     "bank",
-    "take rooms, arrays and places from N that sets of this seed share (for training sets: their impulse responses "
-    "are computed once, see mixit simulate render --on_the_fly); default: each its own",
+    "take rooms, arrays and places from N that sets of this seed share (for training sets: their impulse "
+    "responses are computed once, see mixit simulate render --on_the_fly); default: each its own",
     type=AtLeast(),
 )
 def scenes(config, conditions, condition, speech, num, prefix, pairs, seed, out, bank, **options) -> None:
@@ -191,8 +191,8 @@ def scenes(config, conditions, condition, speech, num, prefix, pairs, seed, out,
     The scene of an id depends on configuration, speech set, seed and id alone: a larger --num keeps the first
     scenes as they were. With --pairs, who is mixed with whom and the ids are given.
 
-    With --condition, the overrides that --conditions lists for it come after those of --set. The utterances and
-    talkers of a mixture must be those of the matched set.
+    With --condition, the overrides that --conditions lists for it come after those of --set. The utterances
+    and talkers of a mixture must be those of the matched set.
     """
     one_of("n_talkers", "talkers")
     if not pairs and (num is None or prefix is None):
@@ -203,12 +203,16 @@ def scenes(config, conditions, condition, speech, num, prefix, pairs, seed, out,
     from frontend.simulation.scenes import draw_set
 
     changed = _overrides(**options)
-    settings = load_condition(config, conditions, condition, changed) if condition else load_config(config, changed)
+    settings = (
+        load_condition(config, conditions, condition, changed) if condition else load_config(config, changed)
+    )
     matched = load_config(config, changed) if condition not in (None, MATCHED) else None
     draw_set(settings, speech, out, num, prefix, pairs, seed, bank, matched)
 
 
-def _overrides(set: Sequence[str], n_talkers: str | None, talkers: str | None, channels: int | None) -> list[str]:
+def _overrides(
+    set: Sequence[str], n_talkers: str | None, talkers: str | None, channels: int | None
+) -> list[str]:
     """Return --set and what the other options stand for as overrides of a scene configuration."""
     from frontend.simulation.config import read_count
 
@@ -252,6 +256,5 @@ def render(on_the_fly: bool, audio_format: str | None, **options) -> None:
         how = f"rendered when they are read, in {count['rooms']} rooms ({count['computed']} computed now)"
     else:
         how = f"{count['rendered']} rendered now, {count['total'] - count['rendered']} were there"
-    print(
-        f"{options['out']}: {count['total']} mixtures, {count['channels']} channels, {count['talkers']} talkers; {how}"
-    )
+    what = f"{count['total']} mixtures, {count['channels']} channels, {count['talkers']} talkers"
+    print(f"{options['out']}: {what}; {how}")

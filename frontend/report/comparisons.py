@@ -61,7 +61,9 @@ def write_mismatch(
     for name, scores in by_condition.items():
         data = Path(next(iter(scores.values())).about["data"])
         if data.name != name:
-            raise UserError(f"{exp / 'mismatch' / name}: scored on condition '{data.name}' (score its own set)")
+            raise UserError(
+                f"{exp / 'mismatch' / name}: scored on condition '{data.name}' (score its own set)"
+            )
         about = {"condition": name, "place": list(listed).index(name), "changes": values_of(listed[name])}
         found.append({**about, "rows": _gains(scores, matched, shown, facts["seed"])})
     results = {

@@ -187,8 +187,8 @@ def load_config(
     for override in overrides:
         config = _merge(config, _read_override(override), kind, f"{path}: override {override}")
     found: SceneConfig = OmegaConf.to_object(config)
-    if found.array.kind == "coordinates":
-        found.array.coordinates = _read_coordinates(found.array.file, path)
+    is_listed = found.array.kind == "coordinates"
+    found.array.coordinates = _read_coordinates(found.array.file, path) if is_listed else ()
     for problem in _problems(found):
         changed = f" with {' '.join(overrides)}" if overrides else ""
         raise UserError(f"{path}{changed}: {problem}")

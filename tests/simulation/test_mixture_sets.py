@@ -262,7 +262,10 @@ def test_mistakes_are_named_in_one_line_and_leave_no_set(base, tmp_path, monkeyp
     fails(f"{wav}: no such audio file")
     wav.write_bytes(good)
     fails("wav.scp: expected a table", speech=tmp_path / "nowhere")
-    fails("expected a file of scenes (simulate scenes makes it), found no such file", scenes=tmp_path / "nowhere.jsonl")
+    fails(
+        "expected a file of scenes (simulate scenes makes it), found no such file",
+        scenes=tmp_path / "nowhere.jsonl",
+    )
     fails("--nj: expected at least 1, found 0", nj=0)
     fails("Not a directory", out=wav / "deeper")
     for table, message in (

@@ -13,9 +13,7 @@ import yaml
 from commands import call, exit_code
 from speech_sets import make_speech, run_command
 
-import frontend.simulation.mixture_sets as simulate_set
-import frontend.simulation.mixture_sets as virtual
-import frontend.simulation.mixture_sets as virtual_set
+import frontend.simulation.mixture_sets as mixture_sets
 from frontend.data.audio import audio_file, audio_info, entry_stamp, read_audio
 from frontend.data.kaldi import read_scp, validate
 from frontend.data.mixtures import MixtureSet
@@ -23,15 +21,13 @@ from frontend.data.speech import digest, read_speech
 from frontend.simulation.config import ArrayConfig, NoiseConfig, SceneConfig, TalkersConfig
 from frontend.simulation.mixture_sets import (
     _checked,
-    _cursor,
     _dry,
     _find,
     _rendered,
     _room,
     make_entry,
-    simulate_set,
+    make_set,
     spoken,
-    virtual_set,
 )
 from frontend.simulation.render import render
 from frontend.simulation.rirs import geometry
@@ -64,28 +60,28 @@ def size_of(directory: Path) -> int:
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> Path:
-    """The same scenes as the sets ``plain``, of files, and ``virtual``, without."""
+    """The same scenes as the sets ``plain``, of files, and ``fly``, rendered when they are read."""
     path = tmp_path_factory.mktemp("base")
     scenes = scenes_of(make_speech(path / "speech"), path / "scenes.jsonl", NUMBER, ROOMS)
-    for make, out in ((simulate_set, "plain"), (virtual_set, "virtual")):
-        make(scenes, path / "speech", path / out, rir_cache=path / "rirs", parts=True)
+    for out in ("plain", "fly"):
+        options = {"on_the_fly": out == "fly", "rir_cache": path / "rirs", "parts": True}
+        make_set(scenes, path / "speech", path / out, **options)
     return path
 
 
 @pytest.fixture
 def fresh(tmp_path) -> Path:
-    """A virtual set of its own to break, in ``set``, of ``speech`` and ``scenes.jsonl``."""
+    """A set on the fly of its own to break, in ``set``, of ``speech`` and ``scenes.jsonl``."""
     scenes_of(make_speech(tmp_path / "speech", seconds=0.3), tmp_path / "scenes.jsonl", 5, 2)
-    virtual_set(tmp_path / "scenes.jsonl", tmp_path / "speech", tmp_path / "set")
+    make_set(tmp_path / "scenes.jsonl", tmp_path / "speech", tmp_path / "set", on_the_fly=True)
     for cache in (_checked, _rendered, _dry, _room):
         cache.cache_clear()
-    _cursor.clear()
     return tmp_path
 
 
 def tables(base: Path, stream: str) -> list[tuple[str, str]]:
     """Return (file, what is rendered) of all mixtures."""
-    plain, made = (read_scp(base / name / f"{stream}.scp") for name in ("plain", "virtual"))
+    plain, made = (read_scp(base / name / f"{stream}.scp") for name in ("plain", "fly"))
     assert list(plain) == list(made) and all(entry.startswith("scene:") for entry in made.values())
     return [(plain[name], made[name]) for name in plain]
 
@@ -98,11 +94,11 @@ def test_samples_and_headers_are_those_of_the_files(base, stream):
         found, rate = read_audio(made, finite=True)
         assert np.array_equal(found, expected) and found.dtype == expected.dtype and rate == fs
         assert audio_info(made) == audio_info(entry)
-        assert audio_file(made) == base / "virtual" / "scenes.jsonl"
+        assert audio_file(made) == base / "fly" / "scenes.jsonl"
 
 
 def test_images_and_noise_sum_to_the_mixture_and_some_talkers_are_silent(base):
-    made = {stream: read_scp(base / "virtual" / f"{stream}.scp") for stream in STREAMS}
+    made = {stream: read_scp(base / "fly" / f"{stream}.scp") for stream in STREAMS}
     silent = 0
     for name in made["wav"]:
         whole = {stream: read_audio(table[name])[0] * 32768 for stream, table in made.items()}
@@ -129,7 +125,7 @@ def test_a_part_is_a_slice_and_no_reader_can_change_what_the_next_one_gets(base)
 
 
 def test_headers_are_text(base, monkeypatch):
-    monkeypatch.setattr(virtual, "render", None)
+    monkeypatch.setattr(mixture_sets.render, "render", None)
     _rendered.cache_clear()
     assert len({audio_info(made) for _, made in tables(base, "wav")}) > 1
 
@@ -137,31 +133,32 @@ def test_headers_are_text(base, monkeypatch):
 def test_a_mixture_and_its_images_are_rendered_once(base, monkeypatch):
     calls, real = [], render
     _rendered.cache_clear()
-    monkeypatch.setattr(
-        virtual, "render", lambda scene, *more: calls.append(scene["id"]) or real(scene, *more)
-    )
-    made = MixtureSet(base / "virtual")
+    counted = lambda scene, *more: calls.append(scene["id"]) or real(scene, *more)  # noqa: E731
+    monkeypatch.setattr(mixture_sets.render, "render", counted)
+    made = MixtureSet(base / "fly")
     for name in made.ids:
         made.mixture(name), made.references(name)
     assert calls == made.ids
 
 
 def test_the_set_is_a_data_directory_like_the_other(base):
-    assert validate(base / "virtual") == []
+    assert validate(base / "fly") == []
     for name in ("text_spk1", "text_spk2", "utt2num_samples", "utt2spk", "spk2utt"):
-        assert (base / "virtual" / name).read_text() == (base / "plain" / name).read_text()
-    plain, made = MixtureSet(base / "plain"), MixtureSet(base / "virtual")
+        assert (base / "fly" / name).read_text() == (base / "plain" / name).read_text()
+    plain, made = MixtureSet(base / "plain"), MixtureSet(base / "fly")
     single = [name for name in plain.ids if len(plain.scene(name)["talkers"]) == 1]
     for name in plain.ids:
-        assert plain.scene(name) == {k: v for k, v in made.scene(name).items() if k != "virtual"}, single
+        assert plain.scene(name) == {k: v for k, v in made.scene(name).items() if k != "rendered_from"}, (
+            single
+        )
 
 
 def test_disk_use(base):
     rooms = size_of(base / "rirs")
-    assert not [p for p in files_of(base / "virtual") if p.suffix in (".wav", ".npz")]
-    assert size_of(base / "virtual") < 0.1 * size_of(base / "plain")
+    assert not [p for p in files_of(base / "fly") if p.suffix in (".wav", ".npz")]
+    assert size_of(base / "fly") < 0.1 * size_of(base / "plain")
     # What one more mixture costs is its text; the rooms cost the same however many they serve.
-    assert size_of(base / "virtual") / NUMBER < 6000 and len(files_of(base / "rirs")) == ROOMS and rooms < 3e5
+    assert size_of(base / "fly") / NUMBER < 6000 and len(files_of(base / "rirs")) == ROOMS and rooms < 3e5
 
 
 def test_bank_has_so_many_rooms_however_many_mixtures(tmp_path):
@@ -211,9 +208,9 @@ def test_commands(tmp_path, monkeypatch, capsys):
         call("simulate render", *arguments, "--audio_format", "flac")
     # The set's own scenes make the same set again, of files too.
     before = (out / "scenes.jsonl").read_text()
-    virtual_set(out / "scenes.jsonl", speech, out)
+    make_set(out / "scenes.jsonl", speech, out, on_the_fly=True)
     assert (out / "scenes.jsonl").read_text() == before
-    simulate_set(out / "scenes.jsonl", speech, tmp_path / "plain", rir_cache=out / "rirs")
+    make_set(out / "scenes.jsonl", speech, tmp_path / "plain", rir_cache=out / "rirs")
     name = "m_000003"
     assert np.array_equal(MixtureSet(out).references(name), MixtureSet(tmp_path / "plain").references(name))
 
@@ -221,7 +218,7 @@ def test_commands(tmp_path, monkeypatch, capsys):
 def test_cut_off_it_goes_on(tmp_path, monkeypatch):
     speech = make_speech(tmp_path / "speech", seconds=0.2)
     arguments = scenes_of(speech, tmp_path / "s.jsonl", 8, 3), speech, tmp_path / "set"
-    monkeypatch.setattr(virtual_set, "_PIECE", 4)
+    monkeypatch.setattr(mixture_sets, "_PIECE", 4)
     real, calls = digest, []
 
     def breaks(samples):
@@ -230,26 +227,27 @@ def test_cut_off_it_goes_on(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return real(samples)
 
-    monkeypatch.setattr(virtual_set, "digest", breaks)
+    monkeypatch.setattr(mixture_sets, "digest", breaks)
     with pytest.raises(KeyboardInterrupt):
-        virtual_set(*arguments)
+        make_set(*arguments, on_the_fly=True)
     assert not (tmp_path / "set" / "wav.scp").exists()
-    virtual_set(*arguments)
-    spoken = {name for scene in read_scenes(arguments[0]) for name in spoken(scene)}
-    assert len(calls) == len(spoken) + 2 and validate(tmp_path / "set") == []  # 8 were kept
+    make_set(*arguments, on_the_fly=True)
+    used = {name for scene in read_scenes(arguments[0]) for name in spoken(scene)}
+    assert len(calls) == len(used) + 2 and validate(tmp_path / "set") == []  # 8 were kept
 
 
-def test_every_line_is_found_from_anywhere(tmp_path):
-    """Against a dictionary: ids of any kind, a cursor that stands anywhere."""
+def test_every_line_is_found(tmp_path):
+    """Against a dictionary: ids of any kind, and a file that is exchanged."""
     rng = np.random.default_rng(1)
     names = sorted({"".join(rng.choice(list('aä"\\_é9:'), rng.integers(1, 6))) for _ in range(150)})
     path = str(tmp_path / "scenes.jsonl")
-    lines = {n: (json.dumps({"id": n, "x": "y" * int(rng.integers(300))}) + "\n").encode() for n in names}
-    Path(path).write_bytes(b"".join(lines.values()))
-    for name in rng.permutation(names):
-        _cursor[path] = int(rng.integers(0, 30000))
-        assert _find(path, name) == lines[name]
-        assert _find(path, name) == lines[name]  # by the cursor
+    for size in (300, 200):
+        lines = {
+            n: (json.dumps({"id": n, "x": "y" * int(rng.integers(size))}) + "\n").encode() for n in names
+        }
+        (tmp_path / "new").write_bytes(b"".join(lines.values()))
+        (tmp_path / "new").replace(path)
+        assert all(_find(path, name) == lines[name] for name in rng.permutation(names))
     for absent in ("", "zz", names[70] + "!"):
         with pytest.raises(UserError, match="no scene"):
             _find(path, absent)
@@ -282,8 +280,8 @@ BREAKS = {
     ),
     "no longer sorted": (lambda r: edited(r / "set" / "scenes.jsonl", '"m00"', '"n00"'), "no scene 'm00'"),
     "of files": (
-        lambda r: edited(r / "set" / "scenes.jsonl", '"virtual"', '"measured"'),
-        "not of a virtual set",
+        lambda r: edited(r / "set" / "scenes.jsonl", '"rendered_from"', '"measured"'),
+        "not of a set on the fly",
     ),
     "no scenes": (lambda r: (r / "set" / "scenes.jsonl").unlink(), "scenes.jsonl: no such file of scenes"),
     "no rooms": (lambda r: [p.unlink() for p in (r / "set" / "rirs").rglob("*.npz")], r"\.npz: missing"),
@@ -298,7 +296,7 @@ def test_what_is_missing_or_edited_is_one_clear_line_before_anything_is_rendered
     entry = make_entry(fresh / "set" / "scenes.jsonl", "m00", "mix")
     with pytest.raises(UserError, match=message) as error:
         audio_info(entry)
-    assert "simulate --virtual" in str(error.value) and "\n" not in str(error.value)
+    assert "simulate render --on_the_fly" in str(error.value) and "\n" not in str(error.value)
     with pytest.raises(UserError):
         read_audio(entry)
 
@@ -309,7 +307,7 @@ def test_other_speech_is_refused(fresh):
     audio_info(made.wav["m00"])
     with pytest.raises(UserError, match="other samples than when the mixtures of it were drawn"):
         made.mixture("m00")
-    virtual_set(fresh / "scenes.jsonl", fresh / "speech", fresh / "set")
+    make_set(fresh / "scenes.jsonl", fresh / "speech", fresh / "set", on_the_fly=True)
     assert MixtureSet(fresh / "set").mixture("m00")[0].any()
 
 
@@ -318,7 +316,7 @@ def test_mistakes_in_the_making(fresh):
     samples, fs = soundfile.read(first_dry(fresh))
     soundfile.write(first_dry(fresh), 0 * samples, fs)
     with pytest.raises(UserError, match="is silent; take it out"):
-        virtual_set(*make)
+        make_set(*make, on_the_fly=True)
     with pytest.raises(UserError, match="expected scene:SET/scenes.jsonl:ID:STREAM"):
         read_audio("scene:a/scenes.jsonl:m00:spk0")
 
@@ -327,17 +325,17 @@ def test_stamp_follows_the_scene_and_not_the_file(fresh):
     made = MixtureSet(fresh / "set")
     before = {name: entry_stamp(entry) for name, entry in made.wav.items()}
     scenes_of(fresh / "speech", fresh / "scenes.jsonl", 9, 2)
-    virtual_set(fresh / "scenes.jsonl", fresh / "speech", fresh / "set")
+    make_set(fresh / "scenes.jsonl", fresh / "speech", fresh / "set", on_the_fly=True)
     assert {name: entry_stamp(entry) for name, entry in made.wav.items()} == before
     rewrite_speech(fresh)
-    virtual_set(fresh / "scenes.jsonl", fresh / "speech", fresh / "set")
+    make_set(fresh / "scenes.jsonl", fresh / "speech", fresh / "set", on_the_fly=True)
     changed = {name for name, entry in made.wav.items() if entry_stamp(entry) != before[name]}
     name = first_dry(fresh).stem
     assert changed == {n for n in before if name in made_of(fresh, n)} and 0 < len(changed) < len(before)
 
 
 def made_of(root: Path, name: str) -> str:
-    return json.dumps(MixtureSet(root / "set").scene(name)["virtual"]["speech"])
+    return json.dumps(MixtureSet(root / "set").scene(name)["rendered_from"]["speech"])
 
 
 def test_reading_files_needs_nothing_of_rendering():
