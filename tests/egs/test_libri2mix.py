@@ -17,20 +17,14 @@ sys.path.insert(0, str(RECIPE / "local"))
 
 import libri_data  # noqa: E402
 import librimix_lists  # noqa: E402
+from librimix_lists import LOUDNESS, draw_pairs  # noqa: E402
 
 from frontend.data.audio import read_audio
 from frontend.data.kaldi import read_scp, validate
 from frontend.data.speech import read_speech
+from frontend.simulation.pairs import Pair, read_pairs, usable_pairs, write_pairs
 from frontend.simulation.render import active_power
-from frontend.simulation.scenes import (
-    LOUDNESS,
-    Pair,
-    draw_pairs,
-    read_pairs,
-    read_scenes,
-    usable_pairs,
-    write_pairs,
-)
+from frontend.simulation.scenes import read_scenes
 from frontend.utils.errors import UserError
 from frontend.utils.rng import generator
 

@@ -26,8 +26,9 @@ from frontend.data.audio import read_audio
 from frontend.data.kaldi import read_scp, validate, write_scp
 from frontend.separation.systems import UNPROCESSED, load_systems
 from frontend.simulation.config import load_config
+from frontend.simulation.pairs import read_pairs
 from frontend.simulation.render import _recorded, _ring, scene_noise
-from frontend.simulation.scenes import read_pairs, read_scenes
+from frontend.simulation.scenes import draw_set, read_scenes
 from frontend.utils.errors import UserError
 from frontend.utils.rng import generator
 
@@ -93,19 +94,8 @@ def test_scenes_with_recorded_noise_are_rendered_at_their_snr(tmp_path, monkeypa
     for k in range(5):
         soundfile.write(f"n{k}.wav", 0.01 * hiss(f"n{k}", 9000), 8000)
     write_scp(speech / "noise.scp", {f"noise_{k}": f"n{k}.wav" for k in range(5)})
-    config, changes = RECIPE / "conf" / "scenes.yaml", RECIPE / "conf" / "scenes_noise.yaml"
-    merged, plain = load_config(config, changes=changes), load_config(config)
-    assert merged.noise.kind == "recorded" and merged.noise.babble_talkers == plain.noise.babble_talkers
-    assert (merged.room, merged.talkers) == (plain.room, plain.talkers)
-    common = {
-        "config": config,
-        "changes": changes,
-        "speech": speech,
-        "num": 4,
-        "prefix": "m",
-        "out": "scenes",
-    }
-    assert run_command("simulate scenes", monkeypatch, capsys, **common)[0] == 0
+    config = load_config(RECIPE / "conf" / "scenes.yaml", ["noise.kind=recorded", "noise.snr_db=[3.5,13.5]"])
+    draw_set(config, speech, "scenes", 4, "m")
     for scene in read_scenes("scenes"):
         # of 1.125 s each, less the joints: as many as the mixture needs, and no more
         needed = int(np.ceil(scene["samples"] / 8000 / (1.125 - 0.05)))
@@ -122,13 +112,13 @@ def test_scenes_with_recorded_noise_are_rendered_at_their_snr(tmp_path, monkeypa
         snr = 10 * np.log10(np.mean(spoken[0] ** 2) / np.mean(noise[0] ** 2))
         assert snr == pytest.approx(scene["noise"]["snr_db"], abs=0.05)
     (speech / "noise.scp").unlink()
-    code, printed = run_command("simulate scenes", monkeypatch, capsys, **common)
-    assert code == 2 and "noise.scp: noise of kind 'recorded' is asked for" in printed
+    with pytest.raises(UserError, match="noise.scp: noise of kind 'recorded' is asked for"):
+        draw_set(config, speech, "scenes", 4, "m")
     code, printed = run_command("simulate render", monkeypatch, capsys, **options)
     assert code == 2 and "noise.scp" in printed
     shutil.copy(speech / "wav.scp", speech / "noise.scp")
-    code, printed = run_command("simulate scenes", monkeypatch, capsys, **common)
-    assert code == 2 and "is an utterance of wav.scp as well" in printed
+    with pytest.raises(UserError, match="is an utterance of wav.scp as well"):
+        draw_set(config, speech, "scenes", 4, "m")
 
 
 def make_noise(directory: Path, count: int = 3, fs: int = 16000, channels: int = 2) -> Path:

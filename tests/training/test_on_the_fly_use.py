@@ -1,4 +1,4 @@
-"""Virtual sets in the hands of those who read mixtures: trainings, pseudo-targets."""
+"""Sets on the fly, read by trainings and by pseudo-targets."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from frontend.data.kaldi import read_scp, validate
 from frontend.data.mixtures import MixtureSet, subset
 from frontend.data.speech import read_speech
 from frontend.simulation.config import ArrayConfig, SceneConfig, TalkersConfig
-from frontend.simulation.mixture_sets import simulate_set, virtual_set
+from frontend.simulation.mixture_sets import make_set
 from frontend.simulation.scenes import sample_scene, write_scenes
 from frontend.training.run import train_separator
 from frontend.utils.errors import UserError
@@ -54,8 +54,8 @@ def sets(tmp_path_factory):
     )
     known = read_speech(speech, config.fs)
     write_scenes(root / "scenes", [sample_scene(f"m{k}", config, known, 2, bank=3) for k in range(7)])
-    for make, name in ((simulate_set, "plain"), (virtual_set, "virtual")):
-        make(root / "scenes", speech, root / name, rir_cache=root / "rirs")
+    for name in ("plain", "fly"):
+        make_set(root / "scenes", speech, root / name, on_the_fly=name == "fly", rir_cache=root / "rirs")
         subset(root / name, root / f"{name}_unlabelled", MixtureSet(root / name).ids, False)
     return root
 
@@ -74,10 +74,10 @@ def test_training_ends_in_the_same_weights_with_any_number_of_workers(
 ):
     monkeypatch.chdir(sets)
     results = []
-    for data, workers in (("plain", 0), ("virtual", 0), ("virtual", 2)):
+    for data, workers in (("plain", 0), ("fly", 0), ("fly", 2)):
         place = tmp_path / str(len(results))
         place.mkdir()
-        argv = arguments(place, settings, data + kind, "virtual", num_workers=workers)
+        argv = arguments(place, settings, data + kind, "fly", num_workers=workers)
         assert kills.in_child(train_separator, argv) == 0
         results.append(weights(place / f"x_{data}{kind}"))
     assert "2epoch.pth" in results[0]
@@ -85,9 +85,9 @@ def test_training_ends_in_the_same_weights_with_any_number_of_workers(
     assert_same(results[0], results[2])
 
 
-def test_pseudo_targets_of_a_virtual_set_are_the_same(sets, models, tmp_path, command):  # noqa: F811
+def test_pseudo_targets_of_a_set_on_the_fly_are_the_same(sets, models, tmp_path, command):  # noqa: F811
     made = {}
-    for data in ("plain", "virtual"):
+    for data in ("plain", "fly"):
         options = ["--data", sets / f"{data}_unlabelled", "--reference", sets / data, "--nj", 2]
         out = tmp_path / data
         for again in (False, True):
@@ -97,7 +97,7 @@ def test_pseudo_targets_of_a_virtual_set_are_the_same(sets, models, tmp_path, co
             assert code == 0 and again == ("complete" in text), text
         made[data] = {p.relative_to(out): p.read_bytes() for p in out.rglob("*.wav")}
         assert validate(out) == []
-    assert made["plain"] == made["virtual"] and len(made["plain"]) == 14
+    assert made["plain"] == made["fly"] and len(made["plain"]) == 14
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -105,7 +105,7 @@ def test_speech_that_changed_ends_a_training_with_one_line(tmp_path, workers):
     config = SceneConfig(t60=(0.15, 0.18), array=ArrayConfig(n=2))
     known = read_speech(make_speech(tmp_path / "speech", speakers=3, each=1), config.fs)
     write_scenes(tmp_path / "scenes", [sample_scene(f"m{k}", config, known, 2) for k in range(3)])
-    virtual_set(tmp_path / "scenes", tmp_path / "speech", tmp_path / "set")
+    make_set(tmp_path / "scenes", tmp_path / "speech", tmp_path / "set", on_the_fly=True)
     for entry in read_scp(tmp_path / "speech" / "wav.scp").values():
         soundfile.write(entry, soundfile.read(entry)[0][::-1], config.fs)
     data = str(tmp_path / "set")

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from download_corpus import BASE_URL, download
 from dry_sets import write_set
-from librimix_lists import first_utterances, read_table, to_pairs
+from librimix_lists import draw_pairs, first_utterances, read_table, to_pairs
 from librispeech import SUBSETS, check_root, read_subset
 from noise_files import plan_noise, write_noise
 
 from frontend.data.kaldi import read_scp
 from frontend.data.speech import check_out, in_turns
-from frontend.simulation.scenes import draw_pairs, write_pairs
+from frontend.simulation.pairs import write_pairs
 from frontend.utils.errors import UserError, run
 from frontend.utils.parallel import number_of_processes
 

@@ -1,4 +1,4 @@
-"""LibriMix's public tables (``metadata/Libri2Mix`` of its repository) as lists of mixtures.
+"""Lists of mixtures: LibriMix's public tables (``metadata/Libri2Mix`` of its repository), or drawn like them.
 
 One table a subset, ``libri2mix_SUBSET.csv``: mixture_ID, source_K_path, source_K_gain, noise_path,
 noise_gain. A gain is a factor on the waveform as it is stored.
@@ -6,12 +6,20 @@ noise_gain. A gain is a factor on the waveform as it is stored.
 
 import csv
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
-from frontend.simulation.scenes import Pair
+from frontend.simulation.pairs import Pair, Speech
 from frontend.utils.errors import UserError
+from frontend.utils.rng import generator
 
+# Of each talker, as LibriMix draws it (Cosentino et al. 2020, arXiv 2005.11262, section 3): LUFS.
+LOUDNESS = (-33.0, -25.0)
+# LibriMix leaves out what is shorter.
+SHORTEST_S = 3.0
+_FRUITLESS_PASSES = 20
 _COLUMNS = ("mixture_ID", "source_1_path", "source_1_gain", "source_2_path", "source_2_gain")
 
 
@@ -92,3 +100,69 @@ def to_pairs(rows: list[Listed], levels: dict[str, float]) -> list[Pair]:
             level = 20 * math.log10(row.gains[1] / row.gains[0]) + two - one
             pairs.append(Pair(row.id, row.utterances, round(level, 1)))
     return pairs
+
+
+def draw_pairs(
+    speech: Speech,
+    number: int,
+    prefix: str,
+    seed: int,
+    loudness: tuple[float, float] = LOUDNESS,
+    shortest: float = SHORTEST_S,
+    longest: float = float("inf"),
+) -> list[Pair]:
+    """Draw mixtures ``PREFIX_000000 ...`` with LibriMix's statistics.
+
+    Pass by pass, each a new random order, every utterance is used once, with one by another speaker
+    (but for a few at a pass's end, where one speaker is left alone); no pair comes twice. Each talker's
+    loudness is uniform in ``loudness``, so their difference is triangular.
+
+    Args:
+        speech: id -> (speaker, seconds).
+        number: of mixtures; a larger one keeps the first as they were.
+        prefix: of their ids.
+        seed: of all draws.
+        loudness: dB, lowest and highest.
+        shortest: seconds; shorter utterances are left out.
+        longest: seconds; longer utterances are left out.
+
+    Returns:
+        ``number`` mixtures, or fewer where there are no more different pairs.
+
+    Raises:
+        UserError: fewer than two speakers have utterances of that length.
+    """
+    usable = {name: who for name, (who, seconds) in speech.items() if shortest <= seconds <= longest}
+    if len(set(usable.values())) < 2:
+        raise UserError(
+            f"{prefix}: expected utterances of {shortest:g} to {longest:g} s by 2 speakers or more, found "
+            f"{len(usable)} by {len(set(usable.values()))} (take more speech)"
+        )
+    found = islice(_different_pairs(usable, prefix, seed), number)
+    return [_levelled(f"{prefix}_{k:06d}", names, seed, loudness) for k, names in enumerate(found)]
+
+
+def _levelled(name: str, utterances: tuple[str, str], seed: int, loudness: tuple[float, float]) -> Pair:
+    first, second = generator(seed, name, "loudness").uniform(*loudness, 2)
+    return Pair(name, utterances, round(float(second - first), 1))
+
+
+def _different_pairs(speakers: dict[str, str], prefix: str, seed: int) -> Iterator[tuple[str, str]]:
+    """Yield pairs of utterances by different speakers, none twice, until there seem to be no more."""
+    names, seen, fruitless, turn = sorted(speakers), set(), 0, 0
+    while fruitless < _FRUITLESS_PASSES:
+        order = generator(seed, prefix, "pairs", turn).permutation(len(names))
+        new = [p for p in _pass([names[k] for k in order], speakers) if frozenset(p) not in seen]
+        seen.update(map(frozenset, new))
+        fruitless, turn = 0 if new else fruitless + 1, turn + 1
+        yield from new
+
+
+def _pass(order: list[str], speakers: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """Pair each utterance with the earliest waiting one by another speaker; all waiting are by one."""
+    waiting: list[str] = []
+    for name in order:
+        if waiting and speakers[waiting[0]] != speakers[name]:
+            yield waiting.pop(0), name
+        else:
+            waiting.append(name)
