@@ -50,9 +50,7 @@ def stale_jobs(jobs: Sequence[Job], out: Path, endings: Sequence[str] = ()) -> l
     return found
 
 
-def run_jobs(
-    jobs: Sequence[Job], out: Path, measure: Callable, sum_up: Callable, nj: int, what: str
-) -> None:
+def run_jobs(jobs: Sequence[Job], out: Path, measure: Callable, sum_up: Callable, nj: int, what: str) -> None:
     """Measure all items of all jobs and write each system's result, the stamp last.
 
     Args:

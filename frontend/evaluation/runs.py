@@ -1,10 +1,10 @@
 """The table over several runs: experiments on one test set that differ in their training seed.
 
-Before anything is computed they are shown to have one test set: the same ids, and mixtures with the same SI-SNR,
-which no training touches. Then any row has a mean over seeds and utterances (:func:`figure`), any two rows a
-paired difference (:func:`difference`), and any row a share of what another one improves (:func:`share_of`); all
-with intervals over seeds and utterances. The paper's two claims are figures of this kind (:func:`paper_claims`):
-the student is rid of the teacher's over-separation, and with few labels it reaches most of full supervision.
+Any row has a mean over seeds and utterances (:func:`figure`), any two rows a paired difference
+(:func:`difference`), any row a share of what another one improves (:func:`share_of`); all with intervals over
+seeds and utterances. Before anything is computed the experiments are shown to have one test set: the same ids,
+and mixtures with the same SI-SNR, which no training touches. The paper's two claims are such figures
+(:func:`paper_claims`): over-separation of student against teacher, and share of full supervision reached.
 """
 
 import re
@@ -59,7 +59,7 @@ class Runs:
         return len(_any_of(self.two).ids)
 
     def values(self, row: Row, measure: str) -> np.ndarray:
-        """Return ``(K, n)``: dB, shares or numbers of errors; nan for a seed without, or with a silent stream."""
+        """Return ``(K, n)``: dB, shares or counts; nan for a seed without them, or with a silent stream."""
         places = [(k, row) for k in range(len(self.names))] if isinstance(row, str) else row
         if measure in ERROR_RATES:
             counted = [_counts(self.words[k].get(name), measure, "errors") for k, name in places]
@@ -120,51 +120,42 @@ def load_runs(paths: Sequence[Path]) -> Runs:
             raise UserError(f"{path / 'scores'}: no score (run the stage 'score' first)")
     one = [load_scores(path / "scores" / "one_talker") for path in paths]
     words = [load_words(path / "wer") for path in paths]
-    _check_same_set([path / "scores" for path in paths], two)
-    _check_same_set([path / "scores" / "one_talker" for path in paths], one)
-    _check_same_words(paths, two, words)
+    _check_same_set(paths, {"scores": two, "scores/one_talker": one, "wer": words})
     names = [path.resolve().name for path in paths]
     unique = len(set(names)) == len(names)
     return Runs(names if unique else [path.as_posix() for path in paths], facts, two, one, words)
 
 
-def _check_same_set(paths: Sequence[Path], sets: Sequence[dict[str, Scores]]) -> None:
-    """Compare every system of every experiment with the utterances and mixtures of the first one."""
-    there = [(path, measured) for path, measured in zip(paths, sets, strict=True) if measured]
+def _check_same_set(paths: Sequence[Path], kinds: dict[str, list]) -> None:
+    """Compare every system of every experiment with the utterances, words and mixtures of the first one."""
     wanted = "expected one test set (the same data and --seed, another --train_seed)"
-    for path, measured in there:
-        first_path, first = there[0]
-        one = _any_of([first])
-        for name, scores in measured.items():
-            if scores.ids != one.ids or scores.about["talkers"] != one.about["talkers"]:
-                raise UserError(f"{path}: {name} was scored on other utterances than {first_path} has; {wanted}")
-        if "mixture" in first and "mixture" in measured:
-            gap = np.abs(first["mixture"].values("si_snr") - measured["mixture"].values("si_snr"))
-            if np.isfinite(gap).any() and np.nanmax(gap) > _SAME_DB:
-                raise UserError(
-                    f"{path}: the mixtures differ from those of {first_path} by up to {np.nanmax(gap):.1f} dB "
-                    f"in SI-SNR; {wanted}"
-                )
-
-
-def _check_same_words(paths: Sequence[Path], scores: Sequence[dict], words: Sequence[dict]) -> None:
-    said: dict[Path, list] = {}
-    for path, measured, counted in zip(paths, scores, words, strict=True):
-        if not counted:
-            continue
-        one = _any_of([counted])
-        if one.ids != _any_of([measured]).ids:
+    for kind, sets in kinds.items():
+        there = [(path / kind, measured) for path, measured in zip(paths, sets, strict=True) if measured]
+        for where, measured in there:
+            first_where, first = there[0]
+            for name, one in measured.items():
+                if _identity(one) != _identity(_any_of([first])):
+                    raise UserError(f"{where}: {name} is of other utterances than {first_where}; {wanted}")
+            if kind != "wer" and "mixture" in first and "mixture" in measured:
+                gap = np.abs(first["mixture"].values("si_snr") - measured["mixture"].values("si_snr"))
+                if np.isfinite(gap).any() and np.nanmax(gap) > _SAME_DB:
+                    raise UserError(
+                        f"{where}: the mixtures differ from those of {first_where} by up to "
+                        f"{np.nanmax(gap):.1f} dB in SI-SNR; {wanted}"
+                    )
+    for path, scores, words in zip(paths, kinds["scores"], kinds["wer"], strict=True):
+        if words and _any_of([words]).ids != _any_of([scores]).ids:
             raise UserError(
                 f"{path / 'wer'}: words were counted on other utterances than {path / 'scores'} has "
                 "(run the stages 'score', 'decode' and 'wer' again)"
             )
-        said[path] = [(row["id"], row["words"]) for row in one.utterances]
-        first = next(iter(said))
-        if said[path] != said[first]:
-            raise UserError(
-                f"{path / 'wer'}: other words were said than in {first / 'wer'}; expected one test set "
-                "(the same data and --seed, another --train_seed)"
-            )
+
+
+def _identity(one: Scores | Words) -> tuple:
+    """Return what two systems on one test set have in common: utterances and talkers, or the words said."""
+    if isinstance(one, Words):
+        return one.ids, one.count("words").tolist()
+    return one.ids, one.about["talkers"]
 
 
 # --- figures of any rows
@@ -193,8 +184,8 @@ def difference(runs: Runs, a: Row, b: Row, measure: str) -> dict | None:
 def share_of(runs: Runs, row: Row, full: Row, measure: str, start: Row = "mixture") -> dict | None:
     """Return which share of the improvement by ``full`` a row reaches, in percent; see :func:`difference`.
 
-    By SI-SNRi it is ``SI-SNRi(row) / SI-SNRi(full)``, by error rates ``(start - row) / (start - full)``, ratios
-    of means over all seeds; nothing where ``full`` improves nothing.
+    By SI-SNRi it is ``SI-SNRi(row) / SI-SNRi(full)``, by error rates ``(start - row) / (start - full)``,
+    ratios of means over all seeds; None where ``full`` improves nothing.
     """
     values = [runs.values(one, measure) for one in (row, full)]
     if measure in ERROR_RATES:
@@ -211,8 +202,10 @@ def _estimate(runs: Runs, measure: str, values: list[np.ndarray]) -> dict | None
     return _figure(runs, values, lambda means: unit * means[0])
 
 
-def _figure(runs: Runs, rows: Sequence[np.ndarray], statistic: Callable[[np.ndarray], np.ndarray]) -> dict | None:
-    """Return a figure of J rows ``(K, n)``; ``statistic`` is of means ``(J, ...)``, nan where it does not exist."""
+def _figure(
+    runs: Runs, rows: Sequence[np.ndarray], statistic: Callable[[np.ndarray], np.ndarray]
+) -> dict | None:
+    """Return a figure of J rows ``(K, n)``; ``statistic`` of means ``(J, ...)`` is nan where there is none."""
     values = np.stack(rows)
     usable = np.isfinite(values).all((0, 2))
     if not usable.any():
@@ -321,24 +314,21 @@ def curve_points(runs: Runs) -> list[tuple[str, str, float]]:
     """Return ``(name, kind, share of the labels)`` of the rows of the label curve, without refinement.
 
     Raises:
-        UserError: no ``label_share`` was noted, which is that of ``student_ft``, or they differ.
+        UserError: the experiments did not note one ``label_share``, which is that of ``student_ft``.
     """
-    small = []
-    for name, facts in zip(runs.names, runs.facts, strict=True):
-        if "label_share" not in facts:
-            raise UserError(f"{name}/stages.json: expected 'label_share', found {', '.join(facts)}")
-        small.append(float(facts["label_share"]))
-        if small[-1] != small[0]:
+    noted = [facts.get("label_share") for facts in runs.facts]
+    for name, share in zip(runs.names, noted, strict=True):
+        if share is None or float(share) != float(noted[0]):
             raise UserError(
-                f"{name}/stages.json: label_share is {small[-1]:g}, that of {runs.names[0]} is {small[0]:g}; "
-                "expected the same share of labels in all experiments"
+                f"{name}/stages.json: label_share is {share}, that of {runs.names[0]} is {noted[0]}; expected "
+                "the same share of labels in all experiments"
             )
+    small = float(noted[0])
     points = [(STUDENT, "fine-tuned", 0.0)] if STUDENT in runs.systems else []
-    for name in runs.systems:
-        if match := _TRAINED.fullmatch(name):
-            known = {None: small[0], "small": small[0], "full": 1.0}
-            share = known[match[2]] if match[2] in known else int(match[2]) / 100
-            points.append((name, _KIND[match[1]], share))
+    for match in filter(None, map(_TRAINED.fullmatch, runs.systems)):
+        known = {None: small, "small": small, "full": 1.0}
+        share = known[match[2]] if match[2] in known else int(match[2]) / 100
+        points.append((match[0], _KIND[match[1]], share))
     order = list(_KIND.values())
     return sorted(points, key=lambda point: (order.index(point[1]), point[2]))
 
@@ -422,18 +412,17 @@ def _check_recogniser(runs: Runs, systems: Sequence[str]) -> None:
         for name in counted[1:]:
             if words[name].recogniser != words[counted[0]].recogniser:
                 raise UserError(
-                    f"{experiment}/wer: {name} and {counted[0]} were recognised by different recognisers, their "
-                    "cpWER cannot be compared (run the stages 'decode' and 'wer' again)"
+                    f"{experiment}/wer: {name} and {counted[0]} were recognised by different recognisers, "
+                    "their cpWER cannot be compared (run the stages 'decode' and 'wer' again)"
                 )
 
 
 def _over_separation(runs: Runs, refinement: str | None) -> dict[str, list[dict]]:
     """Return claim (a): the teacher's raw outputs, its streams under each rule and the student's.
 
-    Over-separation is of what a network puts out, so that a rule has no such figures; the true images have the
-    floor of the energy measure. Differences are in SI-SNRi (student less a rule's streams) and in the energy
-    outside the best output (teacher less student); the number of surplus outputs is bounded by that of the
-    outputs, which the student has fewer of by construction.
+    Over-separation is of what a network puts out, so that a rule has none; the true images have the floor of the
+    energy measure. Differences are in SI-SNRi and in the energy outside the best output: the number of surplus
+    outputs is bounded by that of the outputs, which the student has fewer of by construction.
     """
     names = [OUTPUTS, *RULES, "teacher_oracle", STUDENT]
     names += [refined(STUDENT, refinement)] if refinement else []
@@ -467,7 +456,7 @@ def _curve(runs: Runs, points: Sequence[tuple[str, str, float]], both: Sequence)
 
 
 def _best(rows: Sequence[dict], names: Sequence[str], measure: str) -> str | None:
-    """Return the best of ``names`` by ``measure``, on the test set, a choice in favour of the blind methods."""
+    """Return the best of ``names`` by ``measure``, chosen on the test set, in favour of the blind methods."""
     found = {row["system"]: row[measure]["value"] for row in rows if row["system"] in names and row[measure]}
     sign = 1 if measure in ERROR_RATES else -1
     return min(found, key=lambda name: sign * found[name], default=None)

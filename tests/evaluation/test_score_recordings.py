@@ -86,7 +86,9 @@ def test_explained_energy_has_closed_forms():
     # SI-SNR would take the faint trace for as good as the talker himself.
     assert si_snr(image, 0.1 * image) > 100
     assert is_clear(np.array([0.9, 0.3])) and not is_clear(np.array([0.9, 0.7]))
-    assert not is_clear(np.array([0.2, -5.0])) and is_clear(np.array([0.3, -5.0])) and is_clear(np.array([0.5]))
+    assert (
+        not is_clear(np.array([0.2, -5.0])) and is_clear(np.array([0.3, -5.0])) and is_clear(np.array([0.5]))
+    )
 
 
 @pytest.mark.parametrize("places", [[], [1.0], [0.5, 1.5], [0.5, 1.0, 1.5]])
@@ -188,8 +190,17 @@ def test_the_same_span_separated_alone(recording, command, models):
 
 
 def test_silent_streams_are_counted_and_in_no_mean():
-    row = {"si_snr": 5.0, "best_si_snr": 6.0, "mixture": 1.0, "swaps": 0, "blocks": 2, "off_main_stream": False}
-    found = totals([row, {**row, "si_snr": None, "off_main_stream": None}, {**row, "si_snr": 7.0, "swaps": 3}], 0)
+    row = {
+        "si_snr": 5.0,
+        "best_si_snr": 6.0,
+        "mixture": 1.0,
+        "swaps": 0,
+        "blocks": 2,
+        "off_main_stream": False,
+    }
+    found = totals(
+        [row, {**row, "si_snr": None, "off_main_stream": None}, {**row, "si_snr": 7.0, "swaps": 3}], 0
+    )
     assert (found["n"], found["not_finite"], found["swaps"], found["swappable"], found["clear"]) == (
         3,
         1,

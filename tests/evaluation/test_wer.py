@@ -344,7 +344,9 @@ def test_compared_with_no_errors_and_by_others(recipe, monkeypatch, capsys):
     capsys.readouterr()
     call(monkeypatch, "--compare", "oracle", "right", "--out", "wer")
     out = capsys.readouterr().out
-    assert "- 0.0 = +" in out and out.endswith("no errors to compare with; recognised by different recognisers\n")
+    assert "- 0.0 = +" in out and out.endswith(
+        "no errors to compare with; recognised by different recognisers\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -441,7 +443,11 @@ def test_errors_of_recordings_are_those_of_the_best_permutation(command, tmp_pat
     for name, segs in (("r", ref), ("h", hyp)):
         plain = [{**row, "words": row["words"].upper().replace("!", "")} for row in segs]
         Path(f"{name}.stm").write_text(in_stm(plain))
-    for measure, place, options in (("cpwer", None, {}), ("tcpwer", "tcp", {"collar": 5}), ("orcwer", "orc", {})):
+    for measure, place, options in (
+        ("cpwer", None, {}),
+        ("tcpwer", "tcp", {"collar": 5}),
+        ("orcwer", "orc", {}),
+    ):
         theirs = by_meeteval(measure, "r.stm", "h.stm", **options)[0]
         assert theirs["errors"] == sum((row[place] if place else row)["errors"] for row in rows), measure
 
