@@ -1,13 +1,11 @@
 """The table over several runs: experiments on one test set that differ in their training seed.
 
 Any row has a mean over seeds and utterances (:func:`figure`), any two rows a paired difference
-(:func:`difference`), any row a share of what another one improves (:func:`share_of`); all with intervals over
-seeds and utterances. Before anything is computed the experiments are shown to have one test set: the same ids,
-and mixtures with the same SI-SNR, which no training touches. The paper's two claims are such figures
-(:func:`paper_claims`): over-separation of student against teacher, and share of full supervision reached.
+(:func:`difference`), any row a share of what another one improves (:func:`share_of`); all with intervals
+over seeds and utterances. Before anything is computed the experiments are shown to have one test set: the same ids,
+and mixtures with the same SI-SNR, which no training touches.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ import numpy as np
 
 from frontend.evaluation.intervals import hierarchical, ratio, rounded
 from frontend.evaluation.measured import Scores, Words, load_scores, load_words
-from frontend.evaluation.results import FULL, OVER_SEPARATION
+from frontend.evaluation.results import OVER_SEPARATION
 from frontend.utils.errors import UserError, did_you_mean
 from frontend.utils.provenance import run_facts
 
@@ -205,7 +203,7 @@ def _estimate(runs: Runs, measure: str, values: list[np.ndarray]) -> dict | None
 def _figure(
     runs: Runs, rows: Sequence[np.ndarray], statistic: Callable[[np.ndarray], np.ndarray]
 ) -> dict | None:
-    """Return a figure of J rows ``(K, n)``; ``statistic`` of means ``(J, ...)`` is nan where there is none."""
+    """Return a figure of J rows ``(K, n)`` by a ``statistic`` of means ``(J, ...)``, nan where it has none."""
     values = np.stack(rows)
     usable = np.isfinite(values).all((0, 2))
     if not usable.any():
@@ -288,191 +286,3 @@ def _both(runs: Runs, rows: dict[str, Row], measure: str) -> dict | None:
         row[absent] = np.nan
     found = {key: _estimate(runs, measure, [row]) for key, row in values.items()}
     return found if found["difference"] else None
-
-
-# --- the paper's two claims
-
-MIXTURE, OUTPUTS, STUDENT, TRUE_IMAGES = "mixture", "teacher_outputs", "student", "oracle"
-# The paper's own rule first.
-RULES = ("teacher_energy", "teacher_energy_residual", "teacher_spatial_merge")
-KINDS = ("supervised", "fine-tuned", "distilled")
-_BLIND = re.compile(r"(auxiva|ilrma)\w*")
-_TRAINED = re.compile(r"(student_ft|distilled_ft|supervised)(?:_(\d+|small|full))?")
-_KIND = {"student_ft": "fine-tuned", "distilled_ft": "distilled", "supervised": "supervised"}
-
-
-def refined(name: str, refinement: str | None) -> str:
-    """Return the name of a row's refined one.
-
-    >>> refined("student", "iva"), refined("student", None)
-    ('student+iva', 'student')
-    """
-    return f"{name}+{refinement}" if refinement else name
-
-
-def curve_points(runs: Runs) -> list[tuple[str, str, float]]:
-    """Return ``(name, kind, share of the labels)`` of the rows of the label curve, without refinement.
-
-    Raises:
-        UserError: the experiments did not note one ``label_share``, which is that of ``student_ft``.
-    """
-    noted = [facts.get("label_share") for facts in runs.facts]
-    for name, share in zip(runs.names, noted, strict=True):
-        if share is None or float(share) != float(noted[0]):
-            raise UserError(
-                f"{name}/stages.json: label_share is {share}, that of {runs.names[0]} is {noted[0]}; expected "
-                "the same share of labels in all experiments"
-            )
-    small = float(noted[0])
-    points = [(STUDENT, "fine-tuned", 0.0)] if STUDENT in runs.systems else []
-    for match in filter(None, map(_TRAINED.fullmatch, runs.systems)):
-        known = {None: small, "small": small, "full": 1.0}
-        share = known[match[2]] if match[2] in known else int(match[2]) / 100
-        points.append((match[0], _KIND[match[1]], share))
-    order = list(_KIND.values())
-    return sorted(points, key=lambda point: (order.index(point[1]), point[2]))
-
-
-def blind_rows(runs: Runs, refinement: str | None) -> list[str]:
-    """Return the blind rows: as they are, or those refined by steps that ``refinement`` has too."""
-    wanted = set(refinement.split("+")) if refinement else set()
-    found = []
-    for name in runs.systems:
-        base, *steps = name.split("+")
-        if _BLIND.fullmatch(base) and bool(steps) == bool(wanted) and set(steps) <= wanted:
-            found.append(name)
-    return found
-
-
-def missing(runs: Runs, refinement: str | None) -> list[str]:
-    """Return a line per experiment and kind of measurement that lacks rows which another experiment has."""
-    curve = [refined(name, steps) for name, _, _ in curve_points(runs) for steps in (None, refinement)]
-    words = [MIXTURE, *blind_rows(runs, None), *blind_rows(runs, refinement), *curve]
-    kinds = {
-        "scores": (runs.two, [OUTPUTS, *RULES, *words]),
-        "one-talker scores": (runs.one, [OUTPUTS, STUDENT]),
-        "word errors": (runs.words, words),
-    }
-    lines = []
-    for k, experiment in enumerate(runs.names):
-        for what, (sets, names) in kinds.items():
-            some = {name for measured in sets for name in measured}
-            rows = [name for name in dict.fromkeys(names) if name in some and name not in sets[k]]
-            lines += [f"{experiment} has no {what} of {', '.join(rows)}"] if rows else []
-    return lines
-
-
-def paper_claims(runs: Runs, refinement: str | None = None) -> dict:
-    """Return the figures of the paper's two claims, as ``claims.json`` holds them.
-
-    Args:
-        runs: the experiments.
-        refinement: such as ``iva``; the rows ``NAME+iva`` are compared too.
-
-    Raises:
-        UserError: no row of the label curve, none of that refinement, or recognisers that differ within an
-            experiment.
-    """
-    points = curve_points(runs)
-    if not points:
-        raise UserError(f"no row of the label curve in the scores of {', '.join(runs.names)}")
-    steps = sorted({"+".join(name.split("+")[1:]) for name in runs.systems if "+" in name})
-    if refinement and refinement not in steps:
-        raise UserError(
-            f"--refinement {refinement}: expected one that some row was refined by, "
-            f"found {', '.join(steps) or 'none'} in the scores of {', '.join(runs.names)}"
-        )
-    plain = blind_rows(runs, None)
-    blind = plain + (blind_rows(runs, refinement) if refinement else [])
-    both = (None, refinement) if refinement else (None,)
-    _check_recogniser(runs, [MIXTURE, *blind, *(refined(name, r) for name, _, _ in points for r in both)])
-    references = [{"system": name, **_measured(runs, name)} for name in [MIXTURE, *blind]]
-    best = {
-        key: {measure: _best(references, among, measure) for measure in MEASURES}
-        for key, among in (("plain", plain), ("refined", blind))
-    }
-    return {
-        "label_share": next((share for name, _, share in points if name == "student_ft"), None),
-        "over_separation": _over_separation(runs, refinement),
-        **_curve(runs, points, both),
-        "references": references,
-        "best_blind": best,
-        "against_blind": _against_blind(runs, references, both),
-        "silent": {name: runs.silent(name) for name in runs.systems if runs.silent(name)},
-    }
-
-
-def _measured(runs: Runs, name: str) -> dict:
-    return {measure: figure(runs, name, measure) for measure in MEASURES}
-
-
-def _check_recogniser(runs: Runs, systems: Sequence[str]) -> None:
-    for experiment, words in zip(runs.names, runs.words, strict=True):
-        counted = [name for name in systems if name in words]
-        for name in counted[1:]:
-            if words[name].recogniser != words[counted[0]].recogniser:
-                raise UserError(
-                    f"{experiment}/wer: {name} and {counted[0]} were recognised by different recognisers, "
-                    "their cpWER cannot be compared (run the stages 'decode' and 'wer' again)"
-                )
-
-
-def _over_separation(runs: Runs, refinement: str | None) -> dict[str, list[dict]]:
-    """Return claim (a): the teacher's raw outputs, its streams under each rule and the student's.
-
-    Over-separation is of what a network puts out, so that a rule has none; the true images have the floor of the
-    energy measure. Differences are in SI-SNRi and in the energy outside the best output: the number of surplus
-    outputs is bounded by that of the outputs, which the student has fewer of by construction.
-    """
-    names = [OUTPUTS, *RULES, "teacher_oracle", STUDENT]
-    names += [refined(STUDENT, refinement)] if refinement else []
-    rows = []
-    for name in [*names, TRUE_IMAGES]:
-        keys = SEPARATION_KEYS if name in (OUTPUTS, STUDENT, TRUE_IMAGES) else ()
-        row = {key: figure(runs, name, key) for key in ("si_snri", *keys)}
-        rows += [{"system": name, **row}] if any(row.values()) else []
-    pairs = [(STUDENT, rule, "si_snri") for rule in RULES]
-    pairs += [(OUTPUTS, STUDENT, key) for key in SEPARATION_KEYS if key.startswith("energy_outside_best")]
-    return {"rows": rows, "differences": [one for pair in pairs if (one := _compared(runs, *pair))]}
-
-
-def _compared(runs: Runs, a: str, b: str, measure: str) -> dict | None:
-    found = difference(runs, a, b, measure)
-    return found and {"system": a, "against": b, "measure": measure, **found}
-
-
-def _curve(runs: Runs, points: Sequence[tuple[str, str, float]], both: Sequence) -> dict[str, list[dict]]:
-    """Return claim (b): every row of the label curve, and its share of full supervision refined like it."""
-    curve, shares = [], []
-    for refinement in both:
-        full = refined(FULL, refinement)
-        for point, kind, share in points:
-            name = refined(point, refinement)
-            about = {"system": name, "kind": kind, "share": share, "refinement": refinement}
-            reached = {m: share_of(runs, name, full, m) for m in MEASURES} if name != full else {}
-            for rows, found in ((curve, _measured(runs, name)), (shares, reached)):
-                rows += [about | found] if any(found.values()) else []
-    return {"curve": curve, "shares_of_full": shares}
-
-
-def _best(rows: Sequence[dict], names: Sequence[str], measure: str) -> str | None:
-    """Return the best of ``names`` by ``measure``, chosen on the test set, in favour of the blind methods."""
-    found = {row["system"]: row[measure]["value"] for row in rows if row["system"] in names and row[measure]}
-    sign = 1 if measure in ERROR_RATES else -1
-    return min(found, key=lambda name: sign * found[name], default=None)
-
-
-def _against_blind(runs: Runs, references: Sequence[dict], both: Sequence) -> list[dict]:
-    """Return differences of the student and the semi-supervised rows from the best blind row.
-
-    A refined row is compared with the best blind row as it is, and with the best one that is refined too.
-    """
-    found = []
-    for name in (STUDENT, "student_ft", "distilled_ft"):
-        for refinement in both:
-            for opponents in (None, refinement) if refinement else (None,):
-                for measure in MEASURES:
-                    best = _best(references, blind_rows(runs, opponents), measure)
-                    one = best and _compared(runs, refined(name, refinement), best, measure)
-                    found += [one | {"refinement": refinement}] if one else []
-    return found

@@ -4,8 +4,8 @@ Of a test set (:func:`score_set`): SI-SNR, SDR, STOI, PESQ and over-separation, 
 of the best SI-SNR. A value that does not exist (PESQ refused, infinite SI-SNR of a perfect stream) is null.
 
 Of whole recordings (:func:`score_recordings`): SI-SNR in the span of each utterance of the references. Each
-talker has one main stream a recording. An utterance is *off the main stream* if another stream explains most of
-its image, and a *swap* is a change of the stream inside an utterance. With a model the same span is also
+talker has one main stream a recording. An utterance is *off the main stream* if another stream explains most
+of its image, and a *swap* is a change of the stream inside an utterance. With a model the same span is also
 separated alone.
 """
 

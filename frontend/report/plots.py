@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from frontend.evaluation.runs import KINDS
 from frontend.report.pages import number
 from frontend.utils.files import atomic_file
 
@@ -11,6 +10,7 @@ from frontend.utils.files import atomic_file
 Curves = dict[str, list[tuple[int, float]]]
 _COLUMNS = 3
 _ROW = 0.22  # inches that a label needs
+KINDS = ("supervised", "fine-tuned", "distilled")
 _LABELS = {"si_snri": "SI-SNRi (dB)", "cpwer": "cpWER (%)", "cpcer": "cpCER (%)"}
 _OFFSET = 1.06  # points of one share stand beside each other, or their bars would hide one another
 
