@@ -2,8 +2,8 @@
 
 Any row has a mean over seeds and utterances (:func:`figure`), any two rows a paired difference
 (:func:`difference`), any row a share of what another one improves (:func:`share_of`); all with intervals
-over seeds and utterances. Before anything is computed the experiments are shown to have one test set: the same ids,
-and mixtures with the same SI-SNR, which no training touches.
+over seeds and utterances. Before anything is computed the experiments are shown to have one test set: the
+same ids, and mixtures with the same SI-SNR, which no training touches.
 """
 
 from collections.abc import Callable, Sequence
@@ -133,7 +133,9 @@ def _check_same_set(paths: Sequence[Path], kinds: dict[str, list]) -> None:
             first_where, first = there[0]
             for name, one in measured.items():
                 if _identity(one) != _identity(_any_of([first])):
-                    raise UserError(f"{where}: {name} is of other utterances than {first_where}; {wanted}")
+                    raise UserError(
+                        f"{where}: {name} is of other utterances or words than {first_where}; {wanted}"
+                    )
             if kind != "wer" and "mixture" in first and "mixture" in measured:
                 gap = np.abs(first["mixture"].values("si_snr") - measured["mixture"].values("si_snr"))
                 if np.isfinite(gap).any() and np.nanmax(gap) > _SAME_DB:
@@ -203,7 +205,7 @@ def _estimate(runs: Runs, measure: str, values: list[np.ndarray]) -> dict | None
 def _figure(
     runs: Runs, rows: Sequence[np.ndarray], statistic: Callable[[np.ndarray], np.ndarray]
 ) -> dict | None:
-    """Return a figure of J rows ``(K, n)`` by a ``statistic`` of means ``(J, ...)``, nan where it has none."""
+    """Return a figure of J rows ``(K, n)``; ``statistic`` is of means ``(J, ...)``, nan where it has none."""
     values = np.stack(rows)
     usable = np.isfinite(values).all((0, 2))
     if not usable.any():

@@ -1,8 +1,9 @@
 """Count the word errors of every system as meeteval does, of a test set or of whole recordings.
 
 Of a test set: cpWER, cpCER and ORC-WER (:mod:`frontend.recognition.text`). Beside the counts
-``OUT/SYSTEM.txt`` holds the alignments for reading; ``OUT/ref.seglst.json`` and ``OUT/SYSTEM.hyp.seglst.json``
-are the texts as they were compared: of these two files meeteval's command line counts the same.
+``OUT/SYSTEM.txt`` holds the alignments for reading; ``OUT/ref.seglst.json`` and
+``OUT/SYSTEM.hyp.seglst.json`` are the texts as they were compared: of these two files meeteval's command line
+counts the same.
 
 Of whole recordings: cpWER, ORC-WER and tcpWER, which is cpWER in which a word counts as right only if it was
 recognised within ``collar`` seconds of where it was said (von Neumann et al., MeetEval, 2023).
