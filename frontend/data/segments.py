@@ -1,23 +1,25 @@
-"""Who spoke when, and what: SegLST, STM and RTTM, read into one form and written from it.
+"""Who spoke when, and what: SegLST, STM, RTTM and Kaldi segments, and where somebody talks by energy.
 
-The form is SegLST's: ``{session_id, speaker, start_time, end_time, words}`` a segment, times in seconds. RTTM
-has no words.
-
-Where somebody talks in whole recordings: by energy, or as an RTTM or a Kaldi segments file says.
+All formats are read into one form, SegLST's: ``{session_id, speaker, start_time, end_time, words}`` a segment,
+times in seconds. The lines of STM and RTTM are parsed and written by meeteval.io; what is wrong with one is
+said here, with its number. RTTM has no words.
 """
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from meeteval.io import RTTMLine, STMLine
 
 from frontend.data.audio import audio_info, read_audio
 from frontend.dsp.activity import frame_samples, levels_db, segments_of_levels
 from frontend.utils.errors import UserError
 from frontend.utils.files import read_text, write_text
 
+Span = tuple[float, float]
+_BLOCK_S = 60.0  # of a recording, read at once
 _KEYS = ("session_id", "speaker", "start_time", "end_time", "words")
 
 
@@ -34,7 +36,7 @@ def read_segments(path: str | Path) -> list[dict]:
     readers = {".json": _seglst, ".stm": _stm, ".rttm": _rttm}
     if path.suffix not in readers:
         raise UserError(f"{path}: expected SegLST (.json), STM (.stm) or RTTM (.rttm), found another name")
-    rows = readers[path.suffix](path, read_text(path))
+    rows = list(readers[path.suffix](path, read_text(path)))
     if not rows:
         raise UserError(f"{path}: expected segments with a session and a speaker, found none (empty file?)")
     return sorted(rows, key=lambda row: (row["session_id"], row["start_time"], row["speaker"]))
@@ -44,19 +46,22 @@ def in_stm(rows: Sequence[dict]) -> str:
     """Return STM, one line a segment; blanks in names, which would separate fields, become ``_``."""
     lines = []
     for row in rows:
-        names = [re.sub(r"\s+", "_", str(row[key])) for key in ("session_id", "speaker")]
-        times = f"{row['start_time']:.4f} {row['end_time']:.4f}"
-        lines.append(f"{names[0]} 1 {names[1]} {times} {row['words']}".rstrip() + "\n")
+        session, speaker = (re.sub(r"\s+", "_", str(row[key])) for key in ("session_id", "speaker"))
+        start, end = (f"{row[key]:.4f}" for key in ("start_time", "end_time"))
+        lines.append(STMLine(session, 1, speaker, start, end, row["words"]).serialize().rstrip() + "\n")
     return "".join(lines)
 
 
 def in_rttm(rows: Sequence[dict]) -> str:
     """Return NIST's RTTM, one ``SPEAKER`` line a segment."""
-    return "".join(
-        f"SPEAKER {row['session_id']} 1 {row['start_time']:.4f} {row['end_time'] - row['start_time']:.4f} "
-        f"<NA> <NA> {row['speaker']} <NA> <NA>\n"
-        for row in rows
-    )
+    lines = []
+    for row in rows:
+        start, duration = f"{row['start_time']:.4f}", f"{row['end_time'] - row['start_time']:.4f}"
+        line = RTTMLine(
+            filename=row["session_id"], begin_time=start, duration=duration, speaker_id=row["speaker"]
+        )
+        lines.append(line.serialize() + "\n")
+    return "".join(lines)
 
 
 def in_seglst(rows: Sequence[dict]) -> str:
@@ -73,79 +78,6 @@ def write_references(directory: str | Path, rows: Sequence[dict], with_words: bo
             write_text(directory / name, form(rows))
         else:
             (directory / name).unlink(missing_ok=True)  # of an earlier run with words
-
-
-def _seglst(path: Path, text: str) -> list[dict]:
-    if not text.strip():
-        return []
-    try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}:{error.lineno}: not JSON: {error.msg} (expected a SegLST file)") from None
-    if not isinstance(content, list):
-        raise UserError(f"{path}: expected SegLST, a list of segments, found {type(content).__name__}")
-    rows = []
-    for number, row in enumerate(content, 1):
-        if not isinstance(row, dict) or not {*_KEYS} <= row.keys():
-            raise UserError(f"{path}: segment {number}: expected the keys {', '.join(_KEYS)}, found {row!r}")
-        rows.append(_row(f"{path}: segment {number}", *(row[key] for key in _KEYS)))
-    return rows
-
-
-def _stm(path: Path, text: str) -> list[dict]:
-    rows = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip() or line.lstrip().startswith(";"):
-            continue
-        fields = line.split(maxsplit=5)
-        if len(fields) < 5:
-            raise UserError(
-                f"{path}:{number}: expected 'session channel speaker start end words', found '{line}'"
-            )
-        session, _, speaker, start, end = fields[:5]
-        words = re.sub(r"^<[^<>]*>\s*", "", fields[5]) if len(fields) > 5 else ""  # <o,f0,female>: a label
-        rows.append(_row(f"{path}:{number}", session, speaker, start, end, words.strip()))
-    return rows
-
-
-def _rttm(path: Path, text: str) -> list[dict]:
-    rows = []
-    for number, line in enumerate(text.splitlines(), 1):
-        fields = line.split()
-        if not fields or fields[0] != "SPEAKER":
-            continue
-        if len(fields) < 8:
-            raise UserError(
-                f"{path}:{number}: expected 'SPEAKER session 1 start duration <NA> <NA> speaker', "
-                f"found '{line}'"
-            )
-        where = f"{path}:{number}"
-        start, duration = (_seconds(where, field) for field in fields[3:5])
-        rows.append(_row(where, fields[1], fields[7], start, start + duration, ""))
-    return rows
-
-
-def _row(where: str, session: object, speaker: object, start: object, end: object, words: object) -> dict:
-    begin, stop = round(_seconds(where, start), 4), round(_seconds(where, end), 4)
-    if not 0 <= begin <= stop:
-        raise UserError(f"{where}: expected 0 <= start <= end, found {start} and {end} (correct the times)")
-    if not isinstance(words, str):
-        raise UserError(f"{where}: expected words as text, found {words!r}")
-    return dict(zip(_KEYS, (str(session), str(speaker), begin, stop, words), strict=True))
-
-
-def _seconds(where: str, value: object) -> float:
-    try:
-        seconds = float(value)
-    except (TypeError, ValueError):
-        raise UserError(f"{where}: expected a time in seconds, found {value!r}") from None
-    if seconds != seconds or abs(seconds) == float("inf"):
-        raise UserError(f"{where}: expected a time in seconds, found {value!r}")
-    return seconds
-
-
-Span = tuple[float, float]
-_BLOCK_S = 60.0
 
 
 def spans_by_energy(entry: str) -> list[Span]:
@@ -192,6 +124,84 @@ def read_spans(path: str, kind: str, seconds: Mapping[str, float]) -> dict[str, 
     return {name: union(spans) for name, spans in found.items()}
 
 
+def union(spans: list[Span], gap: float = 0.0) -> list[Span]:
+    """Return the union of spans, sorted; those no further apart than ``gap`` seconds become one.
+
+    >>> union([(4.0, 5.0), (0.0, 2.0), (1.0, 3.0)])
+    [(0.0, 3.0), (4.0, 5.0)]
+    """
+    joined: list[list[float]] = []
+    for start, end in sorted(spans):
+        if joined and start <= joined[-1][1] + gap:
+            joined[-1][1] = max(joined[-1][1], end)
+        else:
+            joined.append([start, end])
+    return [(start, end) for start, end in joined]
+
+
+def _seglst(path: Path, text: str) -> Iterator[dict]:
+    if not text.strip():
+        return
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}:{error.lineno}: not JSON: {error.msg} (expected a SegLST file)") from None
+    if not isinstance(content, list):
+        raise UserError(f"{path}: expected SegLST, a list of segments, found {type(content).__name__}")
+    for number, row in enumerate(content, 1):
+        if not isinstance(row, dict) or not {*_KEYS} <= row.keys():
+            raise UserError(f"{path}: segment {number}: expected the keys {', '.join(_KEYS)}, found {row!r}")
+        yield _row(f"{path}: segment {number}", *(row[key] for key in _KEYS))
+
+
+def _stm(path: Path, text: str) -> Iterator[dict]:
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip() or line.lstrip().startswith(";"):
+            continue
+        try:
+            found = STMLine.parse(line, parse_float=str)
+        except ValueError:
+            wanted = "session channel speaker start end words"
+            raise UserError(f"{path}:{number}: expected '{wanted}', found '{line}'") from None
+        words = re.sub(r"^<[^<>]*>\s*", "", found.transcript).strip()  # <o,f0,female>: a label
+        yield _row(
+            f"{path}:{number}", found.filename, found.speaker_id, found.begin_time, found.end_time, words
+        )
+
+
+def _rttm(path: Path, text: str) -> Iterator[dict]:
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.split()[:1] != ["SPEAKER"]:
+            continue
+        where = f"{path}:{number}"
+        try:
+            found = RTTMLine.parse(line, parse_float=str)
+        except AssertionError:  # another number of fields
+            wanted = "SPEAKER session 1 start duration <NA> <NA> speaker <NA> <NA>"
+            raise UserError(f"{where}: expected '{wanted}', found '{line}'") from None
+        start, duration = _seconds(where, found.begin_time), _seconds(where, found.duration)
+        yield _row(where, found.filename, found.speaker_id, start, start + duration, "")
+
+
+def _row(where: str, session: object, speaker: object, start: object, end: object, words: object) -> dict:
+    begin, stop = round(_seconds(where, start), 4), round(_seconds(where, end), 4)
+    if not 0 <= begin <= stop:
+        raise UserError(f"{where}: expected 0 <= start <= end, found {start} and {end} (correct the times)")
+    if not isinstance(words, str):
+        raise UserError(f"{where}: expected words as text, found {words!r}")
+    return dict(zip(_KEYS, (str(session), str(speaker), begin, stop, words), strict=True))
+
+
+def _seconds(where: str, value: object) -> float:
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        raise UserError(f"{where}: expected a time in seconds, found {value!r}") from None
+    if seconds != seconds or abs(seconds) == float("inf"):
+        raise UserError(f"{where}: expected a time in seconds, found {value!r}")
+    return seconds
+
+
 def _kaldi_segments(path: str) -> list[tuple[str, float, float]]:
     turns = []
     for number, line in enumerate(read_text(Path(path)).splitlines(), 1):
@@ -209,18 +219,3 @@ def _kaldi_segments(path: str) -> list[tuple[str, float, float]]:
             f"{path}: expected segments 'utterance recording start end', found none (empty file?)"
         )
     return turns
-
-
-def union(spans: list[Span], gap: float = 0.0) -> list[Span]:
-    """Return the union of spans, sorted; those no further apart than ``gap`` seconds become one.
-
-    >>> union([(4.0, 5.0), (0.0, 2.0), (1.0, 3.0)])
-    [(0.0, 3.0), (4.0, 5.0)]
-    """
-    joined: list[list[float]] = []
-    for start, end in sorted(spans):
-        if joined and start <= joined[-1][1] + gap:
-            joined[-1][1] = max(joined[-1][1], end)
-        else:
-            joined.append([start, end])
-    return [(start, end) for start, end in joined]
