@@ -2,3 +2,4 @@
 
 from commands import command  # noqa: F401
 from tiny_models import data, models  # noqa: F401
+from tiny_recognisers import recognisers  # noqa: F401

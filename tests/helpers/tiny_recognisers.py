@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 import yaml
 from tiny_models import FS, write
@@ -49,6 +50,15 @@ def make_recogniser(
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     torch.save(model.state_dict(), folder / "valid.loss.ave.pth")
     return folder
+
+
+@pytest.fixture(scope="session")
+def recognisers(tmp_path_factory) -> Path:
+    """Directories of recognisers that all tests share: ``asr`` (CTC alone), ``hybrid`` (CTC and attention)."""
+    exp = tmp_path_factory.mktemp("recognisers")
+    make_recogniser(exp / "asr")
+    make_recogniser(exp / "hybrid", ctc_weight=0.5)
+    return exp
 
 
 def tones(n_samples: int, channels: int = 1, seed: int = 0) -> np.ndarray:

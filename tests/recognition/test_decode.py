@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import meeteval
 import numpy as np
 import pytest
 import torch
@@ -20,7 +21,8 @@ from tiny_recognisers import make_recogniser, make_spoken, tones
 from frontend.data.audio import read_audio
 from frontend.data.kaldi import read_scp, write_scp
 from frontend.recognition.batches import Cache, key_of
-from frontend.recognition.model import ASR_MODEL
+from frontend.recognition.decode import STAMP
+from frontend.recognition.model import ASR_MODEL, Recogniser
 from frontend.recognition.text import read_hypotheses, read_info, segments
 from frontend.utils.errors import UserError
 
@@ -28,42 +30,48 @@ from frontend.utils.errors import UserError
 # mixtures on both streams: that of one talker, without noise, is her image.
 ALL = 19
 SYSTEMS = "mixture: {}\nmodel: {model: student}\nswapped: {model: swapped}\noracle: {}\n"
+LENGTHS = {"a": 6000, "b": 6400, "c": 6800}
+OPTIONS = {
+    "asr": "exp/asr",
+    "config": "decode.yaml",
+    "data": "data",
+    "separated": "separated",
+    "speech": "speech",
+    "systems": "systems.yaml",
+    "exp": "exp",
+    "out": "decoded",
+}
+
+
+def options(**changed):
+    return [part for name, value in (OPTIONS | changed).items() for part in (f"--{name}", value)]
 
 
 @pytest.fixture(scope="module")
-def asr(tmp_path_factory):
-    return make_recogniser(tmp_path_factory.mktemp("exp") / "asr")
+def whole(tmp_path_factory, recognisers):
+    """A test set, decoded once; all paths are relative to it."""
+    root, before = tmp_path_factory.mktemp("spoken"), os.getcwd()
+    os.chdir(root)
+    make_spoken(Path())
+    shutil.copytree(recognisers / "asr", "exp/asr")
+    Path("decode.yaml").write_text("beam_size: 4\n")
+    Path("systems.yaml").write_text(SYSTEMS)
+    assert exit_code("decode", *options()) == 0
+    os.chdir(before)
+    return root
 
 
 @pytest.fixture
-def spoken(tmp_path, asr):
-    make_spoken(tmp_path)
-    shutil.copytree(asr, tmp_path / "exp/asr")
-    (tmp_path / "decode.yaml").write_text("beam_size: 4\n")
-    (tmp_path / "systems.yaml").write_text(SYSTEMS)
-    return tmp_path
-
-
-def options(root, **changed):
-    given = {
-        "asr": "exp/asr",
-        "config": "decode.yaml",
-        "data": "data",
-        "separated": "separated",
-        "speech": "speech",
-        "systems": "systems.yaml",
-        "exp": "exp",
-        "out": "decoded",
-    }
-    pairs = ((f"--{k}", root / v) for k, v in given.items() if k not in changed)
-    return [*(p for pair in pairs for p in pair), *(p for k, v in changed.items() for p in (f"--{k}", v))]
+def spoken(tmp_path, monkeypatch, whole):
+    """A copy of the decoded set, as the working directory."""
+    shutil.copytree(whole, tmp_path / "set")
+    monkeypatch.chdir(tmp_path / "set")
+    return Path()
 
 
 @pytest.fixture
 def counted(monkeypatch):
     """Count the streams that are recognised in this process."""
-    from frontend.recognition.model import Recogniser
-
     seen, call = [], Recogniser.__call__
 
     def counting(self, streams, fs):
@@ -78,30 +86,24 @@ def texts_of(root, out="decoded"):
     return {p.name: read_hypotheses(p) for p in sorted((root / out).iterdir()) if p.is_dir()}
 
 
-def test_what_is_written(spoken, command, counted):
-    code, out, _ = command("decode", *options(spoken))
-    assert code == 0 and "5 systems, 0 of them recognised before" in out
+def test_what_is_written(spoken):
     texts = texts_of(spoken)
     assert list(texts) == ["dry", "mixture", "model", "oracle", "swapped"]
+    assert len(Path("decoded/cache.jsonl").read_text().splitlines()) == ALL
     # Of c, talker 2 is not there: silence in the images, nothing at all in the dry speech.
     assert texts["oracle"]["c"][1] == texts["dry"]["c"][1] == ""
     assert all(words for name in ("dry", "oracle") for words in texts[name]["a"])
-    assert len(counted) == ALL
     assert all(first == second for first, second in texts["mixture"].values())
     assert texts["swapped"] == {key: row[::-1] for key, row in texts["oracle"].items()}
-
-    from frontend.recognition.model import Recogniser
-
-    recogniser = Recogniser.from_pretrained(spoken / "exp/asr", {"beam_size": 4})
+    recogniser = Recogniser.from_pretrained("exp/asr", {"beam_size": 4})
     for system, key, k in (("model", "b", 1), ("oracle", "a", 0), ("mixture", "c", 0)):
-        entry = read_scp(spoken / f"separated/{system}/spk{k + 1}.scp")[key]
+        entry = read_scp(f"separated/{system}/spk{k + 1}.scp")[key]
         assert recogniser(read_audio(entry)[0][:1], 8000) == [texts[system][key][k]]
-    dry = read_audio(read_scp(spoken / "speech/wav.scp")["s1-b"])[0]
+    dry = read_audio(read_scp("speech/wav.scp")["s1-b"])[0]
     assert recogniser(dry, 8000) == [texts["dry"]["b"][1]]
 
 
-def test_seglst_and_info(spoken, command):
-    assert command("decode", *options(spoken), "--nj", 2)[0] == 0
+def test_seglst_and_info(spoken):
     decoded = spoken / "decoded"
     rows = json.loads((decoded / "model/hyp.seglst.json").read_text())
     assert rows == segments(
@@ -128,26 +130,13 @@ def test_seglst_and_info(spoken, command):
     }
     assert info["rtf"] > 0 and info["seconds"] == 2 * sum(LENGTHS.values()) / 8000
     assert (decoded / "oracle/text_spk2").read_text().splitlines()[2] == "c"
-
-
-LENGTHS = {"a": 6000, "b": 6400, "c": 6800}
-
-
-def test_meeteval_reads_it(spoken, command):
-    command("decode", *options(spoken))
-    errors_of = {}
+    # meeteval reads it, and takes the talkers in any order.
+    reference = meeteval.io.load(decoded / "ref.seglst.json")
+    errors = {}
     for system in ("oracle", "swapped"):
-        files = ["-r", spoken / "decoded/ref.seglst.json", "-h", spoken / f"decoded/{system}/hyp.seglst.json"]
-        made = spoken / f"{system}.json"
-        subprocess.run(
-            [sys.executable, "-m", "meeteval.wer", "cpwer", *files, "--average-out", made]
-            + ["--per-reco-out", spoken / "per_reco.json"],
-            check=True,
-            capture_output=True,
-        )
-        errors_of[system] = json.loads(made.read_text())
-    assert errors_of["oracle"]["length"] == 10
-    assert errors_of["oracle"]["errors"] == errors_of["swapped"]["errors"]
+        rates = meeteval.wer.cpwer(reference, meeteval.io.load(decoded / f"{system}/hyp.seglst.json"))
+        errors[system] = [(key, rate.errors, rate.length) for key, rate in rates.items()]
+    assert errors["oracle"] == errors["swapped"] and sum(length for *_, length in errors["oracle"]) == 10
 
 
 def _copy(root, system, k, entries):
@@ -169,7 +158,7 @@ def test_no_separator_is_the_mixture_and_a_perfect_one_the_oracle(spoken, comman
         turned = {key: images[(k - 1 + n) % 2][key] for n, key in enumerate(sorted(mixture))}
         _copy(spoken, "perfect", k, turned)
     (spoken / "systems.yaml").write_text(SYSTEMS + "no_separator: {model: none}\nperfect: {model: none}\n")
-    assert command("decode", *options(spoken))[0] == 0
+    assert command("decode", *options())[0] == 0
     directories = ("--data", data, "--decoded", spoken / "decoded", "--out", spoken / "wer")
     assert command("wer", *directories)[0] == 0
     names = ("no_separator", "perfect", "mixture", "oracle")
@@ -189,35 +178,34 @@ def test_no_separator_is_the_mixture_and_a_perfect_one_the_oracle(spoken, comman
 
 
 def test_a_second_run_recognises_nothing(spoken, command, counted):
-    command("decode", *options(spoken))
-    first, seen = texts_of(spoken), len(counted)
-    code, out, _ = command("decode", *options(spoken))
-    assert code == 0 and "5 of them recognised before" in out and len(counted) == seen
-    for directory in (spoken / "decoded").iterdir():
+    first = texts_of(spoken)
+    code, out, _ = command("decode", *options())
+    assert code == 0 and "5 of them recognised before" in out
+    for directory in Path("decoded").iterdir():
         if directory.is_dir():
             shutil.rmtree(directory)
-    code, out, _ = command("decode", *options(spoken))
+    code, out, _ = command("decode", *options())
     assert "0 of them recognised before" in out and "all streams known" in out
-    assert len(counted) == seen and texts_of(spoken) == first
-    info = read_info(spoken / "decoded/model")
+    assert counted == [] and texts_of(spoken) == first
+    info = read_info("decoded/model")
     assert info["rtf"] is None and info["cached"] == 6
 
 
 def test_what_two_mixtures_share_is_recognised_once(spoken, command, counted):
-    table = read_scp(spoken / "speech/wav.scp")
-    write_scp(spoken / "speech/wav.scp", table | {"s0-b": table["s0-a"]})
-    assert command("decode", *options(spoken))[0] == 0
-    texts = texts_of(spoken)["dry"]
-    assert texts["b"][0] == texts["a"][0] and len(counted) == ALL - 1
+    table = read_scp("speech/wav.scp")
+    write_scp("speech/wav.scp", table | {"s0-b": table["s0-a"]})
+    assert command("decode", *options(out="shared"), "--only", "dry")[0] == 0
+    texts = texts_of(spoken, "shared")["dry"]
+    assert texts["b"][0] == texts["a"][0] and len(counted) == 4
 
 
-def test_a_second_run_does_not_import_espnet(spoken, command):
-    command("decode", *options(spoken))
-    shutil.rmtree(spoken / "decoded/model")
-    code = "import sys\nfrom frontend.cli import main\ntry: main()\nfinally: print('espnet2' in sys.modules)"
-    arguments = [sys.executable, "-c", code, "decode", *options(spoken)]
+def test_a_second_run_does_not_import_espnet(spoken):
+    shutil.rmtree("decoded/model")
+    code = "import sys\nfrom frontend.cli import main\n"
+    code += "try: main(['decode', *sys.argv[1:]])\nfinally: print('espnet2' in sys.modules)"
+    arguments = [sys.executable, "-c", code, *options()]
     done = subprocess.run(arguments, capture_output=True, text=True, check=True)
-    assert done.stdout.endswith("False\n") and (spoken / "decoded/model/info.json").is_file()
+    assert done.stdout.endswith("False\n") and Path("decoded/model/info.json").is_file()
 
 
 def _other_options(root):
@@ -239,73 +227,71 @@ def _other_audio(root):
 
 
 @pytest.mark.parametrize(
-    ("change", "again"), [(_other_options, ALL), (_other_model, ALL), (_other_config, ALL), (_other_audio, 1)]
+    ("change", "again", "why"),
+    [
+        (_other_options, ALL, "setting beam_size changed"),
+        (_other_model, ALL, "input recogniser changed"),
+        (_other_config, ALL, "input recogniser changed"),
+        (_other_audio, 1, "input streams changed"),
+    ],
 )
-def test_what_has_changed_is_recognised_again(spoken, command, counted, change, again):
-    command("decode", *options(spoken))
-    counted.clear()
+def test_what_has_changed_is_recognised_again(spoken, command, counted, change, again, why):
     change(spoken)
-    assert command("decode", *options(spoken))[0] == 0
-    assert len(counted) == again
+    code, out, _ = command("decode", *options())
+    assert code == 0 and len(counted) == again
+    assert f"decoded/model: recognised again, {why} since it was made" in out
 
 
 def test_processes_and_choice_change_nothing(spoken, command):
-    assert command("decode", *options(spoken))[0] == 0
-    assert command("decode", *options(spoken, out=spoken / "forked"), "--nj", 2)[0] == 0
-    assert texts_of(spoken) == texts_of(spoken, "forked")
-    assert command("decode", *options(spoken, out=spoken / "some"), "--only", "dry,model")[0] == 0
+    assert command("decode", *options(out="some"), "--only", "dry,model", "--nj", 2)[0] == 0
     some = texts_of(spoken, "some")
     assert list(some) == ["dry", "model"]
     assert some == {name: texts_of(spoken)[name] for name in some}
+    assert command("decode", *options(), "--nj", 2)[1].count("recognised again") == 0
 
 
 def test_a_system_s_own_recogniser(spoken, command):
     make_recogniser(spoken / "exp/joint/asr", seed=3)
-    (spoken / "systems.yaml").write_text(SYSTEMS.replace("student}", "student, asr: joint/asr}"))
-    assert command("decode", *options(spoken))[0] == 0
-    assert command("decode", *options(spoken, out=spoken / "by_it", asr=spoken / "exp/joint/asr"))[0] == 0
+    Path("systems.yaml").write_text(SYSTEMS.replace("student}", "student, asr: joint/asr}"))
+    before = texts_of(spoken)
+    assert command("decode", *options())[0] == 0
+    assert command("decode", *options(out="by_it", asr="exp/joint/asr"), "--only", "model")[0] == 0
     ours, by_it = texts_of(spoken), texts_of(spoken, "by_it")
-    assert ours["model"] == by_it["model"] and ours["oracle"] != by_it["oracle"]
-    assert read_info(spoken / "decoded/model")["asr"].endswith("joint/asr")
+    assert ours["model"] == by_it["model"] != before["model"] and ours["oracle"] == before["oracle"]
+    assert read_info("decoded/model")["asr"].endswith("joint/asr")
 
 
-@pytest.mark.parametrize("at", [1, 3])
-def test_a_kill_loses_nothing(spoken, command, counted, at):
-    from frontend.recognition.model import Recogniser
+def test_a_kill_loses_nothing(spoken, command, counted):
+    before = texts_of(spoken)
 
     def killed_run():
         call, calls = Recogniser.__call__, []
 
         def killed(self, streams, fs):
             calls.append(fs)
-            if len(calls) == at + 1:
+            if len(calls) == 3:
                 os.kill(os.getpid(), signal.SIGKILL)
             return call(self, streams, fs)
 
         Recogniser.__call__ = killed
-        exit_code("decode", *options(spoken))
+        exit_code("decode", *options(out="killed"))
 
     child = multiprocessing.get_context("fork").Process(target=killed_run)
     child.start()
     child.join()
     assert child.exitcode == -signal.SIGKILL
-    known = len((spoken / "decoded/cache.jsonl").read_text().splitlines())
-    assert known > 0 and not list((spoken / "decoded").glob("*/"))
-    assert command("decode", *options(spoken))[0] == 0
-    assert len(counted) == ALL - known
-    assert command("decode", *options(spoken, out=spoken / "whole"))[0] == 0
-    assert texts_of(spoken) == texts_of(spoken, "whole")
+    known = len(Path("killed/cache.jsonl").read_text().splitlines())
+    assert known > 0 and not list(Path("killed").glob("*/"))
+    assert command("decode", *options(out="killed"))[0] == 0
+    assert len(counted) == ALL - known and texts_of(spoken, "killed") == before
 
 
 def test_a_cut_line_of_the_cache_is_recognised_again(spoken, command, counted):
-    command("decode", *options(spoken))
-    first, file = texts_of(spoken), spoken / "decoded/cache.jsonl"
+    first, file = texts_of(spoken), Path("decoded/cache.jsonl")
     file.write_bytes(file.read_bytes()[:-20])
-    shutil.rmtree(spoken / "decoded/model")
-    shutil.rmtree(spoken / "decoded/dry")
-    shutil.rmtree(spoken / "decoded/oracle")
-    counted.clear()
-    assert command("decode", *options(spoken))[0] == 0
+    for path in Path("decoded").glob(f"*/{STAMP}"):
+        path.unlink()
+    assert command("decode", *options())[0] == 0
     assert len(counted) == 1 and texts_of(spoken) == first
     assert len(Cache(file)._texts) == ALL == len(file.read_text().splitlines()) - 1
 
@@ -317,12 +303,12 @@ def test_keys_tell_what_matters():
 
 
 def test_words_that_no_token_makes(spoken, command):
-    table = read_scp(spoken / "data/text_spk1") | {"a": "ONE FOO FOO", "b": "BAR, one."}
-    write_scp(spoken / "data/text_spk1", table)
-    code, _, err = command("decode", *options(spoken))
+    table = read_scp("data/text_spk1") | {"a": "ONE FOO FOO", "b": "BAR, one."}
+    write_scp("data/text_spk1", table)
+    code, _, err = command("decode", *options(out="new"))
     assert code == 2 and "3 words unknown" in err and "FOO (2), BAR (1)" in err and "--allow_unknown" in err
-    assert not (spoken / "decoded").exists()
-    code, _, err = command("decode", *options(spoken), "--allow_unknown")
+    assert not Path("new").exists()
+    code, _, err = command("decode", *options(), "--allow_unknown")
     assert code == 0 and "FOO (2), BAR (1)" in err
 
 
@@ -365,7 +351,7 @@ def _cut_model(root):
     [
         (lambda root: (root / "data/text_spk2").unlink(), "text_spk2: expected what talker 2 says"),
         (_edit("data/text_spk2", b=None), "text_spk2: id b of wav.scp is missing"),
-        (_edit("data/text_spk2", b=""), "spk2/b.wav is not silent"),
+        (_edit("data/text_spk2", b=""), "text_spk2: b has no words, but its scene has a talker"),
         (_edit("data/text_spk2", b="..."), "text_spk2: b has no words, but"),
         (_silent_talker, "text_spk2: b has no words, but its scene has a talker"),
         (_edit("separated/model/spk2.scp", b=None), "spk2.scp: has no stream of utterance b"),
@@ -388,9 +374,9 @@ def _cut_model(root):
 )
 def test_mistakes(spoken, command, damage, message):
     damage(spoken)
-    code, _, err = command("decode", *options(spoken))
+    code, _, err = command("decode", *options(out="new"))
     assert code == 2 and message in err
-    assert not list((spoken / "decoded").glob("*/"))
+    assert not list(Path("new").glob("*/"))
 
 
 @pytest.mark.parametrize(
@@ -402,13 +388,13 @@ def test_mistakes(spoken, command, damage, message):
     ],
 )
 def test_mistakes_on_the_command_line(spoken, command, arguments, message):
-    code, _, err = command("decode", *options(spoken), *arguments)
+    code, _, err = command("decode", *options(out="new"), *arguments)
     assert code == 2 and message in err
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there(spoken, command):
-    code, _, err = command("decode", *options(spoken), "--ngpu", 1)
+    code, _, err = command("decode", *options(out="new"), "--ngpu", 1)
     assert code == 2 and "device 'cuda' asked for, found 0" in err
 
 
