@@ -1,16 +1,18 @@
 """The command line: ``mixit COMMAND``, the same as ``python -m frontend COMMAND``.
 
 May use all other rooms; nothing imports it. What takes long to import is imported inside the commands, and a
-module of commands only when one of them is asked for, so that ``--help`` is quick. A mistake becomes one line on
-standard error, signed with the command, and exit code 2 (:mod:`frontend.utils.errors`); that holds for an unknown
-command or option, too.
+module of commands only when one of them is asked for, so that ``--help`` is quick. A mistake becomes one line
+on standard error, signed with the command, and exit code 2 (:mod:`frontend.utils.errors`); that holds for an
+unknown command or option, too.
 """
 
 import functools
 import importlib
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 from click.core import ParameterSource
@@ -118,24 +120,19 @@ def _complain(error: click.UsageError) -> None:
 # What several commands share.
 
 
-class AtLeast(click.ParamType):
-    """A whole number from ``least`` on."""
+class AtLeastOne(click.ParamType):
+    """A whole number from 1 on; anything else is a ``UserError``."""
 
     name = "N"
 
-    def __init__(self, least: int = 1) -> None:
-        self.least = least
-
     def convert(self, value, param, ctx) -> int:
-        """Read it.
+        """Read it."""
+        if not str(value).isdecimal() or int(value) < 1:
+            raise UserError(f"{param.opts[-1]}: expected at least 1, found {value}")
+        return int(value)
 
-        Raises:
-            UserError: it is none, or too small.
-        """
-        text = str(value)
-        if not text.isdecimal() or int(text) < self.least:
-            raise UserError(f"{param.opts[-1]}: expected at least {self.least}, found {text}")
-        return int(text)
+
+COUNT, PATH = AtLeastOne(), click.Path(path_type=Path)
 
 
 def option(name: str, about: str, **more) -> Callable:
@@ -158,8 +155,7 @@ def stack(*options: Callable) -> Callable:
     return lambda function: functools.reduce(lambda f, one: one(f), reversed(options), function)
 
 
-nj = option("nj", "number of processes", type=AtLeast(), default=1)
-seed_of_intervals = option("seed", "of the intervals", type=int, default=0)
+nj = option("nj", "number of processes", type=COUNT, default=1)
 device = option("device", "cpu, cuda, ...", default="cpu")
 refine = option("refine", "refine the streams: mvdr, iva or mask, joined by a plus", metavar="STEPS")
 recogniser = stack(
@@ -174,7 +170,7 @@ def given() -> set[str]:
     return {name for name in ctx.params if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT}
 
 
-def way(which: str, must: str = "", may: str = "") -> dict:
+def way(which: str, must: str = "", may: str = "") -> SimpleNamespace:
     """Return the options of one of the ways to use the running command.
 
     Args:
@@ -189,23 +185,31 @@ def way(which: str, must: str = "", may: str = "") -> dict:
     for name in must.split():
         if values[name] in (None, (), ""):
             raise UserError(f"--{name}: expected a value, found none ({which})")
-    mine = {*must.split(), *may.split()}
-    for name in sorted(given() - mine):
+    mine = f"{must} {may}".split()
+    for name in sorted(given().difference(mine)):
         raise UserError(f"--{name} is not expected {which}: leave it out")
-    return {name: values[name] for name in values if name in mine}
+    return SimpleNamespace(**{name: values[name] for name in mine})
 
 
 def one_of(*names: str, required: bool = False) -> None:
-    """Refuse two of some options that exclude each other, and where one is required, none.
-
-    Raises:
-        UserError: so.
-    """
+    """Refuse two of some options that exclude each other, and where one is required, none."""
     found = [f"--{name}" for name in names if name in given()]
     if len(found) > 1:
         raise UserError(f"{' and '.join(found)} exclude each other: give one of them")
     if required and not found:
         raise UserError(f"expected {' or '.join(f'--{name}' for name in names)}, found neither")
+
+
+def check_range(name: str, value: float, most: float = math.inf) -> None:
+    """Refuse the value of an option that is not above 0 and at most ``most``."""
+    if not 0 < value <= most:
+        limit = "" if most == math.inf else f" and at most {most:g}"
+        raise UserError(f"--{name}: expected more than 0{limit}, found {value:g}")
+
+
+def split(names: str | None) -> tuple[str, ...]:
+    """Return names that are separated by commas."""
+    return tuple(filter(None, (names or "").split(",")))
 
 
 def is_recordings(data: str | None) -> bool:

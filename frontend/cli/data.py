@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import click
 
-from frontend.cli import AtLeast, Group, flag, needed, nj, one_of, option, way
+from frontend.cli import COUNT, Group, flag, needed, nj, one_of, option, way
 from frontend.utils.errors import UserError
 
 MOST_SHOWN = 20
@@ -49,8 +49,8 @@ def check(directories: tuple[str, ...]) -> int:
 def subset(data: str, out: str, num: int | None, share: float | None, unlabelled: bool, seed: int) -> None:
     """Make a data directory of a random part of another; the audio stays where it is.
 
-    Which utterances are kept depends on the seed and their ids alone, and a larger part contains every smaller
-    one of the same seed.
+    Which utterances are kept depends on the seed and their ids alone, and a larger part contains every
+    smaller one of the same seed.
     """
     one_of("num", "share")
     from frontend.data.kaldi import read_scp
@@ -75,15 +75,9 @@ def subset(data: str, out: str, num: int | None, share: float | None, unlabelled
 @needed("out", "the data directory to make", metavar="DIR")
 @option("fs", "lower the rate to this, in Hz (default: as recorded)", type=int)
 @option(
-    "geometry",
-    "circular, linear, none (unknown), or a file with a line 'x y z' for each channel",
-    default="none",
+    "geometry", "circular, linear, none (unknown), or a file with a line 'x y z' a channel", default="none"
 )
-@option(
-    "channel_pattern",
-    "regular expression for files of one channel, matched with their names without ending; its two groups are "
-    "the recording's name and the channel's number",
-)
+@option("channel_pattern", "files of one channel: a regular expression with groups for recording and channel")
 @nj
 def recordings(
     recordings: str, out: str, fs: int | None, geometry: str, channel_pattern: str, nj: int
@@ -112,8 +106,8 @@ def recordings(
 def chunks(data, out, rttm, segments, min_speech, dev_share, seed, nj) -> None:
     """Cut training and validation chunks of 3 to 8 s out of whole recordings, where somebody talks.
 
-    Where that is, the energy says, or a file: RTTM, or Kaldi's segments. The chunks for validation are stretches
-    of time of their own.
+    Where that is, the energy says, or a file: RTTM, or Kaldi's segments. The chunks for validation are
+    stretches of time of their own.
     """
     one_of("rttm", "segments")
     if not 0 < dev_share < 0.5:
@@ -143,19 +137,17 @@ def recogniser(separated, speech, rooms, data, streams, decoded, without, out) -
             --decoded exp/decoded_train/student --out data/asr_train_separated
 
     With --separated, the hypotheses of a first recogniser decide which stream says which of a mixture's
-    transcripts, by the fewest word errors: that needs transcripts, but no clean source. Mixtures where they do
-    not decide are left out. No audio is copied.
+    transcripts, by the fewest word errors: that needs transcripts, but no clean source. Mixtures where they
+    do not decide are left out. No audio is copied.
     """
-    if separated:
-        way("with --separated", "data streams decoded", "out separated without")
-    else:
-        way("without --separated", "speech rooms", "out")
     from frontend.recognition.training_sets import make_asr_set, make_separated_set
 
     if separated:
+        way("with --separated", "data streams decoded", "out separated without")
         number, left_out = make_separated_set(data, streams, decoded, out, without)
         print(f"{out}: {number} streams of {data}; {left_out} mixtures left out as undecided")
     else:
+        way("without --separated", "speech rooms", "out")
         number = make_asr_set(speech, rooms, out)
         print(f"{out}: {number} utterances of {', '.join([*speech, *rooms])}")
 
@@ -171,25 +163,23 @@ def simulate() -> None:
 @option("conditions", "file of conditions, such as conf/conditions.yaml")
 @option("condition", "one of them, or 'matched'")
 @needed("speech", "speech set to draw talkers from: wav.scp, utt2spk")
-@option("num", "number of mixtures; with --pairs, at most (default: all)", type=AtLeast())
+@option("num", "number of mixtures; with --pairs, at most (default: all)", type=COUNT)
 @option("prefix", "of the mixtures' ids: PREFIX_000000 ...")
 @option("pairs", "list of mixtures: MIXTURE_ID UTTERANCE1 UTTERANCE2 LEVEL_DB a line")
 @option("seed", "of all draws", type=int, default=0)
 @needed("out", "file to write, such as data/train/scenes.jsonl")
 @option("n_talkers", "talkers of every mixture, instead of the configuration's: 3, or 2-3 for either")
 @option("talkers", "the same, but the configuration's one_talker_share has one talker all the same")
-@option("channels", "microphones, instead of the configuration's", type=AtLeast())
+@option("channels", "microphones, instead of the configuration's", type=COUNT)
 @option(
-    "bank",
-    "take rooms, arrays and places from N that sets of this seed share (for training sets: their impulse "
-    "responses are computed once, see mixit simulate render --on_the_fly); default: each its own",
-    type=AtLeast(),
+    "bank", "take rooms and places from N that sets of this seed share (default: each its own)", type=COUNT
 )
 def scenes(config, conditions, condition, speech, num, prefix, pairs, seed, out, bank, **options) -> None:
     """Draw the scenes of a set: room, array, talkers, levels and noise of each mixture, as JSON lines.
 
     The scene of an id depends on configuration, speech set, seed and id alone: a larger --num keeps the first
-    scenes as they were. With --pairs, who is mixed with whom and the ids are given.
+    scenes as they were. With --pairs, who is mixed with whom and the ids are given. --bank is for training
+    sets: the impulse responses of N rooms are computed once (mixit simulate render --on_the_fly).
 
     With --condition, the overrides that --conditions lists for it come after those of --set. The utterances
     and talkers of a mixture must be those of the matched set.
@@ -233,19 +223,17 @@ def _overrides(
 @flag("on_the_fly", "write no audio: it is rendered when it is read")
 @option("rir_cache", "directory of impulse responses (default: OUT/rirs)")
 @flag("parts", "also write all channels of each image, and the noise (image1.scp ...)")
-@option(
-    "n_talkers", "spkN.scp to write, silent where fewer talk (default: as in the fullest mixture)", type=int
-)
+@option("n_talkers", "spkN.scp to write, silent where fewer talk (default: as many as ever talk)", type=int)
 def render(on_the_fly: bool, audio_format: str | None, **options) -> None:
     """Render scenes into a mixture set: audio, images at the reference channel, tables.
 
-    Run it again after it was cut off: it goes on where it was. The audio is the same bit for bit whatever --nj.
-    Impulse responses are kept, so that a set with the same geometry but other speech, levels or noise is rendered
-    about ten times faster.
+    Run it again after it was cut off: it goes on where it was. The audio is the same bit for bit whatever
+    --nj. Impulse responses are kept, so that a set with the same geometry but other speech, levels or noise
+    is rendered about ten times faster.
 
-    With --on_the_fly no mixture is written: the set names scenes, and who reads it renders them, with the same
-    samples. It needs the speech and the impulse responses as long as it is used. Scenes made with mixit simulate
-    scenes --bank N have N rooms however many they are, so that more mixtures are free.
+    With --on_the_fly no mixture is written: the set names scenes, and who reads it renders them, with the
+    same samples. It needs the speech and the impulse responses as long as it is used. Scenes made with mixit
+    simulate scenes --bank N have N rooms however many they are, so that more mixtures are free.
     """
     if on_the_fly and audio_format:
         raise UserError("--audio_format: a set on the fly has no audio (leave it out, or --on_the_fly)")

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from frontend.cli import (
+    PATH,
     Command,
     flag,
     is_recordings,
@@ -15,7 +16,7 @@ from frontend.cli import (
     one_of,
     option,
     recogniser,
-    seed_of_intervals,
+    split,
     way,
 )
 from frontend.utils.errors import UserError
@@ -49,11 +50,11 @@ _RULE = ("margin_db", "range_db", "min_pause", "max_seconds")
 def decode(data: str, only: str, ngpu: int, **_) -> None:
     """Recognise the streams of every system, on a test set or on whole recordings.
 
-    A test set: OUT/SYSTEM/{text_spk1,...,hyp.seglst.json,info.json}. Beside the listed systems below SEPARATED it
-    recognises `dry`, the clean speech that the test set was simulated from.
+    A test set: OUT/SYSTEM/{text_spk1,...,hyp.seglst.json,info.json}. Beside the listed systems below
+    SEPARATED it recognises `dry`, the clean speech that the test set was simulated from.
 
-    Whole recordings: every stream is cut into segments of speech, by energy. Writes OUT/SYSTEM/hyp.seglst.json
-    (session: the recording, speaker: the stream, spk1 ...) and info.json.
+    Whole recordings: every stream is cut into segments of speech, by energy. Writes
+    OUT/SYSTEM/hyp.seglst.json (session: the recording, speaker: the stream, spk1 ...) and info.json.
 
     A system that has not changed is skipped, audio that was ever recognised is not recognised again
     (OUT/cache.jsonl), and what was cut off goes on where it was.
@@ -63,218 +64,163 @@ def decode(data: str, only: str, ngpu: int, **_) -> None:
         raise UserError(f"--ngpu: expected 0 or 1, found {ngpu} (decoding uses one GPU)")
     may = "asr asr_model only nj ngpu"
     if is_recordings(data):
-        options = way(
-            "with whole recordings", "data separated out", f"{may} config leak_db {' '.join(_RULE)}"
+        o = vars(
+            way("with whole recordings", "data separated out", f"{may} config leak_db {' '.join(_RULE)}")
         )
         from frontend.dsp.activity import Rule
 
-        options["rule"] = Rule(**{name: options.pop(name) for name in _RULE})
+        o["rule"] = Rule(**{name: o.pop(name) for name in _RULE})
     else:
         must = "config data separated speech systems exp out"
-        options = way("with a test set", must, f"{may} shared allow_unknown")
+        o = vars(way("with a test set", must, f"{may} shared allow_unknown"))
     from frontend.recognition.decode import Request, decode
 
-    del options["ngpu"]
-    options["only"] = tuple(filter(None, only.split(",")))
-    decode(Request(**options, device="cuda" if ngpu else "cpu"))
+    del o["ngpu"]
+    decode(Request(**o | {"only": split(only), "device": "cuda" if ngpu else "cpu"}))
 
 
 @click.command(cls=Command)
 @needed("data", "labelled test set, or recordings with images (spk1.scp ...) and references")
 @needed("separated", "directory with one directory of streams per system; of recordings, also that of one")
+@needed("out", "where the scores go")
 @option("single_data", "test set with one talker, for over-separation")
 @option("single_separated", "the systems' streams on that set")
-@needed("out", "where the scores go")
-@option(
-    "measures",
-    "beside SI-SNR and over-separation, separated by commas, may be empty",
-    default="sdr,stoi,pesq",
-)
-@option(
-    "active_db",
-    "an output is active above this level in dB relative to the mixture",
-    type=float,
-    default=-20.0,
-)
+@option("measures", "beside SI-SNR and over-separation, by commas, may be empty", default="sdr,stoi,pesq")
+@option("active_db", "an output is active above this level in dB re the mixture", type=float, default=-20.0)
 @nj
-@option("ref", "whole recordings: who talks when: .rttm, .stm or .json (default: DATA/ref.rttm)")
-@option("model", "likewise: trained separator, to separate each utterance alone")
-@option("least_s", "likewise: length of what is separated alone, at least", type=float, default=2.5)
-@option("device", "likewise: cpu, cuda, ...", default="cpu")
-@option("seed", "likewise: of the intervals", type=int, default=0)
+@option("ref", "recordings: who talks when: .rttm, .stm or .json (default: DATA/ref.rttm)")
+@option("model", "recordings: trained separator, to separate each utterance alone")
+@option("least_s", "recordings: length of what is separated alone, at least", type=float, default=2.5)
+@option("device", "recordings: cpu, cuda, ...", default="cpu")
+@option("seed", "recordings: of the intervals", type=int, default=0)
 def score(data: str, ref: str | None, **_) -> None:
     """Score the streams of every system, on a test set or on whole recordings.
 
     A test set: SI-SNR, SDR, STOI, PESQ, over-separation; those of the one-talker set go to OUT/one_talker.
 
     Whole recordings (DATA has ref.rttm, or --ref is given), utterance by utterance of the references: SI-SNR,
-    stream swaps, constancy of the streams. With --model each utterance is also separated alone, cut out of the
-    mixture, and compared, paired. SEPARATED may be the directory of one system, too: with spk1.scp ... or files
-    ID_spk1.wav ...
+    stream swaps, constancy of the streams. With --model each utterance is also separated alone, cut out of
+    the mixture, and compared, paired. SEPARATED may be the directory of one system, too: with spk1.scp ... or
+    files ID_spk1.wav ...
 
-    Writes OUT/SYSTEM.jsonl (one line an utterance) and OUT/SYSTEM.json (what it was measured on, and sums). A system
-    that has not changed is skipped.
+    Writes OUT/SYSTEM.jsonl (one line an utterance) and OUT/SYSTEM.json (what it was measured on, and sums). A
+    system that has not changed is skipped.
     """
     from frontend.evaluation import score as scoring
 
     if ref is not None or scoring.has_references(data):
-        options = way("with whole recordings", "data separated out", "ref model least_s device seed nj")
-        places = [options.pop(name) for name in ("data", "separated", "out", "nj")]
-        scoring.score_recordings(*places[:3], scoring.RecordingSettings(**options), places[3])
+        o = way("with whole recordings", "data separated out", "ref model least_s device seed nj")
+        settings = scoring.RecordingSettings(o.ref, o.model, o.least_s, o.device, o.seed)
+        scoring.score_recordings(o.data, o.separated, o.out, settings, o.nj)
         return
-    options = way("with a test set", "data separated out", "single_data single_separated measures active_db nj")
-    single = options["single_data"], options["single_separated"]
-    if (single[0] is None) != (single[1] is None):
+    may = "single_data single_separated measures active_db nj"
+    o = way("with a test set", "data separated out", may)
+    if (o.single_data is None) != (o.single_separated is None):
         raise UserError("--single_data and --single_separated belong together: give both or none")
-    settings = scoring.Settings(tuple(filter(None, options["measures"].split(","))), options["active_db"])
-    scoring.score_set(options["data"], options["separated"], options["out"], settings, options["nj"])
-    if single[0] is not None:
+    scoring.score_set(o.data, o.separated, o.out, scoring.Settings(split(o.measures), o.active_db), o.nj)
+    if o.single_data is not None:
         # A talker alone has nothing to be separated from: only over-separation is asked of this set.
-        settings = scoring.Settings((), options["active_db"])
-        scoring.score_set(*single, Path(options["out"]) / "one_talker", settings, options["nj"])
+        settings, out = scoring.Settings((), o.active_db), Path(o.out) / "one_talker"
+        scoring.score_set(o.single_data, o.single_separated, out, settings, o.nj)
 
 
 @click.command(cls=Command)
 @option("data", "test set with text_spk1, text_spk2, ...")
 @option("decoded", "directory with one directory of hypotheses per system; of recordings, also a file of one")
-@option("compare", "count nothing: compare two systems that were counted in OUT", nargs=2, metavar="A B")
 @option("out", "where the counts go, or were written")
-@seed_of_intervals
+@option("compare", "count nothing: compare two systems counted in OUT", nargs=2, metavar="A B")
+@option("seed", "of the intervals", type=int, default=0)
 @nj
-@option("ref", "whole recordings, instead of --data: what was said: .json (SegLST) or .stm")
-@option("collar", "likewise: of tcpWER, in seconds", type=float, default=5.0)
-@option(
-    "orc_cells",
-    "likewise: leave ORC-WER out where words said times words of all streams pass this",
-    type=float,
-    default=3e8,
-)
-@flag("check", "count nothing: check --transcripts against the recordings of --scp, before the work")
+@option("ref", "recordings, instead of --data: what was said: .json (SegLST) or .stm")
+@option("collar", "recordings: of tcpWER, in seconds", type=float, default=5.0)
+@option("orc_cells", "no ORC-WER where words said times words found pass this", type=float, default=3e8)
+@flag("check", "count nothing: do --transcripts fit the recordings of --scp?")
 @option("transcripts", "with --check: what was said: .json (SegLST) or .stm")
 @option("scp", "with --check: table 'ID FILE' of the recordings (mixit data recordings)")
-def wer(compare, ref: str | None, check: bool, **_) -> None:
+def wer(compare: tuple[str, str] | None, ref: str | None, check: bool, **_) -> None:
     """Count the word errors of every system, on a test set or on whole recordings; or compare two systems.
 
     \b
         mixit wer --data DIR --decoded DIR --out DIR       counts, of a test set
         mixit wer --ref FILE --decoded DIR --out DIR       counts, of whole recordings
         mixit wer --compare A B --out DIR                  compares, and counts nothing
-        mixit wer --check --transcripts FILE --scp SCP     readable? words in every session, one for each recording?
+        mixit wer --check --transcripts FILE --scp SCP     readable? words in every session, one a recording?
 
-    A test set: cpWER, cpCER (the same of characters), and ORC-WER where streams and talkers differ in number. Beside
-    the counts it writes OUT/SYSTEM.txt (alignments to read) and the normalised texts, for meeteval's command line to
-    count alike: OUT/ref.seglst.json and OUT/SYSTEM.hyp.seglst.json.
+    A test set: cpWER, cpCER (the same of characters), and ORC-WER where streams and talkers differ in number.
+    Beside the counts it writes OUT/SYSTEM.txt (alignments to read) and the normalised texts, for meeteval's
+    command line to count alike: OUT/ref.seglst.json and OUT/SYSTEM.hyp.seglst.json.
 
-    Whole recordings: cpWER, ORC-WER, tcpWER. References are SegLST (.json) or STM (.stm) of the same recordings;
-    DECODED may be a file of one system, too.
+    Whole recordings: cpWER, ORC-WER, tcpWER. References are SegLST (.json) or STM (.stm) of the same
+    recordings; DECODED may be a file of one system, too.
 
-    Writes OUT/SYSTEM.jsonl (one line an utterance or recording) and OUT/SYSTEM.json (the rates with 95 % intervals).
-    A system that has not changed is skipped.
+    Writes OUT/SYSTEM.jsonl (one line an utterance or recording) and OUT/SYSTEM.json (the rates with 95 %
+    intervals). A system that has not changed is skipped.
 
-    Comparing prints by how many points of cpWER A differs from B on the same utterances (fewer errors of A are
-    negative), with a 95 % interval over utterances, and the change relative to B.
+    Comparing prints by how many points of cpWER A differs from B on the same utterances (fewer errors of A
+    are negative), with a 95 % interval over utterances, and the change relative to B.
     """
     if check:
-        options = way("with --check", "transcripts scp", "check")
+        o = way("with --check", "transcripts scp", "check")
         from frontend.evaluation.wer import check_transcripts
 
-        words = check_transcripts(options["transcripts"], options["scp"])
-        print(f"{options['transcripts']}: {words} words")
+        print(f"{o.transcripts}: {check_transcripts(o.transcripts, o.scp)} words")
     elif compare:
-        options = way("with --compare", "compare out", "seed nj")
+        o = way("with --compare", "compare out", "seed nj")
         from frontend.evaluation.results import compared
 
-        print(compared(Path(options["out"]), *compare, options["seed"]))
+        print(compared(Path(o.out), *compare, o.seed))
     elif ref is not None:
-        options = way("with whole recordings", "ref decoded out", "collar orc_cells seed nj")
+        o = way("with whole recordings", "ref decoded out", "collar orc_cells seed nj")
         from frontend.evaluation.wer import RecordingSettings, count_recordings
 
-        places = [options.pop(name) for name in ("ref", "decoded", "out", "nj")]
-        count_recordings(*places[:3], RecordingSettings(**options), places[3])
+        settings = RecordingSettings(o.collar, o.orc_cells, o.seed)
+        count_recordings(o.ref, o.decoded, o.out, settings, o.nj)
     else:
-        options = way("without --compare A B", "data decoded out", "seed nj")
+        o = way("without --compare A B", "data decoded out", "seed nj")
         from frontend.evaluation.wer import count_set
 
-        out = Path(options["out"])
-        count_set(options["data"], options["decoded"], out, options["nj"], options["seed"])
-
-
-_path = click.Path(path_type=Path)
+        count_set(o.data, o.decoded, Path(o.out), o.nj, o.seed)
 
 
 @click.command(cls=Command)
-@option(
-    "exp",
-    "directory with scores/ and stages.json; several stand in one table, the first names the run",
-    type=_path,
-    multiple=True,
-)
-@option("systems", "systems file; the rows keep its order", type=_path)
-@option("out", "directory for the report", type=_path)
-@option(
-    "config",
-    "YAML or shell file to embed in the page, several times (default: all YAML beside --systems)",
-    type=_path,
-    multiple=True,
-)
-@option(
-    "quality",
-    "quality.json of pseudo-targets, several times, of any of the experiments",
-    type=_path,
-    multiple=True,
-)
-@option(
-    "listen",
-    "write report.html there too, a folder to listen to: utterances of the first --exp",
-    type=_path,
-    metavar="DIR",
-)
+@option("exp", "directory with scores/ and stages.json; the first names the run", type=PATH, multiple=True)
+@option("systems", "systems file; the rows keep its order", type=PATH)
+@option("out", "directory for the report", type=PATH)
+@option("config", "file to embed in the page (default: all YAML beside --systems)", type=PATH, multiple=True)
+@option("quality", "quality.json of pseudo-targets, of any experiment", type=PATH, multiple=True)
+@option("listen", "a page to listen to, too: DIR/report.html, of the first --exp", type=PATH, metavar="DIR")
 @flag("quick", "mark the page: its numbers mean nothing")
-@option("show", "print the table of the report in DIR; alone, without the others", type=_path, metavar="DIR")
+@option("show", "print the table of the report in DIR, make nothing", type=PATH, metavar="DIR")
+@option("from", "make the page of a JSON file again, beside it or in --out", type=PATH, metavar="FILE")
+@option("conditions", "table of the conditions in this file, not met in training", type=PATH, metavar="FILE")
 @option(
-    "from",
-    "make the page of a results.json, report.json, mismatch.json or claims.json again, beside it or in --out",
-    type=_path,
-    metavar="FILE",
-)
-@option(
-    "conditions",
-    "table of the conditions in this file, which the training did not see",
-    type=_path,
-    metavar="FILE",
-)
-@option(
-    "microphones",
-    "with --conditions: experiments with other numbers of microphones, several times",
-    type=_path,
-    multiple=True,
-    metavar="EXP",
+    "microphones", "with --conditions: other numbers of microphones", type=PATH, multiple=True, metavar="EXP"
 )
 @flag("recordings", "separated recordings, measured without references")
-@option("data", "with --recordings: the whole recordings (mixit data recordings)")
-@option("separated", "likewise: one directory a system (mixit separate --systems)")
-@option("dev", "likewise: held-out chunks (mixit data chunks)")
-@option("teacher", "likewise: the teacher's training directory")
-@option("start", "likewise: the teacher that it started from")
-@option("wer", "likewise: directory with SYSTEM.json of mixit wer")
-@option("talkers", "likewise: streams a recording", type=int, default=2)
-@option("seed", "likewise: of the random assignment", type=int, default=0)
+@option("data", "recordings: made by mixit data recordings")
+@option("separated", "recordings: one directory a system (mixit separate --systems)")
+@option("dev", "recordings: held-out chunks (mixit data chunks)")
+@option("teacher", "recordings: the teacher's training directory")
+@option("start", "recordings: the teacher that it started from")
+@option("wer", "recordings: directory with SYSTEM.json of mixit wer")
+@option("talkers", "recordings: streams of each", type=int, default=2)
+@option("seed", "recordings: of the random assignment", type=int, default=0)
 @nj
 def report(recordings: bool, conditions: Path | None, show: Path | None, **more) -> None:
     """Make the table of results, or another page of numbers.
 
     \b
-        mixit report --exp EXP... --systems FILE --out DIR             RESULTS.md, results.json and pictures
-        mixit report --show DIR                                        print the table of a report that is there
+        mixit report --exp EXP --exp ... --systems FILE --out DIR      RESULTS.md, results.json and pictures
+        mixit report --show DIR                                        the table of a report that is there
         mixit report --recordings --data ... --out DIR                 REPORT.md and report.json
-        mixit report --conditions FILE --exp EXP --systems FILE --out DIR   MISMATCH.md and mismatch.json
-        mixit report --from FILE.json                                  the page of that file again, without new numbers
+        mixit report --conditions FILE --exp EXP ... --out DIR         MISMATCH.md and mismatch.json
+        mixit report --from FILE.json                                  its page again, without new numbers
 
-    The table is of scores/ and, where words were counted, wer/ and wer_separated/ of each experiment. Its main rows
-    are printed, too.
+    The table is of scores/ and, where words were counted, wer/ and wer_separated/ of each experiment. Its
+    main rows are printed, too.
 
-    --recordings: residual, leakage, activity and spatial consistency of every system's streams, the MixIT loss of
-    the teacher on held-out chunks, and cpWER where it was counted.
+    --recordings: residual, leakage, activity and spatial consistency of every system's streams, the MixIT
+    loss of the teacher on held-out chunks, and cpWER where it was counted.
 
     --conditions: from EXP/mismatch/CONDITION/scores, and from the scores of experiments with other numbers of
     microphones.
@@ -285,27 +231,32 @@ def report(recordings: bool, conditions: Path | None, show: Path | None, **more)
 
         print(results_table(show))
     elif more["from"] is not None:
-        options = way("with --from", "from", "out")
+        o = way("with --from", "from", "out")
         from frontend.report.pages import write_page
 
-        print(write_page(options["from"], options["out"]))
+        print(write_page(more["from"], o.out))
     elif recordings:
         _report_recordings()
     elif conditions is not None:
-        _report_conditions()
+        o = way("with --conditions", "exp systems out conditions", "microphones")
+        if len(o.exp) > 1:
+            raise UserError(f"--exp: expected one experiment with --conditions, found {len(o.exp)}")
+        from frontend.report.comparisons import write_mismatch
+
+        write_mismatch(o.exp[0], o.systems, o.out, conditions, o.microphones)
+        print((o.out / "MISMATCH.md").read_text(encoding="utf-8"))
     else:
         _report()
 
 
 def _report() -> None:
-    options = way("of a table of results", "exp systems out", "config quality listen quick")
+    o = way("of a table of results", "exp systems out", "config quality listen quick")
     from frontend.report.collect import write_report
     from frontend.report.pages import results_table
 
-    exp, systems, out = options["exp"], options["systems"], options["out"]
-    configs = options["config"] or sorted(systems.parent.glob("*.yaml"))
-    results = write_report(exp, systems, out, configs, options["quality"], options["quick"])
-    if options["listen"] is not None:
+    configs = o.config or sorted(o.systems.parent.glob("*.yaml"))
+    results = write_report(o.exp, o.systems, o.out, configs, o.quality, o.quick)
+    if o.listen is not None:
         from frontend.report.listening import Picture, write_listening_page
         from frontend.separation.systems import load_systems
 
@@ -313,49 +264,29 @@ def _report() -> None:
             "words": ("SI-SNRi against cpWER", "cpWER over SI-SNRi, one point a system"),
             "curves": ("Learning curves", "loss of every network over its training steps"),
         }
-        there = {key: out / name for key, name in results["pictures"].items()}
+        there = {key: o.out / name for key, name in results["pictures"].items()}
         shown = [Picture(title, there[key], alt) for key, (title, alt) in said.items() if key in there]
-        page = write_listening_page(options["listen"], results, exp[0], load_systems(systems), shown)
+        page = write_listening_page(o.listen, results, o.exp[0], load_systems(o.systems), shown)
         print(f"To listen to: {page}")
-    print(results_table(out))
+    print(results_table(o.out))
 
 
 def _report_recordings() -> None:
-    must, may = "recordings data separated systems dev teacher out", "start wer talkers seed nj"
-    options = way("with --recordings", must, may)
+    must = "recordings data separated systems dev teacher out"
+    o = vars(way("with --recordings", must, "start wer talkers seed nj"))
     from frontend.report.collect import write_recordings_report
     from frontend.report.pages import recordings_table
 
-    start = {"start": options["start"]} if options["start"] else {}
-    teachers = {**start, "teacher": options["teacher"]}
-    places = (
-        options["data"],
-        options["separated"],
-        options["dev"],
-        teachers,
-        options["systems"],
-        options["out"],
-    )
-    found = write_recordings_report(
-        *places, options["talkers"], options["wer"], options["seed"], options["nj"]
-    )
-    print(f"{recordings_table(found)}\n{options['out']}/REPORT.md")
-
-
-def _report_conditions() -> None:
-    options = way("with --conditions", "exp systems out", "conditions microphones")
-    if len(options["exp"]) > 1:
-        raise UserError(f"--exp: expected one experiment with --conditions, found {len(options['exp'])}")
-    from frontend.report.comparisons import write_mismatch
-
-    exp, out = options["exp"][0], options["out"]
-    write_mismatch(exp, options["systems"], out, options["conditions"], options["microphones"])
-    print((out / "MISMATCH.md").read_text(encoding="utf-8"))
+    start, teacher = o.pop("start"), o.pop("teacher")
+    teachers = {**({"start": start} if start else {}), "teacher": teacher}
+    del o["recordings"]
+    print(recordings_table(write_recordings_report(**o, teachers=teachers)))
+    print(o["out"] / "REPORT.md")
 
 
 @click.command(cls=Command)
-@option("exp", "experiment directory, once a training seed", type=_path, multiple=True)
-@option("out", "directory for the page; with --a and --b: a JSON file for the figures", type=_path)
+@option("exp", "experiment directory, once a training seed", type=PATH, multiple=True)
+@option("out", "directory for the page; with --a and --b: a JSON file for the figures", type=PATH)
 @option("refinement", "show the rows refined by it too, such as iva or iva+mask")
 @flag("partial", "make the page though rows are missing")
 @option("a", "a system of an experiment: once, or once a seed", metavar="EXP:SYSTEM", multiple=True)
@@ -368,46 +299,38 @@ def compare(a: tuple[str, ...], b: tuple[str, ...], **_) -> None:
         mixit compare --a exp/espeak_ema:student --b exp/espeak:student
 
     With --exp, makes the page of the paper's two claims: CLAIMS.md, claims.json, claims.png. Each --exp is an
-    experiment directory that was scored and decoded (stages.json, scores/, wer/), all of the same data and test set
-    and of another training seed (run.sh --train_seed). Rows that are missing are an error; with --partial the page
-    is made of what is there, and says what is not.
+    experiment directory that was scored and decoded (stages.json, scores/, wer/), all of the same data and
+    test set and of another training seed (run.sh --train_seed). Rows that are missing are an error; with
+    --partial the page is made of what is there, and says what is not.
 
-    With --a and --b, prints by how much A differs from B in SI-SNRi (dB), cpWER and cpCER (points, fewer errors of A
-    are negative), paired by utterance, with 95 % intervals. Given several times, once for each training seed, the
-    k-th --a is paired with the k-th --b, and the intervals are over seeds and utterances.
+    With --a and --b, prints by how much A differs from B in SI-SNRi (dB), cpWER and cpCER (points, fewer
+    errors of A are negative), paired by utterance, with 95 % intervals. Given several times, once for each
+    training seed, the k-th --a is paired with the k-th --b, and the intervals are over seeds and utterances.
     """
     if a or b:
-        _compare_systems()
-    else:
-        _compare_seeds()
+        o = way("with --a and --b", "a b", "out")
+        from frontend.evaluation.runs import compare_runs, parse_side
+        from frontend.report.pages import comparison
+        from frontend.utils.files import write_json
+        from frontend.utils.provenance import provenance
 
-
-def _compare_systems() -> None:
-    options = way("with --a and --b", "a b", "out")
-    from frontend.evaluation.runs import compare_runs, parse_side
-    from frontend.report.pages import comparison
-    from frontend.utils.files import write_json
-    from frontend.utils.provenance import provenance
-
-    found = compare_runs(*([parse_side(text) for text in options[side]] for side in "ab"))
-    if options["out"] is not None:
-        write_json(options["out"], {**found, **provenance()}, allow_nan=False)
-    print(comparison(found))
-
-
-def _compare_seeds() -> None:
-    options = way("without --a and --b", "exp out", "refinement partial")
-    if options["refinement"] == "":
+        found = compare_runs(list(map(parse_side, a)), list(map(parse_side, b)))
+        if o.out is not None:
+            write_json(o.out, {**found, **provenance()}, allow_nan=False)
+        print(comparison(found))
+        return
+    o = way("without --a and --b", "exp out", "refinement partial")
+    if o.refinement == "":
         raise UserError("--refinement: expected a name such as iva, found nothing (leave it out for none)")
     from frontend.report.comparisons import write_claims
 
     # The command without the names of somebody's directories.
-    words = [word for path in options["exp"] for word in ("--exp", os.path.relpath(path))]
-    words += ["--out", os.path.relpath(options["out"])]
-    words += ["--refinement", options["refinement"]] if options["refinement"] else []
-    words += ["--partial"] if options["partial"] else []
+    words = [word for path in o.exp for word in ("--exp", os.path.relpath(path))]
+    words += ["--out", os.path.relpath(o.out)]
+    words += ["--refinement", o.refinement] if o.refinement else []
+    words += ["--partial"] if o.partial else []
     command = shlex.join(["mixit", "compare", *words])
-    results = write_claims(options["exp"], options["out"], options["refinement"], options["partial"], command)
+    results = write_claims(o.exp, o.out, o.refinement, o.partial, command)
     for line in results["missing"]:
         print(f"missing: {line}")
-    print(f"Training seeds: {len(results['experiments'])}. The page: {options['out'] / 'CLAIMS.md'}")
+    print(f"Training seeds: {len(results['experiments'])}. The page: {o.out / 'CLAIMS.md'}")

@@ -3,8 +3,9 @@
 import click
 
 from frontend.cli import (
-    AtLeast,
+    COUNT,
     Command,
+    check_range,
     device,
     flag,
     is_recordings,
@@ -39,8 +40,8 @@ MAX_SECONDS = 120.0
 def label(model, data, out, config, rule, n_talkers, refine, reference, nj, device) -> None:
     """Label a set of mixtures with a trained network's streams: pseudo-targets for the next network.
 
-    OUT becomes a mixture set whose spk1.scp, spk2.scp ... are the targets. A run that was cut off goes on at the
-    next utterance; a set that is complete is left as it is.
+    OUT becomes a mixture set whose spk1.scp, spk2.scp ... are the targets. A run that was cut off goes on at
+    the next utterance; a set that is complete is left as it is.
     """
     from frontend.separation.labels import label_set, load_labelling
 
@@ -56,25 +57,10 @@ def label(model, data, out, config, rule, n_talkers, refine, reference, nj, devi
 @flag("resample", "allow other sample rates than the model's")
 @refine
 @device
-@option(
-    "join",
-    "the inputs are the channels of one recording, a file each, in order; its streams are NAME_spk1.wav ...",
-    metavar="NAME",
-)
-@option(
-    "max_seconds",
-    "separate longer recordings in windows, shorter ones as a whole, in about 4 MiB of memory per second at 8 kHz",
-    type=float,
-    default=MAX_SECONDS,
-)
-@option(
-    "window",
-    "length of a window; separates all that is longer in windows (with --systems: where a row has no 'block'; "
-    "default: 12)",
-    type=float,
-    metavar="S",
-)
-@option("hop", "between windows (default: half a window; with --systems: 6)", type=float, metavar="S")
+@option("join", "the inputs are channels of one recording, a file each, in order", metavar="NAME")
+@option("max_seconds", "longer recordings are separated in windows", type=float, default=MAX_SECONDS)
+@option("window", "of separation, in seconds: all that is longer is separated in windows", type=float)
+@option("hop", "between windows (default: half a window)", type=float)
 @option("systems", "instead of --model: systems file, such as conf/systems.yaml")
 @option("exp", "with --systems: directory with the trained models the file names")
 @option("data", "with --systems: mixture set, or whole recordings (mixit data recordings)", metavar="DIR")
@@ -82,21 +68,24 @@ def label(model, data, out, config, rule, n_talkers, refine, reference, nj, devi
 @option("only", "with --systems and a mixture set: some of the systems, separated by commas")
 @flag("blind", "likewise: only what needs no trained model")
 @flag("models", "likewise: only trained models")
-@option("nj", "with --systems: number of processes", type=AtLeast(), default=1)
+@option("nj", "with --systems: number of processes", type=COUNT, default=1)
 def separate(inputs, scp, systems, data, **options) -> None:
     """Separate recordings with a trained system, or a set with every system of a table.
 
     \b
         mixit separate --model exp/espeak/student meeting.wav -o out
-        mixit separate --systems conf/systems.yaml --exp exp/espeak --data data/espeak/test --out exp/separated
+        mixit separate --systems conf/systems.yaml --exp exp/espeak --data data/espeak/test -o exp/separated
 
-    One file a talker, same rate, length and level: INPUT.wav becomes DIR/INPUT_spk1.wav, DIR/INPUT_spk2.wav ...;
-    with --scp, ID becomes DIR/ID_spk1.wav. Samples are written as 16-bit integers where the input is 16-bit and no
-    stream would clip, else as 32-bit floats. Recordings above --max_seconds are separated continuously, in bounded
-    memory: window by window, the talkers followed from one window to the next.
+    One file a talker, same rate, length and level: INPUT.wav becomes DIR/INPUT_spk1.wav, DIR/INPUT_spk2.wav
+    ...; with --scp, ID becomes DIR/ID_spk1.wav. Samples are written as 16-bit integers where the input is
+    16-bit and no stream would clip, else as 32-bit floats. Recordings above --max_seconds are separated
+    continuously, in bounded memory: window by window, the talkers followed from one window to the next;
+    shorter ones as a whole, in about 4 MiB of memory per second at 8 kHz. With --join NAME the streams are
+    NAME_spk1.wav ...
 
-    With --systems: DIR/SYSTEM/{spk1.scp,spk2.scp,...,info.json}. A system that is complete is skipped; one whose
-    model, settings or data have changed is made again; what was cut off goes on.
+    With --systems: DIR/SYSTEM/{spk1.scp,spk2.scp,...,info.json}. A system that is complete is skipped; one
+    whose model, settings or data have changed is made again; what was cut off goes on. --window (12) and
+    --hop (6) are of whole recordings, where a row has no 'block'.
     """
     if systems is None:
         _separate_files(inputs, scp)
@@ -107,52 +96,47 @@ def separate(inputs, scp, systems, data, **options) -> None:
 
 
 def _separate_files(inputs: tuple[str, ...], scp: str | None) -> None:
-    how = way(
-        "without --systems", "model out", "inputs scp resample refine device join max_seconds window hop"
-    )
-    model, out, join = how.pop("model"), how.pop("out"), how.pop("join")
-    if not how["max_seconds"] > 0:
-        raise UserError(f"--max_seconds: expected more than 0, found {how['max_seconds']:g}")
+    may = "inputs scp resample refine device join max_seconds window hop"
+    o = way("without --systems", "model out", may)
+    check_range("max_seconds", o.max_seconds)
     if bool(inputs) == (scp is not None):
         raise UserError("expected recordings either as files or as --scp wav.scp (see --help)")
-    if join is not None and not (join and inputs):
+    if o.join is not None and not (o.join and inputs):
         raise UserError(
             "--join NAME: expected a name and the channels of one recording as files (see --help)"
         )
     from frontend.separation.files import How, plan, separate_files
 
-    del how["inputs"], how["scp"]
-    jobs = plan(inputs, scp, model, out, how["resample"], how["refine"], join=join)
-    separate_files(jobs, model, How(**how))
+    how = How(o.resample, o.refine, o.device, o.max_seconds, o.window, o.hop)
+    separate_files(plan(inputs, scp, o.model, o.out, o.resample, o.refine, join=o.join), o.model, how)
 
 
 def _separate_recordings() -> None:
-    how = way("with --systems and whole recordings", "systems exp out", "data scp n_talkers window hop nj")
+    o = way("with --systems and whole recordings", "systems exp out", "data scp n_talkers window hop nj")
     from frontend.separation.continuous import HOP_S, WINDOW_S
     from frontend.separation.sets import separate_long
 
-    scp = how["scp"] or f"{how['data']}/wav.scp"
-    window = WINDOW_S if how["window"] is None else how["window"]
-    hop = HOP_S if how["hop"] is None else how["hop"]
-    separate_long(how["systems"], how["exp"], scp, how["out"], how["n_talkers"], window, hop, how["nj"])
+    scp = o.scp or f"{o.data}/wav.scp"
+    window, hop = (WINDOW_S if o.window is None else o.window), (HOP_S if o.hop is None else o.hop)
+    separate_long(o.systems, o.exp, scp, o.out, o.n_talkers, window, hop, o.nj)
 
 
 def _separate_set() -> None:
-    how = way("with --systems and a mixture set", "systems exp data out", "n_talkers only blind models nj")
+    o = way("with --systems and a mixture set", "systems exp data out", "n_talkers only blind models nj")
     one_of("only", "blind", "models")
     from frontend.separation.sets import separate_set
     from frontend.separation.systems import choose, load_systems, trained
 
-    listed = load_systems(how["systems"])
-    chosen = trained(listed, how["exp"])
+    listed = load_systems(o.systems)
+    chosen = trained(listed, o.exp)
     for system in listed:
         if system not in chosen:
             print(f"{system.name}: optional, and not trained; left out", flush=True)
-    if how["only"] is not None:
-        chosen = choose(chosen, how["only"].split(","), how["systems"])
-    elif how["blind"] or how["models"]:
-        chosen = [system for system in chosen if bool(system.model) == how["models"]]
-    separate_set(chosen, how["exp"], how["data"], how["out"], how["n_talkers"], how["nj"])
+    if o.only is not None:
+        chosen = choose(chosen, o.only.split(","), o.systems)
+    elif o.blind or o.models:
+        chosen = [system for system in chosen if bool(system.model) == o.models]
+    separate_set(chosen, o.exp, o.data, o.out, o.n_talkers, o.nj)
 
 
 @click.command(cls=Command)
@@ -170,12 +154,11 @@ def _separate_set() -> None:
 def recognise(out: str | None, format: str, **options) -> None:
     """Transcribe one multi-channel recording of several talkers: separate it, then recognise each stream.
 
-    Prints one transcript per talker: as text `spk1: WORDS`, as SegLST JSON, or as STM lines `INPUT 1 spk1 START END
-    WORDS`. The talkers' order is the separator's.
+    Prints one transcript per talker: as text `spk1: WORDS`, as SegLST JSON, or as STM lines `INPUT 1 spk1
+    START END WORDS`. The talkers' order is the separator's.
     """
     one_of("asr", "asr_model", required=True)
-    if not options["max_seconds"] > 0:
-        raise UserError(f"--max_seconds: expected more than 0, found {options['max_seconds']:g}")
+    check_range("max_seconds", options["max_seconds"])
     from frontend.recognition.decode import FileRequest, in_format, recognise_file
     from frontend.utils.files import write_text
 

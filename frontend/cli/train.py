@@ -13,9 +13,9 @@ from frontend.utils.errors import UserError
 def train() -> None:
     """Train a separator, a recogniser, or both together.
 
-    The options of ESPnet's own command are taken, too, such as --max_epoch 20 or --optim_conf lr=0.001, and what is
-    the same for many trainings stands in the YAML file of --config. A training that is interrupted at any moment and
-    started again goes on and ends in the same weights.
+    The options of ESPnet's own command are taken, too, such as --max_epoch 20 or --optim_conf lr=0.001, and
+    what is the same for many trainings stands in the YAML file of --config. A training that is interrupted at
+    any moment and started again goes on and ends in the same weights.
     """
 
 
@@ -47,10 +47,7 @@ def _arguments(espnet: tuple[str, ...], help_espnet: bool, **own) -> list[str]:
 
 
 _unknown = option(
-    "allow_unknown",
-    "true: go on where transcripts have tokens that are not in the list, count and name them, and train them as "
-    "<unk> (default: false, an error)",
-    metavar="BOOL",
+    "allow_unknown", "true: train what has no token as <unk> (default: an error)", metavar="BOOL"
 )
 
 
@@ -94,9 +91,9 @@ def recogniser(check: bool, **options) -> None:
         mixit train recogniser --config conf/asr.yaml --train_set data/asr_train --valid_set data/asr_dev \\
             --output_dir exp/asr
 
-    List the tokens of the training text (see ESPnet's --token_type, --token_list, --bpemodel), collect statistics,
-    train, average the best epochs. OUTPUT_DIR becomes an ESPnet model that espnet2.bin.asr_inference loads. A data
-    directory has wav.scp (one channel) and text.
+    List the tokens of the training text (see ESPnet's --token_type, --token_list, --bpemodel), collect
+    statistics, train, average the best epochs. OUTPUT_DIR becomes an ESPnet model that
+    espnet2.bin.asr_inference loads. A data directory has wav.scp (one channel) and text.
     """
     from frontend.training.run import Training
 
@@ -120,9 +117,9 @@ def joint(check: bool, **options) -> None:
         mixit train joint --config conf/joint.yaml --separator exp/student_ft --asr exp/asr \\
             --train_set data/train_small --valid_set data/dev_small --output_dir exp/joint
 
-    Both networks are as their own trainings left them: the configuration holds the joint training's settings alone.
-    The result is a separator (OUTPUT_DIR) and a recogniser (OUTPUT_DIR/asr) that every other command takes; the
-    training itself lies in OUTPUT_DIR/training.
+    Both networks are as their own trainings left them: the configuration holds the joint training's settings
+    alone. The result is a separator (OUTPUT_DIR) and a recogniser (OUTPUT_DIR/asr) that every other command
+    takes; the training itself lies in OUTPUT_DIR/training.
     """
     from frontend.training.run import Training
 

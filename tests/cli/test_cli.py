@@ -46,7 +46,10 @@ def python(code: str, *arguments: str, **more) -> subprocess.CompletedProcess:
 
 def test_the_commands_are_these():
     tree = {path: command for path, command in COMMANDS.items() if " " not in path}
-    assert list(tree) == "data simulate train label separate recognise decode score wer report compare pack run".split()
+    assert (
+        list(tree)
+        == "data simulate train label separate recognise decode score wer report compare pack run".split()
+    )
     assert set(LEAVES) >= {
         *("data check", "data subset", "data recordings", "data chunks", "data recogniser"),
         *("simulate scenes", "simulate render", "train separator", "train recogniser", "train joint"),
@@ -100,14 +103,20 @@ def test_help_is_quick_and_imports_no_other_commands():
         ("data check", "mixit data check: error: Missing argument 'DIR...'"),
         ("pack --model m --out o more", "mixit pack: error: Got unexpected extra argument"),
         ("data subset --data d --out o --num x", "'x' is not a valid integer"),
-        ("simulate render --scenes s --speech s --out o --audio_format mp3", "'mp3' is not one of 'wav', 'flac'"),
+        (
+            "simulate render --scenes s --speech s --out o --audio_format mp3",
+            "'mp3' is not one of 'wav', 'flac'",
+        ),
         ("label --model m --data d --out o --nj 0", "mixit label: error: --nj: expected at least 1, found 0"),
         ("label --model m --data d --out o --nj two", "--nj: expected at least 1, found two"),
         ("data subset --data d --out o --num 1 --share 1", "--num and --share exclude each other"),
         ("data chunks --data d --out a b --rttm r --segments s", "--rttm and --segments exclude each other"),
         ("recognise x.wav --separator s", "expected --asr or --asr_model, found neither"),
         ("separate x.wav --model m -o o --exp e", "--exp is not expected without --systems: leave it out"),
-        ("separate --systems s --exp e --out o", "--data: expected a value, found none (with --systems and a"),
+        (
+            "separate --systems s --exp e --out o",
+            "--data: expected a value, found none (with --systems and a",
+        ),
         ("wer --compare a b --out o --data d", "--data is not expected with --compare: leave it out"),
         ("wer --out o", "--data: expected a value, found none"),
         ("report --show o --exp e", "--exp is not expected with --show: leave it out"),
@@ -154,7 +163,9 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
 
 def test_options_of_espnet_pass_through(monkeypatch):
     seen = []
-    monkeypatch.setattr("frontend.training.run.train_separator", lambda argv, check: seen.append((argv, check)))
+    monkeypatch.setattr(
+        "frontend.training.run.train_separator", lambda argv, check: seen.append((argv, check))
+    )
     line = "--max_epoch 3 --config c.yaml --optim_conf lr=0.1 --output_dir x --init_param a b --seed 7 --use_amp=true"
     assert exit_code("train separator", *line.split(), "--grad_clip", "-1") == 0
     own = "--config c.yaml --output_dir x --seed 7".split()
@@ -188,6 +199,7 @@ def test_defaults_are_those_of_the_functions():
     """``--help`` shows them without importing what takes long."""
     from frontend.data import audio, recordings
     from frontend.dsp import activity, metrics
+    from frontend.evaluation import score, wer
     from frontend.recognition import decode
     from frontend.training import checkpoints
 
@@ -195,10 +207,14 @@ def test_defaults_are_those_of_the_functions():
         return next(one.default for one in COMMANDS[path].params if one.name == name)
 
     assert AUDIO_FORMATS == audio.AUDIO_FORMATS
-    assert default("separate", "max_seconds") == default("recognise", "max_seconds") == checkpoints.MAX_SECONDS
+    assert (
+        default("separate", "max_seconds") == default("recognise", "max_seconds") == checkpoints.MAX_SECONDS
+    )
     assert default("data chunks", "min_speech") == recordings.MIN_SPEECH_S
     assert default("data chunks", "dev_share") == recordings.DEV_SHARE
     assert default("score", "active_db") == metrics.ACTIVE_DB
     assert default("decode", "leak_db") == decode.LEAK_DB
+    assert default("score", "least_s") == score.LEAST_S
+    assert (default("wer", "collar"), default("wer", "orc_cells")) == (wer.COLLAR_S, wer.ORC_CELLS)
     for name in ("margin_db", "range_db", "min_pause", "max_seconds"):
         assert default("decode", name) == getattr(activity.Rule, name)

@@ -358,7 +358,7 @@ def test_compared_with_no_errors_and_by_others(recipe, monkeypatch, capsys):
         ),
         (["--compare", "x", "mixture"], "of a system 'x'; there are mixture, oracle, teacher_outputs"),
         (["--compare", "oracle", "mixture", "--out", "no"], "'oracle' (run the stage 'wer' first)"),
-        (["--compare", "oracle", "mixture", "--data", "d"], "--data does not belong with --compare"),
+        (["--compare", "oracle", "mixture", "--data", "d"], "--data is not expected with --compare"),
         (["--decoded", "decoded"], "--data: expected a value, found none (without --compare A B)"),
         ([], "--data: expected a value, found none"),
     ],

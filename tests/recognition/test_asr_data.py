@@ -220,7 +220,7 @@ class TestCommand:
         assert code == 0 and "2 streams" in said and "0 mixtures left out" in said
         for wrong, message in (
             ([*sets[:2]], "--rooms: expected a value, found none"),
-            ([*sets, *three[:2]], "without --separated"),
+            ([*sets, *three[:2]], "--data is not expected without --separated"),
             (["--separated", *three[:4]], "--decoded: expected a value, found none"),
         ):
             code, _, error = command("data recogniser", *wrong, "--out", out)
