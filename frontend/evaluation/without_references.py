@@ -1,21 +1,17 @@
-"""Does every stream stay with one place in the room? What the array says of that, without any reference.
+"""Measures of separated recordings that need no references, read block by block.
 
-A talker who sits still has one direction at the array, frequency by frequency: the principal eigenvector of
-the covariance of the microphones, weighted with the stream's mask, which for one talker and little noise
-is his relative transfer function up to scale. Where a stream changes over to another talker, or holds
-pieces of several, the vector wanders. It is compared block by block with the vector of
-*all other* blocks, so that no block is compared with itself.
+Residual: what the streams lack of the mixture. Leakage: how alike the streams are. Activity: which streams
+are active when. Spatial consistency: whether every stream stays at one place in the room. A talker who sits
+still has one direction at the array, in each frequency the principal eigenvector of the covariance of the
+microphones under the stream's mask, which for one talker and little noise is the relative transfer function
+up to scale. Where a stream changes over to another talker, or holds pieces of several, the vector varies. It
+is compared with the vector of *all other* blocks, so that no block is compared with itself.
 
-What can be known of separated recordings without references, read block by block.
-
-Residual (what the streams lack of the mixture), leakage (likeness of the streams), activity (who sounds
-when), and the spatial consistency of :mod:`frontend.evaluation.without_references`.
-
-The MixIT loss of a teacher on mixtures of held-out chunks: what its training chose its weights by.
+Of a teacher: its MixIT loss on mixtures of held-out chunks, which its training chose the weights by.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -27,18 +23,19 @@ from frontend.data.mixtures import MixtureSet
 from frontend.dsp.activity import frame_samples, levels_db, segments_of_levels
 from frontend.dsp.metrics import ACTIVE_DB, surplus_outputs
 from frontend.dsp.spatial import spatial_covariance, stft, stream_masks
-from frontend.separation.model import Separator
 from frontend.training.checkpoints import open_trained
-from frontend.training.examples import MixtureOfMixtures
-from frontend.training.losses import mixit_loss
 from frontend.utils.errors import UserError
 from frontend.utils.parallel import progress
 from frontend.utils.rng import generator
 
+BLOCK_S = 8.0
 _WINDOW_S = 0.064
 # A stream below this share of a block's power says nothing of where anybody sits.
 _ACTIVE_SHARE = 0.05
+_LEVELS = 10  # frames of 20 ms that make one in which a stream is active or not: 0.2 s, about a syllable
+_LAG_S = 0.01  # an echo of one stream in another may come late
 _TINY = 1e-12
+_TINY_ENERGY = 1e-20
 
 
 def block_covariances(mixture: np.ndarray, streams: np.ndarray, fs: int) -> np.ndarray:
@@ -100,28 +97,22 @@ def consistency(covariances: np.ndarray, seed: int = 0, key: str = "") -> dict:
         which all streams are active, whose streams fit another order better; ``blocks``: their number.
         None where there are too few blocks.
     """
-    empty = {"own": None, "other": None, "random": None, "changed": None, "blocks": 0}
-    if len(covariances) < 2:
-        return empty
     coherence, active = coherences(covariances)
+    if len(covariances) < 2 or not active.any():
+        return dict.fromkeys(("own", "other", "random", "changed")) | {"blocks": 0}
     n_streams = coherence.shape[1]
-    if not active.any():
-        return empty
     same = np.eye(n_streams, dtype=bool)
     draws = generator(seed, key, "random assignment")
     orders = np.stack([draws.permutation(n_streams) for _ in covariances])
     shuffled = np.take_along_axis(covariances, orders[:, :, None, None, None], axis=1)
     random, random_active = coherences(shuffled)
     whole = active.all(1)
-    return {
-        "own": float(coherence[:, same][active].mean()),
-        "other": float(np.where(same, 0, coherence).sum(2)[active].mean() / (n_streams - 1))
-        if n_streams > 1
-        else None,
-        "random": float(random[:, same][random_active].mean()),
-        "changed": _changed(coherence[whole]) if whole.any() and n_streams > 1 else None,
-        "blocks": int(whole.sum()),
-    }
+    found = {"own": float(coherence[:, same][active].mean()), "other": None}
+    if n_streams > 1:
+        found["other"] = float(np.where(same, 0, coherence).sum(2)[active].mean() / (n_streams - 1))
+    found["random"] = float(random[:, same][random_active].mean())
+    found["changed"] = _changed(coherence[whole]) if whole.any() and n_streams > 1 else None
+    return found | {"blocks": int(whole.sum())}
 
 
 def _changed(coherence: np.ndarray) -> float:
@@ -130,12 +121,6 @@ def _changed(coherence: np.ndarray) -> float:
     rows = np.arange(coherence.shape[1])
     sums = np.stack([coherence[:, rows, list(order)].sum(1) for order in orders])
     return float((sums.argmax(0) != 0).mean())
-
-
-BLOCK_S = 8.0
-_LEVELS = 10  # frames of 20 ms that make one in which a stream sounds or not: 0.2 s, about a syllable
-_LAG_S = 0.01  # an echo of one stream in another may come late
-_TINY_ENERGY = 1e-20
 
 
 def measure(name: str, mixture: str, streams: Sequence[str], seed: int = 0) -> dict:
@@ -150,8 +135,7 @@ def measure(name: str, mixture: str, streams: Sequence[str], seed: int = 0) -> d
     Returns:
         ``seconds``; ``residual_db``: energy of mixture minus streams relative to the mixture; ``leakage``:
         mean over blocks and pairs of the largest normalised cross-correlation within 10 ms, 0..1;
-        ``activity``: see :func:`_activity`; ``spatial``: see :func:`frontend.evaluation.without_references.consistency`
-        (None for one microphone).
+        ``activity``: see :func:`_activity`; ``spatial``: see :func:`consistency` (None for one microphone).
 
     Raises:
         UserError: a stream of another rate, length or number of channels, unreadable audio.
@@ -189,7 +173,7 @@ def measure(name: str, mixture: str, streams: Sequence[str], seed: int = 0) -> d
 
 
 def _leakage(streams: np.ndarray, lag: int) -> list[float]:
-    """Return for each pair of streams of a block that sound the largest normalised cross-correlation."""
+    """Return for each pair of streams that are active in a block the largest normalised cross-correlation."""
     found = []
     norms = np.linalg.norm(streams.astype(np.float64), axis=1)
     loudest = norms.max(initial=0.0)
@@ -211,7 +195,7 @@ def _frame_powers(signals: np.ndarray, frame: int) -> np.ndarray:
 
 
 def _activity(powers: np.ndarray, spoken: Sequence[tuple[float, float]], frame_s: float) -> dict:
-    """Say who sounds when: a stream does in a frame of about 0.2 s if it is at most 20 dB below the mixture.
+    """Return which streams are active in frames of about 0.2 s: at most 20 dB below the mixture.
 
     Args:
         powers: (1 + S, frames), of the mixture and the streams.
@@ -237,43 +221,44 @@ def _activity(powers: np.ndarray, spoken: Sequence[tuple[float, float]], frame_s
 def pooled(rows: Sequence[dict]) -> dict:
     """Average the measures of several recordings, weighted with length (activity: with speech)."""
 
-    def mean(pick, weight) -> float | None:
+    def mean(pick: Callable, weight: Callable) -> float | None:
         pairs = [(pick(row), weight(row)) for row in rows if pick(row) is not None]
         total = sum(w for _, w in pairs)
         return float(sum(v * w for v, w in pairs) / total) if total > 0 else None
 
-    def of_spatial(key):
-        return lambda row: row["spatial"][key] if row["spatial"] else None
+    def length(row: dict) -> float:
+        return row["seconds"]
 
-    length, speech = (lambda row: row["seconds"]), (lambda row: row["activity"]["speech_s"])
-    power = mean(lambda row: 10 ** (row["residual_db"] / 10), length)
-    n_streams = len(rows[0]["activity"]["streams"])
-    blocks = [row["spatial"]["blocks"] for row in rows if row["spatial"]]
-    return {
+    def speech(row: dict) -> float:
+        return row["activity"]["speech_s"]
+
+    def shares(key: str) -> list:
+        of_first = rows[0]["activity"][key]
+        return [mean(lambda row, k=k: row["activity"][key][k], speech) for k in range(len(of_first))]
+
+    def spatial(key: str, weight: Callable) -> float | None:
+        return mean(lambda row: row["spatial"] and row["spatial"][key], weight)
+
+    found = {
         "seconds": sum(map(length, rows)),
-        "residual_db": 10 * np.log10(power),
+        "residual_db": 10 * np.log10(mean(lambda row: 10 ** (row["residual_db"] / 10), length)),
         "leakage": mean(lambda row: row["leakage"], length),
         "activity": {
             "speech_s": sum(map(speech, rows)),
-            "streams": [
-                mean(lambda row, k=k: row["activity"]["streams"][k], speech) for k in range(n_streams)
-            ],
-            "number": [
-                mean(lambda row, k=k: row["activity"]["number"][k], speech) for k in range(n_streams + 1)
-            ],
+            **{key: shares(key) for key in ("streams", "number")},
         },
-        "spatial": {
-            **{key: mean(of_spatial(key), length) for key in ("own", "other", "random")},
-            "changed": mean(of_spatial("changed"), lambda row: row["spatial"]["blocks"]),
-            "blocks": sum(blocks),
-        }
-        if blocks
-        else None,
+        "spatial": None,
     }
+    blocks = [row["spatial"]["blocks"] for row in rows if row["spatial"]]
+    if blocks:
+        found["spatial"] = {key: spatial(key, length) for key in ("own", "other", "random")}
+        found["spatial"]["changed"] = spatial("changed", lambda row: row["spatial"]["blocks"])
+        found["spatial"]["blocks"] = sum(blocks)
+    return found
 
 
 def validate_teacher(model: str, data: str, n_talkers: int, seed: int = 0) -> dict:
-    """Separate one mixture of mixtures for every chunk of a set, the same whatever the model.
+    """Measure a teacher on one mixture of mixtures for every chunk of a set, the same whatever the model.
 
     Args:
         model: a trained system of at least two outputs.
@@ -283,12 +268,16 @@ def validate_teacher(model: str, data: str, n_talkers: int, seed: int = 0) -> di
 
     Returns:
         ``loss``: mean MixIT loss in dB (0: nothing explained, lower is better); ``active_outputs``: mean
-        number of outputs within 20 dB of the mixture when the chunk alone is separated, ``surplus``: mean
+        number of outputs within 20 dB of the mixture when the chunk alone is separated; ``surplus``: mean
         share of those beyond ``n_talkers``; ``n``: number of chunks.
 
     Raises:
         UserError: channels or rate that do not fit, unreadable audio.
     """
+    from frontend.separation.model import Separator  # ESPnet: 8 s
+    from frontend.training.examples import MixtureOfMixtures
+    from frontend.training.losses import mixit_loss
+
     mixtures = MixtureSet(data)
     info = {u: audio_info(entry) for u, entry in mixtures.wav.items()}
     with open_trained(model) as trained:
@@ -306,20 +295,14 @@ def validate_teacher(model: str, data: str, n_talkers: int, seed: int = 0) -> di
         **kept,
     )
     run = Separator.from_pretrained(model).outputs
-    losses, counts, surplus = [], [], []
+    found = []
     for utterance in progress(mixtures.ids, len(mixtures.ids), "validate"):
         example = examples(utterance, {})
         references = np.stack([example["speech_ref1"], example["speech_ref2"]])
         outputs = run(torch.from_numpy(np.atleast_2d(example["speech_mix"].T))).cpu()
-        losses.append(float(mixit_loss(torch.from_numpy(references)[None], outputs[None])[0]))
+        loss = float(mixit_loss(torch.from_numpy(references)[None], outputs[None])[0])
         chunk = mixtures.mixture(utterance)[0]
         alone = run(torch.from_numpy(chunk)).cpu().numpy()
-        active, share = surplus_outputs(alone, chunk[examples.ref_channel], n_talkers)
-        counts.append(active)
-        surplus.append(share)
-    return {
-        "loss": float(np.mean(losses)),
-        "active_outputs": float(np.mean(counts)),
-        "surplus": float(np.mean(surplus)),
-        "n": len(losses),
-    }
+        found.append((loss, *surplus_outputs(alone, chunk[examples.ref_channel], n_talkers)))
+    means = (float(np.mean(values)) for values in zip(*found, strict=True))
+    return dict(zip(("loss", "active_outputs", "surplus"), means, strict=True)) | {"n": len(found)}
