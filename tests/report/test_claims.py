@@ -2,13 +2,16 @@
 
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from commands import exit_code
 from report_files import DIFFICULTY, N, utterances, write_scores, write_words
 
+import frontend.evaluation.intervals as intervals
 from frontend.evaluation.intervals import hierarchical
+from frontend.report.plots import plot_claims
 
 # SI-SNRi and word errors of ten words; both shares below follow from them.
 SYSTEMS = {
@@ -52,18 +55,36 @@ def write_experiment(path, shift=0.0, systems=SYSTEMS, **facts):
     (path / "stages.json").write_text(json.dumps(known | {"commits": {"data": "abc"}} | facts))
 
 
+def write_recipe(directory):
+    for k, shift in enumerate((-1.0, 0.0, 1.0)):
+        write_experiment(directory / f"exp/x_train{k}", shift, SYSTEMS | REFINED, train_seed=str(k))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The page over three seeds with a refinement, made once; only to be read."""
+    root = tmp_path_factory.mktemp("claims")
+    write_recipe(root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        results, page = claims("--refinement", "iva")
+    return SimpleNamespace(root=root, results=results, page=page)
+
+
 @pytest.fixture
 def recipe(tmp_path, monkeypatch):
+    """Experiments to change; intervals of few resamples and no picture."""
     monkeypatch.chdir(tmp_path)
-    for k, shift in enumerate((-1.0, 0.0, 1.0)):
-        write_experiment(tmp_path / f"exp/x_train{k}", shift, SYSTEMS | REFINED, train_seed=str(k))
-    return tmp_path
+    monkeypatch.setattr(intervals, "RESAMPLES", 200)
+    monkeypatch.setattr("frontend.report.comparisons.plot_claims", lambda results, path: None)
+    intervals._weights.cache_clear()
+    write_recipe(tmp_path)
+    yield tmp_path
+    intervals._weights.cache_clear()
 
 
-def claims(monkeypatch, *options, seeds=3, expect=0, draw=False):
-    """Run the real command, without the picture unless ``draw``; return results and page."""
-    if not draw:
-        monkeypatch.setattr("frontend.report.collect.plot_claims", lambda results, path: None)
+def claims(*options, seeds=3, expect=0):
+    """Run the real command; return results and page."""
     paths = [word for k in range(seeds) for word in ("--exp", f"exp/x_train{k}")]
     assert exit_code("compare", *paths, "--out", "out", *options) == expect
     return None if expect else (json.loads(open("out/claims.json").read()), open("out/CLAIMS.md").read())
@@ -78,9 +99,8 @@ def entry(entries, system, **wanted):
 # --- the page
 
 
-def test_shares_of_full_supervision_are_those_put_in(recipe, monkeypatch):
-    results, page = claims(monkeypatch, "--refinement", "iva")
-    shares = results["shares_of_full"]
+def test_shares_of_full_supervision_are_those_put_in(made):
+    shares = made.results["shares_of_full"]
     one = entry(shares, "distilled_ft")
     # 9.8 and 10 dB; of 8 errors of the mixture both save 6.
     assert one["si_snri"]["value"] == pytest.approx(98.0, abs=1e-3)
@@ -92,43 +112,40 @@ def test_shares_of_full_supervision_are_those_put_in(recipe, monkeypatch):
     assert entry(shares, "student")["cpwer"]["value"] == pytest.approx(100 * 5 / 6, abs=1e-3)
     # two of four characters are wrong in a wrong word
     assert entry(shares, "student")["cpcer"]["value"] == pytest.approx(100 * 5 / 6, abs=1e-3)
-    assert entry(results["curve"], "student")["cpcer"]["value"] == pytest.approx(15.0)
-    assert "| cpCER, % [95 %] |" in page and "of the improvement by full supervision in cpCER" in page
     # refined against refined: 11 of 12 dB, 7 of 8 errors
     one = entry(shares, "distilled_ft+iva")
     values = [one[m]["value"] for m in ("si_snri", "cpwer")]
     assert values == pytest.approx([100 * 11 / 12, 87.5], abs=1e-3)
     assert not [e for e in shares if e["system"].startswith("supervised_full")]
-    assert re.search(r"`student_ft` reaches 90\.0 \[\d+\.\d, \d+\.\d\] % of the improvement", page)
-    assert "the goal of 95 % is missed by 5.0 points, the whole interval is below it" in page
-    assert "full supervision in cpWER: the goal of 95 % is reached, the whole interval is above it" in page
+    assert "The goal is 95 % or more with 10 % of the labels." in made.page
+    assert re.search(r"\| `student_ft` \| 10 % \| 90\.0 \[\d+\.\d, \d+\.\d\] \| \d", made.page)
 
 
-def test_the_curve_has_every_share_and_each_seeds_value(recipe, monkeypatch):
-    results, page = claims(monkeypatch)
-    points = {row["system"]: (row["kind"], row["share"]) for row in results["curve"]}
+def test_the_curve_has_every_share_and_each_seeds_value(made):
+    curve = made.results["curve"]
+    points = {row["system"]: (row["kind"], row["share"]) for row in curve}
     assert points["student"] == ("fine-tuned", 0.0) and points["distilled_ft"] == ("distilled", 0.1)
-    supervised = [share for kind, share in points.values() if kind == "supervised"]
-    assert supervised == [0.01, 0.05, 0.1, 0.25, 1.0]
-    student = entry(results["curve"], "student")
+    plain = [row for row in curve if row["refinement"] is None]
+    assert [row["share"] for row in plain if row["kind"] == "supervised"] == [0.01, 0.05, 0.1, 0.25, 1.0]
+    student = entry(curve, "student")
     assert student["si_snri"]["per_seed"] == pytest.approx([5.0, 6.0, 7.0], abs=1e-3)
     # Utterances of 3 dB spread and seeds 1 dB apart: wider than either alone.
     alone = hierarchical(6 + (DIFFICULTY - DIFFICULTY.mean())[None, None], lambda means: means[0], 3)
     low, high = student["si_snri"]["ci"]
     assert high - low > alone.ci[1] - alone.ci[0]
-    assert student["cpwer"]["value"] == 30.0
-    assert re.search(r"\| `student` \| none \| 6\.0 \[[^]]+\] \| 5\.0, 6\.0, 7\.0 \| 30\.0 ", page)
+    assert student["cpwer"]["value"] == 30.0 and student["cpcer"]["value"] == pytest.approx(15.0)
+    assert re.search(r"\| `student` \| none \| 6\.0 \[[^]]+\] \| 5\.0, 6\.0, 7\.0 \| 30\.0 ", made.page)
     for k in range(3):
-        assert f"| x_train{k} | `./run.sh` | {k} | abc |" in page
+        assert f"| x_train{k} | `./run.sh` | {k} | abc |" in made.page
     for key in ("command", "date", "commit", "versions", "machine", "seed"):
-        assert key in results
-    assert results["command"].endswith("--exp exp/x_train2 --out out") and "mean over the 3 seeds" in page
+        assert key in made.results
+    assert made.results["command"].endswith("--exp exp/x_train2 --out out --refinement iva")
     for word in ("None", "nan", "inf"):
-        assert not re.search(rf"\b{word}\b", page), word
+        assert not re.search(rf"\b{word}\b", made.page), word
 
 
-def test_over_separation_and_the_best_blind_row(recipe, monkeypatch):
-    results, page = claims(monkeypatch, "--refinement", "iva")
+def test_over_separation_and_the_best_blind_row(made):
+    results = made.results
     found = results["over_separation"]
     teacher = entry(found["rows"], "teacher_outputs")
     assert teacher["energy_outside_best_2"]["value"] == 50.0
@@ -147,18 +164,18 @@ def test_over_separation_and_the_best_blind_row(recipe, monkeypatch):
     one = entry(results["against_blind"], "student+iva", measure="cpwer", against="auxiva+iva")
     assert (one["value"], one["ci"]) == (-20.0, [-20.0, -20.0])
     entry(results["against_blind"], "student+iva", measure="si_snri", against="auxiva")
-    assert "`student+iva` has 20.0 [20.0, 20.0] points of cpWER fewer than `auxiva+iva`" in page
+    cells = "cpWER, points | -20.0 [-20.0, -20.0] | -20.0, -20.0, -20.0 | 3 | 20 |"
+    assert f"| `student+iva` − `auxiva+iva` | {cells}" in made.page
 
 
-def test_the_picture(recipe, monkeypatch):
+def test_the_picture(made, tmp_path):
     """With a refinement twice the panels, and something in each of them."""
     import matplotlib.image
 
-    page = claims(monkeypatch, draw=True)[1]
-    plain = matplotlib.image.imread(recipe / "out/claims.png")
-    assert "](claims.png)" in page
-    claims(monkeypatch, "--refinement", "iva", draw=True)
-    image = matplotlib.image.imread(recipe / "out/claims.png")
+    assert "](claims.png)" in made.page
+    plot_claims(made.results | {"refinement": None}, tmp_path / "plain.png")
+    plain = matplotlib.image.imread(tmp_path / "plain.png")
+    image = matplotlib.image.imread(made.root / "out/claims.png")
     assert image.shape[0] == 2 * plain.shape[0] and image.shape[1] == plain.shape[1]
     for panel in (plain, *np.split(image, 2)):
         for half in np.array_split(panel[..., :3], 2, axis=1):
@@ -166,9 +183,9 @@ def test_the_picture(recipe, monkeypatch):
             assert (half.max(-1) - half.min(-1) > 0.3).sum() > 200
 
 
-def test_one_seed_says_so(recipe, monkeypatch):
-    results, page = claims(monkeypatch, seeds=1)
-    assert "One seed only" in page and "hierarchical" not in page
+def test_one_seed_says_so(recipe):
+    results, page = claims(seeds=1)
+    assert "One seed only" in page and "Student's t" not in page
     assert entry(results["curve"], "student")["si_snri"]["n_seeds"] == 1
 
 
@@ -177,48 +194,42 @@ def remove(root, name, kind="scores"):
         path.unlink()
 
 
-def test_what_is_missing_is_named_or_said_on_the_page(recipe, monkeypatch, capsys):
+def test_what_is_missing_is_named_or_listed_on_the_page(recipe, capsys):
     remove(recipe, "supervised_25")
     remove(recipe, "student", "wer")
-    claims(monkeypatch, expect=2)
+    claims(expect=2)
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "x_train1 has no scores of supervised_25; " in error
     assert "x_train1 has no word errors of student (" in error and not (recipe / "out").exists()
-    results, page = claims(monkeypatch, "--partial")
-    assert "- x_train1 has no scores of supervised_25\n" in page.split("## In short")[0]
+    results, page = claims("--partial")
+    assert "- x_train1 has no scores of supervised_25\n" in page.split("## (a)")[0]
     row = entry(results["curve"], "supervised_25")
     assert row["si_snri"]["per_seed"] == pytest.approx([7.0, None, 9.0]) and row["si_snri"]["n_seeds"] == 2
     assert "| 7.0, —, 9.0 |" in page
 
 
-def test_without_words_half_a_page(recipe, monkeypatch):
-    for k in range(3):
-        for path in (recipe / f"exp/x_train{k}/wer").iterdir():
-            path.unlink()
-    results, page = claims(monkeypatch, "--partial")
-    assert all(row["cpwer"] is None for row in results["curve"]) and "has no word errors of mixture" in page
+def test_without_words_half_a_page(recipe):
+    for path in recipe.glob("exp/*/wer/*"):
+        path.unlink()
+    results, page = claims("--partial")
+    assert all(row["cpwer"] is None for row in results["curve"]) and "x_train1 has no word errors of " in page
     assert entry(results["shares_of_full"], "student_ft")["si_snri"]["value"] == pytest.approx(90, abs=1e-3)
 
 
-def test_an_experiment_counted_before_characters_were(recipe, monkeypatch):
-    """The others still have theirs."""
+def test_an_old_count_and_a_silent_stream(recipe):
+    """Words counted before characters were; a stream without a mean. The other seeds still have theirs."""
     for path in (recipe / "exp/x_train0/wer").glob("*.jsonl"):
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         for row in rows:
             row.pop("characters")
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    results, _ = claims(monkeypatch)
-    student = entry(results["curve"], "student")
-    assert (student["cpcer"]["value"], student["cpcer"]["n_seeds"]) == (pytest.approx(15.0), 2)
-    assert student["cpwer"]["n_seeds"] == 3
-
-
-def test_a_silent_stream_has_no_mean(recipe, monkeypatch):
     rows = utterances(6.0)
     rows[7] |= {"silent": [0], "si_snri": [None, 2.0]}
     write_scores(recipe / "exp/x_train1/scores", "student", rows)
-    results, page = claims(monkeypatch)
-    assert entry(results["curve"], "student")["si_snri"]["n_seeds"] == 2
+    results, page = claims()
+    student = entry(results["curve"], "student")
+    assert (student["cpcer"]["value"], student["cpcer"]["n_seeds"]) == (pytest.approx(15.0), 2)
+    assert (student["cpwer"]["n_seeds"], student["si_snri"]["n_seeds"]) == (3, 2)
     assert "a stream of student is silent, its SI-SNRi does not exist: x_train1: u07" in page
 
 
@@ -241,7 +252,7 @@ def other_words(root):
 
 def other_recogniser(root):
     write_words(root / "exp/x_train1/wer", "student", [1] * N, asr_fingerprint="other")
-    return "x_train1/wer: student and mixture were heard by different recognisers"
+    return "x_train1/wer: student and mixture were recognised by different recognisers"
 
 
 def other_share(root):
@@ -259,9 +270,9 @@ DAMAGES = [other_ids, other_mixtures, other_words, other_recogniser, other_share
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_bad_input_is_one_line_and_writes_nothing(recipe, monkeypatch, capsys, damage):
+def test_bad_input_is_one_line_and_writes_nothing(recipe, capsys, damage):
     expected = damage(recipe)
-    claims(monkeypatch, "--partial", expect=2)
+    claims("--partial", expect=2)
     error = capsys.readouterr().err
     assert error.startswith("mixit compare: error: ") and error.count("\n") == 1 and expected in error
     assert not (recipe / "out").exists()
@@ -275,16 +286,24 @@ def test_bad_input_is_one_line_and_writes_nothing(recipe, monkeypatch, capsys, d
         (["--exp", "exp/none"], "exp/none: expected the directory of an experiment"),
     ],
 )
-def test_bad_options(recipe, monkeypatch, capsys, options, message):
-    claims(monkeypatch, *options, expect=2)
+def test_bad_options(recipe, capsys, options, message):
+    claims(*options, expect=2)
     assert message in capsys.readouterr().err
 
 
 # --- two experiments
 
 
-def test_compare_runs(recipe, monkeypatch, capsys):
-    pair = ["--a", "exp/x_train2:student", "--b", "exp/x_train0:teacher_energy", "--out", "out/pair.json"]
+def test_compare_runs(made, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(made.root)
+    pair = [
+        "--a",
+        "exp/x_train2:student",
+        "--b",
+        "exp/x_train0:teacher_energy",
+        "--out",
+        str(tmp_path / "pair.json"),
+    ]
     assert exit_code("compare", *pair) == 0
     signal, words, characters = capsys.readouterr().out.splitlines()
     assert signal.startswith(
@@ -292,7 +311,7 @@ def test_compare_runs(recipe, monkeypatch, capsys):
     )
     assert "cpWER 30.0 - 60.0 = -30.00 [-30.00, -30.00] points" in words
     assert "cpCER 15.0 - 30.0 = -15.00 [-15.00, -15.00] points" in characters
-    found = json.loads((recipe / "out/pair.json").read_text())
+    found = json.loads((tmp_path / "pair.json").read_text())
     assert found["same_recogniser"] and found["machine"] and found["si_snri"]["difference"]["n"] == N
     seeds = [
         f"--{side}=exp/x_train{k}:{s}"
@@ -314,7 +333,7 @@ def test_compare_runs(recipe, monkeypatch, capsys):
         (["--a", "exp/x_train0:student", *["--b", "exp/x_train1:student"] * 2], "1 times, --b 2 times"),
     ],
 )
-def test_compare_runs_bad_options(recipe, monkeypatch, capsys, options, message):
+def test_compare_runs_bad_options(recipe, capsys, options, message):
     assert exit_code("compare", *options) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
