@@ -1,4 +1,4 @@
-"""The recipe on LibriSpeech: recorded noise, what a run would take, and real speech in its layout."""
+"""The recipe on LibriSpeech: recorded noise, and real speech in its layout."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 from commands import exit_code
-from librispeech_tree import SUBSETS, made_up_librispeech, standin_librispeech
+from librispeech_tree import made_up_librispeech, standin_librispeech
 from scipy.signal import csd, welch
 from speech_sets import make_speech, run_command
 
@@ -18,13 +18,12 @@ ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "egs" / "mc_libri2mix"
 sys.path.insert(0, str(RECIPE / "local"))
 
-import estimate  # noqa: E402
+import dry_sets  # noqa: E402
 import libri_data  # noqa: E402
 import noise_files  # noqa: E402
 
 from frontend.data.audio import read_audio
 from frontend.data.kaldi import read_scp, validate, write_scp
-from frontend.separation.systems import UNPROCESSED, load_systems
 from frontend.simulation.config import load_config
 from frontend.simulation.pairs import read_pairs
 from frontend.simulation.render import _recorded, _ring, scene_noise
@@ -160,7 +159,7 @@ def test_a_flat_folder_is_split_and_wrong_ones_are_refused(tmp_path):
         plan != noise_files.plan_noise(flat, 1, 0) and len(noise_files.plan_noise(flat, 0, 3)["train"]) == 3
     )
     with pytest.raises(UserError, match="expected noise at 8000 Hz or more, found 800 Hz"):
-        noise_files.write_noise(tmp_path / "out", plan["dev"], 8000, 1)
+        dry_sets.write_noise(tmp_path / "out", plan["dev"], flat, 8000, 1)
     make_noise(tmp_path / "wham" / "tr", fs=800)
     for path, message in (
         (tmp_path / "no", "no such folder"),
@@ -169,137 +168,6 @@ def test_a_flat_folder_is_split_and_wrong_ones_are_refused(tmp_path):
     ):
         with pytest.raises(UserError, match=message):
             noise_files.plan_noise(path, 0, 0)
-
-
-# --- what it would take ---
-
-
-def test_sizes_by_hand():
-    lengths = dict.fromkeys(SUBSETS, [2.0, 4.0, 6.0])  # the longer of two: 4, 6 or 6
-    found = estimate.pools({"train": 30, "dev": 9}, {"train": 1}, lengths)
-    train = found[0]
-    assert train.mixture_s == pytest.approx(16 / 3) and train.utterances == 1
-    assert train.hours == pytest.approx(4 / 3600) and [p.mixtures for p in found] == [30, 0, 9, 0]
-    sizes = estimate.bytes_of(found, 8000, 4, virtual=False, bank=5)
-    assert sizes["mixtures"] == pytest.approx(39 * 16 / 3 * 8000 * 2 * 6)
-    assert sizes["pseudo-targets"] == pytest.approx(39 * 16 / 3 * 8000 * 4 * 2 * 2)
-    assert sizes["rooms"] == 39 * 78e3 and sizes["speech"] == pytest.approx(0.55 * 40 * 16000)
-    virtual = estimate.bytes_of(found, 16000, 2, virtual=True, bank=5)
-    # what is not for training is written all the same, each in a room of its own
-    assert virtual["mixtures"] == pytest.approx(9 * 16 / 3 * 16000 * 2 * 4) and virtual["speech"] == 0
-    assert virtual["rooms"] == (5 + 9) * 78e3
-    assert estimate.files_of(found, 8000, False, 5)["mixtures"] == 4 * 39
-    assert estimate.core_hours_of(found, 16000, 8, False, 5)["rooms"] == pytest.approx(39 * 0.078 * 4 / 3600)
-    official = estimate.pools({"train": 50800}, {}, {})[0]
-    assert (official.hours, official.utterances) == (pytest.approx(363.6), 104014)
-    # LibriMix states 23 GiB for one stream of 50,800 mixtures at 16 kHz
-    assert official.mixture_s * 50800 * 32000 / 2**30 == pytest.approx(23, abs=0.5)
-    assert estimate.steps_of(RECIPE / "conf" / "teacher.yaml", "--max_epoch 3 --num_iters_per_epoch 5") == 15
-
-
-def test_what_is_made_of_the_mixtures_by_hand(tmp_path):
-    (tmp_path / "systems.yaml").write_text(
-        "mixture: {}\n"
-        "auxiva: {blind: auxiva}\n"
-        "teacher_outputs: {model: teacher}\n"
-        "teacher_energy: {model: teacher, rule: energy}\n"
-        "student_ft: {model: student_ft, labels: small, optional: true}\n"
-        "student_ft_1: {model: curve/student_ft_1, labels: 0.01, optional: true}\n"
-        "joint: {model: joint, asr: joint/asr, labels: small, optional: true}\n"
-        "oracle: {}\n"
-    )
-    for options, streams in (
-        # auxiva, all four of the teacher, two selected of four that are kept, and what is trained on labels
-        ((False, False, False), 2 + 4 + (2 + 4) + 2),
-        ((True, True, False), 2 + 4 + (2 + 4) + 2 + 2 + 2),
-        ((False, False, True), 2 + 4 + (2 + 4)),
-    ):
-        assert estimate.streams_of(tmp_path / "systems.yaml", 4, *options) == streams
-    lengths = dict.fromkeys(SUBSETS, [2.0, 4.0, 6.0])
-    found = estimate.pools({"train": 30, "dev": 9, "test": 5}, {}, lengths)
-    later = estimate.Later(streams=56, labellings=4, asr_rooms=(10, 2))
-    sizes = estimate.bytes_of(found, 8000, 4, virtual=False, bank=5, later=later)
-    assert sizes["separated"] == pytest.approx(56 * 5 * 16 / 3 * 8000 * 4)
-    assert sizes["pseudo-targets"] == pytest.approx(4 * 39 * 16 / 3 * 2 * 8000 * 4)
-    # a microphone and one talker's image, 4 s long; a microphone and two images; two scenes; three responses
-    audio, text, rooms = 12 * (2 * 4 + 3 * 16 / 3) * 16000, 24 * 1300, 12 * 3 * 78e3 / 2 / 4
-    assert sizes["recogniser"] == pytest.approx(audio + text + rooms)
-    files = estimate.files_of(found, 8000, False, 5, later)
-    assert (files["separated"], files["pseudo-targets"], files["recogniser"]) == (56 * 5, 4 * 39 * 2, 12 * 9)
-
-
-def test_streams_of_the_recipe_are_those_of_its_table():
-    """As many as stage separate writes of a test mixture."""
-    rows = load_systems(RECIPE / "conf" / "systems.yaml")
-    made = [r for r in rows if r.name not in UNPROCESSED and not (r.model or "").startswith("curve/")]
-    wanted = sum(4 if r.name == "teacher_outputs" else 2 for r in made) + 4
-    assert estimate.streams_of(RECIPE / "conf" / "systems.yaml", 4, False, True, False) == wanted
-
-
-def test_the_command_prints_the_real_sizes_and_stops_where_they_do_not_fit(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(RECIPE)
-    words = ["--mixtures", "train=50800", "labelled=13900", "dev=3000", "test=3000", "--out", str(tmp_path)]
-
-    def call(free: float, *more: str) -> tuple[int, str]:
-        monkeypatch.setattr(estimate, "free_bytes", lambda _: free)
-        monkeypatch.setattr(sys, "argv", ["estimate.py", *words, *more])
-        with pytest.raises(SystemExit) as stop:
-            estimate.run(estimate.main)
-        return int(stop.value.code), "".join(capsys.readouterr())
-
-    code, printed = call(1e9, "--teacher_options", "--max_epoch 2", "--download", "true")
-    assert code == 0 and "363.6      104014" in printed and "it does not fit" in printed
-    assert "training steps: teacher 400" in printed and "train-clean-360, train-clean-100" in printed
-    both = ["--student_options", "--max_epoch 3", "--full_options", "--max_epoch 5"]
-    for more, trainings in (
-        ([], "student 2 x 600, full 1000;"),
-        (["--curve", "true"], "student 4 x 600, full 2 x 1000;"),
-        (["--unsupervised", "true"], "steps: student 600;"),
-    ):
-        assert trainings in call(1e12, *both, *more)[1], more
-    code, printed = call(1e12, "--small_options", "--max_epoch foo")
-    assert code == 2 and "--max_epoch of the size file: expected a number, found 'foo'" in printed
-    code, printed = call(1e9, "--check")
-    assert (
-        code == 2
-        and printed.count("\n") == 1
-        and "GB needed, 1.0 GB free" in printed
-        and "make room" in printed
-    )
-    code, printed = call(1e12, "--check", "--on_the_fly", "true")
-    assert code == 0 and printed.startswith("disk: ")
-    before = float(printed.split()[1])
-    for more, gigabytes in (
-        (["--asr_rooms", "14000 500"], 16.58),
-        (["--curve", "true"], 129.6),
-        (["--joint", "true"], 1.92),
-    ):
-        after = float(call(1e12, "--check", "--on_the_fly", "true", *more)[1].split()[1])
-        assert after - before == pytest.approx(gigabytes, abs=0.2), more
-    code, printed = call(1e12, "--asr_rooms", "14000")
-    assert code == 2 and "--asr_rooms: expected two numbers" in printed and printed.count("\n") == 1
-    words[1] = "trian=5"
-    assert call(1e12)[0] == 2
-
-
-def test_the_corpus_is_counted_on_its_own_disk(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(estimate, "_disk_of", lambda path: path.relative_to(tmp_path).parts[0])
-    monkeypatch.setattr(estimate, "free_bytes", lambda path: 5e9 if tmp_path / "a" in path.parents else 90e9)
-    data, corpus = tmp_path / "a/new/data", tmp_path / "a/corpus"
-    # 3 and 3 GB are too much for one disk of 5, and fit where 3 of them lie elsewhere.
-    assert estimate.disk_lines([(data, 3e9), (corpus, 3e9)]) == [
-        (f"6.0 GB needed, 5.0 GB free where {data} and {corpus} are", False, [data, corpus])
-    ]
-    elsewhere = tmp_path / "b/corpus"
-    lines = estimate.disk_lines([(data, 3e9), (elsewhere, 3e9)])
-    assert [(fits, there) for _, fits, there in lines] == [(True, [data]), (True, [elsewhere])]
-    # A full disk of the corpus is not helped by smaller mixtures.
-    monkeypatch.setattr(estimate, "disk_lines", lambda needs: [("full", False, [elsewhere])])
-    monkeypatch.chdir(RECIPE)
-    monkeypatch.setattr(sys, "argv", ["estimate.py", "--check", "--out", str(data)])
-    with pytest.raises(SystemExit, match="2"):
-        estimate.run(estimate.main)
-    assert "--librispeech on another disk" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not OCEAN.is_dir(), reason=f"no speechocean762 at {OCEAN}")

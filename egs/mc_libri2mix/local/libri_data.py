@@ -3,16 +3,16 @@
 OUT/train is train-clean-360 (the unlabelled pool), OUT/labelled train-clean-100, OUT/dev dev-clean and
 OUT/test test-clean. OUT/SET/pairs lists the mixtures: LibriMix's own (--librimix_metadata DIR), or
 drawn with its statistics. Run it again after it was cut off: it goes on where it was.
+(local/data.sh, which calls this, fetches what is missing.)
 """
 
 import argparse
 from pathlib import Path
 
-from download_corpus import BASE_URL, download
-from dry_sets import write_set
+from dry_sets import write_dry_set, write_noise
 from librimix_lists import draw_pairs, first_utterances, read_table, to_pairs
 from librispeech import SUBSETS, check_root, read_subset
-from noise_files import plan_noise, write_noise
+from noise_files import plan_noise
 
 from frontend.data.kaldi import read_scp
 from frontend.data.speech import check_out, in_turns
@@ -22,7 +22,6 @@ from frontend.utils.parallel import number_of_processes
 
 # Mixtures listed, as many as Libri2Mix has.
 LISTED = {"train": 50800, "labelled": 13900, "dev": 3000, "test": 3000}
-_BOOLEAN = {"true": True, "false": False}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -54,8 +53,10 @@ def _parser() -> argparse.ArgumentParser:
         "--noise_dir", type=Path, help="recorded noise: tr/ cv/ tt/ as in wham_noise, or wav files"
     )
     parser.add_argument("--noise_files", type=int, default=0, help="of each set; 0: all")
-    parser.add_argument("--download", choices=_BOOLEAN, default="false", help="fetch what --corpus_dir lacks")
-    parser.add_argument("--base_url", default=BASE_URL, help="default: %(default)s")
+    parser.add_argument(
+        "--download", choices=("true", "false"), default="false", help="fetch what --corpus_dir lacks"
+    )
+    parser.add_argument("--base_url", help="of the archives (default: that of openslr.org/12)")
     return parser
 
 
@@ -78,8 +79,6 @@ def main() -> None:
         if args.librimix_metadata
         else {}
     )
-    if _BOOLEAN[args.download]:
-        download(args.corpus_dir, list(SUBSETS.values()), args.base_url)
     check_root(args.corpus_dir)
     sets = {name: read_subset(args.corpus_dir, subset) for name, subset in SUBSETS.items()}
     for name in tables:
@@ -92,14 +91,14 @@ def main() -> None:
         else:
             chosen = in_turns(spoken, number or len(spoken), args.seed)
         out = args.out / name
-        seconds = write_set(out, chosen, args.fs, args.nj)
+        seconds = write_dry_set(out, chosen, args.corpus_dir, args.fs, args.nj)
         print(
             f"{out}: {len(chosen)} of {len(spoken)} utterances, {len({u.speaker for u in chosen})} talkers, "
             f"{seconds / 3600:.2f} h"
         )
         _write_list(out, tables.get(name), name, args)
         if noises:
-            number, seconds = write_noise(out, noises[name], args.fs, args.nj)
+            number, seconds = write_noise(out, noises[name], args.noise_dir, args.fs, args.nj)
             print(f"{out}/noise.scp: {number} recordings, {seconds / 3600:.2f} h")
         else:
             (out / "noise.scp").unlink(missing_ok=True)  # of an earlier run

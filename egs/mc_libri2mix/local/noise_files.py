@@ -1,22 +1,15 @@
 """Recorded noise, such as wham_noise: folders tr, cv and tt of wav files, or one flat folder."""
 
 import math
-from functools import partial
 from pathlib import Path
 
-import numpy as np
 from librispeech import SUBSETS
 
-from frontend.data.audio import AudioWriter, audio_info, read_audio
-from frontend.data.kaldi import write_scp
-from frontend.dsp.resample import resample
 from frontend.utils.errors import UserError
-from frontend.utils.parallel import parallel_map
 from frontend.utils.rng import generator
 
 _WHAM = {"train": "tr", "labelled": "tr", "dev": "cv", "test": "tt"}
 _SHARES = {"dev": 0.1, "test": 0.1}  # of a flat folder; the rest is for training
-_SHORTEST_S = 1.0
 
 
 def plan_noise(directory: Path, seed: int, number: int) -> dict[str, list[Path]]:
@@ -64,42 +57,3 @@ def _split(files: list[Path], seed: int) -> dict[str, list[Path]]:
     second = first + math.ceil(_SHARES["test"] * len(files))
     parts = {"dev": ranked[:first], "test": ranked[first:second], "train": ranked[second:]}
     return {name: parts["train" if name == "labelled" else name] for name in SUBSETS}
-
-
-def write_noise(out: Path, files: list[Path], fs: int, nj: int) -> tuple[int, float]:
-    """Write ``out/noise.scp``: mono files of ``fs`` where they lie, others as copies ``out/noise/ID.flac``.
-
-    Channel 0 is taken of several, as LibriMix does. What is shorter than 1 s or silent is left out.
-
-    Returns:
-        number of recordings and their seconds.
-
-    Raises:
-        UserError: a rate below ``fs``, unreadable audio, nothing left.
-    """
-    made = list(parallel_map(partial(_noise, out=str(out / "noise"), fs=fs), files, nj, f"{out} noise"))
-    kept = {f"noise_{path.stem}": item for path, item in zip(files, made, strict=True) if item is not None}
-    if not kept:
-        raise UserError(
-            f"{files[0].parent}: expected noise of 1 s or more, found none (give other recordings)"
-        )
-    write_scp(out / "noise.scp", {name: entry for name, (entry, _) in kept.items()})
-    return len(kept), sum(seconds for _, seconds in kept.values())
-
-
-def _noise(path: Path, out: str, fs: int) -> tuple[str, float] | None:
-    channels, frames, rate = audio_info(str(path))
-    if rate < fs:
-        raise UserError(f"{path}: expected noise at {fs} Hz or more, found {rate} Hz (give other recordings)")
-    if frames < _SHORTEST_S * rate:
-        return None
-    entry, name = f"{out}/noise_{path.stem}.flac", f"noise_{path.stem}"
-    if (channels, rate) == (1, fs):
-        entry = str(path)
-    elif not (Path(entry).is_file() and audio_info(entry)[1:] == (math.ceil(frames * fs / rate), fs)):
-        signal = resample(read_audio(path, finite=True)[0][0].astype(np.float64), rate, fs)
-        if not signal.any():
-            return None
-        with AudioWriter(out, "flac", fs) as writer:
-            writer.write(name, signal.clip(-1, 1))
-    return (entry, frames / rate) if read_audio(entry)[0].any() else None
