@@ -11,14 +11,6 @@ import soundfile
 from librispeech_tree import SUBSETS, made_up_librispeech
 from speech_sets import make_speech, run_command
 
-ROOT = Path(__file__).resolve().parents[2]
-RECIPE = ROOT / "egs" / "mc_libri2mix"
-sys.path.insert(0, str(RECIPE / "local"))
-
-import libri_data  # noqa: E402
-import librimix_lists  # noqa: E402
-from librimix_lists import LOUDNESS, draw_pairs  # noqa: E402
-
 from frontend.data.audio import read_audio
 from frontend.data.kaldi import read_scp, validate
 from frontend.data.speech import read_speech
@@ -27,6 +19,14 @@ from frontend.simulation.render import active_power
 from frontend.simulation.scenes import read_scenes
 from frontend.utils.errors import UserError
 from frontend.utils.rng import generator
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPE = ROOT / "egs" / "mc_libri2mix"
+sys.path.insert(0, str(RECIPE / "local"))
+
+import libri_data  # noqa: E402
+import librimix_lists  # noqa: E402
+from librimix_lists import LOUDNESS, draw_pairs  # noqa: E402
 
 SETS = ("train", "labelled", "dev", "test")
 

@@ -14,14 +14,6 @@ from librispeech_tree import made_up_librispeech, standin_librispeech
 from scipy.signal import csd, welch
 from speech_sets import make_speech, run_command
 
-ROOT = Path(__file__).resolve().parents[2]
-RECIPE = ROOT / "egs" / "mc_libri2mix"
-sys.path.insert(0, str(RECIPE / "local"))
-
-import dry_sets  # noqa: E402
-import libri_data  # noqa: E402
-import noise_files  # noqa: E402
-
 from frontend.data.audio import read_audio
 from frontend.data.kaldi import read_scp, validate, write_scp
 from frontend.simulation.config import load_config
@@ -30,6 +22,14 @@ from frontend.simulation.render import _recorded, _ring, scene_noise
 from frontend.simulation.scenes import draw_set, read_scenes
 from frontend.utils.errors import UserError
 from frontend.utils.rng import generator
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPE = ROOT / "egs" / "mc_libri2mix"
+sys.path.insert(0, str(RECIPE / "local"))
+
+import dry_sets  # noqa: E402
+import libri_data  # noqa: E402
+import noise_files  # noqa: E402
 
 OCEAN = Path(os.environ.get("FRONTEND_CORPORA", ROOT.parent / "shared" / "corpora")) / "speechocean762"
 SETS = ("train", "labelled", "dev", "test")

@@ -12,6 +12,10 @@ import numpy as np
 import pytest
 from scipy.io import wavfile
 
+from frontend.data.audio import read_audio
+from frontend.data.kaldi import read_scp, validate
+from frontend.utils.errors import UserError
+
 ROOT = Path(__file__).resolve().parents[2]
 LOCAL = ROOT / "egs" / "mini" / "local"
 sys.path.insert(0, str(LOCAL))  # the recipe's modules lie beside its data.sh
@@ -23,10 +27,6 @@ import espeak_corpus  # noqa: E402
 import sentences  # noqa: E402
 import speech  # noqa: E402
 import voices  # noqa: E402
-
-from frontend.data.audio import read_audio
-from frontend.data.kaldi import read_scp, validate
-from frontend.utils.errors import UserError
 
 FSDD = Path(os.environ.get("FRONTEND_CORPORA", ROOT.parent / "shared" / "corpora")) / "fsdd"
 SIZES = {"train": 6, "dev": 4, "test": 4}

@@ -14,17 +14,17 @@ import soundfile
 import yaml
 from speech_sets import voice
 
+from frontend.data.audio import read_audio, to_pcm16
+from frontend.data.kaldi import read_scp, validate
+from frontend.simulation.config import load_config
+from frontend.utils.errors import UserError
+
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "egs" / "speechocean762_2mix"
 sys.path.insert(0, str(RECIPE / "local"))  # the recipe's modules lie beside its data.sh
 
 import speechocean  # noqa: E402
 import speechocean_data  # noqa: E402
-
-from frontend.data.audio import read_audio, to_pcm16
-from frontend.data.kaldi import read_scp, validate
-from frontend.simulation.config import load_config
-from frontend.utils.errors import UserError
 
 REAL = Path(os.environ.get("FRONTEND_CORPORA", ROOT.parent / "shared" / "corpora")) / "speechocean762"
 real = pytest.mark.skipif(not REAL.is_dir(), reason=f"no speechocean762 at {REAL}")
