@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import click
 from click.core import ParameterSource
 
+from frontend import __version__
 from frontend.utils import errors
 from frontend.utils.errors import UserError, did_you_mean
 
@@ -80,6 +81,7 @@ _MODULES |= {"pack": "models", "run": "run"}
 
 
 @click.group(cls=Group, modules=_MODULES, context_settings={"show_default": True, "max_content_width": 110})
+@click.version_option(__version__, message="%(prog)s %(version)s")
 def mixit() -> None:
     """Multi-channel speech separation learned from mixtures, in front of an ESPnet recogniser.
 
@@ -137,6 +139,7 @@ COUNT, PATH = AtLeastOne(), click.Path(path_type=Path)
 
 def option(name: str, about: str, **more) -> Callable:
     """Return click's option ``--name`` with a help text; ``more`` as click has it."""
+    about += "; several times" * more.get("multiple", False)
     return click.option(f"--{name}", help=about, **more)
 
 

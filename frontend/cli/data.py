@@ -120,8 +120,8 @@ def chunks(data, out, rttm, segments, min_speech, dev_share, seed, nj) -> None:
 
 @data.command()
 @flag("separated", "make it of separated streams")
-@option("speech", "speech set (dry): wav.scp text utt2spk; several times", metavar="DIR", multiple=True)
-@option("rooms", "mixture set of one channel, each talker alone; several times", metavar="DIR", multiple=True)
+@option("speech", "speech set (dry): wav.scp text utt2spk", metavar="DIR", multiple=True)
+@option("rooms", "mixture set of one channel, each talker alone", metavar="DIR", multiple=True)
 @option("data", "mixture set with text_spk1, text_spk2 ...", metavar="DIR")
 @option("streams", "a system's streams of it: spk1.scp, spk2.scp ...", metavar="DIR")
 @option("decoded", "their hypotheses: text_spk1, text_spk2 ...", metavar="DIR")
@@ -159,7 +159,7 @@ def simulate() -> None:
 
 @simulate.command()
 @needed("config", "scene configuration, such as conf/scenes.yaml")
-@option("set", "an override of --config, several times", metavar="KEY=VALUE", multiple=True)
+@option("set", "an override of --config", metavar="KEY=VALUE", multiple=True)
 @option("conditions", "file of conditions, such as conf/conditions.yaml")
 @option("condition", "one of them, or 'matched'")
 @needed("speech", "speech set to draw talkers from: wav.scp, utt2spk")

@@ -110,8 +110,8 @@ def score(data: str, ref: str | None, **_) -> None:
 
     if ref is not None or scoring.has_references(data):
         o = way("with whole recordings", "data separated out", "ref model least_s device seed nj")
-        settings = scoring.RecordingSettings(o.ref, o.model, o.least_s, o.device, o.seed)
-        scoring.score_recordings(o.data, o.separated, o.out, settings, o.nj)
+        how = scoring.RecordingSettings(o.ref, o.model, o.least_s, o.device, o.seed)
+        scoring.score_recordings(o.data, o.separated, o.out, how, o.nj)
         return
     may = "single_data single_separated measures active_db nj"
     o = way("with a test set", "data separated out", may)

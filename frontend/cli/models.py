@@ -108,7 +108,7 @@ def _separate_files(inputs: tuple[str, ...], scp: str | None) -> None:
     from frontend.separation.files import How, plan, separate_files
 
     how = How(o.resample, o.refine, o.device, o.max_seconds, o.window, o.hop)
-    separate_files(plan(inputs, scp, o.model, o.out, o.resample, o.refine, join=o.join), o.model, how)
+    separate_files(plan(list(inputs), scp, o.model, o.out, o.resample, o.refine, join=o.join), o.model, how)
 
 
 def _separate_recordings() -> None:

@@ -58,7 +58,7 @@ _unknown = option(
     option("array", "with --model: microphones, symmetry, rate; of mixit data recordings", metavar="FILE"),
     option("outputs", "with --model: streams that the network is to have", type=int),
 )
-def separator(model: str | None, array: str | None, outputs: int | None, check: bool, **options) -> None:
+def separator(model: str | None, array: str | None, outputs: int | None, check: bool, **espnet) -> None:
     """Train a separator: a teacher by MixIT, or a student by PIT.
 
     \b
@@ -68,15 +68,15 @@ def separator(model: str | None, array: str | None, outputs: int | None, check: 
     With --check --model: can the training of --config start from that model? Rate, channels and architecture.
     """
     if model or array or outputs:
-        way("with --model", "model check config array outputs")
+        o = way("with --model", "model check config array outputs")
         from frontend.training.checks import check_start
 
-        mics, _, fs = Path(array).read_text(encoding="utf-8").split()
-        check_start(model, options["config"], int(mics), int(fs), outputs)
+        mics, _, fs = Path(o.array).read_text(encoding="utf-8").split()
+        check_start(o.model, o.config, int(mics), int(fs), o.outputs)
         return
     from frontend.training.run import train_separator
 
-    train_separator(_arguments(**options), check)
+    train_separator(_arguments(**espnet), check)
 
 
 @_command(

@@ -98,7 +98,7 @@ def test_help_is_quick_and_imports_no_other_commands():
         ("data 12", "no command '12' (there are check, subset, recordings, chunks, recogniser)"),
         ("data subset --sed 1", "mixit data subset: error: no option --sed (did you mean '--seed'?)"),
         ("data subset --12 1", "mixit data subset: error: no option --12 (see mixit data subset --help)"),
-        ("--verbose", "mixit: error: no option --verbose (see mixit --help)"),
+        ("--fast", "mixit: error: no option --fast (see mixit --help)"),
         ("data subset --out x", "Missing option '--data' (see mixit data subset --help)"),
         ("data check", "mixit data check: error: Missing argument 'DIR...'"),
         ("pack --model m --out o more", "mixit pack: error: Got unexpected extra argument"),
