@@ -17,7 +17,7 @@ TOKENS = ["<blank>", "<unk>", *WORDS, "<sos/eos>"]
 
 
 def make_recogniser(
-    folder: Path, fs: int = FS, ctc_weight: float = 1.0, seed: int = 0, **more: object
+    folder: Path, fs: int = FS, ctc_weight: float = 1.0, seed: int = 0, sure: float = 20.0, **more: object
 ) -> Path:
     """Write a recogniser's training directory with random weights, which hears words in any noise."""
     from frontend.utils.espnet import asr
@@ -45,7 +45,7 @@ def make_recogniser(
     }
     torch.manual_seed(seed)
     model = asr.ASRTask.build_model(argparse.Namespace(**config)).float()
-    model.ctc.ctc_lo.weight.data *= 20  # sure of itself: a random distribution is flat
+    model.ctc.ctc_lo.weight.data *= sure  # of itself: a random distribution is flat
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     torch.save(model.state_dict(), folder / "valid.loss.ave.pth")

@@ -4,6 +4,7 @@ import functools
 import logging
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -105,23 +106,29 @@ def in_child(argv, sabotage=None):
     return kills.in_child(lambda argv: call("train recogniser", *argv), argv, sabotage)
 
 
-class TestResume:
-    @pytest.fixture(scope="class")
-    def undisturbed(self, tmp_path_factory, data):
-        directory = tmp_path_factory.mktemp("undisturbed")
-        (directory / "c.yaml").write_text(yaml.safe_dump(TINY))
-        sets = ["--train_set", str(data / "train"), "--valid_set", str(data / "valid")]
-        argv = ["--config", str(directory / "c.yaml"), "--output_dir", str(directory / "exp"), *sets]
-        assert in_child(argv) == 0
-        return directory / "exp"
+@pytest.fixture(scope="module")
+def complete(tmp_path_factory, data):
+    """The arguments of a training that came to its end; its directory is the fourth."""
+    directory = tmp_path_factory.mktemp("undisturbed")
+    (directory / "c.yaml").write_text(yaml.safe_dump(TINY))
+    sets = ["--train_set", str(data / "train"), "--valid_set", str(data / "valid")]
+    argv = ["--config", str(directory / "c.yaml"), "--output_dir", str(directory / "exp"), *sets]
+    assert in_child(argv) == 0
+    return argv
 
+
+@pytest.fixture
+def undisturbed(complete):
+    return Path(complete[3])
+
+
+class TestResume:
     # Statistics are written with np.savez: 2 of the training set, then 2 of the validation set.
     @pytest.mark.parametrize(
         "kill",
         [functools.partial(kills.kill_at_call, np, "savez", n) for n in (1, 4)]
-        + [functools.partial(kills.kill_at_step, n) for n in (2, STEPS + 2)]
-        + [functools.partial(kills.kill_at_save, n) for n in (1, 2, 4, 5)]
-        + [functools.partial(kills.kill_at_link, 3)],
+        + [functools.partial(kills.kill_at_step, STEPS + 2)]
+        + [functools.partial(kills.kill_at_save, n) for n in (1, 4)],
         ids=lambda kill: "-".join(map(str, (kill.func.__name__, *kill.args[-1:]))),
     )
     def test_killed_training_ends_in_the_same_weights(self, command, tmp_path, undisturbed, kill):
@@ -139,23 +146,21 @@ class TestResume:
         with pytest.raises(AssertionError):
             assert_same(weights(tmp_path / "exp"), weights(undisturbed))
 
-    def test_second_call_does_nothing_and_imports_nothing(self, command, tmp_path):
-        argv = command(max_epoch=1)
-        assert in_child(argv) == 0
-        before = (tmp_path / "exp" / "checkpoint.pth").stat().st_mtime_ns
-        code = f"import sys; from frontend.cli import main\ntry: main({['train', 'recogniser', *argv]})\n"
+    def test_second_call_does_nothing_and_imports_nothing(self, complete, undisturbed):
+        before = (undisturbed / "checkpoint.pth").stat().st_mtime_ns
+        code = f"import sys; from frontend.cli import main\ntry: main({['train', 'recogniser', *complete]})\n"
         code += "except SystemExit as end: sys.exit(end.code or 'torch' in sys.modules)"
         again = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert again.returncode == 0, again.stderr
         assert "training is complete; nothing to do" in again.stderr
-        assert (tmp_path / "exp" / "checkpoint.pth").stat().st_mtime_ns == before
+        assert (undisturbed / "checkpoint.pth").stat().st_mtime_ns == before
 
-    def test_statistics_are_collected_again_for_other_features(self, command, tmp_path):
-        assert in_child(command(max_epoch=1)) == 0
+    def test_statistics_are_collected_again_for_other_features(self, command, tmp_path, undisturbed):
+        shutil.copytree(undisturbed, tmp_path / "exp")
         stats = tmp_path / "exp" / "stats" / "train" / "feats_stats.npz"
         assert np.load(stats)["sum"].shape == (12,)
         made = stats.stat().st_mtime_ns
-        assert in_child(command(max_epoch=2)) == 0
+        assert in_child(command(max_epoch=3)) == 0
         assert stats.stat().st_mtime_ns == made
         (tmp_path / "exp" / "checkpoint.pth").unlink()
         assert in_child(command(frontend_conf=TINY["frontend_conf"] | {"n_mels": 10})) == 0
@@ -173,11 +178,10 @@ class TestResume:
 
 
 class TestModel:
-    def test_espnet_loads_and_recognises(self, command, tmp_path, data):
+    def test_espnet_loads_and_recognises(self, undisturbed, data):
         from frontend.utils.espnet import Speech2Text
 
-        assert in_child(command()) == 0
-        exp = tmp_path / "exp"
+        exp = undisturbed
         model = Speech2Text(
             str(exp / "config.yaml"), str(exp / "valid.loss.ave.pth"), ctc_weight=1.0, beam_size=3
         )
@@ -378,8 +382,8 @@ class TestErrors:
         with pytest.raises(UserError, match="--ngpu 1: .* torch finds 0"):
             call("train recogniser", *command("--ngpu", "1"))
 
-    def test_weights_of_another_network(self, command, tmp_path):
-        assert in_child(command(max_epoch=1)) == 0
+    def test_weights_of_another_network(self, command, tmp_path, undisturbed):
+        shutil.copytree(undisturbed, tmp_path / "exp")
         weights_ = str(tmp_path / "exp" / "1epoch.pth")
         wider = {"encoder_conf": TINY["encoder_conf"] | {"output_size": 8}}
         with pytest.raises(UserError, match=r"1epoch\.pth: weights do not fit"):

@@ -4,18 +4,19 @@ import argparse
 import contextlib
 import copy
 import logging
-import multiprocessing
-import os
 import shutil
 import signal
 from pathlib import Path
 
+import kills
 import numpy as np
 import pytest
 import torch
 import yaml
 from commands import call, exit_code
+from kills import assert_same, kill_at_save, kill_at_step
 from tiny_models import FS, MICS, make_model
+from tiny_recognisers import make_recogniser
 
 from frontend.data.audio import AudioWriter, read_audio
 from frontend.data.kaldi import write_scp
@@ -35,51 +36,30 @@ JOINT = {
 }
 
 
-def make_recogniser(folder, fs=FS, tokens=TOKENS, seed=5):
-    """Write a recogniser's training directory with random weights."""
-    from frontend.utils.espnet import enh_s2t
-
-    sizes = {"output_size": 8, "attention_heads": 2, "linear_units": 8, "num_blocks": 1, "dropout_rate": 0.1}
+def make_asr(folder, fs=FS):
+    """Write a recogniser's training directory with random weights, as trainings leave it."""
     np.savez(folder.parent / "feats_stats.npz", count=2, sum=np.ones(10), sum_square=np.full(10, 20.0))
-    config = {
-        "token_list": tokens,
-        "token_type": "word",
-        "bpemodel": None,
-        "non_linguistic_symbols": None,
-        "cleaner": None,
-        "g2p": None,
-        "init": None,
-        "input_size": None,
-        "frontend": "default",
-        "frontend_conf": {"fs": fs, "n_fft": 128, "hop_length": 64, "n_mels": 10},
-        "specaug": "specaug",
-        "specaug_conf": {
-            "apply_time_warp": False,
-            "freq_mask_width_range": [0, 2],
-            "time_mask_width_range": [0, 5],
-        },
-        "normalize": "global_mvn",
-        "normalize_conf": {"stats_file": str(folder.parent / "feats_stats.npz")},
-        "model": "espnet",
-        "model_conf": {"ctc_weight": 0.5},
-        "preencoder": None,
-        "preencoder_conf": {},
-        "encoder": "conformer",
-        "encoder_conf": sizes | {"input_layer": "conv2d"},
-        "postencoder": None,
-        "postencoder_conf": {},
-        "decoder": "transformer",
-        "decoder_conf": {"attention_heads": 2, "linear_units": 8, "num_blocks": 1},
-        "ctc_conf": {},
-        "use_preprocessor": True,
-        "max_epoch": 7,
-    }
-    torch.manual_seed(seed)
-    model = enh_s2t.ASRTask.build_model(argparse.Namespace(**config)).float()  # as trainings leave it
-    folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    torch.save(model.state_dict(), folder / "valid.loss.ave.pth")
-    return folder
+    masks = {"freq_mask_width_range": [0, 2], "time_mask_width_range": [0, 5]}
+    sizes = {"output_size": 8, "attention_heads": 2, "linear_units": 8, "num_blocks": 1, "dropout_rate": 0.1}
+    others = ("non_linguistic_symbols", "cleaner", "g2p", "preencoder", "postencoder")
+    return make_recogniser(
+        folder,
+        fs,
+        ctc_weight=0.5,
+        seed=5,
+        sure=1,
+        token_list=TOKENS,
+        specaug="specaug",
+        specaug_conf={"apply_time_warp": False, **masks},
+        normalize="global_mvn",
+        normalize_conf={"stats_file": str(folder.parent / "feats_stats.npz")},
+        encoder_conf=sizes,
+        use_preprocessor=True,
+        max_epoch=7,
+        preencoder_conf={},
+        postencoder_conf={},
+        **dict.fromkeys(others),
+    )
 
 
 def make_set(directory, n, seed, fs=FS, mics=MICS):
@@ -112,7 +92,7 @@ def given(tmp_path_factory):
     root = tmp_path_factory.mktemp("given")
     return {
         "separator": make_model(root / "student", 2),
-        "asr": make_recogniser(root / "asr"),
+        "asr": make_asr(root / "asr"),
         "train_set": make_set(root / "train", 5, 1),
         "valid_set": make_set(root / "valid", 3, 2),
     }
@@ -133,46 +113,14 @@ def command(tmp_path, given):
 
 def in_child(argv, sabotage=None):
     """Train in a forked child and return its exit code."""
-    import torch.utils.tensorboard  # noqa: F401
-
     import frontend.recognition.joint  # noqa: F401  forked children find ESPnet imported
 
-    def target():
+    def prepare():
         logging.root.handlers.clear()  # as in a process of its own, without those of pytest
         if sabotage:
             sabotage()
-        call("train joint", *argv)
 
-    child = multiprocessing.get_context("fork").Process(target=target)
-    child.start()
-    child.join()
-    return child.exitcode
-
-
-def kill_at_save(n):
-    """Die by SIGKILL in the middle of writing the n-th file."""
-    save, calls = torch.save, []
-
-    def half(obj, path, *args, **kwargs):
-        calls.append(path)
-        save(obj, path, *args, **kwargs)
-        if len(calls) == n:
-            os.truncate(path, os.path.getsize(path) // 2)
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    torch.save = half
-
-
-def kill_at_step(n):
-    step, calls = torch.optim.Adam.step, []
-
-    def count(self, *args, **kwargs):
-        calls.append(self)
-        if len(calls) == n:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return step(self, *args, **kwargs)
-
-    torch.optim.Adam.step = count
+    return kills.in_child(lambda argv: call("train joint", *argv), argv, prepare)
 
 
 def weights(directory):
@@ -181,14 +129,6 @@ def weights(directory):
     files = {name: torch.load(directory / name, weights_only=True) for name in names}
     moments = torch.load(directory / "training/checkpoint.pth", weights_only=False)["optimizers"][0]["state"]
     return files | {"optimiser": {f"{i}.{k}": v for i, s in moments.items() for k, v in s.items()}}
-
-
-def assert_same(a, b):
-    assert a.keys() == b.keys()
-    for name in a:
-        assert a[name].keys() == b[name].keys()
-        for key in a[name]:
-            assert torch.equal(a[name][key], b[name][key]), (name, key)
 
 
 @pytest.fixture(scope="module")
@@ -247,10 +187,10 @@ def swapped(batch, what):
 class TestModel:
     def test_a_few_steps_lower_both_losses(self, joint, batch):
         joint.train()
-        optimizer = torch.optim.Adam(joint.parameters(), lr=3e-3)
+        optimizer = torch.optim.Adam(joint.parameters(), lr=6e-3)
         torch.manual_seed(0)
         seen = []
-        for _ in range(25):
+        for _ in range(14):
             loss, stats, _ = joint(**batch)
             seen.append([float(stats["loss_enh"]), float(stats["loss_asr"]), float(loss.detach())])
             optimizer.zero_grad()
@@ -328,9 +268,7 @@ class TestReading:
 
 class TestResume:
     # Saves: checkpoint and model of two epochs, their average, then the recogniser and the separator.
-    @pytest.mark.parametrize(
-        ("kill", "n"), [(kill_at_save, 3), (kill_at_save, 6), (kill_at_save, 7), (kill_at_step, 5)]
-    )
+    @pytest.mark.parametrize(("kill", "n"), [(kill_at_save, 3), (kill_at_save, 7), (kill_at_step, 5)])
     def test_killed_training_ends_in_the_same_weights(self, command, tmp_path, undisturbed, kill, n):
         argv = command("x")
         assert in_child(argv, lambda: kill(n)) == -signal.SIGKILL
@@ -444,7 +382,7 @@ class TestErrors:
         assert not (tmp_path / "x").exists()
 
     def test_networks_that_do_not_go_together(self, command, tmp_path, given):
-        fast = make_recogniser(tmp_path / "fast", fs=16000)
+        fast = make_asr(tmp_path / "fast", fs=16000)
         with pytest.raises(UserError, match=r"student: .*recogniser .*fast expects 16000 Hz"):
             call("train joint", *command("x", asr=fast))
         three = make_model(tmp_path / "three", 3)
