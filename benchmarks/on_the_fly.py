@@ -16,10 +16,11 @@ import numpy as np
 import yaml
 
 from benchmarks.train_step import measure
-from frontend.data.audio import AudioWriter, read_audio
+from frontend.data.audio import read_audio
 from frontend.data.kaldi import write_set
 from frontend.data.mixtures import MixtureSet
 from frontend.data.speech import read_speech
+from frontend.data.writers import AudioWriter
 from frontend.simulation.config import load_config
 from frontend.simulation.mixture_sets import make_set
 from frontend.simulation.scenes import sample_scene, write_scenes

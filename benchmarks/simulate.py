@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from frontend.data.audio import AudioWriter
 from frontend.data.kaldi import write_set
 from frontend.data.speech import read_speech
+from frontend.data.writers import AudioWriter
 from frontend.simulation.config import load_config
 from frontend.simulation.mixture_sets import make_set
 from frontend.simulation.scenes import sample_scene, write_scenes

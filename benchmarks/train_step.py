@@ -17,8 +17,8 @@ import numpy as np
 import torch
 import yaml
 
-from frontend.data.audio import AudioWriter
 from frontend.data.kaldi import write_scp
+from frontend.data.writers import AudioWriter
 from frontend.training.run import train_separator
 
 _UTTERANCES, _SECONDS = 64, 4

@@ -112,7 +112,7 @@ def chunks(data, out, rttm, segments, min_speech, dev_share, seed, nj) -> None:
     one_of("rttm", "segments")
     if not 0 < dev_share < 0.5:
         raise UserError(f"--dev_share {dev_share:g}: expected more than 0 and less than 0.5")
-    from frontend.data.recordings import make_chunks
+    from frontend.data.chunks import make_chunks
 
     spans = ("rttm", rttm) if rttm else ("segments", segments) if segments else None
     make_chunks(data, out, spans, min_speech, dev_share, seed, nj)

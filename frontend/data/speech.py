@@ -18,8 +18,9 @@ from typing import Protocol
 
 import numpy as np
 
-from frontend.data.audio import AudioWriter, audio_info, read_audio
+from frontend.data.audio import audio_info, read_audio
 from frontend.data.kaldi import read_scp, write_set
+from frontend.data.writers import AudioWriter
 from frontend.dsp.resample import resample
 from frontend.utils.errors import UserError
 from frontend.utils.files import atomic_directory

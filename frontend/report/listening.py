@@ -14,8 +14,9 @@ import torch
 from PIL import Image
 from scipy.stats import rankdata
 
-from frontend.data.audio import AudioWriter, audio_info, read_audio
+from frontend.data.audio import audio_info, read_audio
 from frontend.data.mixtures import Streams, labelled_set
+from frontend.data.writers import AudioWriter
 from frontend.dsp.spatial import stft
 from frontend.evaluation.measured import Scores, load_scores, read_measured
 from frontend.evaluation.results import mean

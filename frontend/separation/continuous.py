@@ -42,7 +42,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from frontend.data.audio import audio_info, read_audio
 from frontend.dsp.metrics import best_permutation
 from frontend.dsp.spatial import spatial_covariance, stft
 from frontend.utils.errors import UserError
@@ -260,54 +259,6 @@ HOP_S = 6.0
 Refinement = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
 
 
-class Recording:
-    """A recording on disk, read piece by piece.
-
-    Args:
-        entries: one multi-channel file, or one file a channel in the order of the channels.
-
-    Attributes:
-        channels, frames, fs: what it has; fs in Hz.
-
-    Raises:
-        UserError: unreadable or empty files, or files of one recording that differ in length or rate.
-    """
-
-    def __init__(self, entries: list[str]):
-        self.entries = entries
-        found = [audio_info(entry) for entry in entries]
-        self.channels = sum(channels for channels, _, _ in found)
-        _, self.frames, self.fs = found[0]
-        for entry, (_, frames, fs) in zip(entries, found, strict=True):
-            if (frames, fs) != (self.frames, self.fs):
-                raise UserError(
-                    f"{entry}: expected {self.frames} samples at {self.fs} Hz as {entries[0]} of the same "
-                    f"recording, found {frames} at {fs} Hz (cut or resample the files to match)"
-                )
-
-    @property
-    def name(self) -> str:
-        """The first file's path."""
-        return self.entries[0]
-
-    @property
-    def seconds(self) -> float:
-        """Duration."""
-        return self.frames / self.fs
-
-    def check_end(self) -> None:
-        """Raise UserError if the last samples are not there, before the work on those before them."""
-        self.read(self.frames - 1, 1)
-
-    def read(self, start: int = 0, frames: int = -1) -> np.ndarray:
-        """Return samples (C, T) from ``start`` on, -1 = to the end.
-
-        Raises:
-            UserError: truncated or damaged, NaN or infinity.
-        """
-        return np.concatenate([read_audio(entry, start, frames, finite=True)[0] for entry in self.entries])
-
-
 class ContinuousSeparator:
     """Separate a recording of any length.
 
@@ -353,7 +304,7 @@ class ContinuousSeparator:
         """Yield the streams piece by piece, each final.
 
         Args:
-            read: (first sample, number of samples) -> mixture (C, T), such as :meth:`Recording.read`.
+            read: (first sample, number of samples) -> mixture (C, T), such as :meth:`frontend.data.audio.Recording.read`.
             frames: samples of the recording.
             fs: rate in Hz.
             resample: allow a rate the network was not trained at.

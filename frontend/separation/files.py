@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 from scipy.io import wavfile
 
-from frontend.data.audio import BlockWriter, to_pcm16
+from frontend.data.audio import Recording
 from frontend.data.kaldi import read_scp
+from frontend.data.writers import BlockWriter, to_pcm16
 from frontend.dsp.refine import check_refinement, check_size
-from frontend.separation.continuous import WINDOW_S, ContinuousSeparator, Recording, check_window
+from frontend.separation.continuous import WINDOW_S, ContinuousSeparator, check_window
 from frontend.training.checkpoints import MAX_SECONDS, check_length, open_trained
 from frontend.utils.errors import UserError
 from frontend.utils.files import atomic_file

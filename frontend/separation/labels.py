@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from frontend.data.audio import AudioWriter, audio_info, entry_stamp, read_audio
+from frontend.data.audio import audio_info, entry_stamp, read_audio
 from frontend.data.kaldi import write_set
 from frontend.data.mixtures import MixtureSet, all_there
+from frontend.data.writers import AudioWriter
 from frontend.dsp.metrics import match_streams, si_snr
 from frontend.dsp.refine import check_refinement, check_size, refine
 from frontend.separation.pseudo_targets import check_rule, select

@@ -31,16 +31,16 @@ import numpy as np
 import pyroomacoustics
 import torch
 
-from frontend.data.audio import AudioWriter, BlockWriter, audio_info, entry_stamp
+from frontend.data.audio import Recording, audio_info, entry_stamp
 from frontend.data.kaldi import read_scp, write_scp
 from frontend.data.mixtures import MixtureSet, all_there
+from frontend.data.writers import AudioWriter, BlockWriter
 from frontend.dsp.blind import separate_blind
 from frontend.dsp.refine import check_size, refine
 from frontend.separation.continuous import (
     HOP_S,
     WINDOW_S,
     ContinuousSeparator,
-    Recording,
     check_window,
     window_starts,
 )

@@ -22,9 +22,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from frontend.data.audio import AudioWriter, Reader, audio_file, entry_stamp, read_audio
+from frontend.data.audio import Reader, audio_file, entry_stamp, read_audio
 from frontend.data.kaldi import read_scp, write_set
 from frontend.data.speech import check_speech, digest
+from frontend.data.writers import AudioWriter
 from frontend.simulation import render, rirs
 from frontend.simulation.scenes import MADE_KEYS, read_scenes
 from frontend.utils.errors import UserError

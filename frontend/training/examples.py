@@ -12,7 +12,7 @@ left out of the key, so that an utterance is the same example in every epoch.
 import numpy as np
 
 from frontend.data.audio import read_audio
-from frontend.data.recordings import Chunk
+from frontend.data.chunks import Chunk
 from frontend.dsp.spatial import array_symmetries
 from frontend.utils.errors import UserError
 from frontend.utils.espnet import AbsPreprocessor

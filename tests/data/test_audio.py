@@ -12,15 +12,8 @@ import pytest
 import soundfile
 from scipy.io import wavfile
 
-from frontend.data.audio import (
-    BlockWriter,
-    audio_file,
-    audio_info,
-    entry_stamp,
-    read_audio,
-    stamp_of_entries,
-    wav_header,
-)
+from frontend.data.audio import audio_file, audio_info, entry_stamp, read_audio, stamp_of_entries
+from frontend.data.writers import BlockWriter, wav_header
 from frontend.utils.errors import UserError
 from frontend.utils.parallel import parallel_map
 

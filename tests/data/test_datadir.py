@@ -9,9 +9,10 @@ import soundfile
 from commands import exit_code
 from scipy.io import wavfile
 
-from frontend.data.audio import AudioWriter, audio_info, read_audio
+from frontend.data.audio import audio_info, read_audio
 from frontend.data.kaldi import read_scp, validate, write_scp, write_set
 from frontend.data.mixtures import MixtureSet, all_there, subset
+from frontend.data.writers import AudioWriter
 from frontend.utils.errors import UserError
 
 FS = 8000

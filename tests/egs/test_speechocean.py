@@ -14,8 +14,9 @@ import soundfile
 import yaml
 from speech_sets import voice
 
-from frontend.data.audio import read_audio, to_pcm16
+from frontend.data.audio import read_audio
 from frontend.data.kaldi import read_scp, validate
+from frontend.data.writers import to_pcm16
 from frontend.simulation.config import load_config
 from frontend.utils.errors import UserError
 

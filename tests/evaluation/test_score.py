@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from commands import call, exit_code
 
-from frontend.data.audio import AudioWriter
 from frontend.data.kaldi import write_scp
+from frontend.data.writers import AudioWriter
 from frontend.utils.errors import UserError
 
 FS, LENGTH = 8000, 8000

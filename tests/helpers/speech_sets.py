@@ -12,9 +12,9 @@ import pytest
 from commands import exit_code
 from scipy.signal import lfilter
 
-from frontend.data.audio import AudioWriter
 from frontend.data.kaldi import write_set
 from frontend.data.speech import read_speech
+from frontend.data.writers import AudioWriter
 from frontend.simulation.config import SceneConfig
 from frontend.simulation.scenes import sample_scene, write_scenes
 from frontend.utils.errors import run

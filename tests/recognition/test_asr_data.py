@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from speech_sets import make_speech, voice
 
-from frontend.data.audio import AudioWriter
 from frontend.data.kaldi import read_scp, validate, write_scp, write_set
+from frontend.data.writers import AudioWriter
 from frontend.recognition.training_sets import _assign, make_asr_set, make_separated_set
 from frontend.utils.errors import UserError
 

@@ -21,8 +21,8 @@ from commands import call, exit_code
 from kills import assert_same, weights
 from speech_sets import voice
 
-from frontend.data.audio import AudioWriter
 from frontend.data.kaldi import write_scp
+from frontend.data.writers import AudioWriter
 from frontend.recognition.text import unknown
 from frontend.recognition.training import read_list, write_list
 from frontend.training.run import parse

@@ -18,8 +18,9 @@ from kills import assert_same, kill_at_save, kill_at_step
 from tiny_models import FS, MICS, make_model
 from tiny_recognisers import make_recogniser
 
-from frontend.data.audio import AudioWriter, read_audio
+from frontend.data.audio import read_audio
 from frontend.data.kaldi import write_scp
+from frontend.data.writers import AudioWriter
 from frontend.utils.errors import UserError
 
 TOKENS = ["<blank>", "<unk>", "ONE", "TWO", "THREE", "<sos/eos>"]

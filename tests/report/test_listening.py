@@ -13,8 +13,8 @@ from browser import browser
 from PIL import Image
 
 import frontend.report.listening as listening
-from frontend.data.audio import AudioWriter
 from frontend.data.kaldi import write_scp, write_set
+from frontend.data.writers import AudioWriter
 from frontend.evaluation.measured import Scores
 from frontend.recognition.text import utterance_errors
 from frontend.report.listening import (

@@ -7,9 +7,9 @@ import pytest
 import soundfile
 from tiny_models import FS, recording, write
 
-from frontend.data.audio import read_audio
+from frontend.data.audio import Recording, read_audio
 from frontend.dsp.resample import resample as change_rate
-from frontend.separation.continuous import ContinuousSeparator, Recording, window_starts
+from frontend.separation.continuous import ContinuousSeparator, window_starts
 from frontend.separation.model import Separator
 from frontend.utils.errors import UserError
 

@@ -17,10 +17,10 @@ from speech_sets import audio_bytes, make_scenes, make_speech, run_command, voic
 
 import frontend.simulation.mixture_sets as mixture_sets
 import frontend.simulation.rirs as rirs
-from frontend.data.audio import AudioWriter
 from frontend.data.kaldi import read_scp, validate, write_scp
 from frontend.data.mixtures import MixtureSet
 from frontend.data.speech import read_speech
+from frontend.data.writers import AudioWriter
 from frontend.simulation.config import NoiseConfig, SceneConfig, TalkersConfig
 from frontend.simulation.mixture_sets import make_set
 from frontend.simulation.render import render

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from frontend.data.recordings import Chunk
+from frontend.data.chunks import Chunk
 from frontend.training.examples import CroppedSources, MixtureOfMixtures
 from frontend.utils.errors import UserError
 from frontend.utils.rng import generator

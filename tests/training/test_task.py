@@ -11,8 +11,8 @@ import torch
 import yaml
 from kills import assert_same, kill_at_link, kill_at_save, kill_at_step, weights
 
-from frontend.data.audio import AudioWriter
 from frontend.data.kaldi import write_scp
+from frontend.data.writers import AudioWriter
 from frontend.training.checkpoints import repair_checkpoint
 from frontend.training.examples import CroppedSources
 from frontend.training.run import DONE, train_separator

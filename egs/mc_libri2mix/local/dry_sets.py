@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 from librispeech import FS
 
-from frontend.data.audio import AudioWriter, audio_info, read_audio
+from frontend.data.audio import audio_info, read_audio
 from frontend.data.kaldi import write_scp, write_set
 from frontend.data.speech import Spoken
+from frontend.data.writers import AudioWriter
 from frontend.dsp.resample import resample
 from frontend.simulation.render import active_power
 from frontend.utils.errors import UserError

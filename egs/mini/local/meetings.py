@@ -24,10 +24,11 @@ from pathlib import Path
 
 import numpy as np
 
-from frontend.data.audio import BlockWriter, read_audio
+from frontend.data.audio import read_audio
 from frontend.data.kaldi import read_scp, write_set
 from frontend.data.segments import write_references
 from frontend.data.speech import fingerprint, read_speech
+from frontend.data.writers import BlockWriter
 from frontend.simulation import render, rirs
 from frontend.simulation.config import Range, SceneConfig, Section, load_config
 from frontend.simulation.scenes import sample_scene

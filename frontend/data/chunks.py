@@ -1,0 +1,207 @@
+"""Long recordings to training chunks: two unlabelled mixture sets, for training and for validation.
+
+Chunks last 3 to 8 s and lie where somebody talks. Those for validation are stretches of time of their own:
+runs of neighbouring chunks, drawn at random, no two runs side by side; a training chunk next to such a run is
+left out, so that no word is in both. Nothing is known of who talks.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from frontend.data.audio import audio_info, read_audio, stamp_of_entries
+from frontend.data.kaldi import read_scp, write_set
+from frontend.data.segments import Span, read_spans, spans_by_energy, union
+from frontend.data.writers import FLAC_CHANNELS, AudioWriter
+from frontend.utils.errors import UserError
+from frontend.utils.parallel import parallel_map
+from frontend.utils.rng import generator
+from frontend.utils.stamps import Stamp
+
+MIN_S, MAX_S = 3.0, 8.0  # of a chunk
+MIN_SPEECH_S = 60.0  # in all; less teaches nothing, and the sums of mixtures need variety
+DEV_SHARE = 0.1
+_RUN = 4  # chunks for validation that follow each other
+_MIN_DEV = 2  # a mixture of mixtures takes two
+_ID = re.compile(r"(.+)-([0-9]{10,})-([0-9]{10,})")
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A piece of a recording, in samples; its id says where it lies."""
+
+    recording: str
+    start: int
+    end: int
+
+    @property
+    def id(self) -> str:
+        """``RECORDING-START-END``, in samples of ten digits."""
+        return f"{self.recording}-{self.start:010d}-{self.end:010d}"
+
+    @classmethod
+    def of(cls, utterance: str) -> "Chunk | None":
+        """Return the chunk with this id; None if it is no chunk's.
+
+        >>> Chunk.of("m-1-0000000000-0000024000"), Chunk.of("train_000001")
+        (Chunk(recording='m-1', start=0, end=24000), None)
+        """
+        found = _ID.fullmatch(utterance)
+        return found and cls(found[1], int(found[2]), int(found[3]))
+
+
+def chunk_spans(spans: list[Span], seconds: float, min_s: float = MIN_S, max_s: float = MAX_S) -> list[Span]:
+    """Turn stretches of speech into chunks.
+
+    Neighbours with less than half a second between them become one stretch; a stretch is divided evenly into as
+    few chunks as ``max_s`` allows; a short one is widened on both sides to ``min_s``, as far as its neighbours
+    and the ends of the recording leave room.
+
+    Args:
+        spans: ``[(start, end)]`` in seconds, sorted, none overlapping.
+        seconds: length of the recording.
+        min_s, max_s: of a chunk; ``max_s`` at least twice ``min_s``, so that halves are long enough.
+
+    Returns:
+        ``[(start, end)]`` in order, apart or touching, all of ``min_s`` to ``max_s``.
+    """
+    stretches = union(spans, gap=0.5)
+    chunks: list[Span] = []
+    for index, (start, end) in enumerate(stretches):
+        floor = chunks[-1][1] if chunks else 0.0
+        ceiling = stretches[index + 1][0] if index + 1 < len(stretches) else seconds
+        missing = min_s - (end - start)
+        if missing > 0:
+            start = max(floor, min(start - missing / 2, ceiling - min_s))
+            end = min(ceiling, max(end, start + min_s))
+            if end - start < min_s - 1e-6:
+                continue  # squeezed between others
+        start = max(start, floor)
+        pieces = max(1, -int(-(end - start) // max_s))
+        edges = [start + (end - start) * k / pieces for k in range(pieces + 1)]
+        chunks += list(zip(edges[:-1], edges[1:], strict=True))
+    return chunks
+
+
+def split(chunks: list[Chunk], share: float, seed: int) -> tuple[list[Chunk], list[Chunk]]:
+    """Divide chunks into training and validation.
+
+    Args:
+        chunks: sorted by recording and time.
+        share: of the chunks, for validation; at least two are.
+        seed: of the draw.
+
+    Returns:
+        training chunks, validation chunks; a training chunk beside a validation run is in neither.
+    """
+    wanted = max(_MIN_DEV, round(share * len(chunks)))
+    run = min(_RUN, wanted)
+    runs = [range(start, min(start + run, len(chunks))) for start in range(0, len(chunks), run)]
+    order = sorted(range(len(runs)), key=lambda k: generator(seed, chunks[runs[k][0]].id, "dev").random())
+    chosen: set[int] = set()
+    held: list[int] = []
+    for k in order:
+        if len(held) >= wanted:
+            break
+        if not {k - 1, k + 1} & chosen:
+            chosen.add(k)
+            held += runs[k]
+    dev = set(held[:wanted])
+
+    def same_recording(i: int, j: int) -> bool:
+        return 0 <= j < len(chunks) and chunks[i].recording == chunks[j].recording
+
+    beside = {i + step for i in dev for step in (-1, 1) if same_recording(i, i + step)} - dev
+    return (
+        [chunk for i, chunk in enumerate(chunks) if i not in dev | beside],
+        [chunk for i, chunk in enumerate(chunks) if i in dev],
+    )
+
+
+def make_chunks(
+    data: str,
+    outs: tuple[str, str],
+    given: tuple[str, str] | None = None,
+    min_speech: float = MIN_SPEECH_S,
+    share: float = DEV_SHARE,
+    seed: int = 0,
+    nj: int = 1,
+) -> None:
+    """Write the chunks of all recordings of ``data`` as two unlabelled mixture sets.
+
+    The chunks of a recording have a stamp beside them: a run that was cut off goes on at the next recording.
+
+    Args:
+        data: the whole recordings, made by :mod:`frontend.data.recordings`.
+        outs: the sets to make, for training and for validation.
+        given: ``("rttm", FILE)`` or ``("segments", FILE)`` instead of deciding by energy.
+        min_speech: least total length of the chunks, in seconds.
+        share: of the chunks, for validation.
+        seed: of the division.
+        nj: number of processes.
+
+    Raises:
+        UserError: too little speech, an unusable RTTM or segments file, unreadable audio.
+    """
+    wav = read_scp(Path(data) / "wav.scp")
+    rates = {name: audio_info(entry)[2] for name, entry in wav.items()}
+    seconds = {name: audio_info(entry)[1] / rates[name] for name, entry in wav.items()}
+    if given:
+        spans = read_spans(given[1], given[0], seconds)
+    else:
+        spans = dict(zip(wav, parallel_map(spans_by_energy, list(wav.values()), nj, "speech"), strict=True))
+    chunks = [
+        Chunk(name, round(start * rates[name]), round(end * rates[name]))
+        for name in wav
+        for start, end in chunk_spans(spans[name], seconds[name])
+    ]
+    total = _seconds(chunks, rates)
+    if total < min_speech:
+        raise UserError(
+            f"{data}: found {total:.1f} s of speech in {len(wav)} recording(s) of {sum(seconds.values()):.1f} s, "
+            f"expected at least {min_speech:g} s (give more recordings, or say where the speech is: --rttm or "
+            "--segments)"
+        )
+    parts = split(chunks, share, seed)
+    if min(map(len, parts)) < 2:
+        raise UserError(
+            f"{data}: found speech for {len(chunks)} chunks of {MIN_S:g} to {MAX_S:g} s, too few to divide into "
+            "training and validation (give more recordings)"
+        )
+    for out, part, what in zip(outs, parts, ("training", "validation"), strict=True):
+        _write_chunks(Path(out), part, wav, nj)
+        minutes = _seconds(part, rates) / 60
+        print(f"{out}: {len(part)} chunks for {what}, {minutes:.1f} min", flush=True)
+
+
+def _seconds(chunks: list[Chunk], rates: dict[str, int]) -> float:
+    return sum((chunk.end - chunk.start) / rates[chunk.recording] for chunk in chunks)
+
+
+def _write_chunks(directory: Path, chunks: list[Chunk], wav: dict[str, str], nj: int) -> None:
+    (directory / "wav.scp").unlink(missing_ok=True)  # no set until it is complete again
+    by_recording = {name: [chunk for chunk in chunks if chunk.recording == name] for name in wav}
+    jobs = [(wav[name], found) for name, found in by_recording.items() if found]
+    work = partial(_cut, directory=directory / "wav")
+    entries = {
+        k: v for made in parallel_map(work, jobs, nj, f"chunks {directory.name}") for k, v in made.items()
+    }
+    samples = {chunk.id: chunk.end - chunk.start for chunk in chunks}
+    write_set(directory, {"wav.scp": entries, "utt2num_samples": samples})
+
+
+def _cut(job: tuple[str, list[Chunk]], directory: Path) -> dict[str, str]:
+    """Write the chunks of one recording and return their entries."""
+    source, chunks = job
+    channels, _, fs = audio_info(source)
+    ending = "flac" if channels <= FLAC_CHANNELS else "wav"
+    entries = {chunk.id: str(directory / f"{chunk.id}.{ending}") for chunk in chunks}
+    stamp = Stamp.of({"chunks": list(entries)}, {"recording": stamp_of_entries([source])})
+    place = directory / f"{chunks[0].recording}.json"
+    if stamp.why_stale(place) or not all(Path(entry).is_file() for entry in entries.values()):
+        writer = AudioWriter(directory, ending, fs)
+        for chunk in chunks:
+            writer.write(chunk.id, read_audio(source, chunk.start, chunk.end - chunk.start, finite=True)[0])
+        stamp.write(place)
+    return entries
