@@ -102,13 +102,13 @@ def interval(entry: Mapping | None, key: str = "value", digits: int = 1) -> str:
     return f"{number(value, digits)} [{number(ci[0], digits)}, {number(ci[1], digits)}]"
 
 
-def percent(share: float | None) -> str:
+def percent(share: float | None, digits: int = 1, unit: str = " %") -> str:
     """Return a share in percent.
 
-    >>> percent(0.04), percent(None)
-    ('4.0 %', '—')
+    >>> percent(0.04), percent(0.04, 0, ""), percent(None)
+    ('4.0 %', '4', '—')
     """
-    return NOTHING if share is None else f"{number(100 * share)} %"
+    return NOTHING if share is None else f"{number(100 * share, digits)}{unit}"
 
 
 def duration(seconds: float) -> str:
@@ -238,13 +238,12 @@ def recordings_table(report: Mapping) -> str:
     rows = []
     for name, row in report["systems"].items():
         spatial = row["all"]["spatial"] or {}
-        changed = spatial.get("changed")
         rows.append(
             [
                 name,
                 number(report["wer"].get(name, {}).get("rate")),
                 *(number(spatial.get(key), 2) for key in ("own", "other", "random")),
-                number(None if changed is None else 100 * changed, 0),
+                percent(spatial.get("changed"), 0, ""),
                 number(row["all"]["leakage"], 2),
                 number(row["rtf"], 3),
             ]

@@ -1,4 +1,4 @@
-"""The page to listen to, from a small experiment made by hand: files, rules, and one run in a real browser."""
+"""The page to listen to, from a small experiment made by hand: files, rules, and a real browser."""
 
 import json
 import re
@@ -493,7 +493,7 @@ def test_colours_can_be_told_apart(scheme):
 
 
 def test_browser_plays_everything(folder):
-    """Sound and pictures load without an error or a request elsewhere; one player at a time; a table to sort."""
+    """Sound and pictures load without an error or another request; one player at a time; a table to sort."""
     with browser() as page:
         page.open(folder / "report.html")
         count = page.run("document.querySelectorAll('audio').length")

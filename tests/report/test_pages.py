@@ -1,4 +1,4 @@
-"""The pages: the committed ones are what ``mixit report --from`` makes of their JSON; filters; the terminal."""
+"""The pages: the committed ones are what ``mixit report --from`` makes of their JSON; filters."""
 
 import json
 import re
