@@ -1,4 +1,4 @@
-"""Word errors of test sets and of whole recordings: against meeteval's command line; what is counted again."""
+"""Word errors of test sets and whole recordings: against meeteval's command line; what is counted again."""
 
 import itertools
 import json

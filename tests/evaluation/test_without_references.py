@@ -1,4 +1,4 @@
-"""Measures without references: closed forms, a slow version, what blocks do not change; the teacher's loss."""
+"""Measures without references: closed forms, a slow version, blocks; the teacher's loss."""
 
 import numpy as np
 import pytest

@@ -1,10 +1,106 @@
-"""Intervals over seeds and utterances: closed forms, a slow version, coverage."""
+"""Intervals over utterances, and over seeds and utterances: closed forms, slow versions, coverage."""
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from frontend.evaluation.intervals import _weights, hierarchical, paired_difference, paired_ratio, ratio
+from frontend.evaluation.intervals import (
+    RESAMPLES,
+    _weights,
+    bootstrap_interval,
+    hierarchical,
+    paired_difference,
+    paired_ratio,
+    ratio,
+    rounded,
+)
+from frontend.utils.rng import generator
+
+# --- over utterances
+
+
+@pytest.mark.parametrize("skewed", [False, True])
+def test_covers_the_true_mean_as_often_as_it_says(skewed):
+    """95 % of intervals hold the mean; the percentile bootstrap is a little short where skewed."""
+    rng = np.random.default_rng(22)
+    draw = rng.standard_exponential if skewed else rng.standard_normal
+    hits = 0
+    for trial in range(200):
+        low, high = bootstrap_interval(draw(60), seed=trial)
+        hits += low < (1.0 if skewed else 0.0) < high
+    assert 0.89 <= hits / 200 <= 0.99
+
+
+def test_width_is_that_of_the_normal_law():
+    values = np.random.default_rng(23).normal(3, 2, 400)
+    low, high = bootstrap_interval(values)
+    assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.04)
+    assert (low + high) / 2 == pytest.approx(values.mean(), abs=0.02)
+
+
+def test_equals_a_loop_of_resamples():
+    values = np.array([1.0, 4.0, 2.0, 8.0, 5.0])
+    draws = generator(3, "bootstrap", 5).integers(5, size=(RESAMPLES, 5))
+    means = sorted(sum(values[i] for i in row) / 5 for row in draws)
+    low, high = bootstrap_interval(values, seed=3)
+    assert means[240] <= low <= means[260] and means[-261] <= high <= means[-241]
+
+
+def test_seeded():
+    values = np.random.default_rng(24).standard_normal(50)
+    assert bootstrap_interval(values, 1) == bootstrap_interval(values, 1)
+    assert bootstrap_interval(values, 1) != bootstrap_interval(values, 2)
+
+
+def test_pairing_gains_what_the_utterances_share():
+    rng = np.random.default_rng(25)
+    difficulty = 5 * rng.standard_normal(80)
+    a, b = difficulty + 1 + 0.3 * rng.standard_normal(80), difficulty + 0.3 * rng.standard_normal(80)
+    difference, (low, high) = paired_difference(a, b)
+    assert difference == pytest.approx(np.mean(a) - np.mean(b)) and 0.7 < low < high < 1.3
+    alone = bootstrap_interval(a)
+    assert high - low < 0.2 * (alone[1] - alone[0])
+    shuffled = paired_difference(a, rng.permutation(b))[1]
+    assert shuffled[1] - shuffled[0] > 5 * (high - low)
+
+
+def test_difference_to_itself_is_exactly_zero():
+    a = np.random.default_rng(26).standard_normal(30)
+    assert paired_difference(a, a) == (0.0, (0.0, 0.0))
+
+
+def test_ratio_of_scaled_values_has_no_spread():
+    a = np.random.default_rng(27).uniform(1, 5, 40)
+    ratio, interval = paired_ratio(0.9 * a, a)
+    assert (ratio, *interval) == pytest.approx((0.9, 0.9, 0.9))
+
+
+def test_large_sets_take_no_more_memory():
+    import tracemalloc
+
+    values = np.random.default_rng(28).standard_normal(3000)
+    tracemalloc.start()
+    bootstrap_interval(values)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 64 * 2**20
+
+
+@pytest.mark.parametrize("values", [[], [1.0, np.nan], [np.inf]])
+def test_no_interval_of_nothing(values):
+    with pytest.raises(ValueError, match="finite"):
+        bootstrap_interval(np.array(values))
+
+
+def test_rounded_for_json():
+    found = rounded(
+        {"a": np.array([1.23456, np.nan]), "b": (np.float64(2), 3), "c": "x", "d": None, "e": [[1]]}
+    )
+    assert found == {"a": [1.2346, None], "b": [2.0, 3], "c": "x", "d": None, "e": [[1]]}
+    assert rounded(-np.inf) is None and rounded(0.126, 2) == 0.13 and type(rounded(np.float64(1))) is float
+
+
+# --- over seeds and utterances
 
 
 def test_one_seed_is_the_paired_bootstrap_over_utterances():
