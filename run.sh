@@ -210,7 +210,7 @@ if stage asr "a recogniser of single talkers, in rooms of their own" --in "$spee
     "allow_unknown=$allow_unknown" ${read_aloud:+"read_aloud=$read_aloud"}; then
   aloud=()
   if [ -n "$read_aloud" ]; then
-    python3 "$root/local/read_aloud.py" --text "$speech/$pool/text" --num "$read_aloud" --out "$data/read_aloud" ${fs:+--fs "$fs"} \
+    python3 local/read_aloud.py --text "$speech/$pool/text" --num "$read_aloud" --out "$data/read_aloud" ${fs:+--fs "$fs"} \
       --seed "$seed" --nj "$nj"
     aloud=(--speech "$data/read_aloud/train")
   fi

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from scipy.io import wavfile
 
+from frontend.data import speech
 from frontend.data.audio import read_audio
 from frontend.data.kaldi import read_scp, validate
 from frontend.utils.errors import UserError
@@ -21,12 +22,9 @@ LOCAL = ROOT / "egs" / "mini" / "local"
 sys.path.insert(0, str(LOCAL))  # the recipe's modules lie beside its data.sh
 
 import data  # noqa: E402
-import digits_corpora  # noqa: E402
+import digits  # noqa: E402
 import espeak  # noqa: E402
-import espeak_corpus  # noqa: E402
 import sentences  # noqa: E402
-import speech  # noqa: E402
-import voices  # noqa: E402
 
 FSDD = Path(os.environ.get("FRONTEND_CORPORA", ROOT.parent / "shared" / "corpora")) / "fsdd"
 SIZES = {"train": 6, "dev": 4, "test": 4}
@@ -89,7 +87,7 @@ def test_espeak_sets_are_valid_disjoint_and_the_same_for_any_nj(tmp_path, monkey
 
 
 def test_an_utterance_does_not_depend_on_what_was_spoken_before():
-    utterances = [u for part in espeak_corpus.plan(0, SIZES).values() for u in part]
+    utterances = [u for part in espeak.plan(0, SIZES).values() for u in part]
     breathy = [dataclasses.replace(utterances[0].voice, variant=v) for v in ("Alicia", "f2", "victor")]
     utterances += [dataclasses.replace(utterances[0], voice=v) for v in breathy]
     forward = [u.render() for u in utterances]
@@ -102,13 +100,13 @@ def test_an_utterance_does_not_depend_on_what_was_spoken_before():
 
 def test_every_voice_speaks():
     heard = set()
-    for variant in voices.FEMALE + voices.MALE:
+    for variant in espeak.FEMALE + espeak.MALE:
         signal, fs = espeak.synthesise("one two three", "gmw/en-US", variant)
         heard.add(signal.tobytes())
         assert 0.5 < len(signal) / fs < 2.5 and 0.02 < np.abs(signal).max() < 0.99, variant
-    for language in voices.ACCENTS.values():
+    for language in espeak.ACCENTS.values():
         assert len(espeak.synthesise("one", language, "m3")[0]) > 1000
-    assert len(heard) == len(voices.FEMALE + voices.MALE) >= 40
+    assert len(heard) == len(espeak.FEMALE + espeak.MALE) >= 40
     with pytest.raises(UserError, match="no variant 'nobody'"):
         espeak.synthesise("one", "gmw/en-US", "nobody")
     with pytest.raises(UserError, match="no voice 'gmw/nothing.f2'"):
@@ -127,15 +125,15 @@ def test_a_data_path_too_long_for_espeaks_buffer(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_voices_are_balanced_and_no_variant_is_in_two_sets(seed):
-    drawn = voices.draw_voices(seed, espeak_corpus.VOICES)
+    drawn = espeak.draw_voices(seed, espeak.VOICES)
     variants = {name: {v.variant for v in talkers} for name, talkers in drawn.items()}
     everyone = [v.speaker for talkers in drawn.values() for v in talkers]
     assert len(set(everyone)) == len(everyone) >= 40
     assert not variants["train"] & variants["dev"] | variants["test"] & (variants["train"] | variants["dev"])
     for name, talkers in drawn.items():
-        assert sum(v.gender == "f" for v in talkers) == len(talkers) / 2 == espeak_corpus.VOICES[name] / 2
-    assert drawn == voices.draw_voices(seed, espeak_corpus.VOICES)
-    assert drawn != voices.draw_voices(seed + 1, espeak_corpus.VOICES)
+        assert sum(v.gender == "f" for v in talkers) == len(talkers) / 2 == espeak.VOICES[name] / 2
+    assert drawn == espeak.draw_voices(seed, espeak.VOICES)
+    assert drawn != espeak.draw_voices(seed + 1, espeak.VOICES)
 
 
 def test_sentences_are_words_of_a_small_vocabulary():
@@ -149,17 +147,17 @@ def test_sentences_are_words_of_a_small_vocabulary():
 
 def test_trim_and_level():
     tone = 0.01 * np.sin(2 * np.pi * 440 * np.arange(8000) / 8000)
-    trimmed = speech.trim(np.concatenate([np.zeros(4000), tone, np.zeros(4000)]))
+    trimmed = speech.trim(np.concatenate([np.zeros(4000), tone, np.zeros(4000)]), 8000)
     assert abs(len(trimmed) - 8000 - 2 * 400) <= 80
     np.testing.assert_allclose(trimmed[400:8400], tone, atol=1e-12)
     # pauses do not count, though they are not quite silent: the level of the tone itself is -26 dB
-    with_pause = speech.normalise(np.concatenate([tone, tone / 100, tone / 100, tone]))
+    with_pause = speech.normalise(np.concatenate([tone, tone / 100, tone / 100, tone]), 8000)
     level = 10 * np.log10(np.mean(with_pause[:8000] ** 2))
     assert level == pytest.approx(-26.0, abs=0.01)
     click = np.zeros(8000)
     click[100] = 0.5
-    assert np.abs(speech.normalise(click)).max() <= 0.9
-    assert not speech.normalise(np.zeros(800)).any() and len(speech.trim(np.zeros(800))) == 800
+    assert np.abs(speech.normalise(click, 8000)).max() <= 0.9
+    assert not speech.normalise(np.zeros(800), 8000).any() and len(speech.trim(np.zeros(800), 8000)) == 800
 
 
 @pytest.mark.skipif(not FSDD.is_dir(), reason=f"no FSDD at {FSDD}")
@@ -167,7 +165,7 @@ def test_fsdd_follows_the_official_split(tmp_path, monkeypatch):
     make_here(monkeypatch, tmp_path, "--corpus", "fsdd", "--corpus_dir", FSDD.resolve())
     talkers = check_sets(tmp_path, monkeypatch, 1.0, 6.0)
     assert len(talkers["train"]) == 6
-    plan = digits_corpora.plan_fsdd(FSDD, 0, {"train": 300, "dev": 60, "test": 60})
+    plan = digits.plan_fsdd(FSDD, 0, {"train": 300, "dev": 60, "test": 60})
     used = {k: {int(f.rsplit("_")[-1][:-4]) for u in part for f in u.files} for k, part in plan.items()}
     assert used == {"test": set(range(5)), "dev": set(range(5, 10)), "train": set(range(10, 50))}
     for utterance in plan["train"]:
@@ -216,7 +214,7 @@ def test_audiomnist_talkers_are_apart_and_digits_in_order(audiomnist, tmp_path, 
 def test_audiomnist_genders_are_spread_over_the_sets(audiomnist):
     genders = {f"{n:02d}": "f" if n % 3 == 0 else "m" for n in range(1, 61)}
     for seed in range(5):
-        parts = digits_corpora._split_speakers(sorted(genders), genders, seed)
+        parts = speech.split_speakers(sorted(genders), genders, digits.SHARES, seed)
         assert sorted(s for part in parts.values() for s in part) == sorted(genders)
         assert [len(parts[k]) for k in ("train", "dev", "test")] == [39, 9, 12]
         for part in parts.values():

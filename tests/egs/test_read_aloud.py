@@ -1,6 +1,5 @@
 """local/read_aloud.py: espeak-ng voices read the training texts to the recogniser."""
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -9,8 +8,12 @@ import pytest
 
 from frontend.data.audio import read_audio
 from frontend.data.kaldi import read_scp, validate
+from frontend.utils.errors import UserError
 
-SCRIPT = Path(__file__).resolve().parents[2] / "local/read_aloud.py"
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "egs/speechocean762_2mix/local"))
+
+import read_aloud  # noqa: E402
+
 SENTENCES = ["THE CAT'S SEEN", "WE GO HOME NOW", "GO"]
 
 
@@ -21,15 +24,20 @@ def text(tmp_path_factory) -> Path:
     return path
 
 
-def read_aloud(text: Path, out: Path, *options: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(SCRIPT), "--text", str(text), "--out", str(out), *options]
-    return subprocess.run(command, capture_output=True, text=True)
+@pytest.fixture
+def make(monkeypatch, capsys):
+    """Return a function that runs the script in this process and returns what it printed."""
+
+    def run(text: Path, out: Path, *options: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["read_aloud", "--text", str(text), "--out", str(out), *options])
+        read_aloud.main()
+        return capsys.readouterr().out
+
+    return run
 
 
-def test_sentences_and_words_of_the_text_alone(text, tmp_path):
-    done = read_aloud(text, tmp_path / "out", "--num", "16")
-    assert done.returncode == 0, done.stderr
-    assert "16 utterances of espeak-ng voices" in done.stdout
+def test_sentences_and_words_of_the_text_alone(text, tmp_path, make):
+    assert "16 utterances of espeak-ng voices" in make(text, tmp_path / "out", "--num", "16")
     out = tmp_path / "out/train"
     assert validate(out) == []
     texts, speakers = (read_scp(out / name) for name in ("text", "utt2spk"))
@@ -42,14 +50,14 @@ def test_sentences_and_words_of_the_text_alone(text, tmp_path):
     assert len(set(speakers.values())) == 16 and all(s.startswith("espeak_") for s in speakers.values())
 
 
-def test_the_same_seed_speaks_the_same_at_any_nj_and_rate(text, tmp_path):
+def test_the_same_seed_speaks_the_same_at_any_nj_and_rate(text, tmp_path, make):
     for name, options in {
         "a": ["--nj", "1"],
         "b": ["--nj", "2"],
         "other": ["--seed", "1"],
         "16k": ["--fs", "16000"],
     }.items():
-        assert read_aloud(text, tmp_path / name, "--num", "4", *options).returncode == 0
+        make(text, tmp_path / name, "--num", "4", *options)
     bits = {
         name: [path.read_bytes() for path in sorted((tmp_path / name / "train/wav").iterdir())]
         for name in ("a", "b", "other")
@@ -72,9 +80,9 @@ def test_the_same_seed_speaks_the_same_at_any_nj_and_rate(text, tmp_path):
         (None, "4", "text: "),
     ],
 )
-def test_wrong_input_is_one_line(tmp_path, lines, number, message):
+def test_wrong_input_is_one_line(tmp_path, make, lines, number, message):
     if lines is not None:
         (tmp_path / "text").write_text(lines)
-    done = read_aloud(tmp_path / "text", tmp_path / "out", "--num", number)
-    assert done.returncode == 2 and message in done.stderr
-    assert done.stderr.count("\n") == 1 and not (tmp_path / "out").exists()
+    with pytest.raises(UserError, match=message):
+        make(tmp_path / "text", tmp_path / "out", "--num", number)
+    assert not (tmp_path / "out").exists()

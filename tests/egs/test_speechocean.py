@@ -1,8 +1,6 @@
 """egs/speechocean762_2mix: the corpus's own layout to talker-disjoint speech sets, mistakes in one line."""
 
-import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -11,13 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import yaml
 from speech_sets import voice
 
 from frontend.data.audio import read_audio
 from frontend.data.kaldi import read_scp, validate
 from frontend.data.writers import to_pcm16
-from frontend.simulation.config import load_config
 from frontend.utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,7 +21,6 @@ RECIPE = ROOT / "egs" / "speechocean762_2mix"
 sys.path.insert(0, str(RECIPE / "local"))  # the recipe's modules lie beside its data.sh
 
 import speechocean  # noqa: E402
-import speechocean_data  # noqa: E402
 
 REAL = Path(os.environ.get("FRONTEND_CORPORA", ROOT.parent / "shared" / "corpora")) / "speechocean762"
 real = pytest.mark.skipif(not REAL.is_dir(), reason=f"no speechocean762 at {REAL}")
@@ -76,7 +71,7 @@ def make_here(monkeypatch, directory: Path, corpus: Path, *options) -> dict[str,
     words = ["--corpus_dir", corpus, "--out", "data/x/speech", *options]
     monkeypatch.chdir(directory)
     monkeypatch.setattr(sys, "argv", ["data", *map(str, words)])
-    speechocean_data.main()
+    speechocean.main()
     return {name: read_scp(Path("data/x/speech") / name / "utt2spk") for name in speechocean.SETS}
 
 
@@ -114,7 +109,7 @@ def test_the_command_makes_valid_sets_the_same_for_any_nj(standin, tmp_path, mon
         files = sorted(p for p in (tmp_path / str(nj)).rglob("*") if p.is_file())
         contents.append({str(p.relative_to(tmp_path / str(nj))): p.read_bytes() for p in files})
     assert contents[0] == contents[1]
-    assert "test: 9 utterances, 3 talkers (1 f, 2 m)" in done.stdout and "0 (0.0%) last longer" in done.stdout
+    assert "test: 9 utterances, 3 talkers (1 f, 2 m)" in done.stdout
     monkeypatch.chdir(tmp_path / "1")
     for name in speechocean.SETS:
         assert validate(Path("data/x/speech") / name) == []
@@ -235,16 +230,7 @@ def test_options_are_checked(standin, tmp_path, monkeypatch, options, message):
 def test_the_command_says_it_in_one_line(standin, tmp_path):
     done = make(tmp_path, standin / "train")
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
-    assert (
-        done.stderr.startswith("speechocean_data: error: --corpus_dir") and not (tmp_path / "data").exists()
-    )
-
-
-def test_the_configurations_agree_on_the_sampling_rate():
-    for name in ("teacher", "student", "asr", "asr_gpu"):
-        conf = yaml.safe_load((RECIPE / f"conf/{name}.yaml").read_text())
-        assert conf["preprocessor_conf"]["fs"] == conf.get("frontend_conf", {"fs": 8000})["fs"] == 8000, name
-    assert load_config(RECIPE / "conf/scenes.yaml").fs == 8000
+    assert done.stderr.startswith("speechocean: error: --corpus_dir") and not (tmp_path / "data").exists()
 
 
 @real
@@ -257,10 +243,6 @@ def test_the_real_slice(tmp_path, monkeypatch):
         genders = read_scp(REAL / "train/spk2gender")
         assert sum(genders[s] == "f" for s in found["dev"]) in (3, 4)  # of 6; 28 of the 48 are women
     assert {u.id for u in plans[0]["dev"]} != {u.id for u in plans[1]["dev"]}
-    # most utterances fit into the mixtures, even before their silence is cut
-    longest = load_config(RECIPE / "conf/scenes.yaml").max_seconds
-    seconds = [soundfile.info(u.source).duration for part in plans[0].values() for u in part]
-    assert np.mean(np.array(seconds) <= longest) > 0.9
 
 
 @real
@@ -288,29 +270,3 @@ def test_official_names_and_flac_give_the_same_bits(tmp_path, monkeypatch):
             str(p.relative_to(root)): p.read_bytes() for p in (root / "data").rglob("*") if p.is_file()
         }
     assert made["flac"] == made["WAV"] and sum(name.endswith(".wav") for name in made["WAV"]) == 16
-
-
-@pytest.mark.chain
-def test_from_the_corpus_to_the_table_at_16_khz(standin, tmp_path, monkeypatch):
-    """Through run.sh, without labels; espeak-ng voices read along to the recogniser."""
-    recipe = shutil.copytree(RECIPE, tmp_path / "ocean", ignore=shutil.ignore_patterns("data", "exp"))
-    call = re.search(r"^exec .*run\.sh\" (.*) \\\n(.*) \"\$@\"", (recipe / "run.sh").read_text(), re.M)
-    words = f"{call[1]} {call[2]}".replace('"$here"', str(recipe)).split()
-    command = [str(ROOT / "run.sh"), *words, "--corpus_dir", str(REAL if REAL.is_dir() else standin)]
-    options = ["--size", "tiny", "--fs", "16000", "--unsupervised", "true"]
-    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=1200)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    exp, data = (recipe / kind / "speechocean762_tiny_16k" for kind in ("exp", "data"))
-    exp = exp.with_name(f"{exp.name}_unsup")
-    rows = {row["system"]: row for row in json.loads((exp / "results.json").read_text())["rows"]}
-    for name in ("auxiva", "teacher_energy", "student", "student+iva+mask"):
-        assert rows[name]["si_snri"] is not None and rows[name]["cpwer"] is not None
-    assert not any("supervised" in name for name in rows)
-    config = yaml.safe_load((exp / "student/config.yaml").read_text())
-    assert config["encoder_conf"]["n_fft"] == 512 and config["preprocessor_conf"]["fs"] == 16000
-    data = data.with_name(exp.name)
-    monkeypatch.chdir(recipe)
-    heard = read_scp(data / "asr_train/wav.scp")
-    assert sum("-dry2-espeak_" in key for key in heard) == 6
-    assert {read_audio(path)[1] for path in heard.values()} == {16000}
-    assert not any("espeak" in key for key in read_scp(data / "asr_dev/wav.scp"))

@@ -7,14 +7,14 @@ The same seed gives the same sets, bit for bit, for any --nj. Every utterance is
 import argparse
 from pathlib import Path
 
-import digits_corpora
-import espeak_corpus
-from speech import FS
+import digits
+import espeak
+from sentences import FS
 
 from frontend.data.speech import check_out, write_sets
 from frontend.utils.errors import UserError, run
 
-CORPORA = {"fsdd": digits_corpora.plan_fsdd, "audiomnist": digits_corpora.plan_audiomnist}
+CORPORA = {"fsdd": digits.plan_fsdd, "audiomnist": digits.plan_audiomnist}
 
 
 def _parse() -> argparse.Namespace:
@@ -34,8 +34,8 @@ def _parse() -> argparse.Namespace:
 def main() -> None:
     """Check, plan, render."""
     options = _parse()
-    check_out(options.out, digits_corpora.SETS)
-    sizes = {name: getattr(options, f"{name}_utts") for name in digits_corpora.SETS}
+    check_out(options.out, digits.SETS)
+    sizes = {name: getattr(options, f"{name}_utts") for name in digits.SETS}
     for name, number in sizes.items():
         if number < 1:
             raise UserError(f"--{name}_utts {number}: expected at least 1")
@@ -44,7 +44,7 @@ def main() -> None:
             raise UserError(
                 "--corpus_dir: espeak makes its own speech (leave the option out, or give --corpus)"
             )
-        sets = espeak_corpus.plan(options.seed, sizes)
+        sets = espeak.plan(options.seed, sizes)
     elif options.corpus_dir is None:
         raise UserError(
             f"--corpus {options.corpus}: expected --corpus_dir DIR, found none (say where it lies)"

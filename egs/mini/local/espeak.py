@@ -1,4 +1,4 @@
-"""eSpeak NG, driven through ctypes: text in, samples out.
+"""Speech by eSpeak NG: its voices as talkers, who says what, and the library itself, driven through ctypes.
 
 The library, its voices and its dictionaries come with the ``espeakng-loader`` wheel; they are GPL-3 and
 used by recipes alone. Constants and functions are those of eSpeak NG's ``speak_lib.h``.
@@ -8,10 +8,39 @@ import _ctypes
 import ctypes
 import os
 import tempfile
+from dataclasses import dataclass
 
 import numpy as np
+from sentences import DIGITS, FS, sentence
 
+from frontend.data.speech import normalise, trim
+from frontend.dsp.resample import resample
 from frontend.utils.errors import UserError
+from frontend.utils.rng import generator
+
+# Left out by name: no voice (whisper whisperf caleb), a croaking or raspy one (croak grandpa fast ian john
+# "Mr serious" Tweaky), robots and echoes (robosoft* UniRobot anikaRobot Demonic announcer RicishayMax*),
+# the Klatt synthesiser (klatt* Reed adam benjamin david edward* mike2), a cartoon child (zac), an accent of
+# its own (Storm), and all but one of near-twins (steph2 steph3, iven2-4, Gene2, Henrique Hugo, miguel,
+# AnxiousAndy).
+FEMALE = "Alicia Andrea Annie anika aunty belinda f1 f2 f3 f4 f5 grandma linda shelby steph".split()
+MALE = (
+    "Alex Andy Denis Diogo Gene Jacky Lee Marco Mario Michael Mike Nguyen antonio boris ed gustave iven "
+    "kaukovalta m1 m2 m3 m4 m5 m6 m7 m8 marcelo max michel norbert pablo paul pedro quincy rob robert "
+    "sandro travis victor"
+).split()
+
+ACCENTS = {
+    "gb": "gmw/en",
+    "caribbean": "gmw/en-029",
+    "scotland": "gmw/en-GB-scotland",
+    "lancaster": "gmw/en-GB-x-gbclan",
+    "midlands": "gmw/en-GB-x-gbcwmd",
+    "rp": "gmw/en-GB-x-rp",
+    "us": "gmw/en-US",
+    "nyc": "gmw/en-US-nyc",
+}
+VOICES = {"train": 40, "dev": 8, "test": 8}  # talkers of each set
 
 _SYNCHRONOUS, _DONT_EXIT = 2, 0x8000
 _RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4
@@ -23,6 +52,123 @@ _LONGEST_PATH = 120  # espeak keeps it in a buffer of 160 bytes, and falls back 
 _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 
+@dataclass(frozen=True)
+class Voice:
+    """A talker: how :func:`synthesise` is to sound, and the id of the speaker."""
+
+    speaker: str
+    gender: str
+    language: str
+    variant: str
+    rate: int
+    pitch: int
+    intonation: int
+
+
+def draw_voices(seed: int, numbers: dict[str, int]) -> dict[str, list[Voice]]:
+    """Draw the talkers of each set: half of them women, no variant in two sets.
+
+    Args:
+        seed: of the draw.
+        numbers: talkers of each set; the first may use a variant with several accents, so that its
+            number can exceed that of the variants left.
+
+    Raises:
+        UserError: more talkers than there are.
+    """
+    sets: dict[str, list[Voice]] = {name: [] for name in numbers}
+    first = next(iter(numbers))
+    for gender, variants in (("f", FEMALE), ("m", MALE)):
+        wanted = {k: n // 2 if gender == "m" else n - n // 2 for k, n in numbers.items()}
+        left = [variants[i] for i in generator(seed, gender, "variants").permutation(len(variants))]
+        for name in [k for k in numbers if k != first] + [first]:
+            take = len(left) if name == first else wanted[name]
+            chosen, left = left[:take], left[take:]
+            most = len(chosen) * (len(ACCENTS) if name == first else 1)
+            if wanted[name] > most:
+                raise UserError(
+                    f"{name}: {numbers[name]} voices asked for, more than espeak-ng has (ask for fewer)"
+                )
+            sets[name] += [
+                _draw_voice(seed, gender, chosen[i % len(chosen)], i // len(chosen))
+                for i in range(wanted[name])
+            ]
+    return sets
+
+
+def _draw_voice(seed: int, gender: str, variant: str, turn: int) -> Voice:
+    """Return the ``turn``-th talker that is made from a variant; each has another accent."""
+    accents = list(ACCENTS)
+    accent = accents[generator(seed, variant, "accent").permutation(len(accents))[turn]]
+    rng = generator(seed, variant, accent, "manner")
+    return Voice(
+        speaker=f"{variant.lower()}_{accent}",
+        gender=gender,
+        language=ACCENTS[accent],
+        variant=variant,
+        rate=int(rng.integers(105, 151)),
+        pitch=int(rng.integers(35, 66)),
+        intonation=int(rng.integers(35, 71)),
+    )
+
+
+@dataclass(frozen=True)
+class SpokenSentence:
+    """One utterance; :meth:`render` makes its audio."""
+
+    id: str
+    text: str
+    spoken: str
+    voice: Voice
+    rate: int
+    pitch: int
+
+    @property
+    def speaker(self) -> str:
+        """Id of the talker."""
+        return self.voice.speaker
+
+    def render(self) -> np.ndarray:
+        """Return the speech ``(T,)`` at 8 kHz, trimmed, at the common level."""
+        voice = self.voice
+        signal, fs = synthesise(
+            self.spoken, voice.language, voice.variant, self.rate, self.pitch, voice.intonation
+        )
+        return normalise(trim(resample(signal, fs, FS), FS), FS)
+
+
+def plan(seed: int, sizes: dict[str, int]) -> dict[str, list[SpokenSentence]]:
+    """Return the utterances of every set; the talkers of a set take turns."""
+    voices = draw_voices(seed, VOICES)
+    return {name: [_utterance(seed, voices[name], i) for i in range(n)] for name, n in sizes.items()}
+
+
+def _utterance(seed: int, voices: list[Voice], index: int) -> SpokenSentence:
+    turn, who = divmod(index, len(voices))
+    # women come first in the list: alternate, so that a small set is balanced too
+    voice = voices[who // 2 + (who % 2) * (len(voices) - len(voices) // 2)]
+    key = f"{voice.speaker}-{turn:04d}"
+    manner = generator(seed, key, "manner")
+    text = sentence(generator(seed, key, "text"))
+    return SpokenSentence(
+        id=key,
+        text=text,
+        spoken=_with_pauses(text, generator(seed, key, "pauses")),
+        voice=voice,
+        rate=voice.rate + int(manner.integers(-10, 11)),
+        pitch=voice.pitch + int(manner.integers(-5, 6)),
+    )
+
+
+def _with_pauses(text: str, rng: np.random.Generator) -> str:
+    """Return what espeak is to read: lower case, and a comma, a short pause, after some of the digits."""
+    words = text.split()
+    if not set(words) <= set(DIGITS):
+        return text.lower()
+    pauses = rng.random(len(words)) < 0.3
+    return " ".join(f"{w}," if p else w for w, p in zip(words, pauses, strict=True)).lower()
+
+
 def synthesise(
     text: str, voice: str, variant: str = "", rate: int = 170, pitch: int = 50, intonation: int = 50
 ) -> tuple[np.ndarray, int]:
@@ -30,7 +176,7 @@ def synthesise(
 
     Args:
         text: lower-case English.
-        voice: an accent, such as ``en-us`` (see :mod:`voices`).
+        voice: an accent, such as ``en-us`` of :data:`ACCENTS`.
         variant: a talker's voice such as ``f2``, a file of ``voices/!v``.
         rate: words per minute, 80 to 450.
         pitch: 0 to 100; 50 is the variant's own.
@@ -45,7 +191,7 @@ def synthesise(
     path, data = _wheel()
     if variant and not os.path.isfile(os.path.join(data, "voices", "!v", variant)):
         # espeak would speak with the plain voice
-        raise UserError(f"{data}/voices/!v: no variant '{variant}' (see voices.py for those in use)")
+        raise UserError(f"{data}/voices/!v: no variant '{variant}' (see FEMALE and MALE)")
     settings, voice = (rate, pitch, intonation), f"{voice}+{variant}" if variant else voice
     if len(data) <= _LONGEST_PATH:
         return _speak(path, data, text, voice, settings)
@@ -93,7 +239,7 @@ def _collect(library: ctypes.CDLL, text: str, voice: str, settings: tuple) -> np
     callback = _Callback(receive)
     library.espeak_SetSynthCallback(callback)
     if library.espeak_SetVoiceByName(voice.encode()) != 0:
-        raise UserError(f"espeak-ng has no voice '{voice}' (see voices.py for those that it has)")
+        raise UserError(f"espeak-ng has no voice '{voice}' (see ACCENTS)")
     for parameter, value in zip((_RATE, _PITCH, _RANGE, _VOLUME), (*settings, _QUIET), strict=True):
         library.espeak_SetParameter(parameter, int(value), 0)
     # espeak_Initialize seeds the noise of breath with the time of day.

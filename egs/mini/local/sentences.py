@@ -1,6 +1,8 @@
-"""What is said: strings of 3 to 6 digits and short commands from a small grammar."""
+"""What is said in the corpora of this recipe: strings of 3 to 6 digits, and short commands."""
 
 import numpy as np
+
+FS = 8000  # Hz, of all speech of this recipe
 
 DIGITS = "ZERO ONE TWO THREE FOUR FIVE SIX SEVEN EIGHT NINE".split()
 

@@ -3,4 +3,4 @@
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 export PYTHONPATH="$here/../../..${PYTHONPATH:+:$PYTHONPATH}"
-exec python "$here/speechocean_data.py" "$@"
+exec python "$here/speechocean.py" "$@"

@@ -1,24 +1,29 @@
-"""speechocean762 as it is unpacked: checked completely, then split into sets of different talkers.
+"""Make the speech sets of this recipe: OUT/train, OUT/dev and OUT/test in Kaldi form.
+
+The corpus is speechocean762 (OpenSLR 101) as it is unpacked: DIR/train and DIR/test with wav.scp, text,
+utt2spk and spk2gender; wav.scp says what the recordings are called. test is the corpus's own, or drawn
+from train where there is none; dev is drawn from train. No talker is in two sets, and the same seed gives
+the same sets, bit for bit, for any --nj. Every utterance is trimmed to 50 ms of silence and scaled to
+an active level of -26 dB re full scale.
 
 [1] J. Zhang et al., "speechocean762: an open-source non-native English speech corpus for pronunciation
-    assessment", Interspeech 2021, arXiv 2104.01378; OpenSLR 101.
+    assessment", Interspeech 2021, arXiv 2104.01378.
 """
 
-from collections.abc import Iterable
+import argparse
 from pathlib import Path
 
 from frontend.data.audio import audio_info
-from frontend.data.kaldi import scan_table
-from frontend.data.speech import Spoken, split_speakers
-from frontend.utils.errors import UserError
-from frontend.utils.parallel import progress
+from frontend.data.kaldi import read_scp, scan_table
+from frontend.data.speech import Spoken, check_out, in_turns, split_speakers, write_speech_sets
+from frontend.utils.errors import UserError, run
+from frontend.utils.parallel import number_of_processes, progress
 
 SETS = ("train", "dev", "test")
 RATE = 16000  # Hz, of all recordings of the corpus
 # Shares of the talkers of train/: dev is always carved from them, test only where there is no test/.
 _DEV, _TEST = 0.12, 0.2
-_TABLES = ("wav.scp", "text", "utt2spk", "spk2gender")
-_LAYOUT = f"train/ and test/ with {', '.join(_TABLES)}"
+_LAYOUT = "train/ and test/ with wav.scp, text, utt2spk, spk2gender"
 
 
 def plan(corpus: Path, seed: int) -> dict[str, list[Spoken]]:
@@ -149,11 +154,59 @@ def _without_known_sentences(sets: dict[str, list[Spoken]], corpus: Path) -> dic
     return {name: kept[name] for name in SETS}
 
 
-def count_genders(corpus: Path, speakers: Iterable[str]) -> str:
-    """Return such as ``18 f, 24 m`` of the talkers that spk2gender knows."""
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--corpus", default="speechocean762", help="speechocean762, the only one here")
+    parser.add_argument("--corpus_dir", type=Path, help="the folder that holds train/, test/ and WAVE/")
+    parser.add_argument("--out", type=Path, required=True, help="such as data/speechocean762/speech")
+    parser.add_argument("--fs", type=int, default=8000, help="Hz, 8000 or 16000 (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument("--nj", type=number_of_processes, default=1, help="processes (default: %(default)s)")
+    for name in SETS:
+        parser.add_argument(f"--{name}_utts", type=int, help="utterances at most (default: all)")
+    return parser.parse_args()
+
+
+def _check(options: argparse.Namespace) -> None:
+    check_out(options.out, SETS)
+    if options.corpus != "speechocean762":
+        raise UserError(
+            f"--corpus {options.corpus}: expected speechocean762 (other recipes have other corpora)"
+        )
+    if options.corpus_dir is None:
+        raise UserError(
+            "expected --corpus_dir DIR, the folder of speechocean762 (openslr.org/101), found none"
+        )
+    if options.fs not in (8000, 16000):
+        raise UserError(f"--fs {options.fs}: expected 8000 or 16000")
+    for name in SETS:
+        number = getattr(options, f"{name}_utts")
+        if number is not None and number < 2:
+            raise UserError(f"--{name}_utts {number}: expected at least 2, of two talkers")
+
+
+def main() -> None:
+    """Check, plan, render."""
+    options = _parse()
+    _check(options)
+    sets = plan(options.corpus_dir, options.seed)
+    for name, number in ((name, getattr(options, f"{name}_utts")) for name in sets):
+        if number is not None:
+            sets[name] = in_turns(sets[name], number, options.seed)
+    seconds = write_speech_sets(options.out, sets, options.fs, options.nj)
     genders: dict[str, str] = {}
-    for part in ("train", "test"):
-        path = corpus / part / "spk2gender"
-        genders |= scan_table(path).entries if path.is_file() else {}
-    found = [genders.get(s) for s in speakers]
-    return ", ".join(f"{found.count(g)} {g}" for g in ("f", "m"))
+    for path in (options.corpus_dir / part / "spk2gender" for part in ("train", "test")):
+        genders |= read_scp(path) if path.is_file() else {}
+    for name, utterances in sets.items():
+        talkers = {u.speaker for u in utterances}
+        found = [genders.get(speaker) for speaker in talkers]
+        print(
+            f"{options.out / name}: {len(utterances)} utterances, {len(talkers)} talkers "
+            f"({found.count('f')} f, {found.count('m')} m), {seconds[name] / 60:.1f} min"
+        )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -6,18 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from sentences import DIGITS, digit_string
-from speech import FS, normalise, resample, trim
+from sentences import DIGITS, FS, digit_string
 
 from frontend.data.audio import audio_info, read_audio
-from frontend.data.speech import split_speakers
+from frontend.data.speech import normalise, split_speakers, trim
+from frontend.dsp.resample import resample
 from frontend.utils.errors import UserError
 from frontend.utils.rng import generator
 
 SETS = ("train", "dev", "test")
+SHARES = {"test": 0.2, "dev": 0.15, "train": 0.65}  # of the talkers of AudioMNIST
 _SHORTEST, _LONGEST = 4, 6  # digits a string: about 2 to 4 s
 _PAUSE_S = (0.05, 0.25)
 _FADE = FS // 200  # 5 ms, against clicks where a recording begins or ends in noise
+
+_NAME = re.compile(r"(?P<digit>[0-9])_(?P<speaker>[^_]+)_(?P<index>[0-9]+)\.wav")
 
 # recordings of each talker and digit: {speaker: {digit: [path, ...]}}
 Pool = dict[str, dict[int, list[str]]]
@@ -38,10 +41,10 @@ class JoinedDigits:
         pieces = []
         for file, pause in zip(self.files, (*self.pauses, 0), strict=True):
             signal, fs = read_audio(file, finite=True)
-            digit = trim(resample(signal[0].astype(np.float64), fs))
+            digit = trim(resample(signal[0].astype(np.float64), fs, FS), FS)
             fade = np.minimum(1.0, (np.arange(len(digit)) + 1) / _FADE)
             pieces += [digit * fade * fade[::-1], np.zeros(pause)]
-        return normalise(trim(np.concatenate(pieces)))
+        return normalise(trim(np.concatenate(pieces), FS), FS)
 
 
 def plan_fsdd(corpus: Path, seed: int, sizes: dict[str, int]) -> dict[str, list[JoinedDigits]]:
@@ -49,8 +52,7 @@ def plan_fsdd(corpus: Path, seed: int, sizes: dict[str, int]) -> dict[str, list[
 
     Every talker is in all three sets, as its official split has it.
     """
-    pattern = re.compile(r"(?P<digit>[0-9])_(?P<speaker>[^_]+)_(?P<index>[0-9]+)\.wav")
-    found = _find(corpus, "recordings", "*.wav", pattern, "recordings/{digit}_{speaker}_{index}.wav")
+    found = _find(corpus, "recordings", "*.wav", "recordings/{digit}_{speaker}_{index}.wav")
     parts = {"test": range(0, 5), "dev": range(5, 10), "train": range(10, 10**9)}
     pools: dict[str, Pool] = {}
     for name in SETS:
@@ -60,23 +62,21 @@ def plan_fsdd(corpus: Path, seed: int, sizes: dict[str, int]) -> dict[str, list[
 
 def plan_audiomnist(corpus: Path, seed: int, sizes: dict[str, int]) -> dict[str, list[JoinedDigits]]:
     """Plan sets from AudioMNIST with different talkers in each: about 65 % train, 15 % dev, 20 % test."""
-    pattern = re.compile(r"(?P<digit>[0-9])_(?P<speaker>[^_]+)_(?P<index>[0-9]+)\.wav")
-    found = _find(corpus, "data", "*/*.wav", pattern, "data/NN/{digit}_NN_{index}.wav")
+    found = _find(corpus, "data", "*/*.wav", "data/NN/{digit}_NN_{index}.wav")
     speakers = sorted({match["speaker"] for match, _ in found})
     if len(speakers) < 6:
         raise UserError(f"{corpus}: expected 6 talkers or more, found {len(speakers)}: {' '.join(speakers)}")
-    parts = _split_speakers(speakers, _genders(corpus, speakers), seed)
+    # Each gender's share is about the same in every set, with at least 2 talkers in each.
+    parts = split_speakers(speakers, _genders(corpus, speakers), SHARES, seed)
     pools = {k: _pool([f for f in found if f[0]["speaker"] in parts[k]], corpus, k) for k in SETS}
     return {name: _strings(pools[name], seed, name, sizes[name]) for name in SETS}
 
 
-def _find(
-    corpus: Path, folder: str, glob: str, pattern: re.Pattern, layout: str
-) -> list[tuple[re.Match, str]]:
+def _find(corpus: Path, folder: str, glob: str, layout: str) -> list[tuple[re.Match, str]]:
     """Return (what the name says, path) of the corpus's recordings, sorted by path."""
     if not corpus.is_dir():
         raise UserError(f"--corpus_dir {corpus}: no such directory (give the one that holds {folder}/)")
-    matches = ((pattern.fullmatch(p.name), p.as_posix()) for p in sorted((corpus / folder).glob(glob)))
+    matches = ((_NAME.fullmatch(p.name), p.as_posix()) for p in sorted((corpus / folder).glob(glob)))
     found = [(match, path) for match, path in matches if match]
     if not found:
         raise UserError(f"--corpus_dir {corpus}: expected {layout} in it, found none (check the path)")
@@ -131,8 +131,3 @@ def _genders(corpus: Path, speakers: list[str]) -> dict[str, str]:
         raise UserError(
             f'{path}: expected JSON {{"NN": {{"gender": ...}}}}, found otherwise: {error!r}'
         ) from None
-
-
-def _split_speakers(speakers: list[str], genders: dict[str, str], seed: int) -> dict[str, set[str]]:
-    """Split at random with each gender's share about the same in every set, at least 2 talkers in each."""
-    return split_speakers(speakers, genders, {"test": 0.2, "dev": 0.15, "train": 0.65}, seed)

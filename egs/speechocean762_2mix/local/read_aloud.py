@@ -1,6 +1,6 @@
 """Have espeak-ng read to the recogniser: the training sentences, and new ones of their words.
 
-    python ../../local/read_aloud.py --text data/NAME/speech/train/text --num 3000 --out data/NAME/read_aloud
+    python local/read_aloud.py --text data/NAME/speech/train/text --num 3000 --out data/NAME/read_aloud
 
 One hour of recordings does not teach a recogniser its letters: with CTC alone it is still at nothing after
 thousands of steps, and begins to spell within one epoch where clear voices read along. Every other utterance
@@ -15,17 +15,16 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "egs/mini/local"))  # the voices of egs/mini
-
-from espeak import synthesise  # noqa: E402
-from voices import Voice, draw_voices  # noqa: E402
-
-from frontend.data.kaldi import scan_table
+from frontend.data.kaldi import read_scp
 from frontend.data.speech import check_out, normalise, trim, write_sets
 from frontend.dsp.resample import resample
 from frontend.utils.errors import UserError, run
 from frontend.utils.parallel import number_of_processes
 from frontend.utils.rng import generator
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "mini/local"))  # the voices of egs/mini
+
+from espeak import Voice, draw_voices, synthesise  # noqa: E402
 
 _VOICES = 40
 _WORDS = (4, 7)  # of a sentence in random order
@@ -92,10 +91,7 @@ def main() -> None:
     check_out(args.out, ("train",))
     if args.num < 2:
         raise UserError(f"--num {args.num}: expected at least 2, of two voices")
-    table = scan_table(args.text)
-    if table.problems:
-        raise UserError(table.problems[0])
-    utterances = plan(list(table.entries.values()), args.num, args.seed, args.fs)
+    utterances = plan(list(read_scp(args.text).values()), args.num, args.seed, args.fs)
     seconds = write_sets(args.out, {"train": utterances}, args.fs, args.nj)["train"]
     print(f"{args.out}/train: {args.num} utterances of espeak-ng voices, {seconds / 60:.1f} min")
 
