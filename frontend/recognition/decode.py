@@ -39,7 +39,7 @@ from frontend.recognition.text import (
     write_segments,
 )
 from frontend.separation.files import plan, write_streams
-from frontend.separation.systems import load_systems, trained
+from frontend.separation.systems import find_systems, load_systems, trained
 from frontend.training.checkpoints import MAX_SECONDS, check_length, open_trained
 from frontend.utils.errors import UserError, did_you_mean
 from frontend.utils.files import write_json
@@ -193,13 +193,6 @@ def _decode_group(systems: list[System], cache: Cache, request: Request, is_long
     print(f"{search.files.path}: {len(systems)} systems written, {new}", flush=True)
 
 
-def _find_systems(request: Request) -> dict[str, Path]:
-    separated = Path(request.separated)
-    if not separated.is_dir():
-        raise UserError(f"{separated}: expected a directory with a directory per system, found none")
-    return {p.name: p for p in sorted(separated.iterdir()) if p.is_dir() and not p.name.startswith(".")}
-
-
 def _choose(names: Sequence[str], request: Request) -> list[str]:
     """Return those of ``names`` that are wanted, all of them if none is named."""
     for name in request.only:
@@ -220,7 +213,7 @@ def _test_set(request: Request) -> list[System]:
     shared = Search.find(request.asr, request.asr_model, request.config)
     listed = {system.name: system for system in trained(load_systems(request.systems), request.exp)}
     own = {name: system.asr for name, system in listed.items() if system.asr}
-    there = {name: Streams(path, mixtures) for name, path in _find_systems(request).items()}
+    there = {path.name: Streams(path, mixtures) for path in find_systems(request.separated, "separate")}
     unlisted = [name for name in there if name not in listed]
     if unlisted:
         print(f"not in {request.systems}, left out: {', '.join(unlisted)}", flush=True)
@@ -300,7 +293,7 @@ def _recordings(request: Request) -> list[System]:
         raise UserError(f"--leak_db: expected 0 or more, found {request.leak_db:g}")
     ids = list(read_scp(Path(request.data) / "wav.scp"))
     settings = {"activity": asdict(request.rule), "leak_db": request.leak_db}
-    there = _find_systems(request)
+    there = {path.name: path for path in find_systems(request.separated, "separate")}
     tables = {name: find_streams(there[name], ids) for name in _choose(list(there), request)}
     search = Search.find(request.asr, request.asr_model, request.config)
     systems = [

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from claims_files import write_seeds
+from claims_files import SYSTEMS, write_seed, write_seeds
 from commands import exit_code
 from report_files import DIFFICULTY, N, utterances, write_scores, write_words
 
 from frontend.evaluation.intervals import hierarchical
 from frontend.evaluation.runs import compare_runs, difference, figure, load_runs, parse_side, share_of
+from frontend.report.pages import comparison
 from frontend.utils.errors import UserError
 
 
@@ -141,8 +142,6 @@ def words_of_another_set(exp):
 
 @pytest.mark.parametrize("damage", [other_ids, other_mixtures, other_words, no_scores, words_of_another_set])
 def test_experiments_of_different_test_sets(tmp_path, damage):
-    from claims_files import SYSTEMS, write_seed
-
     few = {name: SYSTEMS[name] for name in ("mixture", "auxiva", "student")}
     exp = [tmp_path / f"x_train{k}" for k in range(3)]
     for path in exp:
@@ -195,6 +194,7 @@ def test_pairs_of_seeds(paths):
     assert more["ci"] == pytest.approx([1 - 12.7, 1 + 12.7], abs=2), "Student's t of one degree of freedom"
     assert found["si_snri"]["a"]["ci"] == pytest.approx([-6.2418, 19.253], abs=2e-4)
     assert found["cpwer"]["difference"]["value"] == -10 and found["same_recogniser"]
+    assert "n = 20 utterances, 2 seeds (0.00, 2.00)" in comparison(found)
 
 
 def test_another_recogniser_is_said(paths, tmp_path):

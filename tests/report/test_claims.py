@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from claims_files import write_seed, write_seeds
 from commands import exit_code
 from report_files import DIFFICULTY, N, utterances, write_scores, write_words
 
@@ -13,58 +14,12 @@ import frontend.evaluation.intervals as intervals
 from frontend.evaluation.intervals import hierarchical
 from frontend.report.plots import plot_claims
 
-# SI-SNRi and word errors of ten words; both shares below follow from them.
-SYSTEMS = {
-    "mixture": (0.0, 8),
-    "auxiva": (5.0, 4),
-    "ilrma": (3.0, 5),
-    "teacher_outputs": (1.0, 9),
-    "teacher_energy": (2.0, 6),
-    "teacher_energy_residual": (2.5, 6),
-    "teacher_spatial_merge": (3.0, 5),
-    "student": (6.0, 3),
-    "student_ft_1": (6.5, 3),
-    "student_ft_5": (7.0, 3),
-    "student_ft": (9.0, 3),
-    "distilled_ft_1": (7.0, 3),
-    "distilled_ft_5": (8.0, 3),
-    "distilled_ft": (9.8, 2),
-    "supervised_1": (1.0, 7),
-    "supervised_5": (2.0, 6),
-    "supervised_small": (4.0, 5),
-    "supervised_25": (8.0, 3),
-    "supervised_full": (10.0, 2),
-}
-REFINED = {"student+iva": (8.0, 2), "student_ft+iva": (9.0, 1), "distilled_ft+iva": (11.0, 1)}
-REFINED |= {"supervised_full+iva": (12.0, 0), "auxiva+iva": (5.5, 4)}
-
-
-def write_experiment(path, shift=0.0, systems=SYSTEMS, **facts):
-    """All systems; of ``shift`` dB more than the figures above where a network is trained."""
-    for name, (gain, errors) in systems.items():
-        trained = name.split("+")[0] not in ("mixture", "auxiva", "ilrma")
-        rows = utterances(gain + shift * trained, 0.5 if "teacher" in name else 0.1)
-        if name == "mixture":
-            rows = [row | {"si_snri": [0.0, 0.0]} for row in rows]
-        write_scores(path / "scores", name, rows)
-        write_words(path / "wer", name, [errors] * N)
-    for name, outside, surplus in (("teacher_outputs", 0.6, 0.75), ("student", 0.2, 0.5)):
-        rows = utterances(1.0, outside, talkers=1, surplus_outputs=surplus)
-        write_scores(path / "scores" / "one_talker", name, rows)
-    known = {"command": "./run.sh", "seed": "3", "label_share": "0.1", "stages": {"data": 1.0}}
-    (path / "stages.json").write_text(json.dumps(known | {"commits": {"data": "abc"}} | facts))
-
-
-def write_recipe(directory):
-    for k, shift in enumerate((-1.0, 0.0, 1.0)):
-        write_experiment(directory / f"exp/x_train{k}", shift, SYSTEMS | REFINED, train_seed=str(k))
-
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """The page over three seeds with a refinement, made once; only to be read."""
     root = tmp_path_factory.mktemp("claims")
-    write_recipe(root)
+    write_seeds(root)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         results, page = claims("--refinement", "iva")
@@ -78,7 +33,7 @@ def recipe(tmp_path, monkeypatch):
     monkeypatch.setattr(intervals, "RESAMPLES", 200)
     monkeypatch.setattr("frontend.report.comparisons.plot_claims", lambda results, path: None)
     intervals._weights.cache_clear()
-    write_recipe(tmp_path)
+    write_seeds(tmp_path)
     yield tmp_path
     intervals._weights.cache_clear()
 
@@ -233,40 +188,17 @@ def test_an_old_count_and_a_silent_stream(recipe):
     assert "a stream of student is silent, its SI-SNRi does not exist: x_train1: u07" in page
 
 
-def other_ids(root):
-    path = root / "exp/x_train2/scores/student.jsonl"
-    path.write_text(path.read_text().replace("u19", "v19"))
-    return "student was scored on other utterances"
-
-
-def other_mixtures(root):
-    write_scores(root / "exp/x_train2/scores", "mixture", utterances(0.5))
-    return "the mixtures differ from those of exp/x_train0/scores by up to 0.5 dB"
-
-
-def other_words(root):
-    for path in (root / "exp/x_train2/wer").glob("*.jsonl"):
-        path.write_text(path.read_text().replace('"words": 10', '"words": 11'))
-    return "x_train2/wer: other words were said"
-
-
 def other_recogniser(root):
     write_words(root / "exp/x_train1/wer", "student", [1] * N, asr_fingerprint="other")
     return "x_train1/wer: student and mixture were recognised by different recognisers"
 
 
 def other_share(root):
-    write_experiment(root / "exp/x_train1", label_share="0.05")
+    write_seed(root / "exp/x_train1", label_share="0.05")
     return "label_share is 0.05, that of x_train0 is 0.1"
 
 
-def no_scores(root):
-    for path in (root / "exp/x_train1/scores").glob("*.json*"):
-        path.unlink()
-    return "exp/x_train1/scores: no score"
-
-
-DAMAGES = [other_ids, other_mixtures, other_words, other_recogniser, other_share, no_scores]
+DAMAGES = [other_recogniser, other_share]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -289,51 +221,3 @@ def test_bad_input_is_one_line_and_writes_nothing(recipe, capsys, damage):
 def test_bad_options(recipe, capsys, options, message):
     claims(*options, expect=2)
     assert message in capsys.readouterr().err
-
-
-# --- two experiments
-
-
-def test_compare_runs(made, monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(made.root)
-    pair = [
-        "--a",
-        "exp/x_train2:student",
-        "--b",
-        "exp/x_train0:teacher_energy",
-        "--out",
-        str(tmp_path / "pair.json"),
-    ]
-    assert exit_code("compare", *pair) == 0
-    signal, words, characters = capsys.readouterr().out.splitlines()
-    assert signal.startswith(
-        "x_train2:student - x_train0:teacher_energy: SI-SNRi 7.0 - 1.0 = 6.00 [6.00, 6.00]"
-    )
-    assert "cpWER 30.0 - 60.0 = -30.00 [-30.00, -30.00] points" in words
-    assert "cpCER 15.0 - 30.0 = -15.00 [-15.00, -15.00] points" in characters
-    found = json.loads((tmp_path / "pair.json").read_text())
-    assert found["same_recogniser"] and found["machine"] and found["si_snri"]["difference"]["n"] == N
-    seeds = [
-        f"--{side}=exp/x_train{k}:{s}"
-        for side, s in zip("ab", ("student", "auxiva"), strict=True)
-        for k in (0, 2)
-    ]
-    assert exit_code("compare", *seeds) == 0
-    said = capsys.readouterr().out
-    low, high = map(float, re.search(r"= 1\.00 \[(-[\d.]+), ([\d.]+)\] dB \(95 % interval\)", said).groups())
-    assert (low, high) == pytest.approx((1 - 12.7, 1 + 12.7), abs=2)  # Student's t of one degree of freedom
-    assert "n = 20 utterances, 2 seeds (0.00, 2.00)" in said
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--a", "exp/x_train0:studnet", "--b", "exp/x_train1:student"], "(did you mean 'student'?)"),
-        (["--a", "exp/x_train0", "--b", "exp/x_train1:student"], "expected EXPERIMENT:SYSTEM"),
-        (["--a", "exp/x_train0:student", *["--b", "exp/x_train1:student"] * 2], "1 times, --b 2 times"),
-    ],
-)
-def test_compare_runs_bad_options(recipe, capsys, options, message):
-    assert exit_code("compare", *options) == 2
-    error = capsys.readouterr().err
-    assert message in error and error.count("\n") == 1
