@@ -24,7 +24,7 @@ import yaml
 
 from frontend.data.audio import read_audio
 from frontend.data.kaldi import numbered, read_scp
-from frontend.recognition.model import ASR_MODEL, Recogniser, find_recogniser, read_options
+from frontend.recognition.model import MODEL, Recogniser, find_recogniser, read_options
 from frontend.utils.errors import UserError, run
 from frontend.utils.espnet import Speech2Text, asr
 from frontend.utils.rng import generator
@@ -49,7 +49,7 @@ def make_recogniser(folder: Path) -> Path:
         model.ctc.ctc_lo.weight *= _SURE
         model.ctc.ctc_lo.bias[0] += _BLANK
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    torch.save(model.state_dict(), folder / ASR_MODEL)
+    torch.save(model.state_dict(), folder / MODEL)
     return folder
 
 

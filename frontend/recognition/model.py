@@ -17,10 +17,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import humanfriendly
 import numpy as np
 import torch
 
-from frontend.training.checkpoints import check_state, read_state
+from frontend.training.checkpoints import MODEL, check_state, read_state
 from frontend.utils.device import check_device
 from frontend.utils.errors import UserError, did_you_mean
 from frontend.utils.espnet import quiet
@@ -28,9 +29,6 @@ from frontend.utils.files import read_settings
 
 # Raised with every change after which the same audio gives other words.
 VERSION = 1
-ASR_MODEL = "valid.loss.ave.pth"
-# Files that ESPnet opens when it builds the model, by where config.yaml names them.
-_NAMED_FILES = (("normalize_conf", "stats_file"), (None, "bpemodel"))
 _SPECIAL = {"<blank>", "<unk>", "<sos/eos>", "<sos>", "<eos>", "<space>"}
 
 
@@ -64,10 +62,9 @@ class RecogniserFiles:
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the content of every file that a hypothesis depends on."""
-        digest = hashlib.sha256()
-        for path in (self.config, self.checkpoint, *self.needs):
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
-        return digest.hexdigest()
+        files = (self.config, self.checkpoint, *self.needs)
+        digests = b"".join(hashlib.sha256(path.read_bytes()).digest() for path in files)
+        return hashlib.sha256(digests).hexdigest()
 
     def check_rate(self, where: str, fs: int, hint: str = "") -> None:
         """Raise UserError, naming ``where``, unless audio of ``fs`` Hz fits."""
@@ -128,11 +125,7 @@ def find_in_zoo(tag: str, cache: str | Path | None = None) -> RecogniserFiles:
 
 
 def _read_files(name: str, config: Path, checkpoint: Path, options: dict | None = None) -> RecogniserFiles:
-    """Read what a recogniser's ``config.yaml`` says of it.
-
-    Raises:
-        UserError: it is not the configuration of a recogniser, or a file that it names is not there.
-    """
+    """Read what a recogniser's ``config.yaml`` says of it."""
     values, options = read_settings(config, "config.yaml of a recogniser's training"), options or {}
     tokens = values.get("token_list")
     if isinstance(tokens, str) and Path(tokens).is_file():
@@ -140,58 +133,50 @@ def _read_files(name: str, config: Path, checkpoint: Path, options: dict | None 
     if not isinstance(tokens, list) or not isinstance(values.get("frontend_conf"), dict):
         raise UserError(
             f"{config}: expected the config.yaml of a recogniser (token_list, frontend_conf), "
-            "found another (give a directory trained by asr_train)"
+            "found another (give a directory made by `train recogniser`)"
         )
     if values.get("input_size") is not None or values.get("frontend") is None:
         raise UserError(f"{config}: the recogniser was trained on features, expected one trained on audio")
-    needs = _named_files(config, values) + [Path(str(path)) for path in options.values()]
+    # What ESPnet opens when it builds the model.
+    normalize = (values.get("normalize_conf") or {}).get("stats_file")
+    needs = {"stats_file": normalize, "bpemodel": values.get("bpemodel")} | options
+    for key, path in needs.items():
+        if path is not None and not Path(str(path)).is_file():
+            raise UserError(
+                f"{config}: {key} {path} is not there; relative paths start at the working directory "
+                "(run from where it was trained, or write an absolute path)"
+            )
     return RecogniserFiles(
         name,
         config,
         checkpoint,
-        _rate(values["frontend_conf"].get("fs", 16000), config),
+        rate_of(values["frontend_conf"], str(config)),
         tuple(str(t) for t in tokens if t not in _SPECIAL),
         len(tokens),
         str(values.get("token_type") or "word"),
         not values.get("decoder") or (values.get("model_conf") or {}).get("ctc_weight") == 1.0,
-        tuple(needs),
+        tuple(Path(str(path)) for path in needs.values() if path is not None),
         options,
     )
 
 
 def _averaged_model(folder: Path) -> Path:
-    if (folder / ASR_MODEL).exists():
-        return folder / ASR_MODEL
+    if (folder / MODEL).exists():
+        return folder / MODEL
     found = sorted(folder.glob("valid.*.ave.pth")) or sorted(folder.glob("valid.*.ave_*best.pth"))
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or "none (is its training done?)"
-        raise UserError(f"{folder}: expected one averaged model such as {ASR_MODEL}, found {names}")
+        raise UserError(f"{folder}: expected one averaged model such as {MODEL}, found {names}")
     return found[0]
 
 
-def _named_files(config: Path, values: dict) -> list[Path]:
-    files = []
-    for section, key in _NAMED_FILES:
-        place = (values.get(section) or {}) if section else values
-        if place.get(key) is None:
-            continue
-        path = Path(str(place[key]))
-        if not path.is_file():
-            raise UserError(
-                f"{config}: {key} {path} is not there; relative paths start at the working directory "
-                "(run from where it was trained, or write an absolute path)"
-            )
-        files.append(path)
-    return files
-
-
-def _rate(value: object, config: Path) -> int:
-    """Read ``8000``, ``"8000"`` or ``8k``: ESPnet takes all of them."""
-    text = str(value).lower()
+def rate_of(frontend_conf: dict | None, where: str) -> int:
+    """Return the rate in Hz that a recogniser's frontend is made for: ``8000``, ``"8000"`` or ``8k``."""
+    value = (frontend_conf or {}).get("fs", 16000)
     try:
-        return int(float(text[:-1]) * 1000) if text.endswith("k") else int(text)
-    except ValueError:
-        raise UserError(f"{config}: frontend_conf.fs: expected a rate in Hz, found {value!r}") from None
+        return humanfriendly.parse_size(str(value))
+    except humanfriendly.InvalidSize:
+        raise UserError(f"{where}: frontend_conf.fs: expected a rate in Hz, found {value!r}") from None
 
 
 # Keys of ESPnet's Speech2Text by type; a test compares them with its signature. Left out is what says which

@@ -22,25 +22,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-import humanfriendly
 import numpy as np
 
 from frontend.data.audio import audio_file, read_audio
 from frontend.data.kaldi import read_scp, write_scp
+from frontend.recognition.model import rate_of
 from frontend.recognition.text import read_transcripts, unknown
-from frontend.training import run
+from frontend.training import checks, run
 from frontend.training.checkpoints import read_state
-from frontend.training.checks import (
-    GIVEN,
-    check_conf,
-    check_headers,
-    check_optimisation,
-    check_values,
-    check_weights,
-    fill_schedule,
-    given_set,
-    lookup,
-)
 from frontend.training.task import FrontendTrainer, WarmupCosine
 from frontend.utils import stamps
 from frontend.utils.device import check_gpu
@@ -49,8 +38,8 @@ from frontend.utils.espnet import abs_task, asr, quiet, tokenize_text
 from frontend.utils.files import atomic_directory, atomic_file, read_settings, write_text
 
 TOKENS, PIECES, STATS, STAMP = "tokens.txt", "bpe.model", "stats", "stamp.json"
-FIRST, LAST = ("<blank>", "<unk>"), "<sos/eos>"
 FILES, ARCHIVES = "sound", "archived_sound"  # ESPnet's type of data, and ours
+SPECIAL = {"<blank>": 0, "<unk>": 1, "<sos/eos>": -1}
 _DEFAULTS = {"batch_type": "numel", "keep_nbest_models": 5, "token_type": "word"}
 _WANTED = {
     "iterator_type": "sequence",
@@ -59,7 +48,7 @@ _WANTED = {
     "bpemode": ("unigram", "bpe"),
 }
 # Settings that the task fills in itself; if a user gives them they are ignored.
-_GIVEN = GIVEN | {"input_size", "vocab_size", "encoder_output_size", "odim", "embed_pad", "token_list"}
+_GIVEN = checks.GIVEN | {"input_size", "vocab_size", "encoder_output_size", "odim", "embed_pad", "token_list"}
 _GIVEN |= {"frontend", "specaug", "normalize", "preencoder", "encoder", "postencoder", "decoder", "ctc"}
 _GIVEN |= {"joint_network", "train", "token_type", "bpemodel", "text_cleaner", "g2p_type", "aux_task_names"}
 # Settings that this command fills in where the user does not: it collects statistics, and counts steps.
@@ -156,8 +145,8 @@ def train_recogniser(argv: list[str], training: run.Training, check: bool = Fals
     for name in own:
         delattr(args, name)  # from here on it is ESPnet's; its config.yaml knows no others
     collect_statistics(FrontendASRTask, args, tokens)
-    fill_schedule(args, lambda: FrontendASRTask.steps_per_epoch(args))
-    check_weights(FrontendASRTask, copy.deepcopy(args))  # it makes a list of the token file's name
+    checks.fill_schedule(args, lambda: FrontendASRTask.steps_per_epoch(args))
+    checks.check_weights(FrontendASRTask, copy.deepcopy(args))  # it makes a list of the token file's name
     _log_command(FrontendASRTask, args)
     run.train(FrontendASRTask, args, training)
     if not args.dry_run:
@@ -175,7 +164,7 @@ def check_config(args: argparse.Namespace) -> None:
     """
     where = args.config or "command line"
     check_gpu(args.ngpu)
-    check_values(args, _WANTED, where)
+    checks.check_values(args, _WANTED, where)
     if args.batch_type == "folded" and not args.fold_length:
         args.fold_length = [80000, 150]  # ESPnet's recipes: samples, tokens
     attention = args.decoder is not None and args.model_conf.get("ctc_weight", 0.5) < 1
@@ -195,14 +184,14 @@ def check_config(args: argparse.Namespace) -> None:
     for choice in asr.ASRTask.class_choices_list:
         name, conf = getattr(args, choice.name), getattr(args, f"{choice.name}_conf")
         if name is not None:
-            cls = lookup(name, choice.classes, choice.name, where)
-            check_conf(conf, cls, f"{choice.name}_conf", where, _GIVEN | (_FILLED - set(conf)))
+            cls = checks.lookup(name, choice.classes, choice.name, where)
+            checks.check_conf(conf, cls, f"{choice.name}_conf", where, _GIVEN | (_FILLED - set(conf)))
         elif conf:
             raise UserError(
                 f"{where}: {choice.name}_conf: settings of no {choice.name} (say which: {choice.name}: NAME)"
             )
-    check_optimisation(args, where, _FILLED)
-    check_conf(args.ctc_conf, asr.CTC, "ctc_conf", where, _GIVEN)
+    checks.check_optimisation(args, where, _FILLED)
+    checks.check_conf(args.ctc_conf, asr.CTC, "ctc_conf", where, _GIVEN)
 
 
 def read_sets(args: argparse.Namespace) -> dict[str, dict[str, str]]:
@@ -215,15 +204,15 @@ def read_sets(args: argparse.Namespace) -> dict[str, dict[str, str]]:
         UserError: a directory or table is missing, an utterance has no transcript or an empty one, audio of
             another rate than the configuration's, of several channels, or unreadable.
     """
-    fs, texts = (args.frontend_conf or {}).get("fs", 16000), {}
-    fs = humanfriendly.parse_size(fs) if isinstance(fs, str) else fs
+    where, texts = args.config or "command line", {}
+    fs = (rate_of(args.frontend_conf, where), f"{where}: frontend_conf: fs")
     channels = (1, "a recogniser takes one channel: select one, or separate first")
     for which in ("train", "valid"):
-        directory = given_set(args, which, " (with wav.scp and text)")
+        directory = checks.given_set(args, which, " (with wav.scp and text)")
         wav, text = str(directory / "wav.scp"), str(directory / "text")
         entries = read_scp(wav)
         texts[which] = read_transcripts(text, entries)
-        check_headers(wav, entries, channels, (fs, f"{args.config or 'command line'}: frontend_conf: fs"))
+        checks.check_headers(wav, entries, channels, fs)
         archived = any(str(audio_file(entry)) != entry for entry in entries.values())
         triples = [(wav, "speech", ARCHIVES if archived else FILES), (text, "text", "text")]
         setattr(args, f"{which}_data_path_and_name_and_type", triples)
@@ -237,7 +226,7 @@ def list_tokens(args: argparse.Namespace, texts: dict[str, dict[str, str]]) -> t
     """Return the tokens of ``--token_list`` or else of the training text, and notes for the user.
 
     Args:
-        args: of the command; a sentencepiece model is made where there is none, and named in it.
+        args: parsed options; a sentencepiece model is made where there is none, and named in them.
         texts: from :func:`read_sets`.
 
     Raises:
@@ -258,12 +247,11 @@ def list_tokens(args: argparse.Namespace, texts: dict[str, dict[str, str]]) -> t
         train_pieces(args.bpemodel, cleaned["train"], args.nbpe, args.bpemode)
     pieces = read_pieces(args.bpemodel) if args.token_type == "bpe" else None
     symbols = args.non_linguistic_symbols
-    tokenizer = build_tokenizer(args.token_type, args.bpemodel, non_linguistic_symbols=symbols)
-    counts = {which: count_tokens(lines, tokenizer) for which, lines in cleaned.items()}
+    cut = build_tokenizer(args.token_type, args.bpemodel, non_linguistic_symbols=symbols).text2tokens
+    counts = {which: Counter(t for line in lines for t in cut(line)) for which, lines in cleaned.items()}
     if tokens is None:
-        for special in (FIRST[0], LAST):
-            if special in counts["train"]:
-                raise UserError(f"the training text says {special}, a token of the model's own (take it out)")
+        for special in SPECIAL.keys() & counts["train"].keys() - {"<unk>"}:
+            raise UserError(f"the training text says {special}, a token of the model's own (take it out)")
         tokens = pieces or espnets_list(args)
     notes = []
     for which, counted in counts.items():
@@ -275,11 +263,6 @@ def list_tokens(args: argparse.Namespace, texts: dict[str, dict[str, str]]) -> t
     return tokens, notes
 
 
-def count_tokens(texts: Iterable[str], tokenizer) -> Counter:
-    """Count the tokens of texts that a tokenizer of ESPnet cuts."""
-    return Counter(token for text in texts for token in tokenizer.text2tokens(text))
-
-
 def espnets_list(args: argparse.Namespace) -> list[str]:
     """Let ``espnet2.bin.tokenize_text`` list the words or characters of the training text, by frequency."""
     with tempfile.TemporaryDirectory() as folder:
@@ -288,8 +271,8 @@ def espnets_list(args: argparse.Namespace) -> list[str]:
         words += ["--field", "2-", "--token_type", args.token_type, "--write_vocabulary", "true"]
         for name in ("cleaner", "non_linguistic_symbols"):
             words += [f"--{name}", str(getattr(args, name))] if getattr(args, name) else []
-        for symbol in ("<blank>:0", "<unk>:1", "<sos/eos>:-1"):
-            words += ["--add_symbol", symbol]
+        for symbol, place in SPECIAL.items():
+            words += ["--add_symbol", f"{symbol}:{place}"]
         with quiet(), contextlib.redirect_stderr(io.StringIO()):  # it repeats its command line
             tokenize_text.main(words)
         lines = out.read_text(encoding="utf-8").removesuffix("\n").split("\n")
@@ -307,11 +290,9 @@ def read_list(path: str | Path) -> list[str]:
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise UserError(f"{path}: expected a token list (--token_list), found no such file") from None
     tokens = [line.rstrip() for line in text.removesuffix("\n").split("\n")]
-    if tuple(tokens[:2]) != FIRST or tokens[-1] != LAST:
-        raise UserError(
-            f"{path}: expected {' '.join(FIRST)} ... {LAST}, one token a line, "
-            f"found {' '.join(tokens[:2])} ... {tokens[-1]}"
-        )
+    if len(tokens) < 3 or any(tokens[place] != special for special, place in SPECIAL.items()):
+        found = f"{' '.join(tokens[:2])} ... {tokens[-1]}"
+        raise UserError(f"{path}: expected <blank> <unk> ... <sos/eos>, one token a line, found {found}")
     for token, times in Counter(tokens).items():
         if times > 1:
             raise UserError(f"{path}: token {token} occurs {times} times (keep one of the lines)")
@@ -324,13 +305,7 @@ def write_list(path: str | Path, tokens: Iterable[str]) -> None:
 
 
 def train_pieces(path: str | Path, texts: Iterable[str], size: int, mode: str) -> None:
-    """Train a sentencepiece model with the settings of ``asr.sh``, whole or not at all.
-
-    Args:
-        path: of the model to make.
-        texts: to train on.
-        size: of the vocabulary.
-        mode: ``unigram`` or ``bpe``.
+    """Train a sentencepiece model with the settings of ``asr.sh``, by ``unigram`` or ``bpe`` (``mode``).
 
     Raises:
         UserError: the text has too few or too many different pieces for that size.
@@ -367,7 +342,8 @@ def read_pieces(path: str | Path) -> list[str]:
     except (OSError, RuntimeError):
         raise UserError(f"{path}: expected a sentencepiece model (--bpemodel), found none") from None
     found = [model.id_to_piece(i) for i in range(model.get_piece_size())]
-    return [*FIRST, *(piece for piece in found if piece not in ("<unk>", "<s>", "</s>")), LAST]
+    own = ("<unk>", "<s>", "</s>")
+    return ["<blank>", "<unk>", *(piece for piece in found if piece not in own), "<sos/eos>"]
 
 
 # --- statistics

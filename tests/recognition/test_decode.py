@@ -22,7 +22,7 @@ from frontend.data.audio import read_audio
 from frontend.data.kaldi import read_scp, write_scp
 from frontend.recognition.batches import Cache, key_of
 from frontend.recognition.decode import STAMP
-from frontend.recognition.model import ASR_MODEL, Recogniser
+from frontend.recognition.model import MODEL, Recogniser
 from frontend.recognition.text import read_hypotheses, read_info, segments
 from frontend.utils.errors import UserError
 
@@ -342,7 +342,7 @@ def _silent_talker(root):
 
 
 def _cut_model(root):
-    path = root / "exp/asr" / ASR_MODEL
+    path = root / "exp/asr" / MODEL
     path.write_bytes(path.read_bytes()[:1000])
 
 

@@ -15,7 +15,7 @@ from tiny_recognisers import TOKENS, WORDS, make_recogniser, tones
 
 from frontend.data.audio import read_audio
 from frontend.recognition.model import (
-    ASR_MODEL,
+    MODEL,
     OPTIONS,
     check_options,
     complete_options,
@@ -56,7 +56,7 @@ def test_a_batch_is_what_its_streams_are_one_by_one(recogniser, exp):
 def test_it_is_espnet_s_own_answer(recogniser, exp):
     from espnet2.bin.asr_inference import Speech2Text
 
-    plain = Speech2Text(exp / "asr/config.yaml", exp / "asr" / ASR_MODEL, beam_size=4, ctc_weight=1.0)
+    plain = Speech2Text(exp / "asr/config.yaml", exp / "asr" / MODEL, beam_size=4, ctc_weight=1.0)
     for stream in np.concatenate([tones(7000, 1, seed) for seed in range(3)]):
         assert recogniser(stream, FS) == [plain(stream)[0][0]]
 
@@ -148,7 +148,7 @@ def test_unknown_words_are_counted_as_they_are_scored(exp, tmp_path):
         "token_list": pieces,
     }
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-    (tmp_path / ASR_MODEL).touch()
+    (tmp_path / MODEL).touch()
     assert unknown_words(["don't", "not"], find_recogniser(tmp_path)) == ""
     assert unknown_words(["done"], find_recogniser(tmp_path)).startswith("1 character unknown")
 
@@ -162,11 +162,11 @@ def _config(change):
 
 
 def _other_weights(folder):
-    torch.save({"a": torch.zeros(1)}, folder / ASR_MODEL)
+    torch.save({"a": torch.zeros(1)}, folder / MODEL)
 
 
 def _cut(folder):
-    (folder / ASR_MODEL).write_bytes((folder / ASR_MODEL).read_bytes()[:-200])
+    (folder / MODEL).write_bytes((folder / MODEL).read_bytes()[:-200])
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def _cut(folder):
         (_config({"normalize_conf": {"stats_file": "exp/gone.npz"}}), "stats_file exp/gone.npz is not there"),
         (_config({"encoder": "conformist"}), "ESPnet cannot build"),
         (_config({"token_list": TOKENS[:-2] + TOKENS[-1:]}), "ctc.ctc_lo.weight is (9, 8) instead of (8, 8)"),
-        (lambda d: (d / ASR_MODEL).unlink(), "expected one averaged model"),
+        (lambda d: (d / MODEL).unlink(), "expected one averaged model"),
         (_cut, "damaged"),
         (_other_weights, "weights do not fit"),
     ],
@@ -197,7 +197,7 @@ def test_damaged_recognisers(exp, tmp_path, damage, message):
 
 def test_where_recognisers_are_found(exp, tmp_path):
     shutil.copytree(exp / "asr", tmp_path / "asr")
-    (tmp_path / "asr" / ASR_MODEL).rename(tmp_path / "asr/valid.acc.ave_10best.pth")
+    (tmp_path / "asr" / MODEL).rename(tmp_path / "asr/valid.acc.ave_10best.pth")
     by_directory = find_recogniser(tmp_path / "asr")
     assert by_directory.checkpoint.name == "valid.acc.ave_10best.pth" and by_directory.tokens == tuple(WORDS)
     assert find_recogniser(by_directory.checkpoint).fingerprint == by_directory.fingerprint
@@ -218,7 +218,7 @@ def test_a_model_of_the_zoo(exp, recogniser, tmp_path):
         "--asr_train_config",
         str(exp / "asr/config.yaml"),
         "--asr_model_file",
-        str(exp / "asr" / ASR_MODEL),
+        str(exp / "asr" / MODEL),
     ]
     pack(["asr", *named, "--outpath", str(packed)])
     for _ in range(2):  # downloaded, then found
