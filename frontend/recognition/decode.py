@@ -226,7 +226,7 @@ def _test_set(request: Request) -> list[System]:
         if name == DRY:
             streams = dry_entries(mixtures, request.speech, texts)
         else:
-            streams = {utterance.id: utterance.streams for utterance in there[name].utterances()}
+            streams = {utterance.id: list(utterance.streams) for utterance in there[name].utterances()}
         systems.append(System(name, streams, search, separated=there.get(name)))
     for files in {system.search.files.path: system.search.files for system in systems}.values():
         _check_recogniser(files, mixtures, texts, request.allow_unknown)
@@ -359,7 +359,7 @@ def _write_recordings(
             times = {name: round(seconds, 4) for name, seconds in times.items()}
             rows.append({"session_id": key, "speaker": f"spk{k}", **times, "words": text})
         if not spoken:
-            _, frames, _ = audio_info(system.streams[key][0])
+            _, frames, _ = audio_info(str(system.streams[key][0]))
             times = {"start_time": 0.0, "end_time": round(frames / fs, 4)}
             rows.append({"session_id": key, "speaker": "spk1", **times, "words": ""})
     write_segments(directory / HYPOTHESES, rows)
@@ -417,8 +417,9 @@ def _transcripts(request: FileRequest, search: Search) -> list[str]:
     from frontend.dsp.resample import resample
     from frontend.separation.model import Separator
 
-    keep = (request.separator, request.save_streams, request.resample)
-    jobs = plan([request.input], None, *keep) if request.save_streams else []
+    jobs = []
+    if request.save_streams:
+        jobs = plan([request.input], None, request.separator, request.save_streams, request.resample)
     separator = Separator.from_pretrained(request.separator, request.device, request.max_seconds)
     recogniser = model.Recogniser(search.files, search.options, request.device)
     waveform, fs = read_audio(request.input, finite=True)

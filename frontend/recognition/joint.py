@@ -13,7 +13,7 @@ import argparse
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -199,7 +199,7 @@ class JointTask(enh_s2t.EnhS2TTask):
         return JointModel(parts.enh_model, parts.s2t_model, **args.model_conf)
 
     @classmethod
-    def build_preprocess_fn(cls, args: argparse.Namespace, train: bool) -> Callable:
+    def build_preprocess_fn(cls, args: argparse.Namespace, train: bool) -> WholeUtterances:
         """Build the reader of utterances; the recogniser's configuration turns texts into tokens."""
         names = [f"text_spk{k}" for k in range(1, args.enh_separator_conf["num_spk"] + 1)]
         text = super().build_preprocess_fn(argparse.Namespace(**vars(args) | {"text_name": names}), train)
@@ -210,7 +210,8 @@ class JointTask(enh_s2t.EnhS2TTask):
         cls, args: argparse.Namespace, iter_options: abs_task.IteratorOptions, mode: str
     ) -> KeyedIterFactory:
         """Batches keyed by seed and epoch, as those of the separators."""
-        return FrontendTask.build_sequence_iter_factory.__func__(cls, args, iter_options, mode)
+        build = FrontendTask.__dict__["build_sequence_iter_factory"]  # of no task that ours descends from
+        return build.__func__(cls, args, iter_options, mode)
 
 
 # --- settings and data

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import humanfriendly
 import numpy as np
@@ -207,7 +208,7 @@ def read_options(path: str | Path) -> dict:
     return check_options(read_settings(path, "configuration of the decoding"), str(path))
 
 
-def check_options(options: dict, where: str) -> dict:
+def check_options(options: dict[str, Any], where: str) -> dict[str, Any]:
     """Return ``options`` with numbers as ESPnet wants them.
 
     Raises:
@@ -220,7 +221,8 @@ def check_options(options: dict, where: str) -> dict:
         wanted = OPTIONS[key]
         if wanted is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
-        if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
+        fits = isinstance(value, wanted) and not (wanted is int and isinstance(value, bool))
+        if not fits:
             raise UserError(f"{where}: {key}: expected {wanted.__name__}, found {value!r}")
         if key in _POSITIVE and value < 1:
             raise UserError(f"{where}: {key}: expected at least 1, found {value}")

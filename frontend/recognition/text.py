@@ -175,7 +175,8 @@ def reference_texts(mixtures: MixtureSet) -> dict[str, list[str]]:
 def _who_says_so(mixtures: MixtureSet, key: str, k: int, talkers: int | None, text: str) -> str:
     """Return what says that a mixture has a k-th talker (from 0), "" where nothing does.
 
-    That is a text, or the scene with its number of ``talkers``, or without scenes an image that is not silent.
+    That is a text, or the scene with its number of ``talkers``, or without scenes an image that is not
+    silent.
     """
     if text:
         return f"the text '{text}'"
@@ -333,7 +334,7 @@ def _block(title: str, pairs: Sequence[tuple[str | None, str | None]]) -> str:
     """Three lines with the words below each other; what is missing is a row of asterisks."""
     if not pairs:
         return f"  {title}, silent\n"
-    lines = {"REF": [], "HYP": [], "": []}
+    lines: dict[str, list[str]] = {"REF": [], "HYP": [], "": []}
     for pair in pairs:
         width = max(len(word) for word in pair if word)
         for name, word in zip(lines, (*(word or "*" * width for word in pair), mark(pair)), strict=True):

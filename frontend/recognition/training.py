@@ -349,7 +349,7 @@ def read_pieces(path: str | Path) -> list[str]:
 # --- statistics
 
 
-def collect_statistics(task: type, args: argparse.Namespace, tokens: list[str]) -> None:
+def collect_statistics(task: type[FrontendASRTask], args: argparse.Namespace, tokens: list[str]) -> None:
     """Let ESPnet measure lengths and features, and point ``args`` to what it wrote, in place.
 
     Statistics that are there and belong to the same data, tokens and features are kept.
@@ -381,7 +381,7 @@ def collect_statistics(task: type, args: argparse.Namespace, tokens: list[str]) 
         args.normalize_conf.setdefault("stats_file", str(stats / "train" / "feats_stats.npz"))
 
 
-def _collect(task: type, args: argparse.Namespace, out: Path) -> None:
+def _collect(task: type[FrontendASRTask], args: argparse.Namespace, out: Path) -> None:
     mine = copy.deepcopy(args)
     mine.collect_stats, mine.dry_run, mine.output_dir = True, False, str(out)
     # What may want the statistics, or the number of steps.
@@ -396,7 +396,7 @@ def _collect(task: type, args: argparse.Namespace, out: Path) -> None:
 # --- the same by ESPnet's commands
 
 
-def _log_command(task: type, args: argparse.Namespace) -> None:
+def _log_command(task: type[FrontendASRTask], args: argparse.Namespace) -> None:
     """Write the command of ESPnet's own to the log that does the same (where it knows what we register)."""
     parser = task.get_parser()
     words = ["python", "-m", "espnet2.bin.asr_train"]
