@@ -15,7 +15,7 @@ def exit_code(name: str, *arguments: object) -> int:
 
 @pytest.fixture
 def command(capfd):
-    """Return a function that runs a command and returns exit code and both outputs; a mistake must be one line."""
+    """Return a function that runs a command and gives exit code and outputs; a mistake must be one line."""
 
     def run(name: str, *arguments: object) -> tuple[int, str, str]:
         code = exit_code(name, *arguments)
