@@ -8,7 +8,6 @@ from frontend.cli import (
     check_range,
     device,
     flag,
-    is_recordings,
     needed,
     nj,
     one_of,
@@ -51,7 +50,7 @@ def label(model, data, out, config, rule, n_talkers, refine, reference, nj, devi
 
 @click.command(cls=Command)
 @click.argument("inputs", nargs=-1, metavar="[INPUT.wav]...")
-@option("scp", "table 'ID FILE' of recordings, instead of files")
+@option("scp", "table 'ID FILE' of recordings, instead of files or --data")
 @option("model", "trained system: exp/..., a packed directory or zip")
 @click.option("-o", "--out", required=True, metavar="DIR", help="where the streams go")
 @flag("resample", "allow other sample rates than the model's")
@@ -65,11 +64,11 @@ def label(model, data, out, config, rule, n_talkers, refine, reference, nj, devi
 @option("exp", "with --systems: directory with the trained models the file names")
 @option("data", "with --systems: mixture set, or whole recordings (mixit data recordings)", metavar="DIR")
 @option("n_talkers", "with --systems: streams wanted of rules and blind methods", type=int, default=2)
-@option("only", "with --systems and a mixture set: some of the systems, separated by commas")
+@option("only", "with --systems: some of the systems, separated by commas")
 @flag("blind", "likewise: only what needs no trained model")
 @flag("models", "likewise: only trained models")
 @option("nj", "with --systems: number of processes", type=COUNT, default=1)
-def separate(inputs, scp, systems, data, **options) -> None:
+def separate(inputs, scp, systems, **options) -> None:
     """Separate recordings with a trained system, or a set with every system of a table.
 
     \b
@@ -89,10 +88,8 @@ def separate(inputs, scp, systems, data, **options) -> None:
     """
     if systems is None:
         _separate_files(inputs, scp)
-    elif scp is not None or is_recordings(data):
-        _separate_recordings()
     else:
-        _separate_set()
+        _separate_systems()
 
 
 def _separate_files(inputs: tuple[str, ...], scp: str | None) -> None:
@@ -111,20 +108,12 @@ def _separate_files(inputs: tuple[str, ...], scp: str | None) -> None:
     separate_files(plan(list(inputs), scp, o.model, o.out, o.resample, o.refine, join=o.join), o.model, how)
 
 
-def _separate_recordings() -> None:
-    o = way("with --systems and whole recordings", "systems exp out", "data scp n_talkers window hop nj")
-    from frontend.separation.continuous import HOP_S, WINDOW_S
-    from frontend.separation.sets import separate_long
-
-    scp = o.scp or f"{o.data}/wav.scp"
-    window, hop = (WINDOW_S if o.window is None else o.window), (HOP_S if o.hop is None else o.hop)
-    separate_long(o.systems, o.exp, scp, o.out, o.n_talkers, window, hop, o.nj)
-
-
-def _separate_set() -> None:
-    o = way("with --systems and a mixture set", "systems exp data out", "n_talkers only blind models nj")
+def _separate_systems() -> None:
+    o = way("with --systems", "systems exp out", "data scp n_talkers only blind models window hop nj")
+    one_of("data", "scp", required=True)
     one_of("only", "blind", "models")
-    from frontend.separation.sets import separate_set
+    from frontend.separation.continuous import HOP_S, WINDOW_S
+    from frontend.separation.sets import separate
     from frontend.separation.systems import choose, load_systems, trained
 
     listed = load_systems(o.systems)
@@ -136,7 +125,8 @@ def _separate_set() -> None:
         chosen = choose(chosen, o.only.split(","), o.systems)
     elif o.blind or o.models:
         chosen = [system for system in chosen if bool(system.model) == o.models]
-    separate_set(chosen, o.exp, o.data, o.out, o.n_talkers, o.nj)
+    window, hop = (WINDOW_S if o.window is None else o.window), (HOP_S if o.hop is None else o.hop)
+    separate(chosen, o.exp, o.scp or o.data, o.out, o.n_talkers, o.nj, window, hop)
 
 
 @click.command(cls=Command)

@@ -17,6 +17,8 @@ from frontend.dsp.spatial import istft_numpy, stft_numpy
 from frontend.utils.errors import UserError, did_you_mean
 from frontend.utils.rng import generator
 
+# Raised with every change after which a method gives other streams.
+VERSION = 1
 # Relative to the mixture, in amplitude: keeps the matrices of a dead channel or of silence invertible.
 _DITHER = 1e-5
 

@@ -18,6 +18,8 @@ from frontend.dsp.blind import analyse, demix, frames, principal, synthesise
 from frontend.dsp.spatial import istft, mvdr_souden, stft, stream_masks
 from frontend.utils.errors import UserError, did_you_mean
 
+# Raised with every change after which a step gives other streams.
+VERSION = 1
 _WINDOW_S = 0.256  # the best for both, see frontend/spatial.py and frontend/blind.py
 # The valley between third streams with and without a third talker, once refined (docs/ablations.md).
 _GATE_DB = -12.0

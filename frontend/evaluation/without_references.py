@@ -154,7 +154,7 @@ def measure(name: str, mixture: str, streams: Sequence[str], seed: int = 0) -> d
     block = frame * max(1, round(BLOCK_S * fs / frame))
     for start in range(0, frames, block):
         x = read_audio(mixture, start, block)[0]
-        s = np.concatenate([read_audio(entry, start, block)[0] for entry in streams])
+        s = np.concatenate([read_audio(entry, start, block)[0][:1] for entry in streams])
         energy += float(np.square(x[0], dtype=np.float64).sum())
         residual += float(np.square(x[0] - s.sum(0), dtype=np.float64).sum())
         likeness += _leakage(s, round(_LAG_S * fs))

@@ -1,11 +1,4 @@
-"""Where each stream comes from: the spatial signatures of talkers who sit still.
-
-A signature is the covariance of the microphones, frequency by frequency, over the bins that belong to a
-stream. The model, and with it the likelihood, is that of :func:`frontend.separation.pseudo_targets.spatial_merge`:
-directions x / |x| of the bins that a talker owns are drawn from a zero-mean complex Gaussian; bins are
-weighted by |x|.
-
-Streams of overlapping windows joined into streams of the whole recording.
+"""Recordings of any length, separated window by window in bounded memory.
 
 A network names its outputs anew in every window: what is stream 1 here may be stream 2 in the next. Which of
 a window's streams continues which is decided from two sources, each a matrix of log-likelihoods (in nats,
@@ -16,27 +9,22 @@ stream so far x stream of the window), which are added; the best permutation of 
   the more, the louder it is, relative to the loud blocks so far. Where nobody speaks, the overlap says next
   to nothing.
 - *The memory* (two microphones or more). Talkers sit still: the covariance of the microphones, frequency by
-  frequency, over the bins that belong to a stream is the talker's spatial signature, which brings him back
-  to his stream after a pause of any length. The score of a pair is the loss of log-likelihood when the stream
-  so far and the window's stream are explained by one covariance instead of by one each: nothing if either
-  is silent.
+  frequency, over the bins that belong to a stream is the talker's spatial signature, which brings him back to
+  his stream after a pause of any length. The score of a pair is the loss of log-likelihood when the stream so
+  far and the window's stream are explained by one covariance instead of by one each: nothing if either is
+  silent. The model is that of :func:`frontend.separation.pseudo_targets.spatial_merge`: directions x / |x| of
+  the bins that a talker owns are drawn from a zero-mean complex Gaussian; bins are weighted by |x|.
 
 With one microphone there is no memory: after a pause longer than the overlap, nothing but the network's own
-order of its outputs says who is who.
+order of its outputs says who is who. Within a window the order is the separator's. A network that puts
+whoever speaks alone into its first output swaps streams there, and no permutation of windows can mend it;
+``refine: iva+mask`` does, since one demixing matrix a frequency then serves the whole window.
 
-Within a window the order is the separator's. A network that puts whoever speaks alone into its first output
-swaps streams there, and no permutation of windows can mend it; ``refine: iva+mask`` does, since one demixing
-matrix a frequency then serves the whole window.
-
-The overlap-add with a permutation chosen by the overlap is that of continuous speech separation [1]; the
-signature's likelihood is that of :func:`frontend.separation.pseudo_targets.spatial_merge`.
-
-[1] Z. Chen et al., "Continuous speech separation: dataset and analysis", ICASSP 2020.
-
-Separation of recordings of any length in bounded memory: window by window, joined as they come.
+The overlap-add with a permutation chosen by the overlap is that of continuous speech separation: Z. Chen et
+al., "Continuous speech separation: dataset and analysis", ICASSP 2020.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,6 +34,8 @@ from frontend.dsp.metrics import best_permutation
 from frontend.dsp.spatial import spatial_covariance, stft
 from frontend.utils.errors import UserError
 
+# Raised with every change after which the same windows are joined to other streams.
+VERSION = 1
 _STFT_S = 0.064  # as spatial_merge
 _REGULARISATION = 0.1  # as spatial_merge; of covariances whose trace is 1
 # Bins of an STFT are far from independent: of one talker's syllable all say the same.
@@ -86,7 +76,7 @@ class SpatialMemory:
         self.r: torch.Tensor | None = None  # (S, F, C, C), sum of x x^H / |x|
         self.n: torch.Tensor | None = None  # (S, F), sum of |x|: the trace of r
 
-    def hear(self, mixture: np.ndarray) -> None:
+    def update_level(self, mixture: np.ndarray) -> None:
         """Update the level of each frequency from the new samples (C, T) of the mixture."""
         magnitude = stft(torch.from_numpy(mixture), 2 * self.hop, self.hop).norm(dim=0).double()
         self.level = torch.from_numpy(self.loudness.add(magnitude.numpy()))
@@ -120,8 +110,8 @@ class SpatialMemory:
         spectra = stft(torch.from_numpy(streams), 2 * self.hop, self.hop).abs()
         x = stft(torch.from_numpy(mixture), 2 * self.hop, self.hop).to(torch.complex128)
         magnitude = x.abs().square().sum(0).sqrt()  # (F, L)
-        heard = magnitude.square() > _QUIET_BIN * self.level[:, None].square()
-        owned = (spectra.argmax(0) == torch.arange(len(streams))[:, None, None]) & heard
+        loud = magnitude.square() > _QUIET_BIN * self.level[:, None].square()
+        owned = (spectra.argmax(0) == torch.arange(len(streams))[:, None, None]) & loud
         energy = np.square(streams, dtype=np.float64).sum(-1)
         owned &= torch.from_numpy(energy > _QUIET_STREAM * energy.sum())[:, None, None]
         weight = owned / magnitude.clamp_min(_TINY)
@@ -223,7 +213,7 @@ class Stitcher:
         stop = end if next_start is None else next_start
         level = float(self.loudness.add(block_powers(streams[:, past - start :], self.fs).sum(0)))
         if self.memory:
-            self.memory.hear(mixture[:, past - start :])
+            self.memory.update_level(mixture[:, past - start :])
         tail = self.held[:, start - self.first :]
         overlap = overlap_scores(tail, streams[:, : past - start], self.fs, level)
         memory = self.memory.scores(streams, mixture) if self.memory else np.zeros_like(overlap)
@@ -256,23 +246,78 @@ class Stitcher:
 # (8/4: 1.4, 0.0 and 0.7). Refined by IVA, on 2 minutes: +2.8 dB with 8/4, +3.1 with 12/6 and with 16/8.
 WINDOW_S = 12.0
 HOP_S = 6.0
-Refinement = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
+
+
+class JoinedStreams:
+    """Streams made of the outputs of each window, joined as they come.
+
+    Args:
+        make: (outputs (M, T), mixture (C, T)) -> streams (S, T) float32 of one window.
+        fs: rate in Hz.
+    """
+
+    def __init__(self, make: Callable[[torch.Tensor, np.ndarray], np.ndarray], fs: int):
+        self.make, self.fs = make, fs
+        self.stitcher: Stitcher | None = None
+
+    def __call__(
+        self, outputs: torch.Tensor, mixture: np.ndarray, start: int, next_start: int | None
+    ) -> np.ndarray:
+        """Return the samples (S, n) that are final with the window from ``start`` on (:class:`Stitcher`)."""
+        streams = self.make(outputs, mixture)
+        if self.stitcher is None:
+            if next_start is None:
+                return streams  # the only window
+            self.stitcher = Stitcher(len(streams), self.fs, len(mixture))
+        return self.stitcher.add(streams, mixture, start, next_start)
+
+
+def separate_windows(
+    read: Callable[[int, int], np.ndarray],
+    frames: int,
+    window: tuple[int, int] | None,
+    source: Callable[[np.ndarray], torch.Tensor],
+    joined: Sequence[Callable[..., np.ndarray]],
+) -> Iterator[list[np.ndarray]]:
+    """Separate a recording window by window; several ways to make streams share one pass of the source.
+
+    The last window is moved back so that it ends with the recording and has full length.
+
+    Args:
+        read: (first sample, number of samples) -> mixture (C, T).
+        frames: samples of the recording.
+        window: length of a window and hop from one to the next in samples; None: the recording is one window.
+        source: mixture (C, T) -> outputs (M, T).
+        joined: each makes streams of the outputs and joins them: :class:`JoinedStreams`.
+
+    Yields:
+        for each window the samples that are now final: an array (S, n) for each of ``joined``.
+    """
+    length, hop = (frames, frames) if window is None else window
+    starts = window_starts(frames, length, hop)
+    for start, following in zip(starts, [*starts[1:], None], strict=True):
+        mixture = read(start, min(length, frames - start))
+        outputs = source(mixture)
+        yield [join(outputs, mixture, start, following) for join in joined]
+
+
+def in_samples(window: tuple[float, float], fs: int) -> tuple[int, int]:
+    """Return length and hop of windows in samples, at least one each."""
+    return max(1, round(window[0] * fs)), max(1, round(window[1] * fs))
 
 
 class ContinuousSeparator:
-    """Separate a recording of any length.
+    """Separate a recording of any length with one separator, see :func:`separate_windows`.
 
     Windows are separated one by one, as recordings of their own: each at the level that the network
-    makes of it. What is resampled (``resample``) is the window: the filter reaches a few milliseconds, the
-    cross-fade takes nothing from so near a window's edge, so that no cut is heard. How the
-    windows become one recording: :mod:`frontend.separation.continuous`. The last window is moved back so
-    that it ends with the recording and has full length.
+    makes of it. What is resampled (``resample``) is the window: the filter reaches a few milliseconds, and
+    the cross-fade takes nothing from so near a window's edge, so that no cut can be noticed.
 
     Args:
-        separator: a :class:`frontend.separation.model.Separator`, or whatever maps (waveform (C, T), fs, resample) to
-            streams (S, T) of the same rate and level.
+        separator: a :class:`frontend.separation.model.Separator`, or whatever maps (waveform (C, T), fs,
+            resample) to streams (S, T) of the same rate and level.
         window_s: length of a window in seconds.
-        hop_s: from one to the next; the rest is overlap, and it is what tells the streams apart.
+        hop_s: from one to the next; the rest is overlap, by which the streams are joined.
         refine: maps (streams, mixture, fs) to streams; applied to each window.
 
     Raises:
@@ -288,7 +333,7 @@ class ContinuousSeparator:
         separator: Callable[[np.ndarray, int, bool], np.ndarray],
         window_s: float = WINDOW_S,
         hop_s: float = HOP_S,
-        refine: Refinement | None = None,
+        refine: Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor] | None = None,
     ):
         check_window(window_s, hop_s)
         self.separator, self.window_s, self.hop_s, self.refine = separator, window_s, hop_s, refine
@@ -304,11 +349,12 @@ class ContinuousSeparator:
         """Yield the streams piece by piece, each final.
 
         Args:
-            read: (first sample, number of samples) -> mixture (C, T), such as :meth:`frontend.data.audio.Recording.read`.
+            read: (first sample, number of samples) -> mixture (C, T), such as
+                :meth:`frontend.data.audio.Recording.read`.
             frames: samples of the recording.
             fs: rate in Hz.
             resample: allow a rate the network was not trained at.
-            watch: called with how each window was joined.
+            watch: called with how each window was joined, where there are several.
 
         Returns:
             arrays (S, n) float32, ``frames`` samples in all.
@@ -316,17 +362,19 @@ class ContinuousSeparator:
         Raises:
             UserError: what the separator and ``read`` raise.
         """
-        length = max(1, round(self.window_s * fs))
-        starts = window_starts(frames, length, max(1, round(self.hop_s * fs)))
-        stitcher = None
-        for start, following in zip(starts, [*starts[1:], None], strict=True):
-            mixture = read(start, min(length, frames - start))
-            streams = self._window(mixture, fs, resample)
-            if stitcher is None:
-                stitcher = Stitcher(len(streams), fs, len(mixture))
-            yield stitcher.add(streams, mixture, start, following)
-            if watch:
-                watch(stitcher.decision)
+
+        def source(mixture: np.ndarray) -> torch.Tensor:
+            return torch.from_numpy(self.separator(mixture, fs, resample))
+
+        def make(streams: torch.Tensor, mixture: np.ndarray) -> np.ndarray:
+            return (self.refine(streams, torch.from_numpy(mixture), fs) if self.refine else streams).numpy()
+
+        joined = JoinedStreams(make, fs)
+        window = in_samples((self.window_s, self.hop_s), fs)
+        for (streams,) in separate_windows(read, frames, window, source, [joined]):
+            yield streams
+            if watch and joined.stitcher:
+                watch(joined.stitcher.decision)
 
     def __call__(self, waveform: np.ndarray, fs: int, resample: bool = False) -> np.ndarray:
         """Separate a recording that is in memory: (C, T), or (T,) of one microphone, to (S, T)."""
@@ -338,12 +386,6 @@ class ContinuousSeparator:
             return waveform[:, start : start + frames]
 
         return np.concatenate(list(self.pieces(read, waveform.shape[1], fs, resample)), axis=1)
-
-    def _window(self, mixture: np.ndarray, fs: int, resample: bool) -> np.ndarray:
-        streams = self.separator(mixture, fs, resample)
-        if self.refine:
-            streams = self.refine(torch.from_numpy(streams), torch.from_numpy(mixture), fs).numpy()
-        return streams
 
 
 def check_window(window_s: float, hop_s: float) -> None:

@@ -6,16 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.io import wavfile
 
 from frontend.data.audio import Recording
 from frontend.data.kaldi import read_scp
-from frontend.data.writers import BlockWriter, to_pcm16
+from frontend.data.writers import BlockWriter
 from frontend.dsp.refine import check_refinement, check_size
 from frontend.separation.continuous import WINDOW_S, ContinuousSeparator, check_window
-from frontend.training.checkpoints import MAX_SECONDS, check_length, open_trained
+from frontend.training.checkpoints import MAX_SECONDS, open_trained
 from frontend.utils.errors import UserError
-from frontend.utils.files import atomic_file
 from frontend.utils.parallel import Progress
 
 
@@ -72,7 +70,6 @@ def plan(
     out: str,
     resample: bool = False,
     refine: str | None = None,
-    max_seconds: float = float("inf"),
     join: str | None = None,
 ) -> list[Job]:
     """Decide which files will be made, and check all that can be checked without reading the audio.
@@ -84,11 +81,10 @@ def plan(
         out: directory for the streams.
         resample: whether rates other than the model's are fine.
         refine: steps of :mod:`frontend.dsp.refine` that are wanted, or None.
-        max_seconds: longest recording to take.
         join: the inputs are the channels of one recording, one file each, which is named so.
 
     Raises:
-        UserError: missing, unreadable or too long recordings, channels or rates that do not fit the model,
+        UserError: missing or unreadable recordings, channels or rates that do not fit the model,
             two recordings that would be written to the same files, an output that is an input.
     """
     if join:
@@ -103,7 +99,6 @@ def plan(
         named = [(name, Recording(files)) for name, files in entries]
         for _, recording in named:
             trained.check(recording.name, recording.channels, recording.fs, resample)
-            check_length(recording.name, recording.seconds, max_seconds)
             recording.check_end()
     jobs = _name_outputs(named, Path(out), trained.n_outputs)
     if Path(out).exists() and not Path(out).is_dir():
@@ -134,13 +129,11 @@ def _name_outputs(named: list[tuple[str, Recording]], out: Path, n_outputs: int)
 
 
 def separate_files(jobs: list[Job], model: str, how: How) -> None:
-    """Separate every job's recording, as :func:`plan` was told, and print what it took.
+    """Separate the recording of every job of :func:`plan`, and print how long it took.
 
     Raises:
         UserError: a recording is truncated or has NaN; the files of those before it are complete.
     """
-    import torch
-
     from frontend.dsp.refine import refine
     from frontend.separation.model import Separator
 
@@ -153,34 +146,29 @@ def separate_files(jobs: list[Job], model: str, how: How) -> None:
         )
     separator = Separator.from_pretrained(model, how.device, max(how.max_seconds, window))
     refined = (lambda streams, mixture, fs: refine(streams, mixture, fs, how.refine)) if how.refine else None
-    continuous = ContinuousSeparator(separator, window, hop, refined)
     shown = Progress(sum(_seconds(job) for job in jobs), "separate", unit="s")
     audio_s = busy_s = 0.0
     for job in jobs:
-        start = time.perf_counter()
-        if how.is_long(job.recording):
-            _separate_long(job, continuous, how.resample, shown)
-        else:
-            waveform, fs = job.recording.read(), job.recording.fs
-            streams = separator(waveform, fs, how.resample)
-            if refined:
-                streams = refined(torch.from_numpy(streams), torch.from_numpy(waveform), fs).numpy()
-            write_streams(job, streams, waveform, fs)
-            shown.step(_seconds(job))
+        recording, start = job.recording, time.perf_counter()
+        is_long = how.is_long(recording)
+        # What is not long is one window.
+        length = window if is_long else recording.seconds
+        run = ContinuousSeparator(separator, length, hop if is_long else length / 2, refined)
+        _separate(job, run, how.resample, shown)
         took = time.perf_counter() - start
-        if how.is_long(job.recording):
-            print(f"{job.recording.name}: {_took(job.recording.seconds, took)}, {_peak_memory()}", flush=True)
+        if is_long:
+            print(f"{recording.name}: {_time_used(recording.seconds, took)}, {_peak_memory()}", flush=True)
         busy_s += took
-        audio_s += job.recording.seconds
+        audio_s += recording.seconds
     shown.close()
-    print(f"{len(jobs)} recording(s), {_took(audio_s, busy_s)}")
+    print(f"{len(jobs)} recording(s), {_time_used(audio_s, busy_s)}")
 
 
 def _seconds(job: Job) -> int:
     return max(1, round(job.recording.seconds))
 
 
-def _took(audio_s: float, busy_s: float) -> str:
+def _time_used(audio_s: float, busy_s: float) -> str:
     return f"{audio_s:.1f} s in {busy_s:.1f} s: real-time factor {busy_s / audio_s:.4f}"
 
 
@@ -188,8 +176,8 @@ def _peak_memory() -> str:
     return f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB"
 
 
-def _separate_long(job: Job, separator: ContinuousSeparator, resample: bool, shown: Progress) -> None:
-    """Separate in bounded memory; encoding as :func:`write_streams`."""
+def _separate(job: Job, separator: ContinuousSeparator, resample: bool, shown: Progress) -> None:
+    """Separate in bounded memory; streams are 16-bit where the recording is and none would clip."""
     recording, as_integers, counted = job.recording, True, 0
 
     def read(start: int, frames: int) -> np.ndarray:
@@ -210,10 +198,10 @@ def _separate_long(job: Job, separator: ContinuousSeparator, resample: bool, sho
 
 def write_streams(job: Job, streams: np.ndarray, waveform: np.ndarray, fs: int) -> None:
     """Write the streams (S, T) of a recording (C, T): as 16-bit integers where it is and none would clip."""
-    as_integers = _is_16_bit(waveform) and np.abs(streams).max() < 1
-    for path, stream in zip(job.outputs, streams, strict=True):
-        with atomic_file(path) as part:
-            wavfile.write(part, fs, to_pcm16(stream, str(path)) if as_integers else stream)
+    with BlockWriter(job.outputs, fs) as files:
+        files.write(streams)
+        if _is_16_bit(waveform) and files.peak < 1:
+            files.make_integers()
 
 
 def _is_16_bit(waveform: np.ndarray) -> bool:

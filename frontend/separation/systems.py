@@ -2,7 +2,7 @@
 
 The file says of what the rows are made::
 
-    reference: {mixture: {}, oracle: {}}          # the unprocessed recording comes first, the true images last
+    reference: {mixture: {}, oracle: {}}          # first the unprocessed recording, last the true images
     blind:                                        # blind methods and their settings
       auxiva: {iterations: 30, refine: [none, mask]}
     teacher:                                      # outputs of exp/NAME/teacher, one stream a talker by a rule
@@ -12,16 +12,16 @@ The file says of what the rows are made::
       student: {refine: [none, mvdr]}             # the rows student and student+mvdr
       supervised_full: {labels: full}             # what was trained on labels is left out where it is missing
       joint: {labels: small, asr: joint/asr}      # recognised by its own recogniser
-    curve:                                        # networks trained on a share of the labels: student_ft_5 ...
+    curve:                                        # networks of a share of the labels: student_ft_5 ...
       shares: {0.05: [student_ft, supervised]}
       refine: [none, iva+mask]
     further: {steps: gate+iva+mask, rows: [student+iva+mask]}   # rows refined once more, at the end
     microphones: 1                                # leaves out all rows that need two or more
 
-A file may as well list its rows one by one, ``NAME: {model: teacher, rule: energy, refine: mvdr}``, by the attributes
-of :class:`System`; what is no attribute is a setting of the rule or the blind method. For whole recordings a row may
-have windows of its own: ``block`` and ``block_hop`` in seconds; a hop that is not given is half a block (``window``
-is that of a blind method's or a rule's STFT).
+A file may as well list its rows one by one, ``NAME: {model: teacher, rule: energy, refine: mvdr}``, by the
+attributes of :class:`System`; what is no attribute is a setting of the rule or the blind method. For whole
+recordings a row may have windows of its own: ``block`` and ``block_hop`` in seconds; a hop that is not given
+is half a block (``window`` is that of a blind method's or a rule's STFT).
 """
 
 from collections.abc import Iterator, Mapping
@@ -94,8 +94,7 @@ class System:
     @property
     def processing(self) -> dict:
         """What the streams depend on beside the model's weights and the recordings; for a stamp."""
-        names = ("name", "model", "blind", "rule", "refine", "settings")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in ("blind", "rule", "refine", "settings")}
 
 
 def load_systems(path: str | Path) -> list[System]:
@@ -109,12 +108,17 @@ def load_systems(path: str | Path) -> list[System]:
     if not entries:
         raise UserError(f"{path}: expected 'NAME: {{...}}' per system, found none")
     microphones = entries.pop("microphones", None)
-    if set(entries) & _SECTIONS.keys():
+    if any(name in _SECTIONS and not _is_row(entry) for name, entry in entries.items()):
         rows = _generate(entries, str(path))
     else:
         rows = [(str(name), entry) for name, entry in entries.items()]
     systems = [_system(name, entry, f"{path}: {name}: ") for name, entry in rows]
     return [s for s in systems if microphones != 1 or not _needs_array(s)]
+
+
+def _is_row(entry: object) -> bool:
+    """A row may have the name of a section: ``teacher: {model: teacher}``."""
+    return isinstance(entry, dict) and bool({"model", "blind"} & entry.keys())
 
 
 def _needs_array(system: System) -> bool:

@@ -1,14 +1,14 @@
 """Trained systems on disk: where their files lie, loading, packing, and repair after a kill.
 
-A trained system is a training directory (``config.yaml``, :data:`MODEL`), a packed directory (``config.yaml`` with
-the network's part of the settings, without paths, and ``model.pth``), or a zip of one. A packed system loads on any
-machine that has this package. Torch is imported where weights are read: a wrong path or number of microphones is
-reported before.
+A trained system is a training directory (``config.yaml``, :data:`MODEL`), a packed directory (``config.yaml``
+with the network's part of the settings, without paths, and ``model.pth``), or a zip of one. A packed system
+loads on any machine that has this package. Torch is imported where weights are read: a wrong path or number
+of microphones is reported before.
 
 ESPnet 202511 writes ``checkpoint.pth`` and ``{epoch}epoch.pth`` in place, one after the other, then the links
-(https://github.com/espnet/espnet/issues/5407). A kill in between leaves a truncated checkpoint, from which it cannot
-go on, or a checkpoint whose epoch has no model, which it averages over at the end. :func:`keep_previous_checkpoint`
-and :func:`repair_checkpoint` step around that.
+(https://github.com/espnet/espnet/issues/5407). A kill in between leaves a truncated checkpoint, from which it
+cannot go on, or a checkpoint whose epoch has no model, which it averages over at the end.
+:func:`keep_previous_checkpoint` and :func:`repair_checkpoint` step around that.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def check_length(where: str, seconds: float, max_seconds: float) -> None:
     if seconds > max_seconds:
         raise UserError(
             f"{where}: expected at most {max_seconds:g} s, found {seconds:.6g} s: separated as a whole, it "
-            "takes memory in proportion or more (use `python -m frontend separate`, which takes any length, or "
+            "takes memory in proportion or more (use `mixit separate`, which takes any length, or "
             "frontend.separation.continuous.ContinuousSeparator; or raise the limit: --max_seconds)"
         )
 
@@ -116,7 +116,7 @@ def open_trained(path: str | Path) -> Iterator[Trained]:
         except (zipfile.BadZipFile, KeyError):
             raise UserError(
                 f"{path}: expected a training directory, a packed directory or a zip made by "
-                "`python -m frontend pack`, found another file"
+                "`mixit pack`, found another file"
             ) from None
         yield _describe(str(path), Path(folder))
 

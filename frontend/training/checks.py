@@ -120,7 +120,7 @@ def check_optimisation(args: argparse.Namespace, where: str, filled: frozenset[s
 def check_criterions(
     criterions: list[dict], name: str, where: str, check_solver: Callable[[str, type], None] | None = None
 ) -> None:
-    """Check a list of criteria, and give each the ``conf`` and ``wrapper_conf`` that ESPnet asks for, in place.
+    """Check a list of criteria; give each the ``conf`` and ``wrapper_conf`` that ESPnet asks for, in place.
 
     Args:
         criterions: each with ``name`` and ``wrapper``, and perhaps ``conf`` and ``wrapper_conf``.
@@ -207,7 +207,7 @@ def use_tables(args: argparse.Namespace, which: str, directory: Path, names: Map
 
 
 def expand_data(args: argparse.Namespace) -> None:
-    """Turn ``--train_set`` and ``--valid_set`` of a separator's training into ESPnet's data options, in place.
+    """Turn ``--train_set`` and ``--valid_set`` of a separator into ESPnet's data options, in place.
 
     Raises:
         UserError: a directory or a table in it is missing.
@@ -227,7 +227,7 @@ def same_ids(entries: Iterable[str], others: Iterable[str], path: str, other: st
     if different:
         raise UserError(
             f"{path}: the utterances of {other} expected, found a difference at {different[0]} "
-            "(`python -m frontend data check` names all)"
+            "(`mixit data check` names all)"
         )
 
 
@@ -316,8 +316,8 @@ def check_start(model: str, config: str, n_mics: int, fs: int, n_outputs: int) -
         ).items():
             if found.get(key) != value:
                 raise UserError(
-                    f"{model}: {key} is {found.get(key)}, expected {value} as in {config} (copy the setting of "
-                    f"{trained.config} into {config}, or train from nothing)"
+                    f"{model}: {key} is {found.get(key)}, expected {value} as in {config} (copy the "
+                    f"setting of {trained.config} into {config}, or train from nothing)"
                 )
         return trained.checkpoint
 

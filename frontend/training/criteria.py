@@ -1,4 +1,4 @@
-"""Losses in the form ESPnet wants them: a criterion and the solvers around it."""
+"""The losses in the form that ESPnet wants: a criterion, and the solvers around it (MixIT, PIT)."""
 
 import torch
 from espnet2.enh.loss.criterions.time_domain import TimeDomainLoss
@@ -10,7 +10,7 @@ from frontend.utils.errors import UserError
 
 
 class ThresholdedSNR(TimeDomainLoss):
-    """Negative SNR in dB with a soft threshold, level included (:func:`frontend.training.losses.thresholded_snr`).
+    """Negative SNR in dB with a soft threshold: :func:`frontend.training.losses.thresholded_snr`.
 
     Not SI-SNR: the level is part of what is to be learned, and SI-SNR has no finite
     value on silence.

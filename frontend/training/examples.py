@@ -106,9 +106,9 @@ class MixtureOfMixtures(_Crops):
     channels, so that its phases stay those of a room), scaled to unit deviation at the
     reference channel; the others get a gain. The references are the mixtures themselves.
 
-    MixIT takes the mixtures to be independent. Chunks of one recording (:mod:`frontend.data.recordings`) are not: the
-    same talkers sit in the same places. So the partners of a chunk come from other recordings; where it is
-    the only recording, or the others have too few chunks, not from its neighbours in time.
+    MixIT takes the mixtures to be independent. Chunks of one recording (:mod:`frontend.data.recordings`) are
+    not: the same talkers sit in the same places. So the partners of a chunk come from other recordings; where
+    it is the only recording, or the others have too few chunks, not from its neighbours in time.
 
     Args:
         entries: utterance -> audio entry, the pool that partners come from.

@@ -26,7 +26,7 @@ from frontend.utils.stamps import Stamp, read_stamp
 # Raised with every change after which the same training ends in other weights.
 VERSION = 1
 # With DONE a training is complete. BEGUN says what the checkpoint of one that is not was made from.
-DONE, BEGUN = "stamp.json", "begun.json"
+DONE, BEGUN = "stamp.json", ".begun.json"
 # What changes how long a training takes and what it says, not its weights; and what is an input.
 _NO_SETTING = {
     *("output_dir", "config", "train_set", "valid_set", "init_param", "dry_run", "resume", "print_config"),
@@ -97,7 +97,7 @@ class Training:
         self.stamp.write(self.output / DONE)
 
     def changed(self) -> str:
-        """Return in one sentence how this training differs from the one whose checkpoint lies there; or ""."""
+        """Return in one sentence how this training differs from that of the checkpoint; "" if it does not."""
         before = read_stamp(self.output / DONE) or read_stamp(self.output / BEGUN)
         return self.stamp.changed_since(before) if before else ""
 
@@ -141,7 +141,7 @@ def _listed(value: object) -> list:
 
 
 def of_data(directory: Path) -> str:
-    """Return a digest of a data directory: of its tables, and of the stamp that says what it was made from."""
+    """Return a digest of a data directory: of its tables, and of its stamp where it was made here."""
     files = sorted(p for p in directory.iterdir() if p.is_file() and not p.name.startswith("."))
     return stamps.of_text(json.dumps([(path.name, stamps.of_file(path)) for path in files]))
 
@@ -236,7 +236,7 @@ def train(task: type, args: argparse.Namespace, training: Training) -> None:
 
 
 def _repair(task: type, args: argparse.Namespace, training: Training) -> None:
-    """Bring the directory to the state after its last complete epoch; refuse what could not go on from there."""
+    """Bring the directory to the state after its last complete epoch; refuse what cannot go on from there."""
     from frontend.training.checkpoints import check_state, had_enough, repair_checkpoint
 
     states = repair_checkpoint(args.output_dir, args.best_model_criterion)

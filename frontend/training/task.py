@@ -1,4 +1,4 @@
-"""The ESPnet task of separation, its batches and learning rate, and the one place of registration with ESPnet.
+"""The ESPnet task of separation, its batches and learning rate, and the registration of our classes.
 
 A new network is a file in ``frontend/networks`` and a line of :data:`SEPARATORS` here.
 """

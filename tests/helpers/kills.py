@@ -1,4 +1,4 @@
-"""Trainings in a child process that dies at a chosen moment, and what they leave."""
+"""Work in a child process that dies at a chosen moment, and what a training leaves."""
 
 import importlib
 import multiprocessing
@@ -10,8 +10,16 @@ from pathlib import Path
 import torch
 
 
+def exit_code(work: Callable) -> int:
+    """Call a function in a forked child and return the child's exit code."""
+    child = multiprocessing.get_context("fork").Process(target=work)
+    child.start()
+    child.join()
+    return child.exitcode
+
+
 def in_child(main: Callable, argv: list[str], sabotage: Callable | None = None) -> int:
-    """Run a training command in a forked child and return its exit code."""
+    """Run a training command in a forked child, after ``sabotage``, and return its exit code."""
     # Forked children find imported what takes longer than to train.
     for module in ("frontend.training.checks", "torch._dynamo", "torch.utils.tensorboard"):
         importlib.import_module(module)
@@ -21,10 +29,7 @@ def in_child(main: Callable, argv: list[str], sabotage: Callable | None = None) 
             sabotage()
         main(argv)
 
-    child = multiprocessing.get_context("fork").Process(target=target)
-    child.start()
-    child.join()
-    return child.exitcode
+    return exit_code(target)
 
 
 def weights(directory: Path) -> dict[str, dict[str, torch.Tensor]]:
@@ -64,7 +69,7 @@ def kill_at_save(n: int) -> None:
     torch.save = half
 
 
-def kill_at_call(owner: type, name: str, n: int) -> None:
+def kill_at_call(owner: object, name: str, n: int) -> None:
     """Die by SIGKILL instead of the n-th call of ``owner.name``."""
     original, calls = getattr(owner, name), []
 

@@ -66,10 +66,8 @@ def models(tmp_path_factory) -> Path:
     return exp
 
 
-@pytest.fixture
-def data(tmp_path) -> Path:
+def make_data(out: Path) -> Path:
     """A labelled set of three 2-talker mixtures."""
-    out = tmp_path / "data"
     tables = {"wav": {}, "spk1": {}, "spk2": {}}
     for k, name in enumerate("abc"):
         images = [recording(4000 + 100 * k, seed=10 * k + s) for s in range(2)]
@@ -78,3 +76,9 @@ def data(tmp_path) -> Path:
             tables[part][name] = write(out / "audio" / part / f"{name}.wav", audio)
     write_set(out, {f"{part}.scp": table for part, table in tables.items()})
     return out
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    """A labelled set of three 2-talker mixtures."""
+    return make_data(tmp_path / "data")

@@ -102,7 +102,7 @@ def test_a_configuration_of_labels_and_its_mistakes(models, data, tmp_path, comm
         ("ruel: energy", [], "found 'ruel'"),
         ("rule: oracle", [], "not make pseudo-targets"),
         ("rule: energy\nn_talkers: two", [], "'two'"),
-        ("rule: energy", ["--n_talkers", 4], "4 targets"),
+        ("rule: energy", ["--n_talkers", 4], "expects 4 outputs or more"),
         ("rule: energy", ["--nj", "-1"], "--nj: expected at least 1, found -1"),
         ("rule: energy", ["--reference", tmp_path], "wav.scp"),
     ]:

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-import frontend.separation.pseudo_targets as partitions
 from frontend.dsp.metrics import si_snr
 from frontend.separation.pseudo_targets import RULES, partitions, select, spatial_costs, subset_si_snr
 from frontend.utils.errors import UserError

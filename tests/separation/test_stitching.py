@@ -93,7 +93,7 @@ def test_the_signature_likelihood_by_the_definition():
     mixture[:, 400:1100] *= 0.1  # too quiet to be anybody's
     streams = np.stack([mixture[0] * (np.arange(2400) < 1200), mixture[0] * (np.arange(2400) >= 1200)])
     memory = SpatialMemory(2, FS)
-    memory.hear(mixture)
+    memory.update_level(mixture)
     assert not memory.scores(streams, mixture).any()
     memory.learn(streams, mixture)
     window = torch.hann_window(512, dtype=torch.float64).sqrt()

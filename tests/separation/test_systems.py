@@ -1,24 +1,29 @@
 """The systems of a table, each over one test set, with tiny untrained networks."""
 
+import functools
+import itertools
 import json
+import os
 import re
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from kills import exit_code, kill_at_call
 from omegaconf import OmegaConf
-from tiny_models import FS, OUTPUTS, make_model
+from tiny_models import FS, OUTPUTS, make_data, make_model, recording, write
 
-import frontend.separation.sets as separate_job
 from frontend.data.audio import read_audio
 from frontend.data.kaldi import read_scp
 from frontend.data.mixtures import MixtureSet
 from frontend.dsp.refine import refine
+from frontend.separation import loop
 from frontend.separation.model import Separator
 from frontend.separation.pseudo_targets import select
-from frontend.separation.sets import separate_set
+from frontend.separation.sets import separate
 from frontend.separation.systems import System, choose, load_systems
 from frontend.utils.errors import UserError
 
@@ -42,18 +47,29 @@ def _streams(directory: Path, utterance: str, kind: str = "spk") -> torch.Tensor
     return torch.from_numpy(np.stack([read_audio(t[utterance])[0][0] for t in tables]))
 
 
-@pytest.mark.parametrize("nj", [1, 2])
-def test_every_system_writes_the_streams_it_stands_for(models, data, tmp_path, command, nj):
-    (tmp_path / "systems.yaml").write_text(SYSTEMS)
-    out = tmp_path / "separated"
-    arguments = ["--systems", tmp_path / "systems.yaml", "--exp", models, "--data", data, "--out", out]
-    assert command("separate", *arguments, "--nj", nj)[0] == 0
-    assert sorted(p.name for p in out.iterdir() if not p.name.startswith(".")) == sorted(
-        s.name for s in load_systems(tmp_path / "systems.yaml")
-    )
+def _stamps(out: Path) -> dict[str, int]:
+    return {path.parent.name: path.stat().st_mtime_ns for path in out.glob("*/stamp.json")}
+
+
+@pytest.fixture(scope="module")
+def separated(models, tmp_path_factory):
+    """All systems over a labelled set, by two processes: the arguments of the command."""
+    root = tmp_path_factory.mktemp("separated")
+    data = make_data(root / "data")
+    (root / "systems.yaml").write_text(SYSTEMS)
+    systems = load_systems(root / "systems.yaml")
+    separate(systems, models, data, root / "out", nj=2)
+    return root
+
+
+def test_every_system_writes_the_streams_it_stands_for(models, separated):
+    out, mixtures = separated / "out", MixtureSet(separated / "data")
+    assert {p.name for p in out.iterdir()} == {
+        ".outputs",
+        *(s.name for s in load_systems(separated / "systems.yaml")),
+    }
     assert not list(out.rglob("*.part"))
     teacher, student = (Separator.from_pretrained(models / name) for name in ("teacher", "student"))
-    mixtures = MixtureSet(data)
     for utterance in mixtures.ids:
         x, references = (
             torch.from_numpy(a) for a in (mixtures.mixture(utterance)[0], mixtures.references(utterance))
@@ -81,53 +97,120 @@ def test_every_system_writes_the_streams_it_stands_for(models, data, tmp_path, c
     assert info["student"]["seconds"] == pytest.approx((4000 + 4100 + 4200) / FS, abs=1e-3)
 
 
+def test_the_number_of_processes_changes_nothing(models, separated, tmp_path):
+    systems = load_systems(separated / "systems.yaml")
+    separate(systems, models, separated / "data", tmp_path / "out", nj=1)
+    for path in tmp_path.rglob("*.wav"):
+        other = separated / path.relative_to(tmp_path)
+        assert path.read_bytes() == other.read_bytes(), path
+
+
 def test_cost_is_that_of_the_network_and_of_what_follows_it(models, data, tmp_path, monkeypatch):
-    """Every timed call is said to take a second: a row has one of the network, one of its own."""
-    monkeypatch.setattr(separate_job, "_timed", lambda function, *args: (function(*args), 1.0))
+    """Every timed call is counted as one second: a row has one of the network, one of its own."""
+    clock = itertools.count()
+    monkeypatch.setattr(loop.time, "process_time", lambda: next(clock))
     (tmp_path / "systems.yaml").write_text(SYSTEMS)
     names = ["teacher_energy", "student+mvdr", "auxiva"]
     systems = choose(load_systems(tmp_path / "systems.yaml"), names, "")
-    separate_set(systems, str(models), str(data), str(tmp_path / "out"), 2, 1)
+    separate(systems, models, data, tmp_path / "out")
     for name in names:
         info = json.loads((tmp_path / "out" / name / "info.json").read_text())
         assert info["rtf"] == pytest.approx(3 * 2 * FS / (4000 + 4100 + 4200), abs=1e-4)
 
 
-def test_only_what_is_missing_or_stale_is_separated(models, data, tmp_path, command):
+def test_only_what_is_missing_or_stale_is_separated(models, separated, tmp_path, command):
     exp = shutil.copytree(models, tmp_path / "exp")
-    (tmp_path / "systems.yaml").write_text(SYSTEMS)
-    out = tmp_path / "separated"
-    arguments = ["--systems", tmp_path / "systems.yaml", "--exp", exp, "--data", data, "--out", out]
-    assert command("separate", *arguments, "--models")[0] == 0
-    assert not (out / "auxiva").exists() and not (out / "mixture").exists()
-    when = {p.parent.name: p.stat().st_mtime_ns for p in out.glob("*/info.json")}
-    (out / ".student.123.part").mkdir()
-    shutil.rmtree(out / "student+mvdr")
-    make_model(tmp_path / "new", OUTPUTS, seed=5)
-    shutil.copy(tmp_path / "new" / "valid.loss.ave.pth", exp / "teacher")
-    code, printed, _ = command("separate", *arguments, "--only", "student,student+mvdr,teacher_energy")
-    assert code == 0 and "1 of them complete" in printed and "teacher_energy: its model" in printed
-    after = {p.parent.name: p.stat().st_mtime_ns for p in out.glob("*/info.json")}
-    assert {k for k in when if when[k] == after[k]} == set(when) - {"student+mvdr", "teacher_energy"}
-    assert not list(out.glob(".*.part"))
-
-
-@pytest.mark.parametrize("gone", ["spk2.scp", "wav1/b.wav", "raw3.scp", "../.outputs/teacher/wav2/c.wav"])
-def test_a_system_with_a_file_gone_is_separated_again(models, data, tmp_path, command, gone):
-    (tmp_path / "systems.yaml").write_text(SYSTEMS)
-    out = tmp_path / "separated"
-    arguments = ["--systems", tmp_path / "systems.yaml", "--exp", models, "--data", data, "--out", out]
-    arguments += ["--only", "mixture,teacher_energy,student"]
-    assert command("separate", *arguments)[0] == 0
-    (out / "teacher_energy" / gone).unlink()
+    out = shutil.copytree(separated / "out", tmp_path / "out")
+    arguments = ["--systems", separated / "systems.yaml", "--exp", exp, "--data", separated / "data"]
+    arguments += ["--out", out]
     code, printed, _ = command("separate", *arguments)
     assert (
         code == 0
-        and "2 of them complete" in printed
-        and "teacher_energy: some of its files are gone" in printed
+        and "9 systems, 9 of them complete" in printed
+        and _stamps(out) == _stamps(separated / "out")
     )
-    assert (out / "teacher_energy" / gone).is_file()
-    assert "3 of them complete" in command("separate", *arguments)[1]
+
+    shutil.rmtree(out / "student+mvdr")
+    make_model(tmp_path / "new", OUTPUTS, seed=5)
+    shutil.copy(tmp_path / "new" / "valid.loss.ave.pth", exp / "teacher")
+    before = _stamps(out)
+    code, printed, _ = command("separate", *arguments, "--only", "student,student+mvdr,teacher_energy")
+    assert code == 0 and "3 systems, 1 of them complete" in printed
+    assert "teacher_energy: input model changed since it was made: separating 3 of 3" in printed
+    after = _stamps(out)
+    assert {k for k in after if before.get(k) != after[k]} == {"student+mvdr", "teacher_energy"}
+
+
+def test_of_items_only_those_that_changed_are_made_again(models, separated, tmp_path, monkeypatch):
+    root = shutil.copytree(separated, tmp_path / "all")
+    for table in (root / "data").glob("*.scp"):
+        table.write_text(table.read_text().replace(str(separated), str(root)))
+    systems = choose(load_systems(root / "systems.yaml"), ["student"], "")
+    separate(systems, models, root / "data", root / "own")
+    times = {p.name: p.stat().st_mtime_ns for p in (root / "own/student/wav1").iterdir()}
+
+    def made() -> set[str]:
+        nonlocal times
+        before, _ = times, separate(systems, models, root / "data", root / "own")
+        times = {p.name: p.stat().st_mtime_ns for p in (root / "own/student/wav1").iterdir()}
+        return {name[0] for name in times if times[name] != before.get(name)}
+
+    assert made() == set()
+    write(Path(read_scp(root / "data/wav.scp")["b"]), recording(4100, seed=99))
+    assert made() == {"b"}
+    monkeypatch.setattr(loop.continuous, "VERSION", -1)
+    assert made() == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize("gone", ["spk2.scp", "wav1/b.wav", "raw3.scp", "../.outputs/teacher/wav2/c.wav"])
+def test_what_is_gone_is_made_again(models, separated, tmp_path, gone):
+    out = shutil.copytree(separated / "out", tmp_path / "out")
+    systems = choose(load_systems(separated / "systems.yaml"), ["mixture", "teacher_energy", "student"], "")
+    for stamp in out.rglob("stamp.json"):
+        stamp.unlink()  # so that the tables are written anew, to name the copies
+    separate(systems, models, separated / "data", out)
+    before = {p: p.stat().st_mtime_ns for p in out.rglob("*.wav")}
+    path = out / "teacher_energy" / gone
+    content = path.read_bytes()
+    path.unlink()
+    separate(systems, models, separated / "data", out)
+    assert path.read_bytes() == content
+    utterance = Path(gone).stem
+    for p, time in before.items():
+        assert p.exists() and (p.stat().st_mtime_ns == time or p.stem == utterance)
+
+
+def test_a_run_killed_at_any_moment_goes_on(models, separated, tmp_path):
+    """By SIGKILL, later in each run, before a file takes its place, until one comes to its end."""
+    systems = choose(load_systems(separated / "systems.yaml"), ["teacher_energy", "student+mvdr"], "")
+    out = tmp_path / "out"
+
+    def work(n: int):
+        torch.set_num_threads(1)
+        kill_at_call(os, "replace", n)
+        loop.parallel_map = lambda function, jobs, *_, **__: [function(job, lambda: None) for job in jobs]
+        separate(systems, models, separated / "data", out)
+
+    codes = []
+    while not codes or codes[-1]:
+        codes.append(exit_code(functools.partial(work, 4 + 5 * len(codes))))
+        assert codes[-1] in (0, -signal.SIGKILL) and len(codes) < 20
+    assert len(codes) > 3
+    for path in out.rglob("*.wav"):
+        assert path.read_bytes() == (separated / path.relative_to(tmp_path)).read_bytes()
+    assert len(list(out.rglob("*.wav"))) == 3 * (2 + 2 + OUTPUTS) and not list(out.rglob("*.part"))
+    before = {p: p.stat().st_mtime_ns for p in out.rglob("*")}
+    separate(systems, models, separated / "data", out)
+    assert before == {p: p.stat().st_mtime_ns for p in out.rglob("*")}
+
+
+def test_a_directory_of_something_else_is_left_alone(models, data, tmp_path, command):
+    (tmp_path / "systems.yaml").write_text("student: {model: student}")
+    (tmp_path / "out/student").mkdir(parents=True)
+    (tmp_path / "out/student/thesis.txt").write_text("precious")
+    arguments = ["--systems", tmp_path / "systems.yaml", "--exp", models, "--data", data]
+    code, _, err = command("separate", *arguments, "--out", tmp_path / "out")
+    assert code == 2 and "expected a new directory" in err and (tmp_path / "out/student/thesis.txt").exists()
 
 
 @pytest.mark.parametrize(
@@ -181,18 +264,25 @@ def test_optional_systems_may_be_missing_others_not(models, data, tmp_path, comm
 
 
 # The rows of the tables that were listed by hand, and that committed results name.
-ROWS = """mixture auxiva auxiva+mask ilrma teacher_outputs teacher_energy teacher_energy_residual teacher_spatial_merge
-teacher_spatial_merge+iva+mask teacher_oracle student student+mvdr student+iva student+iva+mask student_ft
-student_ft+iva+mask distilled distilled_ft distilled_ft+mvdr distilled_ft+iva distilled_ft+iva+mask supervised_small
-supervised_small+iva+mask supervised_full supervised_full+mvdr supervised_full+iva supervised_full+iva+mask joint
-student_ft_1 student_ft_1+iva+mask distilled_ft_1 distilled_ft_1+iva+mask supervised_1 supervised_1+iva+mask
-student_ft_5 student_ft_5+iva+mask distilled_ft_5 distilled_ft_5+iva+mask supervised_5 supervised_5+iva+mask
-supervised_25 supervised_25+iva+mask oracle""".split()
-ONE_CHANNEL = """mixture teacher_outputs teacher_energy teacher_energy_residual teacher_oracle student student_ft distilled
-distilled_ft supervised_small supervised_full joint student_ft_1 distilled_ft_1 supervised_1 student_ft_5 distilled_ft_5
-supervised_5 supervised_25 oracle""".split()
-GATED = """auxiva+mask+gate+iva+mask teacher_spatial_merge+iva+mask+gate+iva+mask student+iva+mask+gate+iva+mask
-distilled_ft+iva+mask+gate+iva+mask supervised_full+iva+mask+gate+iva+mask""".split()
+ROWS = """
+mixture auxiva auxiva+mask ilrma teacher_outputs teacher_energy teacher_energy_residual
+teacher_spatial_merge teacher_spatial_merge+iva+mask teacher_oracle student student+mvdr student+iva
+student+iva+mask student_ft student_ft+iva+mask distilled distilled_ft distilled_ft+mvdr distilled_ft+iva
+distilled_ft+iva+mask supervised_small supervised_small+iva+mask supervised_full supervised_full+mvdr
+supervised_full+iva supervised_full+iva+mask joint student_ft_1 student_ft_1+iva+mask distilled_ft_1
+distilled_ft_1+iva+mask supervised_1 supervised_1+iva+mask student_ft_5 student_ft_5+iva+mask
+distilled_ft_5 distilled_ft_5+iva+mask supervised_5 supervised_5+iva+mask supervised_25
+supervised_25+iva+mask oracle
+""".split()
+ONE_CHANNEL = """
+mixture teacher_outputs teacher_energy teacher_energy_residual teacher_oracle student student_ft
+distilled distilled_ft supervised_small supervised_full joint student_ft_1 distilled_ft_1 supervised_1
+student_ft_5 distilled_ft_5 supervised_5 supervised_25 oracle
+""".split()
+GATED = """
+auxiva+mask+gate+iva+mask teacher_spatial_merge+iva+mask+gate+iva+mask student+iva+mask+gate+iva+mask
+distilled_ft+iva+mask+gate+iva+mask supervised_full+iva+mask+gate+iva+mask
+""".split()
 RECORDINGS = (
     "mixture auxiva auxiva+mask teacher_spatial_merge start start+iva+mask student student+iva+mask".split()
 )

@@ -137,7 +137,7 @@ class TestResume:
         train_separator(argv)
         assert "complete" in capsys.readouterr().err
         assert (tmp_path / "x" / "checkpoint.pth").stat().st_mtime_ns == before
-        # Threads, the log and where an option stands are no matter; other settings would change no weight any more.
+        # Threads and the log are no settings; other settings would change no weight any more.
         train_separator([*argv, "--num_threads", "2", "--max_epoch=1", "--log_level", "DEBUG"])
         assert (tmp_path / "x" / "checkpoint.pth").stat().st_mtime_ns == before
         with pytest.raises(UserError, match=r"1 epochs are complete: setting optim_conf changed since"):

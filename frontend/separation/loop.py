@@ -1,0 +1,396 @@
+"""The one loop for all that is separated: a source of outputs over many items, streams, files and stamps.
+
+A *source* (a network or a blind method) makes outputs of each window of each item; every system that
+shares the source makes its streams of them (:func:`streams_of`), which are joined and written. A mixture of a
+set is an item of one window, a whole recording one of many. Test sets, whole recordings and labels are
+separated by this loop, and go on at the next item after a kill at any moment.
+"""
+
+import functools
+import importlib.metadata
+import json
+import resource
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from frontend.data.audio import Recording, stamp_of_entries
+from frontend.data.kaldi import write_set
+from frontend.data.mixtures import MixtureSet
+from frontend.data.writers import BlockWriter
+from frontend.dsp import blind, refine
+from frontend.separation import continuous, pseudo_targets
+from frontend.separation.continuous import JoinedStreams, in_samples, separate_windows, window_starts
+from frontend.separation.systems import System
+from frontend.utils.errors import UserError
+from frontend.utils.files import atomic_directory, write_json, write_text
+from frontend.utils.parallel import Progress, parallel_map
+from frontend.utils.stamps import Stamp, read_stamp
+
+# With DONE all items are complete; BEGUN says what those were made from that ITEMS has a line of.
+DONE, BEGUN, ITEMS = "stamp.json", ".begun.json", ".items.jsonl"
+_OURS = (DONE, BEGUN, "info.json", "made_from.json")
+_CODE = (blind, refine, pseudo_targets, continuous)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the streams of an item go, and how they are encoded.
+
+    Attributes:
+        path: below the system's directory, with ``{id}`` and ``{k}``, the number of the stream.
+        encoding: of :class:`frontend.data.audio.BlockWriter`.
+    """
+
+    path: str
+    encoding: str
+
+
+@dataclass
+class Result:
+    """What one system makes of all items, in a directory of its own.
+
+    Attributes:
+        system: the row of the table.
+        folder: where it lies.
+        stamp: what it is made from; each item is an input of its own.
+        items: what is separated, by id.
+        layout: where streams go.
+        window: length and hop of windows in seconds; None: each item is one window.
+        outputs: the result that keeps the outputs which this one's rule selects from, if any.
+        files: what else belongs to it, written before :meth:`close`.
+        due, why: the items that are not complete, and in one sentence why there is something to do; from
+            :meth:`prepare`.
+    """
+
+    system: System
+    folder: Path
+    stamp: Stamp
+    items: Mapping[str, Recording]
+    layout: Layout
+    window: tuple[float, float] | None = None
+    outputs: "Result | None" = None
+    files: Sequence[str] = ()
+    due: set[str] = field(default_factory=set)
+    why: str = ""
+
+    def path(self, item: str, k: int) -> Path:
+        """Return the file of stream ``k`` (from 1) of an item."""
+        return self.folder / self.layout.path.format(id=item, k=k)
+
+    def windows(self, item: Recording) -> tuple[int, int] | None:
+        """Return window and hop in samples."""
+        return None if self.window is None else in_samples(self.window, item.fs)
+
+    def lines(self) -> dict[str, dict]:
+        """Return for each complete item what was measured; a line that a kill cut off counts as none."""
+        found = {}
+        path = self.folder / ITEMS
+        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+            try:
+                values = json.loads(line)
+                found[values["id"]] = values
+            except (ValueError, TypeError, KeyError):
+                continue
+        return found
+
+    def prepare(self) -> None:
+        """Find out what is due and why, after removing what was made from something else.
+
+        Raises:
+            UserError: the directory holds something that was not made here.
+        """
+        there = self.folder.is_dir() and any(self.folder.iterdir())
+        if there and not any((self.folder / name).exists() for name in _OURS):
+            raise UserError(
+                f"{self.folder}: expected a new directory or one made by this command (choose another)"
+            )
+        before = read_stamp(self.folder / BEGUN)
+        kept = self._kept(before) if before else {}
+        self.due = self.items.keys() - kept.keys()
+        self.why = self.stamp.why_stale(self.folder / DONE)
+        if not self.why and (self.due or not self._tables_there(kept)):
+            self.why = "some of its files are gone"
+        if not self.why:
+            return
+        if there:
+            print(f"{self.folder}: {self.why}: separating {len(self.due)} of {len(self.items)}", flush=True)
+        if not kept:
+            with atomic_directory(self.folder) as part:
+                self.stamp.write(part / BEGUN)
+            return
+        for name in (DONE, "info.json", "wav.scp", "spk1.scp"):  # no reader takes it for complete
+            (self.folder / name).unlink(missing_ok=True)
+        write_text(self.folder / ITEMS, "".join(json.dumps(values) + "\n" for values in kept.values()))
+        self.stamp.write(self.folder / BEGUN)
+
+    def _kept(self, before: Stamp) -> dict[str, dict]:
+        """Return the lines of the items that need not be made again."""
+        ours = {_key(name) for name in self.items}
+
+        def of_all(stamp: Stamp) -> Stamp:
+            return replace(
+                stamp, inputs={k: v for k, v in stamp.inputs.items() if not k.startswith(_key(""))}
+            )
+
+        if of_all(before) != of_all(self.stamp):
+            return {}
+        same = {key for key in ours if before.inputs.get(key) == self.stamp.inputs[key]}
+        return {
+            name: values
+            for name, values in self.lines().items()
+            if _key(name) in same and all(self.path(name, k + 1).is_file() for k in range(values["streams"]))
+        }
+
+    def _tables_there(self, lines: dict[str, dict]) -> bool:
+        first = next(iter(lines.values()))
+        names = [*self.files, *(f"spk{k + 1}.scp" for k in range(first["streams"]))]
+        if self.outputs:
+            names += [f"raw{k + 1}.scp" for k in range(first["outputs"])]
+        return all((self.folder / name).is_file() for name in names)
+
+    def write(self, item: str) -> BlockWriter:
+        """Return the writer of an item's streams."""
+        return BlockWriter(lambda k: self.path(item, k), self.items[item].fs, self.layout.encoding)
+
+    def add(self, item: str, n_streams: int, n_outputs: int, cpu_s: float) -> None:
+        """Count an item as complete, whose streams are there."""
+        values = {"id": item, "streams": n_streams, "outputs": n_outputs, "cpu_s": cpu_s}
+        values |= {"seconds": self.items[item].seconds, "peak_memory_mib": _peak_memory_mib()}
+        with open(self.folder / ITEMS, "a", encoding="utf-8") as file:  # processes append whole lines
+            file.write(json.dumps(values) + "\n")
+
+    def tables(self, kind: str = "spk") -> dict[str, dict[str, str]]:
+        """Return ``{"spk1.scp": {id: file}, ...}``, to be written once all items are complete."""
+        streams = next(iter(self.lines().values()))["streams"]
+        return {
+            f"{kind}{k}.scp": {name: str(self.path(name, k)) for name in self.items}
+            for k in range(1, streams + 1)
+        }
+
+    def finish(self) -> None:
+        """Write tables, ``info.json`` and the stamp."""
+        write_set(self.folder, self.tables() | (self.outputs.tables("raw") if self.outputs else {}))
+        lines = self.lines().values()
+        seconds = sum(values["seconds"] for values in lines)
+        info = {
+            "rtf": round(sum(values["cpu_s"] for values in lines) / seconds, 5),
+            "peak_memory_mib": round(max(values["peak_memory_mib"] for values in lines), 1),
+            "n_outputs": next(iter(lines))["outputs"],
+            "seconds": round(seconds, 3),
+        }
+        self.close(info)
+
+    def close(self, info: dict | None = None) -> None:
+        """Write the stamp, before it what was measured, and remove what killed processes left."""
+        for left_over in self.folder.rglob(".*.part"):
+            left_over.unlink()
+        if info:
+            write_json(self.folder / "info.json", {"system": self.system.name, **info})
+        self.stamp.write(self.folder / DONE)
+
+
+@dataclass
+class Named(Result):
+    """A row that names audio which is there: the recordings themselves, or the true images."""
+
+    audio: Sequence[dict[str, str]] = ()
+
+    def prepare(self) -> None:
+        """Find out whether its tables are to be written."""
+        there = all((self.folder / name).is_file() for name in self.tables())
+        self.why = self.stamp.why_stale(self.folder / DONE) or ("" if there else "some of its files are gone")
+
+    def tables(self, kind: str = "spk") -> dict[str, dict[str, str]]:
+        """Return ``{"spk1.scp": {id: entry}, ...}``."""
+        return {f"{kind}{k}.scp": table for k, table in enumerate(self.audio, 1)}
+
+    def finish(self) -> None:
+        """Write tables, ``info.json`` and the stamp."""
+        write_set(self.folder, self.tables())
+        self.close({"rtf": None, "peak_memory_mib": None, "n_outputs": len(self.audio)})
+
+
+def _key(item: str) -> str:
+    """The name of an item among the inputs of a stamp."""
+    return f"recording {item}"
+
+
+def _peak_memory_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def stamp_of(
+    system: System,
+    items: Mapping[str, Recording],
+    settings: dict,
+    model: str = "",
+    images: MixtureSet | None = None,
+) -> Stamp:
+    """Return what the streams of a system are made from.
+
+    Args:
+        system: the row.
+        items: what is separated, by id.
+        settings: beside those of the row.
+        model: a digest of the network's files, "" if there is none.
+        images: the set whose true images are used too.
+    """
+    inputs = {"model": model} if model else {}
+    for name, item in items.items():
+        entries = [*item.entries, *(table[name] for table in images.speakers)] if images else item.entries
+        inputs[_key(name)] = stamp_of_entries(entries)
+    versions = {"pyroomacoustics": importlib.metadata.version("pyroomacoustics")} if system.blind else {}
+    return Stamp.of({**system.processing, **settings, **versions}, inputs, _CODE)
+
+
+# --- the loop
+
+
+def streams_of(
+    system: System,
+    outputs: torch.Tensor,
+    mixture: np.ndarray,
+    fs: int,
+    n_talkers: int,
+    references: np.ndarray | None = None,
+) -> np.ndarray:
+    """Make a system's streams (S, T) of the outputs (M, T) for a mixture (C, T).
+
+    Args:
+        system: its rule and refinement are applied.
+        outputs, mixture: of one window.
+        fs: rate in Hz.
+        n_talkers: streams that a rule makes.
+        references: (S, T), which the rule ``oracle`` needs.
+    """
+    x, streams = torch.from_numpy(mixture), outputs
+    if system.rule:
+        images = None if references is None else torch.from_numpy(references)
+        streams = pseudo_targets.select(outputs, n_talkers, system.rule, x, images, fs, **system.settings)
+    return (refine.refine(streams, x, fs, system.refine) if system.refine else streams).numpy()
+
+
+def load_source(
+    system: System, exp: Path, fs: int, n_talkers: int, device: str = "cpu"
+) -> Callable[[np.ndarray], torch.Tensor]:
+    """Return the function (C, T) -> (M, T) that makes a system's outputs."""
+    if system.model:
+        from frontend.separation.model import Separator  # ESPnet; imported before the fork
+
+        separator = Separator.from_pretrained(exp / system.model, device)
+        return lambda mixture: separator.outputs(torch.from_numpy(mixture)).cpu()
+
+    def run(mixture: np.ndarray) -> torch.Tensor:
+        streams = blind.separate_blind(system.blind, mixture, fs, n_talkers, **system.settings)
+        return torch.from_numpy(streams)
+
+    return run
+
+
+class _Timed:
+    """A function whose CPU time is summed up: of one thread, time on one core. ``last`` is its result."""
+
+    def __init__(self, function: Callable):
+        self.function, self.seconds, self.last = function, 0.0, None
+
+    def __call__(self, *arguments: object) -> object:
+        start = time.process_time()
+        self.last = self.function(*arguments)
+        self.seconds += time.process_time() - start
+        return self.last
+
+
+def run(
+    results: Sequence[Result],
+    exp: str | Path,
+    n_talkers: int,
+    nj: int,
+    what: str,
+    references: Callable[[str], np.ndarray] | None = None,
+    device: str = "cpu",
+) -> None:
+    """Separate all that is due; results that share a source share the pass over the data.
+
+    Args:
+        results: prepared; all of them of networks, or all of blind methods.
+        exp: where the models lie.
+        n_talkers: streams of a rule or a blind method.
+        nj: processes at a time, each with one thread.
+        what: name of the work.
+        references: id -> true images (S, T), for the rule ``oracle``.
+        device: a GPU works in this process alone.
+    """
+    groups: dict[tuple, list[Result]] = {}
+    for result in results:
+        if result.due:
+            groups.setdefault((result.system.source, result.window), []).append(result)
+    jobs = []
+    for group in groups.values():
+        items = [name for name in group[0].items if any(name in result.due for result in group)]
+        jobs += [(group, items[k::nj]) for k in range(min(nj, len(items)))]
+    if not jobs:
+        return
+    if jobs[0][0][0].system.model:
+        # ESPnet takes 8 s: once, for all processes forked from here.
+        importlib.import_module("frontend.training.task")
+    work = functools.partial(
+        _separate, exp=Path(exp), n_talkers=n_talkers, references=references, device=device
+    )
+    total = sum(_steps(group[0], name) for group, items in jobs for name in items)
+    if torch.device(device).type == "cpu":
+        list(parallel_map(work, jobs, nj, what, steps=total))
+        return
+    shown = Progress(total, what)
+    for job in jobs:
+        work(job, shown.step)
+    shown.close()
+
+
+def _steps(result: Result, item: str) -> int:
+    recording = result.items[item]
+    windows = result.windows(recording)
+    return 1 if windows is None else len(window_starts(recording.frames, *windows))
+
+
+def _separate(
+    job: tuple[list[Result], list[str]],
+    tick: Callable[[], None],
+    exp: Path,
+    n_talkers: int,
+    references: Callable[[str], np.ndarray] | None,
+    device: str,
+) -> None:
+    """Write the streams of results that share a source; ``tick`` is called after each window."""
+    results, names = job
+    items, windows = results[0].items, results[0].windows
+    source = _Timed(load_source(results[0].system, exp, items[names[0]].fs, n_talkers, device))
+    for name in names:
+        item, due = items[name], [result for result in results if name in result.due]
+        images = references(name) if any(r.system.rule == "oracle" for r in due) else None
+        joined = [
+            _Timed(JoinedStreams(_maker(result.system, item.fs, n_talkers, images), item.fs))
+            for result in due
+        ]
+        source.seconds = 0.0
+        with ExitStack() as stack:
+            writers = [stack.enter_context(result.write(name)) for result in due]
+            for pieces in separate_windows(item.read, item.frames, windows(item), source, joined):
+                for result, writer, piece in zip(due, writers, pieces, strict=True):
+                    if not np.isfinite(piece).all():
+                        raise UserError(
+                            f"{result.folder}: {name}: the streams have NaN or infinity (train again)"
+                        )
+                    writer.write(piece)
+                tick()
+        for result, join in zip(due, joined, strict=True):
+            result.add(name, len(join.last), len(source.last), source.seconds + join.seconds)
+
+
+def _maker(system: System, fs: int, n_talkers: int, images: np.ndarray | None) -> Callable:
+    return lambda outputs, mixture: streams_of(system, outputs, mixture, fs, n_talkers, images)

@@ -1,0 +1,132 @@
+"""Whole recordings separated by every system of a table: windows, resuming, what is stale."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_models import FS, OUTPUTS, recording, write
+
+from frontend.data.audio import read_audio
+from frontend.data.kaldi import read_scp, write_scp
+from frontend.data.mixtures import find_streams
+from frontend.separation import loop
+from frontend.separation.continuous import ContinuousSeparator
+from frontend.separation.model import Separator
+from frontend.separation.sets import separate
+from frontend.separation.systems import load_systems
+
+
+@pytest.fixture
+def whole(tmp_path):
+    """Two whole recordings of two channels, as `data recordings` leaves them, and a table of systems."""
+    lengths = {"a": 20 * FS, "b": 21 * FS}
+    entries = {
+        n: write(tmp_path / f"{n}.wav", recording(t, seed=k)) for k, (n, t) in enumerate(lengths.items())
+    }
+    write_scp(tmp_path / "wav.scp", entries)
+    (tmp_path / "array").write_text("2 none 8000\n")
+    return tmp_path
+
+
+def _separate(whole, models, systems, **options):
+    (whole / "systems.yaml").write_text(systems)
+    separate(load_systems(whole / "systems.yaml"), models, whole, whole / "out", **options)
+
+
+def _times(whole) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in (whole / "out").rglob("*.flac")}
+
+
+def test_windows_are_separated_and_joined(whole, models):
+    systems = "mixture: {}\nstudent: {model: student}\nteacher_energy: {model: teacher, rule: energy}\n"
+    _separate(whole, models, systems + "teacher: {model: teacher}\n", nj=2)
+    found = {
+        name: find_streams(whole / "out" / name)
+        for name in ("mixture", "student", "teacher_energy", "teacher")
+    }
+    assert {name: len(tables) for name, tables in found.items()} == {
+        "mixture": 2,
+        "student": 2,
+        "teacher_energy": 2,
+        "teacher": OUTPUTS,
+    }
+    assert found["mixture"] == [read_scp(whole / "wav.scp")] * 2, "which is there already"
+    separator = ContinuousSeparator(Separator.from_pretrained(models / "student"))
+    for name, entry in read_scp(whole / "wav.scp").items():
+        streams = np.concatenate([read_audio(table[name])[0] for table in found["student"]])
+        np.testing.assert_allclose(streams, separator(read_audio(entry)[0], FS).clip(-1, 1), atol=1e-6)
+    assert not list((whole / "out/teacher_energy").glob("raw*")), "outputs are kept of test sets alone"
+
+
+@pytest.mark.parametrize(
+    ("systems", "message"),
+    [
+        ("oracle: {}\n", "needs the talkers' images"),
+        ("x: {model: nobody}\n", "expected a training directory"),
+        ("x: {blind: auxiva, windoww: 1}\n", "no setting 'windoww'"),
+        ("student: {model: student, block: 121}\n", "expected windows of at most 120 s"),
+    ],
+)
+def test_systems_that_cannot_be(command, whole, models, systems, message):
+    write(whole / "a.wav", recording(122 * FS))
+    (whole / "systems.yaml").write_text(systems)
+    arguments = ["--systems", whole / "systems.yaml", "--exp", models, "--scp", whole / "wav.scp"]
+    code, _, err = command("separate", *arguments, "--out", whole / "out")
+    assert code == 2 and message in err
+    assert not (whole / "out").exists()
+
+
+def test_other_recordings_than_the_model_s(command, whole, models):
+    (whole / "systems.yaml").write_text("student: {model: student}\n")
+    arguments = [
+        "--systems",
+        whole / "systems.yaml",
+        "--exp",
+        models,
+        "--data",
+        whole,
+        "--out",
+        whole / "out",
+    ]
+    write(whole / "b.wav", recording(4000, 3))
+    code, _, err = command("separate", *arguments)
+    assert code == 2 and "b.wav: expected 2 channel(s)" in err and "found 3" in err
+    write(whole / "a.wav", recording(4000, 3))
+    code, _, err = command("separate", *arguments)
+    assert code == 2 and "expects 2 channel(s), found 3" in err and not (whole / "out").exists()
+
+
+def test_a_recording_that_is_gone_or_changed_is_made_again(whole, models, monkeypatch):
+    def made(**options) -> set[str]:
+        before = _times(whole) if (whole / "out").exists() else {}
+        _separate(whole, models, "student: {model: student}\n", **options)
+        return {path.name[0] for path, time in _times(whole).items() if before.get(path) != time}
+
+    assert made() == {"a", "b"} and made() == set()
+    kept = (whole / "out/student/wav/b_spk1.flac").read_bytes()
+    (whole / "out/student/wav/b_spk2.flac").unlink()
+    assert made() == {"b"} and (whole / "out/student/wav/b_spk1.flac").read_bytes() == kept
+    write(whole / "b.wav", recording(20 * FS, seed=5))
+    assert made() == {"b"}
+    write_scp(
+        whole / "wav.scp", read_scp(whole / "wav.scp") | {"c": write(whole / "c.wav", recording(3 * FS))}
+    )
+    assert made() == {"c"}
+    assert made(hop_s=3.0) == {"a", "b", "c"}
+    monkeypatch.setattr(loop.continuous, "VERSION", -1)
+    assert made(hop_s=3.0) == {"a", "b", "c"}
+
+
+def test_a_row_may_have_windows_of_its_own(whole, models):
+    plain = "auxiva: {blind: auxiva, iterations: 3}\n"
+    _separate(whole, models, plain + "own: {blind: auxiva, iterations: 3, block: 8}\n")
+    name = "wav/a_spk1.flac"
+    own, twelve = ((whole / "out" / system / name).read_bytes() for system in ("own", "auxiva"))
+    before = _times(whole)
+    row = "own: {blind: auxiva, iterations: 3, block: 8, block_hop: "
+    for hop, again in ((4, set()), (2, {"own"})):
+        _separate(whole, models, f"{plain}{row}{hop}}}\n")
+        made = {path.parts[-3] for path, time in before.items() if path.stat().st_mtime_ns != time}
+        assert made == again, "another hop, and nothing else, makes another set of streams"
+    _separate(whole, models, plain, window_s=8.0, hop_s=4.0)
+    assert own == (whole / "out/auxiva" / name).read_bytes() != twelve
