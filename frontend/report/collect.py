@@ -333,16 +333,7 @@ def write_recordings_report(
         raise UserError(
             f"{separated}: expected the streams of systems of {systems}, found none (separate first)"
         )
-    tables = {name: find_streams(Path(separated) / name, wav) for name in names}
-    jobs = [
-        (recording, entry, [table[recording] for table in tables[name]])
-        for name in names
-        for recording, entry in wav.items()
-    ]
-    rows = parallel_map(partial(_measure, seed=seed), jobs, nj, "report")
-    measured = {name: {recording: next(rows) for recording in wav} for name in names}
-    for _ in rows:  # lets the processes end
-        pass
+    measured = _measure_all(wav, separated, names, seed, nj)
     channels, _, fs = audio_info(next(iter(wav.values())))
     run = read_json(Path(out) / "stages.json") if (Path(out) / "stages.json").is_file() else {}
     report = {
@@ -371,6 +362,20 @@ def write_recordings_report(
     report = rounded(report, 5)
     write_results(Path(out), "report", report)
     return report
+
+
+def _measure_all(
+    wav: Mapping[str, str], separated: str, names: Sequence[str], seed: int, nj: int
+) -> dict[str, dict[str, dict]]:
+    """Return ``{system: {recording: measures}}``."""
+    tables = {name: find_streams(Path(separated) / name, wav) for name in names}
+    jobs = [
+        (recording, entry, [table[recording] for table in tables[name]])
+        for name in names
+        for recording, entry in wav.items()
+    ]
+    found = iter(list(parallel_map(partial(_measure, seed=seed), jobs, nj, "report")))
+    return {name: {recording: next(found) for recording in wav} for name in names}
 
 
 def _measure(job: tuple[str, str, list[str]], seed: int) -> dict:

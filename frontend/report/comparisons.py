@@ -67,7 +67,7 @@ def write_mismatch(
     shown = [s for s in every if s.name in matched and s.name not in _NO_SYSTEM]
     if not shown:
         raise UserError(f"{where}: no score of any listed system (score them)")
-    found = []
+    found: list[dict] = []
     for name, scores in by_condition.items():
         data = Path(next(iter(scores.values())).about["data"])
         if data.name != name:
@@ -97,8 +97,8 @@ def _gains(
     """Return SI-SNRi of every system, its paired difference in dB to the matched set, and the share left."""
     rows = []
     for system in systems:
-        row = {"system": system.name, "n": None, "si_snri": None, "si_snri_ci": None}
-        row |= {"difference": None, "difference_ci": None, "share": None, "share_ci": None}
+        keys = ("n", "si_snri", "si_snri_ci", "difference", "difference_ci", "share", "share_ci")
+        row: dict = {"system": system.name, **dict.fromkeys(keys)}
         one = scores.get(system.name)
         if one is not None:
             row["n"] = len(one.utterances)
@@ -230,14 +230,14 @@ def curve_points(runs: Runs) -> list[Point]:
     Raises:
         UserError: the experiments did not note one ``label_share``, which is that of ``student_ft``.
     """
-    noted = [facts.get("label_share") for facts in runs.facts]
+    noted = [float(facts.get("label_share", "nan")) for facts in runs.facts]
+    small = noted[0]
     for name, share in zip(runs.names, noted, strict=True):
-        if share is None or float(share) != float(noted[0]):
+        if share != small:
             raise UserError(
-                f"{name}/stages.json: label_share is {share}, that of {runs.names[0]} is {noted[0]}; "
+                f"{name}/stages.json: label_share is {share:g}, that of {runs.names[0]} is {small:g}; "
                 "expected the same share of labels in all experiments"
             )
-    small = float(noted[0])
     points = [(STUDENT, "fine-tuned", 0.0)] if STUDENT in runs.systems else []
     for match in filter(None, map(_TRAINED.fullmatch, runs.systems)):
         known = {None: small, "small": small, "full": 1.0}
@@ -262,7 +262,7 @@ def missing(runs: Runs, refinement: str | None) -> list[str]:
     """Return a line per experiment and kind of measurement that lacks rows which another experiment has."""
     curve = [refined(name, steps) for name, _, _ in curve_points(runs) for steps in (None, refinement)]
     words = [MIXTURE, *blind_rows(runs, None), *blind_rows(runs, refinement), *curve]
-    kinds = {
+    kinds: dict[str, tuple[Sequence[dict], list[str]]] = {
         "scores": (runs.two, [OUTPUTS, *RULES, *words]),
         "one-talker scores": (runs.one, [OUTPUTS, STUDENT]),
         "word errors": (runs.words, words),
@@ -357,7 +357,8 @@ def _compared(runs: Runs, a: str, b: str, measure: str) -> dict | None:
 
 def _curve(runs: Runs, points: Sequence[Point], both: Sequence) -> dict[str, list[dict]]:
     """Return claim (b): every row of the label curve, and its share of full supervision refined like it."""
-    curve, shares = [], []
+    curve: list[dict] = []
+    shares: list[dict] = []
     for refinement in both:
         full = refined(FULL, refinement)
         for point, kind, share in points:

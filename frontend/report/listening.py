@@ -135,7 +135,7 @@ def main_system(scores: Mapping[str, Scores], systems: Sequence[System]) -> str:
     scored = [system for system in systems if system.name in scores]
     free = [one for one in scored if (one.model or one.blind) and not one.labels and one.rule != "oracle"]
     gains = {one.name: mean(scores[one.name].values("si_snri")) for one in free or scored}
-    return max(gains, key=lambda name: -np.inf if gains[name] is None else gains[name])
+    return max(gains, key=lambda name: (gains[name] is not None, gains[name] or 0.0))
 
 
 def ranks(gains: Mapping[str, float], word_errors: Mapping[str, float]) -> dict[str, tuple[float, float]]:
@@ -198,7 +198,7 @@ class Source:
 
     Attributes:
         main: the system that utterances are chosen by.
-        played: names of the systems to hear.
+        played: names of the systems to play.
         has_words: whether words were counted.
         fs: rate of the test set in Hz.
 
@@ -235,8 +235,9 @@ class Source:
         self._rates = {key: row["errors"] / row["words"] for key, row in rows.items()}
 
     def choose(self) -> dict[str, str]:
-        """Return the utterances to hear and why, as many as :data:`MOST_BYTES` allow, one at least."""
-        chosen, left = {}, MOST_BYTES
+        """Return the utterances to play and why, as many as :data:`MOST_BYTES` allow, one at least."""
+        chosen: dict[str, str] = {}
+        left = MOST_BYTES
         for key, kind in choose_utterances(self._gains, self._rates).items():
             streams = sum(len(one[key].streams) for one in self._streams.values())
             left -= 2 * audio_info(self._mixtures.wav[key])[1] * (1 + self._mixtures.n_talkers + streams)
@@ -332,6 +333,7 @@ class _Words:
         columns = (speaking, row["references"], row["assignment"]) if row else ((), (), ())
         self.assigned = list(zip(*columns, strict=True))  # (talker, words, stream) each
         self.surplus = row["surplus"] if row else ()
+        self.hypotheses = row["hypotheses"] if row else ()
 
     def of(self, stream: int, talker: int | None) -> list[dict]:
         """Return the words of a stream, whose best SI-SNR is with ``talker``."""
@@ -355,7 +357,7 @@ class _Words:
         return found + [self._text("of no talker", "", k) for k in self.surplus if k not in shown]
 
     def _text(self, title: str, words: str, stream: int | None) -> dict:
-        pairs = align(words, "" if stream is None else self.row["hypotheses"][stream])
+        pairs = align(words, "" if stream is None else self.hypotheses[stream])
         return {"title": title, "pairs": [(mark(pair), *pair) for pair in pairs]}
 
 
@@ -371,7 +373,7 @@ def _block(name: str, streams: int, present: Sequence[int], score: Mapping | Non
         clips = [_clip(f"reference-{k + 1}", title, words.of(k, k)) for k, title in titles]
         rest = words.rest(present)
     else:
-        clips, rest = _stream_clips(name, streams, present, score, words), words.rest(range(streams))
+        clips, rest = _stream_clips(name, streams, present, score or {}, words), words.rest(range(streams))
     si_snri = float(np.mean(gains)) if gains and name != "mixture" else None
     return {"system": name, "clips": clips, "texts": rest, "si_snri": si_snri, "errors": words.row}
 
