@@ -1,6 +1,7 @@
-"""Kaldi's two-column tables: ``id rest of the line``, one entry a line, sorted by id.
+"""Kaldi's data directories: two-column tables read and written, whole sets written and checked.
 
-Everything that can be wrong with a data directory, each named with file and line.
+A table has one entry a line, ``id rest of the line``, sorted by id. What is wrong with a set is named with file
+and line (:func:`validate`).
 """
 
 import json
@@ -30,19 +31,20 @@ class Table:
     problems: list[str] = field(default_factory=list)
 
 
-def _read_lines(path: str | Path) -> tuple[list[str], str]:
-    """Return the lines of a text file, or the problem with it."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return [], f"{path}: expected a table 'id value', found no file (check the path)"
-    except (IsADirectoryError, NotADirectoryError):
-        return [], f"{path}: expected a table 'id value', found a directory (check the path)"
-    except UnicodeDecodeError as error:
-        return [], f"{path}: not UTF-8 text at byte {error.start} (convert it)"
-    # Not splitlines(), which also splits at U+2028 and others that may stand in a text.
-    lines = text.removesuffix("\n").split("\n") if text.strip() else []
-    return lines, "" if lines else f"{path}: no entries (is the step that makes it complete?)"
+def read_scp(path: str | Path, allow_empty: bool = False) -> dict[str, str]:
+    """Return a table (``wav.scp``, ``text``, ``utt2spk``, ...) as ``{id: rest of the line}``.
+
+    Args:
+        path: the file.
+        allow_empty: an id alone on its line is fine and gives ``""``.
+
+    Raises:
+        UserError: no such file, no entries, a duplicate, unsorted ids, or a missing second column.
+    """
+    table = scan_table(path, allow_empty)
+    if table.problems:
+        raise UserError(table.problems[0])
+    return table.entries
 
 
 def scan_table(path: str | Path, allow_empty: bool = False) -> Table:
@@ -76,20 +78,27 @@ def scan_table(path: str | Path, allow_empty: bool = False) -> Table:
     return table
 
 
-def read_scp(path: str | Path, allow_empty: bool = False) -> dict[str, str]:
-    """Return a table (``wav.scp``, ``text``, ``utt2spk``, ...) as ``{id: rest of the line}``.
-
-    Args:
-        path: the file.
-        allow_empty: an id alone on its line is fine and gives ``""``.
-
-    Raises:
-        UserError: no such file, no entries, a duplicate, unsorted ids, or a missing second column.
-    """
-    table = scan_table(path, allow_empty)
-    if table.problems:
-        raise UserError(table.problems[0])
-    return table.entries
+def read_records(path: str | Path) -> Table:
+    """Return the JSON lines of ``path`` by their "id": a table whose entries are objects."""
+    if not Path(path).is_file():
+        return Table(problems=[f"{path}: expected JSON lines, found no file"])
+    table = Table()
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+        record, wrong = None, ""
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            wrong = f"not JSON: {error.msg} (make the file again)"
+        else:
+            if not isinstance(record, dict) or not isinstance(record.get("id"), str):
+                wrong = 'expected an object with a key "id" (make the file again)'
+            elif record["id"] in table.entries:
+                wrong = f"id {record['id']} occurs twice (keep one of the lines)"
+        if wrong:
+            table.problems.append(f"{path}:{number}: {wrong}")
+        else:
+            table.entries[record["id"]], table.lines[record["id"]] = record, number
+    return table
 
 
 def write_scp(path: str | Path, mapping: Mapping[str, object]) -> None:
@@ -155,29 +164,6 @@ def numbered(directory: Path, prefix: str, suffix: str = "") -> list[Path]:
     return [directory / f"{prefix}{n}{suffix}" for n in found]
 
 
-def read_records(path: str | Path) -> Table:
-    """Return the JSON lines of ``path`` by their "id": a table whose entries are objects."""
-    if not Path(path).is_file():
-        return Table(problems=[f"{path}: expected JSON lines, found no file"])
-    table = Table()
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
-        record, wrong = None, ""
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            wrong = f"not JSON: {error.msg} (make the file again)"
-        else:
-            if not isinstance(record, dict) or not isinstance(record.get("id"), str):
-                wrong = 'expected an object with a key "id" (make the file again)'
-            elif record["id"] in table.entries:
-                wrong = f"id {record['id']} occurs twice (keep one of the lines)"
-        if wrong:
-            table.problems.append(f"{path}:{number}: {wrong}")
-        else:
-            table.entries[record["id"]], table.lines[record["id"]] = record, number
-    return table
-
-
 def validate(path: str | Path) -> list[str]:
     """Check a speech or mixture set completely; all audio is read.
 
@@ -203,6 +189,21 @@ def validate(path: str | Path) -> list[str]:
     problems += _check_spk2utt(directory / "spk2utt", tables[directory / "utt2spk"].entries)
     lengths = tables.get(directory / "utt2num_samples", Table()).entries
     return problems + _check_audio(directory / "wav.scp", wav, {p: tables[p] for p in spk}, lengths)
+
+
+def _read_lines(path: str | Path) -> tuple[list[str], str]:
+    """Return the lines of a text file, or the problem with it."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return [], f"{path}: expected a table 'id value', found no file (check the path)"
+    except (IsADirectoryError, NotADirectoryError):
+        return [], f"{path}: expected a table 'id value', found a directory (check the path)"
+    except UnicodeDecodeError as error:
+        return [], f"{path}: not UTF-8 text at byte {error.start} (convert it)"
+    # Not splitlines(), which also splits at U+2028 and others that may stand in a text.
+    lines = text.removesuffix("\n").split("\n") if text.strip() else []
+    return lines, "" if lines else f"{path}: no entries (is the step that makes it complete?)"
 
 
 def _read_tables(directory: Path, spk: list[Path], texts: list[Path]) -> dict[Path, Table]:

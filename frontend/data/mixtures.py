@@ -1,24 +1,17 @@
-"""Data directories in Kaldi form: the one way data lies on disk.
+"""Mixture sets and the streams that systems made of them: Kaldi data directories, read as they are asked for.
 
 Speech set (dry, one talker an utterance): ``wav.scp utt2spk spk2utt text``.
 
-Mixture set: ``wav.scp`` (C channels), ``spk1.scp spk2.scp ...`` (images at the reference channel, mono;
-absent in an unlabelled set; silent where a mixture has fewer talkers), ``text_spk1 text_spk2 ...`` (the id
-alone where there is no talker), ``utt2spk spk2utt`` (utt -> utt), ``utt2num_samples``, ``scenes.jsonl``.
+Mixture set: ``wav.scp`` (C channels), ``spk1.scp spk2.scp ...`` (images at the reference channel, mono; absent
+in an unlabelled set; silent where a mixture has fewer talkers), ``text_spk1 text_spk2 ...`` (the id alone where
+there is no talker), ``utt2spk spk2utt`` (utt -> utt), ``utt2num_samples``, ``scenes.jsonl``.
+
+Streams of a set: ``spk1.scp .. spkS.scp``, one stream a talker; ``raw1.scp .. rawM.scp`` where these were
+selected or merged from more outputs; and ``info.json`` (real-time factor, memory, number of outputs). Of a
+file of several channels (the mixture itself, to compare with) the reference channel is meant.
 
 Every table is sorted by id. Paths in ``.scp`` files are relative to the working directory, as Kaldi's and
-ESPnet's are; an entry is a file, ``archive.ark:offset``, or a scene that is rendered when it is read
-(``scene:SET/scenes.jsonl:ID:STREAM``, see :mod:`frontend.simulation.mixture_sets`).
-
-Separated whole recordings in a directory: one file a stream.
-
-Of a file of several channels (the mixture itself, to compare with) the reference channel is meant.
-
-The separated streams of one system on one test set: where they lie, and how to read them.
-
-A directory with ``spk1.scp .. spkS.scp``, one stream a talker; ``raw1.scp .. rawM.scp``
-where these were selected or merged from more outputs; and ``info.json`` (real-time
-factor, memory, number of outputs).
+ESPnet's are; what an entry can be is said in :mod:`frontend.data.audio`.
 """
 
 import json
@@ -36,13 +29,7 @@ from frontend.data.kaldi import numbered, read_records, read_scp, write_set
 from frontend.utils.errors import UserError
 from frontend.utils.files import atomic_directory
 
-
-def all_there(tables: Iterable[Path]) -> bool:
-    """Tell whether all of these ``.scp`` files exist, and all the audio files they name."""
-    return all(
-        table.is_file() and all(audio_file(entry).is_file() for entry in read_scp(table).values())
-        for table in tables
-    )
+_STREAM_NAME = re.compile(r"(.+)_spk([1-9][0-9]*)\.(wav|flac)")
 
 
 class MixtureSet:
@@ -138,6 +125,20 @@ class MixtureSet:
         return table[utterance_id]
 
 
+def labelled_set(path: str | Path) -> MixtureSet:
+    """Open a mixture set.
+
+    Raises:
+        UserError: it is none, or has no images of the talkers.
+    """
+    mixtures = MixtureSet(path)
+    if mixtures.n_talkers == 0:
+        raise UserError(
+            f"{path}: expected spk1.scp, spk2.scp ... to score against, found none (unlabelled set)"
+        )
+    return mixtures
+
+
 def subset(source: str | Path, destination: str | Path, ids: Iterable[str], labelled: bool = True) -> None:
     """Make a data directory of some of the utterances, which names the same audio.
 
@@ -171,6 +172,7 @@ def subset(source: str | Path, destination: str | Path, ids: Iterable[str], labe
 
 
 def _refuse_to_replace(destination: Path, source: Path) -> None:
+    """Raise UserError unless ``destination`` is new, or a directory of tables alone."""
     if destination.resolve() == source.resolve():
         raise UserError(f"{destination}: is the source itself (choose another destination)")
     if destination.exists() and not destination.is_dir():
@@ -178,73 +180,6 @@ def _refuse_to_replace(destination: Path, source: Path) -> None:
     for child in destination.iterdir() if destination.is_dir() else ():
         if child.is_dir():
             raise UserError(f"{destination}: holds {child.name}/, which would be lost (choose another)")
-
-
-_NAME = re.compile(r"(.+)_spk([1-9][0-9]*)\.(wav|flac)")
-
-
-def find_streams(directory: str | Path, ids: Iterable[str] | None = None) -> list[dict[str, str]]:
-    """Find the streams of recordings: ``spk1.scp ...``, or the files ``ID_spk1.wav ...`` of mixit separate.
-
-    Args:
-        directory: where they lie.
-        ids: the recordings there must be; None: whichever there are.
-
-    Returns:
-        ``{id: entry}``, one for each stream; the streams of a recording have one rate and length.
-
-    Raises:
-        UserError: none there, other recordings, streams of a recording that differ in rate or length.
-    """
-    directory = Path(directory)
-    if not directory.is_dir():
-        raise UserError(f"{directory}: expected a directory of separated streams, found none")
-    tables = [read_scp(path) for path in numbered(directory, "spk", ".scp")] or _by_name(directory)
-    if not tables:
-        raise UserError(
-            f"{directory}: expected spk1.scp ... or files ID_spk1.wav ..., found neither (separate first)"
-        )
-    wanted = set(tables[0] if ids is None else ids)
-    for number, table in enumerate(tables, 1):
-        for name in sorted(table.keys() ^ wanted):
-            lacks = "has no stream of" if name in wanted else "has a stream of unknown"
-            raise UserError(f"{directory}: spk{number} {lacks} recording {name} (separate again)")
-    for name in sorted(wanted):
-        _check_alike([table[name] for table in tables])
-    return tables
-
-
-def _by_name(directory: Path) -> list[dict[str, str]]:
-    found: dict[int, dict[str, str]] = {}
-    for path in sorted(directory.iterdir()):
-        if match := _NAME.fullmatch(path.name):
-            found.setdefault(int(match[2]), {})[match[1]] = str(path)
-    return [found.get(number, {}) for number in range(1, max(found, default=0) + 1)]
-
-
-def _check_alike(entries: list[str]) -> None:
-    _, frames, fs = audio_info(entries[0])
-    for entry in entries[1:]:
-        _, found, rate = audio_info(entry)
-        if (found, rate) != (frames, fs):
-            raise UserError(
-                f"{entry}: expected {frames} samples at {fs} Hz as in {entries[0]}, found {found} at "
-                f"{rate} Hz (separate again)"
-            )
-
-
-def labelled_set(path: str | Path) -> MixtureSet:
-    """Open a mixture set.
-
-    Raises:
-        UserError: it is none, or has no images of the talkers.
-    """
-    mixtures = MixtureSet(path)
-    if mixtures.n_talkers == 0:
-        raise UserError(
-            f"{path}: expected spk1.scp, spk2.scp ... to score against, found none (unlabelled set)"
-        )
-    return mixtures
 
 
 @dataclass(frozen=True)
@@ -334,3 +269,61 @@ class Streams:
                 )
             tables.append(table)
         return tables
+
+
+def find_streams(directory: str | Path, ids: Iterable[str] | None = None) -> list[dict[str, str]]:
+    """Find the streams of whole recordings: ``spk1.scp ...``, or the files ``ID_spk1.wav ...`` of mixit separate.
+
+    Args:
+        directory: where they lie.
+        ids: the recordings there must be; None: whichever there are.
+
+    Returns:
+        ``{id: entry}``, one for each stream; the streams of a recording have one rate and length.
+
+    Raises:
+        UserError: none there, other recordings, streams of a recording that differ in rate or length.
+    """
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise UserError(f"{directory}: expected a directory of separated streams, found none")
+    tables = [read_scp(path) for path in numbered(directory, "spk", ".scp")] or _by_name(directory)
+    if not tables:
+        raise UserError(
+            f"{directory}: expected spk1.scp ... or files ID_spk1.wav ..., found neither (separate first)"
+        )
+    wanted = set(tables[0] if ids is None else ids)
+    for number, table in enumerate(tables, 1):
+        for name in sorted(table.keys() ^ wanted):
+            lacks = "has no stream of" if name in wanted else "has a stream of unknown"
+            raise UserError(f"{directory}: spk{number} {lacks} recording {name} (separate again)")
+    for name in sorted(wanted):
+        _check_alike([table[name] for table in tables])
+    return tables
+
+
+def _by_name(directory: Path) -> list[dict[str, str]]:
+    found: dict[int, dict[str, str]] = {}
+    for path in sorted(directory.iterdir()):
+        if match := _STREAM_NAME.fullmatch(path.name):
+            found.setdefault(int(match[2]), {})[match[1]] = str(path)
+    return [found.get(number, {}) for number in range(1, max(found, default=0) + 1)]
+
+
+def _check_alike(entries: list[str]) -> None:
+    _, frames, fs = audio_info(entries[0])
+    for entry in entries[1:]:
+        _, found, rate = audio_info(entry)
+        if (found, rate) != (frames, fs):
+            raise UserError(
+                f"{entry}: expected {frames} samples at {fs} Hz as in {entries[0]}, found {found} at "
+                f"{rate} Hz (separate again)"
+            )
+
+
+def all_there(tables: Iterable[Path]) -> bool:
+    """Tell whether all of these ``.scp`` files exist, and all the audio files they name."""
+    return all(
+        table.is_file() and all(audio_file(entry).is_file() for entry in read_scp(table).values())
+        for table in tables
+    )

@@ -1,11 +1,8 @@
-"""The dry utterances that talkers are made of: who says them, how long they are.
+"""Dry speech, which talkers are made of: speech sets read, levelled, and written from any corpus.
 
-Dry speech made comparable: one sampling rate, 50 ms of silence around it, one active level.
-
-Speech sets of single talkers in Kaldi form, made from any corpus: who says what, and how it sounds.
-
-A corpus is planned first (text only: who is in which set) and rendered then, in processes, complete or
-not at all. Ids begin with the talker's, so that sorting by utterance sorts by talker too, as Kaldi demands.
+A speech set is a Kaldi directory, one talker an utterance: ``wav.scp text utt2spk spk2utt utt2num_samples``.
+A corpus is planned first (text only: who is in which set) and rendered then, in processes, complete or not at
+all. Ids begin with the talker's, so that sorting by utterance sorts by talker too, as Kaldi demands.
 """
 
 import hashlib
@@ -26,6 +23,15 @@ from frontend.utils.errors import UserError
 from frontend.utils.files import atomic_directory
 from frontend.utils.parallel import parallel_map, progress
 from frontend.utils.rng import generator
+
+ACTIVE_LEVEL_DB = -26.0  # re full scale
+_ACTIVE_BELOW_PEAK_DB = 35.0
+_MARGIN_S = 0.05
+_HIGHEST_PEAK = 0.9
+_FEWEST = 2  # talkers of a set: a mixture needs two
+
+
+# --- reading
 
 
 def read_speech(path: str | Path, fs: int) -> dict[str, tuple[str, float]]:
@@ -99,18 +105,7 @@ def digest(samples: np.ndarray) -> str:
     return hashlib.blake2b(samples.tobytes(), digest_size=8).hexdigest()
 
 
-ACTIVE_LEVEL_DB = -26.0  # re full scale
-_ACTIVE_BELOW_PEAK_DB = 35.0
-_MARGIN_S = 0.05
-_HIGHEST_PEAK = 0.9
-
-
-def _active_frames(signal: np.ndarray, fs: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the power of each 10 ms frame, and whether it is within 35 dB of the loudest."""
-    length = fs // 100
-    frames = np.pad(signal, (0, -len(signal) % length)).reshape(-1, length)
-    power = np.mean(np.square(frames, dtype=np.float64), axis=1)
-    return power, power > power.max() * 10 ** (-_ACTIVE_BELOW_PEAK_DB / 10)
+# --- one level, for all that is spoken
 
 
 def trim(signal: np.ndarray, fs: int) -> np.ndarray:
@@ -135,7 +130,15 @@ def normalise(signal: np.ndarray, fs: int) -> np.ndarray:
     return signal * min(gain, _HIGHEST_PEAK / np.abs(signal).max())
 
 
-_FEWEST = 2  # talkers of a set: a mixture needs two
+def _active_frames(signal: np.ndarray, fs: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the power of each 10 ms frame, and whether it is within 35 dB of the loudest."""
+    length = fs // 100
+    frames = np.pad(signal, (0, -len(signal) % length)).reshape(-1, length)
+    power = np.mean(np.square(frames, dtype=np.float64), axis=1)
+    return power, power > power.max() * 10 ** (-_ACTIVE_BELOW_PEAK_DB / 10)
+
+
+# --- writing
 
 
 class Utterance(Protocol):
@@ -164,35 +167,6 @@ class Spoken:
     speaker: str
     text: str
     source: str
-
-
-@dataclass(frozen=True)
-class _Recorded(Spoken):
-    """One utterance that renders itself."""
-
-    fs: int
-    trimmed: bool
-
-    def render(self) -> np.ndarray:
-        """Return ``(T,)`` at ``fs``; trimmed also means brought to the common level."""
-        audio, rate = read_audio(self.source, finite=True)
-        if len(audio) != 1:
-            raise UserError(f"{self.source}: expected 1 channel, found {len(audio)} (take one of them)")
-        if not audio.any():
-            raise UserError(f"{self.source}: nothing but zeros (copy it again, or take it out of the corpus)")
-        signal = resample(audio[0].astype(np.float64), rate, self.fs)
-        if self.trimmed:
-            return normalise(trim(signal, self.fs), self.fs)
-        return np.clip(signal, -1.0, 1.0)  # the filter of resampling can overshoot a full-scale recording
-
-
-def _render(fs: int, audio_format: str, job: tuple[Utterance, str]) -> tuple[str, int]:
-    """Make and write one utterance in a worker; return its id and length in samples."""
-    utterance, directory = job
-    signal = utterance.render()
-    with AudioWriter(directory, audio_format, fs) as writer:
-        writer.write(utterance.id, signal)
-    return utterance.id, len(signal)
 
 
 def write_sets(
@@ -271,6 +245,83 @@ def write_speech_sets(
     return write_sets(out, recorded, fs, nj, audio_format)
 
 
+def check_out(out: Path, sets: Sequence[str]) -> None:
+    """Refuse to replace anything but speech sets of these names.
+
+    Raises:
+        UserError: ``out`` is a file, or a directory that holds something else.
+    """
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out}: expected a directory to make, found a file (choose another)")
+    others = {p.name for p in out.iterdir()} - set(sets) if out.exists() else set()
+    if others:
+        raise UserError(f"--out {out}: holds {min(others)}, which would be lost (choose another directory)")
+
+
+@dataclass(frozen=True)
+class _Recorded(Spoken):
+    """One utterance that renders itself."""
+
+    fs: int
+    trimmed: bool
+
+    def render(self) -> np.ndarray:
+        """Return ``(T,)`` at ``fs``; trimmed also means brought to the common level."""
+        audio, rate = read_audio(self.source, finite=True)
+        if len(audio) != 1:
+            raise UserError(f"{self.source}: expected 1 channel, found {len(audio)} (take one of them)")
+        if not audio.any():
+            raise UserError(f"{self.source}: nothing but zeros (copy it again, or take it out of the corpus)")
+        signal = resample(audio[0].astype(np.float64), rate, self.fs)
+        if self.trimmed:
+            return normalise(trim(signal, self.fs), self.fs)
+        return np.clip(signal, -1.0, 1.0)  # the filter of resampling can overshoot a full-scale recording
+
+
+def _render(fs: int, audio_format: str, job: tuple[Utterance, str]) -> tuple[str, int]:
+    """Make and write one utterance in a worker; return its id and length in samples."""
+    utterance, directory = job
+    signal = utterance.render()
+    with AudioWriter(directory, audio_format, fs) as writer:
+        writer.write(utterance.id, signal)
+    return utterance.id, len(signal)
+
+
+def _check_ids(sets: Mapping[str, Sequence[Spoken]]) -> None:
+    """Find what would make tables that Kaldi's tools do not read."""
+    seen: set[str] = set()
+    for name, utterances in sets.items():
+        if not utterances:
+            raise UserError(f"set {name}: expected utterances, found none (is the corpus complete?)")
+        for utterance in utterances:
+            if utterance.id in seen:
+                raise UserError(f"{utterance.source}: id {utterance.id} occurs twice (rename one of them)")
+            if not utterance.id.startswith(f"{utterance.speaker}-"):
+                found = f"id {utterance.id} of talker {utterance.speaker}"
+                raise UserError(f"{utterance.source}: expected an id 'TALKER-...', found {found}")
+            seen.add(utterance.id)
+
+
+def _write_tables(
+    directory: Path, utterances: Sequence[Utterance], files: Mapping[str, object], samples: Mapping[str, int]
+) -> None:
+    tables = {
+        "wav.scp": files,
+        "text": {u.id: u.text for u in utterances},
+        "utt2num_samples": {u.id: samples[u.id] for u in utterances},
+    }
+    write_set(directory, tables, {u.id: u.speaker for u in utterances})
+
+
+def _seconds(
+    sets: Mapping[str, Sequence[Utterance]], samples: Mapping[str, int], fs: int
+) -> dict[str, float]:
+    return {name: sum(samples[u.id] for u in utterances) / fs for name, utterances in sets.items()}
+
+
+# --- planning
+
+
 def split_speakers(
     speakers: Sequence[str], groups: Mapping[str, str], shares: Mapping[str, float], seed: int
 ) -> dict[str, set[str]]:
@@ -308,7 +359,7 @@ def split_speakers(
     return parts
 
 
-def in_turns(utterances: Sequence[Spoken], number: int, seed: int) -> list[Spoken]:
+def evenly_by_talker(utterances: Sequence[Spoken], number: int, seed: int) -> list[Spoken]:
     """Take at most ``number`` utterances: the talkers take turns, each with its own in random order.
 
     Args:
@@ -322,48 +373,3 @@ def in_turns(utterances: Sequence[Spoken], number: int, seed: int) -> list[Spoke
     turns = [(turn, speaker) for speaker, spoken in of_talker.items() for turn in range(len(spoken))]
     chosen = sorted(turns)[:number]
     return sorted((of_talker[speaker][turn] for turn, speaker in chosen), key=lambda u: u.id)
-
-
-def check_out(out: Path, sets: Sequence[str]) -> None:
-    """Refuse to replace anything but speech sets of these names.
-
-    Raises:
-        UserError: ``out`` is a file, or a directory that holds something else.
-    """
-    if out.exists() and not out.is_dir():
-        raise UserError(f"--out {out}: expected a directory to make, found a file (choose another)")
-    others = {p.name for p in out.iterdir()} - set(sets) if out.exists() else set()
-    if others:
-        raise UserError(f"--out {out}: holds {min(others)}, which would be lost (choose another directory)")
-
-
-def _check_ids(sets: Mapping[str, Sequence[Spoken]]) -> None:
-    """Find what would make tables that Kaldi's tools do not read."""
-    seen: set[str] = set()
-    for name, utterances in sets.items():
-        if not utterances:
-            raise UserError(f"set {name}: expected utterances, found none (is the corpus complete?)")
-        for utterance in utterances:
-            if utterance.id in seen:
-                raise UserError(f"{utterance.source}: id {utterance.id} occurs twice (rename one of them)")
-            if not utterance.id.startswith(f"{utterance.speaker}-"):
-                found = f"id {utterance.id} of talker {utterance.speaker}"
-                raise UserError(f"{utterance.source}: expected an id 'TALKER-...', found {found}")
-            seen.add(utterance.id)
-
-
-def _write_tables(
-    directory: Path, utterances: Sequence[Utterance], files: Mapping[str, object], samples: Mapping[str, int]
-) -> None:
-    tables = {
-        "wav.scp": files,
-        "text": {u.id: u.text for u in utterances},
-        "utt2num_samples": {u.id: samples[u.id] for u in utterances},
-    }
-    write_set(directory, tables, {u.id: u.speaker for u in utterances})
-
-
-def _seconds(
-    sets: Mapping[str, Sequence[Utterance]], samples: Mapping[str, int], fs: int
-) -> dict[str, float]:
-    return {name: sum(samples[u.id] for u in utterances) / fs for name, utterances in sets.items()}

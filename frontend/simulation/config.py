@@ -269,23 +269,12 @@ def _read_coordinates(file: str, config: str | Path) -> tuple[Point, ...]:
         raise UserError(
             f"{config}: array: kind 'coordinates' needs the key 'file' (one 'x y z' a line, metres)"
         )
+    from frontend.data.recordings import read_coordinates
+
     try:
-        lines = Path(file).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{config}: array: cannot read the coordinates file '{file}': {error}") from None
-    points = []
-    for number, line in enumerate(lines, 1):
-        text = line.split("#")[0].replace(",", " ").split()
-        if not text:
-            continue
-        try:
-            x, y, z = map(float, text)
-        except ValueError:
-            raise UserError(f"{file}:{number}: expected 'x y z' in metres; found '{line.strip()}'") from None
-        points.append((x, y, z))
-    if not points:
-        raise UserError(f"{file}: expected one 'x y z' a line, found none")
-    return tuple(points)
+        return tuple(read_coordinates(file))
+    except UserError as error:
+        raise UserError(f"{config}: array: {error}") from None
 
 
 def read_count(option: str, text: str) -> Count:

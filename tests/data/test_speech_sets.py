@@ -7,7 +7,7 @@ from speech_sets import voice
 
 from frontend.data.audio import read_audio
 from frontend.data.kaldi import read_scp, validate
-from frontend.data.speech import Spoken, check_out, in_turns, split_speakers, write_speech_sets
+from frontend.data.speech import Spoken, check_out, evenly_by_talker, split_speakers, write_speech_sets
 from frontend.utils.errors import UserError
 
 
@@ -134,7 +134,7 @@ def test_two_talkers_in_every_set_or_an_error():
 
 def test_a_part_is_taken_in_turns():
     spoken = [Spoken(f"{who}-{n}", who, "", "") for who in "abc" for n in range(10 if who == "a" else 3)]
-    taken = [in_turns(spoken, number, 0) for number in (3, 6, 9, 12, 99)]
+    taken = [evenly_by_talker(spoken, number, 0) for number in (3, 6, 9, 12, 99)]
     assert [sorted(u.speaker for u in part) for part in taken[:3]] == [
         list("abc"),
         list("aabbcc"),
@@ -143,7 +143,7 @@ def test_a_part_is_taken_in_turns():
     for smaller, larger in zip(taken, taken[1:], strict=False):
         assert set(smaller) < set(larger)
     assert taken[-1] == sorted(spoken, key=lambda u: u.id)
-    assert taken[1] == in_turns(spoken[::-1], 6, 0) != in_turns(spoken, 6, 1)
+    assert taken[1] == evenly_by_talker(spoken[::-1], 6, 0) != evenly_by_talker(spoken, 6, 1)
 
 
 def test_only_speech_sets_are_replaced(tmp_path):

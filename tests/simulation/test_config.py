@@ -47,7 +47,7 @@ def test_configuration_of_the_embedded_recipe_names_every_knob_of_its_sections()
         ("array: {n: 0}", "array: n: expected at least one microphone"),
         ("array: {radius: 1.5}", "array: microphones 1.500 m from its centre"),
         ("array: {kind: coordinates}", "needs the key 'file'"),
-        ("array: {kind: coordinates, file: nowhere.txt}", "cannot read the coordinates file 'nowhere.txt'"),
+        ("array: {kind: coordinates, file: nowhere.txt}", "nowhere.txt: expected a file, found none"),
         ("t60: [0.4, 0.2]", "t60: expected a number or [lowest, highest]; found [0.4, 0.2]"),
         ("t60: .nan", "t60: expected a number"),
         ("t60: [0.02, 0.2]", "t60: no walls absorb enough for 0.02 s"),
@@ -82,7 +82,7 @@ def test_configuration_values_and_overrides(tmp_path):
     with pytest.raises(UserError, match="3 channels asked for"):
         load_config(path, ["array.channels=3"])
     (tmp_path / "mics.txt").write_text("0.1 0 0\n-0.1 0\n")
-    with pytest.raises(UserError, match=r"mics.txt:2: expected 'x y z' in metres; found '-0.1 0'"):
+    with pytest.raises(UserError, match=r"mics.txt:2: expected 'x y z' in metres, found '-0.1 0'"):
         load_config(path)
     path.write_text("")
     assert load_config(path) == SceneConfig()

@@ -15,7 +15,7 @@ from librispeech import SUBSETS, check_root, read_subset
 from noise_files import plan_noise
 
 from frontend.data.kaldi import read_scp
-from frontend.data.speech import check_out, in_turns
+from frontend.data.speech import check_out, evenly_by_talker
 from frontend.simulation.pairs import write_pairs
 from frontend.utils.errors import UserError, run
 from frontend.utils.parallel import number_of_processes
@@ -89,7 +89,7 @@ def main() -> None:
             wanted = first_utterances(tables[name], number)
             chosen = [u for u in spoken if u.id in wanted]
         else:
-            chosen = in_turns(spoken, number or len(spoken), args.seed)
+            chosen = evenly_by_talker(spoken, number or len(spoken), args.seed)
         out = args.out / name
         seconds = write_dry_set(out, chosen, args.corpus_dir, args.fs, args.nj)
         print(

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from frontend.data.audio import audio_info
 from frontend.data.kaldi import read_scp, scan_table
-from frontend.data.speech import Spoken, check_out, in_turns, split_speakers, write_speech_sets
+from frontend.data.speech import Spoken, check_out, evenly_by_talker, split_speakers, write_speech_sets
 from frontend.utils.errors import UserError, run
 from frontend.utils.parallel import number_of_processes, progress
 
@@ -194,7 +194,7 @@ def main() -> None:
     sets = plan(options.corpus_dir, options.seed)
     for name, number in ((name, getattr(options, f"{name}_utts")) for name in sets):
         if number is not None:
-            sets[name] = in_turns(sets[name], number, options.seed)
+            sets[name] = evenly_by_talker(sets[name], number, options.seed)
     seconds = write_speech_sets(options.out, sets, options.fs, options.nj)
     genders: dict[str, str] = {}
     for path in (options.corpus_dir / part / "spk2gender" for part in ("train", "test")):
