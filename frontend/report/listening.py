@@ -4,27 +4,24 @@ The folder opens from disk, without a server or a network. It holds the table of
 utterances, chosen by rules that are shown on the page, audio, spectrograms and recognised words of systems.
 """
 
-import io
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from PIL import Image
 from scipy.stats import rankdata
 
 from frontend.data.audio import audio_info, read_audio
 from frontend.data.mixtures import Streams, labelled_set
 from frontend.data.writers import AudioWriter
-from frontend.dsp.spatial import stft
 from frontend.evaluation.measured import Scores, load_scores, read_measured
 from frontend.evaluation.results import mean
 from frontend.recognition.text import align, mark
 from frontend.report.pages import render
+from frontend.report.plots import RANGE_DB, power_db, write_spectrogram
 from frontend.separation.systems import System
 from frontend.utils.errors import UserError
-from frontend.utils.files import atomic_directory, atomic_file, write_text
+from frontend.utils.files import atomic_directory, write_text
 
 PAGE, FILES = "report.html", "report_files"
 MOST = 8  # utterances
@@ -50,9 +47,6 @@ KINDS = {
     "worst": "lowest mean SI-SNRi over the talkers",
     "disagree": "rank by SI-SNRi and rank by word error rate farthest apart",
 }
-WINDOW_S = 0.032
-RANGE_DB = 63  # of a spectrogram: as many steps of colour, 1 dB each
-_MOST_COLUMNS = 480
 _FULL_SCALE = 32767 / 32768  # the largest sample that 16 bits hold on both sides
 
 
@@ -420,33 +414,3 @@ def _write_media(directory: Path, signals: Mapping[str, np.ndarray], fs: int) ->
             writer.write(name, np.asarray(signal, np.float64) * gain)
             write_spectrogram(directory / f"{name}.png", levels[name], top)
     return gain
-
-
-def power_db(signal: np.ndarray, fs: int) -> np.ndarray:
-    """Return the spectrogram of ``(T,)`` in dB, ``(F, L)``, low frequencies first; -inf in silence.
-
-    Windows of 32 ms, a new one every 8 ms; 0 dB is a sine of amplitude 2. The power of neighbours is averaged
-    where there would be more than 480 columns.
-    """
-    window = round(WINDOW_S * fs)
-    spectrum = stft(torch.from_numpy(np.array(signal, np.float64)), window, window // 4).abs().numpy()
-    power = (spectrum / torch.hann_window(window, dtype=torch.float64).sqrt().sum().item()) ** 2
-    starts = np.arange(0, power.shape[1], -(-power.shape[1] // _MOST_COLUMNS))
-    widths = np.diff(starts, append=power.shape[1])
-    with np.errstate(divide="ignore"):
-        return 10 * np.log10(np.add.reduceat(power, starts, axis=1) / widths)
-
-
-def write_spectrogram(path: Path, levels: np.ndarray, top_db: float) -> None:
-    """Draw ``(F, L)`` in dB as a PNG, a pixel a bin, from ``top_db`` (bright) to 63 dB below it (dark)."""
-    from matplotlib import colormaps
-
-    with np.errstate(invalid="ignore"):  # -inf - -inf where all is silent; fmax makes it 0
-        steps = np.fmax(levels - top_db + RANGE_DB, 0).clip(max=RANGE_DB)
-    image = Image.fromarray(np.rint(steps[::-1]).astype(np.uint8))
-    colours = colormaps["magma"](np.linspace(0, 1, RANGE_DB + 1))[:, :3]
-    image.putpalette((255 * colours).round().astype(np.uint8).tobytes())
-    encoded = io.BytesIO()
-    image.save(encoded, format="PNG", optimize=True)
-    with atomic_file(path) as part:
-        part.write_bytes(encoded.getvalue())

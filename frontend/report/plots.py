@@ -1,13 +1,21 @@
-"""Pictures of a report: learning curves, cpWER against SI-SNRi, and figures over the share of labels."""
+"""Pictures of a report: learning curves, cpWER against SI-SNRi, figures over labels, spectrograms."""
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+import torch
+
+from frontend.dsp.spatial import stft
 from frontend.report.pages import number
 from frontend.utils.files import atomic_file
 
 # One list of (step, value) per part, "train" and "valid".
 Curves = dict[str, list[tuple[int, float]]]
+RANGE_DB = 63  # of a spectrogram: as many steps of colour, 1 dB each
+WINDOW_S = 0.032
+_MOST_COLUMNS = 480
 _COLUMNS = 3
 _ROW = 0.22  # inches that a label needs
 KINDS = ("supervised", "fine-tuned", "distilled")
@@ -130,6 +138,37 @@ def plot_claims(results: Mapping, path: Path) -> None:
             axis.grid(alpha=0.3)
             axis.legend(fontsize=8)
     _save(figure, path)
+
+
+def power_db(signal: np.ndarray, fs: int) -> np.ndarray:
+    """Return the spectrogram of ``(T,)`` in dB, ``(F, L)``, low frequencies first; -inf in silence.
+
+    Windows of 32 ms, a new one every 8 ms; 0 dB is a sine of amplitude 2. The power of neighbours is averaged
+    where there would be more than 480 columns.
+    """
+    window = round(WINDOW_S * fs)
+    spectrum = stft(torch.from_numpy(np.array(signal, np.float64)), window, window // 4).abs().numpy()
+    power = (spectrum / torch.hann_window(window, dtype=torch.float64).sqrt().sum().item()) ** 2
+    starts = np.arange(0, power.shape[1], -(-power.shape[1] // _MOST_COLUMNS))
+    widths = np.diff(starts, append=power.shape[1])
+    with np.errstate(divide="ignore"):
+        return 10 * np.log10(np.add.reduceat(power, starts, axis=1) / widths)
+
+
+def write_spectrogram(path: Path, levels: np.ndarray, top_db: float) -> None:
+    """Draw ``(F, L)`` in dB as a PNG, a pixel a bin, from ``top_db`` (bright) to 63 dB below it (dark)."""
+    from matplotlib import colormaps
+    from PIL import Image
+
+    with np.errstate(invalid="ignore"):  # -inf - -inf where all is silent; fmax makes it 0
+        steps = np.fmax(levels - top_db + RANGE_DB, 0).clip(max=RANGE_DB)
+    image = Image.fromarray(np.rint(steps[::-1]).astype(np.uint8))
+    colours = colormaps["magma"](np.linspace(0, 1, RANGE_DB + 1))[:, :3]
+    image.putpalette((255 * colours).round().astype(np.uint8).tobytes())
+    encoded = io.BytesIO()
+    image.save(encoded, format="PNG", optimize=True)
+    with atomic_file(path) as part:
+        part.write_bytes(encoded.getvalue())
 
 
 def _figure(*args, **kwargs):

@@ -21,10 +21,9 @@ from frontend.report.listening import (
     Picture,
     choose_utterances,
     main_system,
-    power_db,
     write_listening_page,
-    write_spectrogram,
 )
+from frontend.report.plots import power_db, write_spectrogram
 from frontend.separation.systems import System
 from frontend.utils.errors import UserError
 from frontend.utils.rng import generator
