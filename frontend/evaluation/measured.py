@@ -149,7 +149,7 @@ class Words(Measured):
     def count_of(self, measure: str, key: str) -> np.ndarray | None:
         """Return ``(n,)`` of cpCER (``characters``) or ORC-WER (``orc``); None where it was not counted."""
         found = [row.get(measure) for row in self.utterances]
-        return None if None in found else np.array([one[key] for one in found])
+        return None if None in found else np.array([one[key] for one in found if one is not None])
 
 
 def load_scores(directory: Path) -> dict[str, Scores]:
@@ -169,7 +169,7 @@ def load_words(directory: Path) -> dict[str, Words]:
     """
     found = {name: Words(*measured) for name, measured in read_measured(directory, "wer").items()}
     said = {name: [(row["id"], row["words"]) for row in words.utterances] for name, words in found.items()}
-    first = next(iter(found), None)
+    first = next(iter(found), "")
     for name in found:
         if said[name] != said[first]:
             raise UserError(

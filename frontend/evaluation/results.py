@@ -72,14 +72,17 @@ def table_row(
     row["rtf"] = scores.about["info"].get("rtf") if scores else None
     row["n"] = len(scores.utterances) if scores else about["n"]
     if system.labels:
-        row["label_share"] = {"full": 1.0, "small": label_share}.get(system.labels, system.labels)
+        known: dict = {"full": 1.0, "small": label_share}
+        row["label_share"] = known.get(system.labels, system.labels)
     return row
 
 
 def _signal_columns(scores: Scores | None, seed: int) -> dict:
     if scores is None:
         return dict.fromkeys(SIGNAL_COLUMNS)
-    row = {key: None if scores.silent else mean(scores.values(key)) for key in ("si_snr", "si_snri", "sdr")}
+    row: dict = {
+        key: None if scores.silent else mean(scores.values(key)) for key in ("si_snr", "si_snri", "sdr")
+    }
     row |= {key: mean(scores.values(key)) for key in ("stoi", "pesq")}
     row["si_snri_ci"] = None if row["si_snri"] is None else interval(scores.values("si_snri"), seed)
     row["over_separation"] = mean(100 * scores.values("energy_outside_best"))
@@ -94,20 +97,21 @@ def word_columns(words: Words | None, separated: Words | None, seed: int) -> dic
         separated: of one trained on separated speech.
         seed: of the intervals.
     """
-    said = None if words is None else words.count("words")
-    row = _rate("cpwer", words and words.count("errors"), said, seed)
+    row = _rate("cpwer", words, seed)
     for kind in KINDS:
-        row[kind] = None if words is None else rounded(100 * words.count(kind).sum() / said.sum())
-    row["words"] = None if words is None else int(said.sum())
-    spelt = (words and words.count_of("characters", key) for key in ("errors", "characters"))
-    row |= _rate("cpcer", *spelt, seed)
-    row |= _rate("orcwer", words and words.count_of("orc", "errors"), said, seed)
-    errors = (separated and separated.count(key) for key in ("errors", "words"))
-    return row | _rate("cpwer_separated", *errors, seed)
+        row[kind] = words and rounded(100 * words.count(kind).sum() / words.count("words").sum())
+    row["words"] = words and int(words.count("words").sum())
+    row |= _rate("cpcer", words, seed, "characters") | _rate("orcwer", words, seed, "orc")
+    return row | _rate("cpwer_separated", separated, seed)
 
 
-def _rate(name: str, errors: np.ndarray | None, said: np.ndarray | None, seed: int) -> dict:
-    if errors is None:
+def _rate(name: str, words: Words | None, seed: int, place: str = "") -> dict:
+    """Return a rate and its interval; its counts are at ``place`` in the rows, those of cpWER in the rows."""
+    errors = said = None
+    if words is not None:
+        errors = words.count_of(place, "errors") if place else words.count("errors")
+        said = words.count_of(place, place) if place == "characters" else words.count("words")
+    if errors is None or said is None:
         return {name: None, f"{name}_ci": None}
     rate, ci = word_error_rate(errors, said, seed)
     return {name: rounded(rate), f"{name}_ci": rounded(ci)}

@@ -6,7 +6,7 @@ over seeds and utterances. Before anything is computed the experiments are shown
 same ids, and mixtures with the same SI-SNR, which no training touches.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -279,7 +279,7 @@ def compare_runs(a: Side, b: Side) -> dict:
     return found | {"same_recogniser": by[0] == by[1]}
 
 
-def _both(runs: Runs, rows: dict[str, Row], measure: str) -> dict | None:
+def _both(runs: Runs, rows: Mapping[str, Row], measure: str) -> dict | None:
     """Return the figures of ``a``, of ``b`` and their difference, from the seeds where both have a value."""
     values = {key: runs.values(row, measure) for key, row in rows.items()}
     values["difference"] = values["a"] - values["b"]

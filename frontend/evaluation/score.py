@@ -143,12 +143,12 @@ def score_utterance(
 
 
 def _score_one(utterance: Utterance, settings: Settings) -> dict:
-    references, *signals, fs = utterance.read()
+    references, streams, outputs, mixture, fs = utterance.read()
     if not references.any():
         raise UserError(
             f"{utterance.references[0]}: {utterance.id} has no talker to score, all images are silent"
         )
-    return {"id": utterance.id, **score_utterance(references, *signals, fs, settings)}
+    return {"id": utterance.id, **score_utterance(references, streams, outputs, mixture, fs, settings)}
 
 
 # --- whole recordings
@@ -201,7 +201,7 @@ class Span:
     def samples(self) -> tuple[int, int, int, int]:
         """Return first sample, end, samples of the whole recording, and rate in Hz."""
         _, frames, fs = audio_info(self.mixture)
-        return *(min(round(time * fs), frames) for time in (self.start_time, self.end_time)), frames, fs
+        return min(round(self.start_time * fs), frames), min(round(self.end_time * fs), frames), frames, fs
 
     def read(self, entry: str) -> np.ndarray:
         """Return the span of an entry's first channel, ``(T,)``."""
@@ -255,7 +255,7 @@ def score_recordings(
         about = {"system": path.name, "data": str(data), "model": settings.model, "ref": str(ref)}
         jobs.append(Job(path.name, items, about, Stamp.of(kept, inputs, [metrics, sys.modules[__name__]])))
     stale = stale_jobs(jobs, out)
-    alone = _Alone(settings) if settings.model and stale else None
+    alone = _Alone(settings.model, settings) if settings.model and stale else None
     measure, sum_up = partial(_score_span, alone=alone), partial(_sum_up, seed=settings.seed)
     run_jobs(stale, out, measure, sum_up, 1 if alone else nj, "score")
 
@@ -304,11 +304,12 @@ def _check_streams(path: Path, tables: list[dict[str, str]], mixtures: MixtureSe
 class _Alone:
     """Separates an utterance alone, cut out with more on either side if it is short; once for all systems."""
 
-    def __init__(self, settings: RecordingSettings):
+    def __init__(self, model: str, settings: RecordingSettings):
         from frontend.separation.model import Separator  # ESPnet: 8 s
 
-        self.separator = Separator.from_pretrained(settings.model, settings.device)
-        self.least_s, self.known = settings.least_s, {}
+        self.separator = Separator.from_pretrained(model, settings.device)
+        self.least_s = settings.least_s
+        self.known: dict[tuple, dict] = {}
 
     def __call__(self, span: Span, image: np.ndarray) -> dict:
         key = (span.session_id, span.talker, span.start_time, span.end_time)
@@ -351,8 +352,8 @@ def _sum_up(job: Job, rows: list[dict], seed: int) -> tuple[dict, str]:
     """Add to each row what its talker's main stream makes of it; return the sums, as data and as text."""
     for name in {row["session_id"] for row in rows}:
         here = [row for row in rows if row["session_id"] == name]
-        chosen = ([row[key] for row in here] for key in ("talker", "stream"))
-        main = metrics.main_streams(*chosen, [row["end_time"] - row["start_time"] for row in here])
+        talkers, streams = ([row[key] for row in here] for key in ("talker", "stream"))
+        main = metrics.main_streams(talkers, streams, [row["end_time"] - row["start_time"] for row in here])
         for row in here:
             row["si_snr"] = row.pop("of_streams")[main[row["talker"]]]
             row["off_main_stream"] = row["stream"] != main[row["talker"]] if row["stream"] >= 0 else None
@@ -373,8 +374,10 @@ def totals(rows: list[dict], seed: int) -> dict:
     if "alone_best_si_snr" in values:
         values["difference"] = values["si_snr"] - values["alone_best_si_snr"]  # continuous - alone
     for key, row in values.items():
-        about = {"mean": np.mean, "ci": partial(bootstrap_interval, seed=seed), "median": np.median}
-        found[key] = rounded({name: f(row) for name, f in about.items()}) if len(row) else None
+        found[key] = None
+        if len(row):
+            ci = bootstrap_interval(row, seed)
+            found[key] = rounded({"mean": row.mean(), "ci": ci, "median": np.median(row)})
     for who in ("", "alone_"):
         if f"{who}swaps" in rows[0]:
             found[f"{who}swaps"] = sum(row[f"{who}swaps"] > 0 for row in rows)

@@ -107,7 +107,7 @@ def consistency(covariances: np.ndarray, seed: int = 0, key: str = "") -> dict:
     shuffled = np.take_along_axis(covariances, orders[:, :, None, None, None], axis=1)
     random, random_active = coherences(shuffled)
     whole = active.all(1)
-    found = {"own": float(coherence[:, same][active].mean()), "other": None}
+    found: dict = {"own": float(coherence[:, same][active].mean()), "other": None}
     if n_streams > 1:
         found["other"] = float(np.where(same, 0, coherence).sum(2)[active].mean() / (n_streams - 1))
     found["random"] = float(random[:, same][random_active].mean())
@@ -239,9 +239,10 @@ def pooled(rows: Sequence[dict]) -> dict:
     def spatial(key: str, weight: Callable) -> float | None:
         return mean(lambda row: row["spatial"] and row["spatial"][key], weight)
 
-    found = {
+    power = sum(10 ** (row["residual_db"] / 10) * row["seconds"] for row in rows) / sum(map(length, rows))
+    found: dict = {
         "seconds": sum(map(length, rows)),
-        "residual_db": 10 * np.log10(mean(lambda row: 10 ** (row["residual_db"] / 10), length)),
+        "residual_db": float(10 * np.log10(power)),
         "leakage": mean(lambda row: row["leakage"], length),
         "activity": {
             "speech_s": sum(map(speech, rows)),

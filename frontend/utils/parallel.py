@@ -11,9 +11,10 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from multiprocessing import connection
 from multiprocessing.pool import ExceptionWithTraceback
+from typing import Any
 
 from tqdm import tqdm
 
@@ -88,7 +89,7 @@ def progress(items: Iterable, total: int, what: str) -> Iterator:
 
 def parallel_map(
     function: Callable, items: Sequence, nj: int, what: str, fork: bool = False, steps: int = 0
-) -> Iterator:
+) -> Generator[Any, None, None]:
     """Yield ``function(item)`` for each item, in the order of ``items``.
 
     All processes end with the generator, and with the process that started them.
