@@ -1,0 +1,210 @@
+"""The configuration of a run: a recipe's YAML files merged over ``egs/TEMPLATE``, with its windows in samples.
+
+A recipe's ``conf/NAME.yaml`` starts with ``defaults: [TEMPLATE]`` and holds only what differs; what it gives as null is
+removed. Over that come the variants of ``egs/TEMPLATE/conf/variants`` that the options ask for, what the size changes
+in a training, and ``--set``. ``${samples:SECONDS}`` is a length at the run's rate, ``${run.KEY}`` a fact of the run:
+``fs``, ``mics``, ``symmetry``, ``talkers`` and ``outputs`` of the teacher.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from frontend.utils.errors import UserError, did_you_mean
+from frontend.utils.files import read_settings, write_text
+
+ROOT = Path(__file__).resolve().parents[2]
+TEMPLATE = ROOT / "egs/TEMPLATE"
+# Trainings that start from the configuration of another one: the size says what differs.
+BASES = dict.fromkeys(("finetune", "full", "small", "student_adapt"), "student") | {"teacher_adapt": "teacher"}
+_SIZES = "sizes"
+_ABSENT = object()
+
+
+def _samples(seconds: float, *, _root_) -> int:
+    return round(float(seconds) * _root_.run.fs)
+
+
+OmegaConf.register_new_resolver("samples", _samples, replace=True)
+
+
+def merge(*layers: Mapping) -> dict:
+    """Return mappings merged, key by key; a later one wins, and its lists replace lists."""
+    return OmegaConf.to_container(OmegaConf.merge(*map(OmegaConf.create, layers)), resolve=False)
+
+
+def read_merged(recipe: Path, file: str) -> dict:
+    """Return a recipe's file over the template's, as they are written.
+
+    Args:
+        recipe: the recipe's directory.
+        file: in it and in the template's: ``recipe.yaml`` or ``conf/NAME.yaml``.
+
+    Raises:
+        UserError: neither has it, or ``defaults`` are not ``[TEMPLATE]``.
+    """
+    own, shared = recipe / file, TEMPLATE / file
+    if not own.is_file():
+        return read_settings(shared if shared.is_file() else own, "configuration")
+    content = read_settings(own, "configuration")
+    defaults = content.pop("defaults", [])
+    if defaults not in ([], ["TEMPLATE"]):
+        raise UserError(f"{own}: defaults: expected [TEMPLATE], or no such line, found {defaults}")
+    return merge(read_settings(shared, "configuration"), content) if defaults else content
+
+
+def sizes_of(recipe: Path) -> list[str]:
+    """Return the sizes that a recipe has: those that its own file names."""
+    own = read_settings(recipe / "conf" / f"{_SIZES}.yaml", "file of sizes")
+    return [name for name in own if name not in ("defaults", "common")]
+
+
+def read_size(recipe: Path, name: str) -> dict:
+    """Return what a size says, over what all sizes have in common.
+
+    Raises:
+        UserError: no such size, or a key that sizes do not have.
+    """
+    path = recipe / "conf" / f"{_SIZES}.yaml"
+    if name not in sizes_of(recipe):
+        raise UserError(f"unknown size '{name}': expected one of {', '.join(sizes_of(recipe))} ({path})")
+    merged = read_merged(recipe, f"conf/{_SIZES}.yaml")
+    common, own = merged["common"], merged[name] or {}
+    for key in own:
+        if key not in common:
+            raise UserError(f"{path}: {name}: unknown key '{key}'{did_you_mean(key, common)}")
+    return merge(common, own)
+
+
+@dataclass
+class Setting:
+    """One ``--set KEY=VALUE``, the key in parts: the configuration (or the recipe's key) and the way inside it."""
+
+    where: str
+    key: str
+    value: object
+
+    @classmethod
+    def read(cls, text: str) -> "Setting":
+        """Read it; the value is YAML.
+
+        Raises:
+            UserError: no ``=``, or a value that is not YAML.
+        """
+        key, sign, value = text.partition("=")
+        if not sign or not key:
+            raise UserError(f"--set {text}: expected KEY=VALUE, such as teacher.max_epoch=3")
+        try:
+            content = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UserError(f"--set {text}: expected a value in YAML, such as 3, true or [1, 2]") from None
+        where, _, inside = key.partition(".")
+        return cls(where, inside, content)
+
+
+def change(content: Mapping, settings: Iterator[Setting], where: str) -> dict:
+    """Return ``content`` with those of the ``settings`` that are of ``where``.
+
+    Raises:
+        UserError: a key that the content does not have.
+    """
+    tree = OmegaConf.create({**content, "run": {}})
+    for one in settings:
+        if one.where != where:
+            continue
+        name = f"{where}.{one.key}"
+        parent, _, last = one.key.rpartition(".")
+        around = OmegaConf.to_container(tree, resolve=False) if not parent else _plain(tree, parent)
+        if _plain(tree, one.key) is _ABSENT:
+            near = did_you_mean(last, map(str, around)) if isinstance(around, dict) else ""
+            raise UserError(f"--set {name}: no such key in the configuration{near}")
+        OmegaConf.update(tree, one.key, one.value, merge=isinstance(one.value, dict))
+    found = OmegaConf.to_container(tree, resolve=False)
+    del found["run"]
+    return found
+
+
+def _plain(tree, key: str) -> object:
+    """Return what lies under a dotted key, unresolved; ``_ABSENT`` if nothing does."""
+    node = OmegaConf.to_container(tree, resolve=False)
+    for part in key.replace("[", ".").replace("]", "").split("."):
+        if isinstance(node, list) and part.isdecimal() and int(part) < len(node):
+            node = node[int(part)]
+        elif isinstance(node, dict) and part in node:
+            node = node[part]
+        else:
+            return _ABSENT
+    return node
+
+
+@dataclass
+class Configuration:
+    """All configurations of one run.
+
+    Attributes:
+        recipe: the recipe's directory.
+        size: what the size says, of :func:`read_size`.
+        facts: what ``${run.KEY}`` stands for.
+        variants: names of the overlays, in their order; files of ``variants/`` in the template's ``conf``, or of the
+            recipe's own ``conf``, then for ``scenes`` alone.
+        settings: of ``--set``.
+    """
+
+    recipe: Path
+    size: dict
+    facts: dict
+    variants: list[str] = field(default_factory=list)
+    settings: list[Setting] = field(default_factory=list)
+
+    def get(self, name: str, file: str | None = None) -> dict:
+        """Return a configuration with all values in place.
+
+        Args:
+            name: such as ``teacher``, or a training of ``BASES``.
+            file: its file in ``conf``, where that has another name.
+
+        Raises:
+            UserError: no such file, or a value that stands for nothing.
+        """
+        base = BASES.get(name, name)
+        content = read_merged(self.recipe, f"conf/{file or base}.yaml")
+        for variant in self.variants:
+            overlay = read_settings(TEMPLATE / f"conf/variants/{variant}.yaml", "variant")
+            content = merge(content, overlay.get(base) or {})
+        if base != name:
+            content = change(content, self.settings, base)
+        content = merge(content, self.size.get(name) or {})
+        content = change(content, self.settings, name)
+        try:
+            tree = OmegaConf.create({**content, "run": self.facts})
+            found = OmegaConf.to_container(tree, resolve=True)
+        except OmegaConfBaseException as error:
+            raise UserError(f"{self.recipe}/conf/{file or base}.yaml: {error}") from None
+        del found["run"]
+        return without_null(found)
+
+    def write(self, name: str, folder: Path, file: str | None = None) -> Path:
+        """Write a configuration to ``folder/NAME.yaml``, unless it is there already, and return the path."""
+        path = folder / f"{name}.yaml"
+        text = yaml.safe_dump(self.get(name, file), sort_keys=False, allow_unicode=True)
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            write_text(path, text)
+        return path
+
+
+def without_null(value: object) -> object:
+    """Return ``value`` without the keys that are null."""
+    if isinstance(value, dict):
+        return {k: without_null(v) for k, v in value.items() if v is not None}
+    return [without_null(v) for v in value] if isinstance(value, list) else value
+
+
+def flat(name: str, content: object) -> dict[str, object]:
+    """Return ``content`` with dotted names: the settings of a stamp, so that it can say which one changed."""
+    if not isinstance(content, dict) or not content:
+        return {name: content}
+    return {k: v for key, value in content.items() for k, v in flat(f"{name}.{key}", value).items()}
