@@ -6,7 +6,7 @@ in a training, and ``--set``. ``${samples:SECONDS}`` is a length at the run's ra
 ``fs``, ``mics``, ``symmetry``, ``talkers`` and ``outputs`` of the teacher.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from frontend.utils.errors import UserError, did_you_mean
-from frontend.utils.files import read_settings, write_text
+from frontend.utils.files import read_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATE = ROOT / "egs/TEMPLATE"
@@ -106,7 +106,7 @@ class Setting:
         return cls(where, inside, content)
 
 
-def change(content: Mapping, settings: Iterator[Setting], where: str) -> dict:
+def change(content: Mapping, settings: Iterable[Setting], where: str) -> dict:
     """Return ``content`` with those of the ``settings`` that are of ``where``.
 
     Raises:
@@ -149,8 +149,7 @@ class Configuration:
         recipe: the recipe's directory.
         size: what the size says, of :func:`read_size`.
         facts: what ``${run.KEY}`` stands for.
-        variants: names of the overlays, in their order; files of ``variants/`` in the template's ``conf``, or of the
-            recipe's own ``conf``, then for ``scenes`` alone.
+        variants: names of the overlays, in their order: files of ``conf/variants`` of the recipe, or of the template.
         settings: of ``--set``.
     """
 
@@ -173,7 +172,7 @@ class Configuration:
         base = BASES.get(name, name)
         content = read_merged(self.recipe, f"conf/{file or base}.yaml")
         for variant in self.variants:
-            overlay = read_settings(TEMPLATE / f"conf/variants/{variant}.yaml", "variant")
+            overlay = read_merged(self.recipe, f"conf/variants/{variant}.yaml")
             content = merge(content, overlay.get(base) or {})
         if base != name:
             content = change(content, self.settings, base)
@@ -186,14 +185,6 @@ class Configuration:
             raise UserError(f"{self.recipe}/conf/{file or base}.yaml: {error}") from None
         del found["run"]
         return without_null(found)
-
-    def write(self, name: str, folder: Path, file: str | None = None) -> Path:
-        """Write a configuration to ``folder/NAME.yaml``, unless it is there already, and return the path."""
-        path = folder / f"{name}.yaml"
-        text = yaml.safe_dump(self.get(name, file), sort_keys=False, allow_unicode=True)
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            write_text(path, text)
-        return path
 
 
 def without_null(value: object) -> object:
