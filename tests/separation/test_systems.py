@@ -293,8 +293,9 @@ RECORDINGS = (
 )
 def test_the_generated_rows_are_those_that_were_listed(tmp_path, variant, rows):
     conf = ROOT / "egs/TEMPLATE/conf"
-    files = [conf / "systems.yaml", *([conf / f"variants/{variant}/systems.yaml"] if variant else [])]
-    OmegaConf.save(OmegaConf.merge(*map(OmegaConf.load, files)), tmp_path / "systems.yaml")
+    layers = [OmegaConf.load(conf / "systems.yaml")]
+    layers += [OmegaConf.load(conf / f"variants/{variant}.yaml").systems] if variant else []
+    OmegaConf.save(OmegaConf.merge(*layers), tmp_path / "systems.yaml")
     found = load_systems(tmp_path / "systems.yaml")
     assert [system.name for system in found] == rows
     for system in found:

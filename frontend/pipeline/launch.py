@@ -1,0 +1,161 @@
+"""Where the commands of a stage run: here, one after the other, or as jobs of submitit.
+
+Each command is a child process, so that its memory is freed and a crash stays in its stage; its output goes to the
+terminal and to the stage's log, below the command as one can paste it.
+"""
+
+import os
+import shlex
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+from frontend.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from frontend.pipeline.stage import Stage
+
+# Commands that take --shard i/n: their items are written whole, one by one, and a last call without it writes the tables.
+SHARDED = ("simulate render", "label", "separate", "score", "decode")
+
+
+def shown(command: list[str]) -> str:
+    """Return a command as one can paste it."""
+    return shlex.join(command if "/" in command[0] else ["python", "-m", "frontend", *command])
+
+
+def words(command: list[str]) -> list[str]:
+    """Return a command as it is run, by this interpreter."""
+    return command if "/" in command[0] else [sys.executable, "-m", "frontend", *command]
+
+
+class Launcher(Protocol):
+    """What runs commands."""
+
+    def run(self, stage: "Stage", commands: list[list[str]], log: Path) -> None:
+        """Run the commands of a stage in their order; return when all are done.
+
+        Raises:
+            SystemExit: a command failed, with its exit code.
+        """
+
+
+class Local:
+    """Commands run here, one after the other."""
+
+    def run(self, stage: "Stage", commands: list[list[str]], log: Path) -> None:
+        """See :class:`Launcher`."""
+        log.parent.mkdir(parents=True, exist_ok=True)
+        for command in commands:
+            with open(log, "a", encoding="utf-8") as file:
+                print(f"$ {shown(command)}", file=file, flush=True)
+                check(stage, _run(words(command), file), log)
+
+
+def check(stage: "Stage", code: int, log: Path) -> None:
+    """End the run where a command failed; one that ended with 2 has said in one line why."""
+    if code < 0:
+        raise UserError(f"stage {stage.name}: a command was killed by signal {-code}; out of memory? (see {log})")
+    if code:
+        if code not in (2, 130):
+            print(f"stage {stage.name}: failed; its output is in {log}", file=sys.stderr)
+        raise SystemExit(code)
+
+
+def _run(command: list[str], log: TextIO) -> int:
+    """Run a command, copy its output to ours and to the log, and return its exit code."""
+    # It holds the locks of this run until it ends, whatever happens to this process.
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", close_fds=False
+    )
+    pairs = ((process.stdout, sys.stdout), (process.stderr, sys.stderr))
+    threads = [threading.Thread(target=_copy, args=(source, target, log)) for source, target in pairs]
+    for thread in threads:
+        thread.start()
+    try:
+        for thread in threads:
+            thread.join()
+        return process.wait()
+    except KeyboardInterrupt:  # the command has it too, and says so
+        process.wait()
+        raise
+
+
+def _copy(source: TextIO, target: TextIO, log: TextIO) -> None:
+    for line in source:
+        for out in (target, log):
+            out.write(line)
+            out.flush()
+
+
+class Submitit:
+    """Commands run as jobs, one after the other; what can be divided as an array of them.
+
+    Args:
+        settings: ``cluster``, ``shards``, ``timeout_min``, ``cpus`` and ``partition``, of the recipe's ``launcher``.
+        folder: for the scripts and logs of the jobs.
+        ngpu: GPUs of a training, and one of them for decoding.
+
+    Raises:
+        UserError: submitit is not installed.
+    """
+
+    def __init__(self, settings: dict, folder: Path, ngpu: int) -> None:
+        try:
+            import submitit
+        except ImportError:
+            raise UserError(
+                "--launcher slurm: expected the package submitit, found none (pip install 'mixit-frontend[slurm]')"
+            ) from None
+        self.settings, self.ngpu = settings, ngpu
+        self.executor = submitit.AutoExecutor(folder, cluster=settings["cluster"], slurm_max_num_timeout=100)
+
+    def run(self, stage: "Stage", commands: list[list[str]], log: Path) -> None:
+        """See :class:`Launcher`."""
+        for command in commands:
+            divided = stage.shards > 1 and any(" ".join(command).startswith(name) for name in SHARDED)
+            if divided:
+                shards = [[*command, "--shard", f"{k}/{stage.shards}"] for k in range(1, stage.shards + 1)]
+                self._submit(stage, shards, log)
+            self._submit(stage, [command], log)
+
+    def _submit(self, stage: "Stage", commands: list[list[str]], log: Path) -> None:
+        gpus = {"train": self.ngpu, "decode": min(self.ngpu, 1)}.get(commands[0][0], 0)
+        own = {"slurm_partition": self.settings["partition"]} if self.settings["partition"] else {}
+        self.executor.update_parameters(
+            name=stage.name,
+            timeout_min=self.settings["timeout_min"],
+            cpus_per_task=self.settings["cpus"],
+            gpus_per_node=gpus,
+            **own,
+        )
+        with self.executor.batch():
+            jobs = [self.executor.submit(Job(words(command), os.getcwd())) for command in commands]
+        log.parent.mkdir(parents=True, exist_ok=True)
+        for command, job in zip(commands, jobs, strict=True):
+            code = job.result()
+            with open(log, "a", encoding="utf-8") as file:
+                print(f"$ {shown(command)}", file=file)
+                for text, target in ((job.stdout(), sys.stdout), (job.stderr(), sys.stderr)):
+                    for out in (target, file):
+                        out.write(text or "")
+            check(stage, code, log)
+
+
+class Job:
+    """A command as a job, which is queued again when its time is over and runs the same command: it goes on."""
+
+    def __init__(self, command: list[str], place: str) -> None:
+        self.command, self.place = command, place
+
+    def __call__(self) -> int:
+        """Run the command and return its exit code."""
+        return subprocess.run(self.command, cwd=self.place, check=False).returncode
+
+    def checkpoint(self, *arguments) -> object:
+        """Return what is queued again."""
+        import submitit
+
+        return submitit.helpers.DelayedSubmission(self, *arguments)

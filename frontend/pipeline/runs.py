@@ -1,0 +1,321 @@
+"""The two kinds of runs: on simulated mixtures of a corpus, and on the user's own recordings.
+
+What their options may be together, and where their sets and experiments lie.
+"""
+
+import functools
+import re
+from pathlib import Path
+
+from frontend.pipeline.config import TEMPLATE, Configuration, sizes_of
+from frontend.pipeline.options import EXTRAS, Given, Options, existing, find_recipe, read_recipe, shown_command
+from frontend.utils.errors import UserError
+
+
+class RecordingOptions(Options):
+    """A run of ``egs/recordings``: the user's own recordings."""
+
+    variants: list[str] = []
+
+    def __init__(self, given: Given, place: Path, recipe: dict, listing: bool = False) -> None:
+        super().__init__(given, place, recipe)
+        own = self.own = recipe["data"]
+        if given.train_seed is not None or given.channels or given.corpus or given.corpus_dir or given.extras:
+            raise UserError(
+                "--train_seed, --channels, --corpus, --corpus_dir and --with: recordings have no such choice"
+            )
+        if not re.fullmatch("[234]?", given.talkers or ""):
+            raise UserError(f"--talkers {given.talkers}: expected 2 to 4")
+        if own["recordings"] is None and not listing:
+            raise UserError(
+                "--recordings is missing: the folder with your recordings; --help lists the options"
+            )
+        if own["rttm"] and own["segments"]:
+            raise UserError("--rttm and --segments: give one of them")
+        if (own["transcripts"] is None) != (self.asr_exp is None):
+            raise UserError("--transcripts and --asr_exp belong together: give both or none")
+        if Path(own["geometry"]).exists():
+            own["geometry"] = str(Path(own["geometry"]).resolve())
+        for part in ("teacher", "student") if own["init_model"] else ():
+            if not Path(own["init_model"], part, "config.yaml").is_file():
+                raise UserError(
+                    f"--init_model {own['init_model']}: expected a trained {part} in it, "
+                    f"found no {part}/config.yaml"
+                )
+        tag = own["tag"] or self._tag_of(Path(own["recordings"] or "recordings"))
+        if not re.fullmatch(r"[A-Za-z0-9_.-]+", str(tag)):
+            raise UserError(f"--tag '{tag}': expected letters, digits, dots, dashes and underscores")
+        tag = tag if self.size_name == recipe["size"] else f"{tag}_{self.size_name}"
+        out = Path(own["out_dir"])
+        self.data, self.exp = out / "data" / tag, out / "exp" / tag
+        self.most = int(given.talkers or 2)
+
+    @staticmethod
+    def _tag_of(path: Path) -> str:
+        """Return the name of a folder, or of a table without its ending; folders have none: v1.0."""
+        return re.sub(r"[^A-Za-z0-9]", "_", path.stem if path.is_file() else path.name)
+
+    @property
+    def array(self) -> Path:
+        """What stage ``data`` found out of the array."""
+        return self.data / "whole/array"
+
+    @property
+    def facts(self) -> dict:
+        """See :class:`Options`; microphones and symmetry are known once stage ``data`` has run."""
+        mics, symmetry = self.array.read_text().split()[:2] if self.array.is_file() else (0, "none")
+        return {
+            "fs": self.fs,
+            "mics": int(mics),
+            "symmetry": symmetry,
+            "talkers": self.most,
+            "outputs": 2 * self.most,
+        }
+
+    def note(self) -> dict:
+        """See :class:`Options`."""
+        command = shown_command(self.given, self.recipe, ())
+        return {
+            "command": command,
+            "seed": str(self.seed),
+            "size": self.size_name,
+            "talkers": str(self.most),
+        }
+
+    def before_work(self, stage: str) -> None:
+        """See :class:`Options`; what the recordings are is known after stage ``data``."""
+        super().before_work(stage)
+        if self.asr_exp:
+            self._check_recogniser(self.conf("decode"))
+
+
+class MixtureOptions(Options):
+    """A run on simulated mixtures of a corpus.
+
+    Attributes:
+        speech: sets of dry speech.
+        labels: sets with pseudo-targets and sets of labels; those of another training seed have others.
+        first: the experiment whose data and recogniser a run of another training seed takes; else ``exp``.
+        pool: the set that labels are taken of.
+        most: talkers at once.
+    """
+
+    def __init__(self, given: Given, place: Path, recipe: dict, listing: bool = False) -> None:
+        super().__init__(given, place, recipe)
+        self.listing = listing
+        self._check_values()
+        self._set_paths()
+        # What was once asked for stays in the table and is kept up to date; removing it ends that.
+        kept = {"joint": "joint", "retrain": "asr_separated", "curve": "curve", "mismatch": "mismatch"}
+        found = [name for name, made in kept.items() if (place / self.exp / made).is_dir()]
+        self.extras = tuple(name for name in EXTRAS if name in given.extras or name in found)
+        if not listing:
+            self._check_extras()
+
+    def _check_values(self) -> None:
+        given, recipe = self.given, self.recipe
+        if not re.fullmatch("([234]|2-[34]|3-4)?", given.talkers or ""):
+            raise UserError(f"--talkers {given.talkers}: expected 2, 3 or 4 talkers, or a range of these: 2-3")
+        self.most = int((given.talkers or "2")[-1])
+        if self.most > recipe["most_talkers"]:
+            raise UserError(
+                f"--talkers {given.talkers}: {self.place.name} mixes {recipe['most_talkers']} at most "
+                "(egs/mini and egs/speechocean762_2mix mix more)"
+            )
+        if given.fs is not None and given.fs not in recipe["rates"] and given.stage in ("1", "data"):
+            rates = ", ".join(map(str, recipe["rates"]))
+            raise UserError(
+                f"--fs {given.fs}: the corpora of {self.place.name} are made at {rates} Hz; leave it out, or "
+                "bring speech of that rate and give --stage scenes"
+            )
+        if given.fs not in (None, 8000, 16000):
+            raise UserError(f"--fs {given.fs}: expected 8000 or 16000")
+        name = recipe["asr_config"]
+        if not any((folder / f"conf/{name}.yaml").is_file() for folder in (self.place, TEMPLATE)):
+            raise UserError(f"unknown --asr_config '{name}': expected {self.place}/conf/{name}.yaml")
+        if given.asr_exp and recipe["asr_model"]:
+            raise UserError("--asr_exp and --asr_model: give one of them")
+        read_aloud = self.size["read_aloud"]
+        if read_aloud is not None and (not isinstance(read_aloud, int) or read_aloud < 2):
+            raise UserError(
+                f"{self.place}/conf/sizes.yaml: read_aloud: expected a number of utterances, 2 or more, "
+                f"found {read_aloud}"
+            )
+        self.corpus_dir = None if given.corpus_dir is None else existing("corpus_dir", given.corpus_dir)
+
+    def _set_paths(self) -> None:
+        given, own = self.given, self.recipe["data"]
+        self.corpus = given.corpus or self.recipe["corpus"]
+        parts = [self.corpus, "" if self.size_name == "full" else f"_{self.size_name}"]
+        parts += [f"_{given.fs // 1000}k" if given.fs else "", "_noise" if own.get("noise_dir") else ""]
+        parts += [f"_seed{self.seed}" if self.seed else ""]
+        base = "".join(parts)
+        name = f"{base}_{given.talkers}spk" if given.talkers else base
+        name += "_otf" if "on_the_fly" in given.extras else ""
+        # Rows of a run with labels are not to stand in the table of one without: it is an experiment of its own.
+        name += "_unsup" if "unsupervised" in given.extras else ""
+        self.family = name  # speech and results are shared by all numbers of microphones
+        name += f"_{given.channels}ch" if given.channels else ""
+        self.again = "" if given.train_seed is None else f"_train{given.train_seed}"
+        self.speech, self.data, self.first = Path("data", base, "speech"), Path("data", name), Path("exp", name)
+        self.labels, self.exp = Path("data", name + self.again), Path("exp", name + self.again)
+        self.pool = "labelled" if self.size["mixtures"]["labelled"] else "train"
+        # Only runs of seed 0 in a size that says so, with the recipe's own recogniser and all rows, write the page
+        # that is kept; the real corpora have one each.
+        differs = [self.seed, self.again, given.talkers, given.fs, own.get("noise_dir"), given.asr_exp]
+        differs += [self.recipe["asr_model"], self.settings, {"on_the_fly", "unsupervised"} & {*given.extras}]
+        self.results = Path("exp", self.family + self.again)
+        if self.size["kept_page"] and not any(differs) and self.recipe["asr_config"] == "asr":
+            self.results = Path("." if self.corpus == self.recipe["corpus"] else self.corpus)
+
+    def _check_extras(self) -> None:
+        """Refuse what does not go together, with each other or with an earlier run."""
+        extras, other_asr = {*self.extras}, self.given.asr_exp or self.recipe["asr_model"]
+        trained = sorted({"joint", "retrain"} & extras)
+        folder = self.place / self.exp
+        if trained and other_asr:
+            raise UserError(
+                "--with joint and retrain start from the recogniser of stage asr: leave --asr_exp and --asr_model "
+                f"out (or remove {folder}/joint and asr_separated of an earlier run)"
+            )
+        if "unsupervised" in extras and (trained or "curve" in extras):
+            raise UserError(
+                "--with unsupervised: curve, joint and retrain need labels; leave them out (or remove "
+                f"{folder}/curve, joint and asr_separated of an earlier run)"
+            )
+        if "curve" in extras:
+            self._check_shares()
+        if self.given.channels == 1 and "mismatch" in extras:
+            raise UserError("--with mismatch compares with AuxIVA, which needs two or more microphones: leave it out")
+        if self.most > 2 and trained:
+            raise UserError(
+                f"--with joint and retrain are made for two talkers: leave them out with --talkers {self.talkers}"
+            )
+        own = self.recipe["data"]
+        if "librispeech" in own and not (own["librispeech"] or self.corpus_dir or self.again):
+            if self.given.stage in ("1", "data"):
+                raise UserError(
+                    "--librispeech DIR is missing: the folder that holds train-clean-360 ..., or into which "
+                    "--download true puts them"
+                )
+        mics = self.facts["mics"]
+        if 1 < mics < self.most:
+            raise UserError(
+                f"--talkers: expected at least {self.most} microphones for {self.most} talkers, or one, found {mics} "
+                "(AuxIVA makes no more streams than that)"
+            )
+        if self.again:
+            self._check_first()
+
+    def _check_first(self) -> None:
+        """Another training seed takes data and recogniser of a run that is there."""
+        if self.given.asr_exp or self.recipe["asr_model"] or self.recipe["asr_config"] != "asr":
+            raise UserError(
+                f"--train_seed takes the recogniser of {self.first} as it is: leave --asr_exp, --asr_model and "
+                "--asr_config out"
+            )
+        if {"joint", "retrain"} & {*self.extras}:
+            raise UserError("--train_seed goes without --with joint and retrain")
+        for path in (self.data / "train/wav.scp", self.data / "test/wav.scp", self.first / "asr/config.yaml"):
+            if not (self.place / path).exists():
+                raise UserError(
+                    f"--train_seed {self.given.train_seed}: {self.place / path} is not there; run the same "
+                    "command without --train_seed first"
+                )
+
+    def _check_shares(self) -> None:
+        """A share without rows would be trained on, and stand nowhere."""
+        rows, own = self.content("systems").get("curve", {}).get("shares", {}), self.size["shares"]
+        for share in (*own["semi"], *own["more"]):
+            for name in ("supervised", *(("student_ft", "distilled_ft") if share in own["semi"] else ())):
+                if name not in rows.get(share, ()):
+                    raise UserError(
+                        f"{self.place}/conf/sizes.yaml: the share {share} needs a row {name}_{percent(share)} in "
+                        "conf/systems.yaml (curve: shares), found none; add it or leave the share out"
+                    )
+
+    @functools.cached_property
+    def variants(self) -> list[str]:
+        """Overlays that the options ask for."""
+        noise = ["noise"] if self.recipe["data"].get("noise_dir") else []
+        if self._array(noise)[0] == 1:
+            return [*noise, "one_channel"]
+        return [*noise, "mixed_talkers"] if "-" in (self.talkers or "") else noise
+
+    def _array(self, variants: list[str]) -> tuple[int, str]:
+        """Return the number of microphones, and the symmetry that training may use."""
+        merged = Configuration(self.place, {}, {"fs": self.fs}, variants, self.settings)
+        array = merged.get("scenes")["array"]
+        if array["kind"] == "coordinates":
+            lines = (self.place / array["file"]).read_text(encoding="utf-8").splitlines()
+            known = sum(bool(line.split("#")[0].strip()) for line in lines)
+            return min(self.given.channels or known, known), "none"
+        return self.given.channels or array["n"], array["kind"]
+
+    @functools.cached_property
+    def facts(self) -> dict:
+        """See :class:`Options`."""
+        mics, symmetry = self._array(self.variants)
+        facts = {"fs": self.fs, "mics": mics, "symmetry": symmetry}
+        return facts | {"talkers": self.most, "outputs": 2 * self.most}
+
+    @property
+    def allow_unknown(self) -> bool:
+        """Whether words that the recogniser has no token for are errors, rather than the end of the run."""
+        chosen = self.recipe["allow_unknown"]
+        return self.size["allow_unknown"] if chosen is None else chosen
+
+    def note(self) -> dict:
+        """See :class:`Options`."""
+        train_seed = self.seed if self.given.train_seed is None else self.given.train_seed
+        command = shown_command(self.given, self.recipe, self.extras)
+        return {
+            "command": command,
+            "seed": str(self.seed),
+            "train_seed": str(train_seed),
+            "label_share": str(self.size["shares"]["small"]),
+        }
+
+    def before_work(self, stage: str) -> None:
+        """See :class:`Options`."""
+        super().before_work(stage)
+        if self.given.asr_exp or self.recipe["asr_model"]:
+            self._check_recogniser(self.conf("decode"))
+
+    def experiments(self) -> list[Path]:
+        """Return the experiments with scores that stand in one table: of any number of microphones."""
+        # espeak_3spk_2ch is of the family espeak_3spk, not of espeak.
+        found = sorted(Path("exp").glob(f"{self.family}*"))
+        own = [path for path in found if re.fullmatch(rf"{re.escape(self.family)}(_[0-9]+ch)?", path.name)]
+        scored = [path for path in own if (path / "scores").is_dir()]
+        return [self.exp] if self.again or not scored else scored
+
+
+def percent(share: float) -> str:
+    """Return a share of the labels as it stands in names: 0.05 -> 5."""
+    return f"{100 * share:g}"
+
+
+def read_options(given: Given, listing: bool = False) -> Options:
+    """Return the run that the options ask for.
+
+    Args:
+        given: the options.
+        listing: stages are listed only: what a run needs may be missing.
+
+    Raises:
+        UserError: something is wrong with the options, or with the recipe.
+    """
+    place = find_recipe(given.recipe)
+    recipe = read_recipe(place, given)
+    if given.launcher not in ("local", "slurm"):
+        raise UserError(f"--launcher {given.launcher}: expected local or slurm")
+    size = given.size or recipe["size"]
+    if size not in sizes_of(place):
+        raise UserError(
+            f"unknown size '{size}': expected one of {', '.join(sizes_of(place))} ({place}/conf/sizes.yaml)"
+        )
+    kinds = {"mixtures": MixtureOptions, "recordings": RecordingOptions}
+    if recipe["stages"] not in kinds:
+        raise UserError(f"{place}/recipe.yaml: stages: expected mixtures or recordings, found {recipe['stages']}")
+    return kinds[recipe["stages"]](given, place, recipe, listing)

@@ -1,0 +1,406 @@
+"""Stages: what each makes, whether that is there and of today's inputs, and how the stages of a run are run.
+
+A stage's inputs are compared by content, so a touched file is no change and an edited one is. Output made from other
+inputs or settings is never used: it is moved to PATH.old once, and the stage runs from the start; or it stays in place
+where its tool finds out itself which items are stale. A stage that was cut off, at any moment, goes on.
+
+The record of a stage, ``EXP/stages/NAME.json``, holds the :class:`~frontend.utils.stamps.Stamp` of what it was made
+from, its attempts and, once it is complete, its seconds and the sizes of its outputs. ``EXP/stages.json`` says for the
+report how long each stage took, and at which commit.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from frontend.pipeline.launch import Launcher, shown
+from frontend.pipeline.options import Options
+from frontend.utils.errors import UserError, did_you_mean
+from frontend.utils.files import read_json, write_text
+from frontend.utils.provenance import commit_of
+from frontend.utils.stamps import Stamp, of_tree
+
+_PATIENCE_S = 10.0  # for what was killed just now, and may need a moment to end
+
+
+@dataclass
+class Stage:
+    """A named step of a recipe.
+
+    Attributes:
+        name, about: for messages.
+        reads: files and directories, compared by content.
+        makes: files and directories.
+        commands: words of ``python -m frontend ...``, or of a script of the recipe: ``local/data.sh ...``.
+        settings: what the output depends on beside the content of ``reads``.
+        skip: why the stage is off; empty where it is not.
+        keeps: stale output stays in place, since its tool knows which items are stale, or writes it anew.
+        shards: into how many parts an array of jobs may divide the commands that can be divided.
+        first: commands that run before the inputs are looked at; each does nothing where nothing is to do.
+        shared: directory of the record where several experiments share the output; none of them make it at a time.
+    """
+
+    name: str
+    about: str
+    reads: list[Path]
+    makes: list[Path]
+    commands: list[list[str]]
+    settings: dict = field(default_factory=dict)
+    skip: str = ""
+    keeps: bool = False
+    shards: int = 1
+    first: list[list[str]] = field(default_factory=list)
+    shared: Path | None = None
+
+
+@dataclass
+class Record:
+    """What is known of a stage's output; ``seconds`` is None until it is complete.
+
+    Attributes:
+        began: when the last attempt began, as ``time.time`` has it.
+        spent: seconds of the attempts before.
+        least: seconds that it took before it was mended: it counts for no less.
+        outputs: path -> digest of names and sizes.
+    """
+
+    stamp: Stamp
+    began: float
+    attempts: int = 1
+    spent: float = 0.0
+    least: float = 0.0
+    seconds: float | None = None
+    outputs: dict[str, str] = field(default_factory=dict)
+    commit: str = ""
+
+    @classmethod
+    def read(cls, path: Path) -> "Record | None":
+        """Return the record that lies in ``path``, None if there is none.
+
+        Raises:
+            UserError: the file is no record.
+        """
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            return cls(**{**content, "stamp": Stamp(**content["stamp"])})
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, KeyError):
+            raise UserError(f"{path}: expected the record of a stage (delete the file)") from None
+
+    def write(self, path: Path) -> None:
+        """Write it, whole or not at all."""
+        write_text(path, json.dumps(asdict(self), indent=1) + "\n")
+
+
+def number_of(name: str, stages: list[Stage]) -> int:
+    """Return the place, from 1 on, of the stage that a name or number stands for.
+
+    Raises:
+        UserError: there is none.
+    """
+    names = [stage.name for stage in stages]
+    if name.isdecimal() and 1 <= int(name) <= len(names):
+        return int(name)
+    if name in names:
+        return names.index(name) + 1
+    raise UserError(f"unknown stage '{name}'{did_you_mean(name, names)}; --list shows them")
+
+
+class Engine:
+    """Runs the stages of a run.
+
+    Args:
+        options: of the run.
+        recipe: returns its stages; asked anew after each stage, since what is there may decide what the next are.
+        launcher: runs the commands.
+    """
+
+    def __init__(self, options: Options, recipe: Callable[[Options], list[Stage]], launcher: Launcher) -> None:
+        self.options, self.recipe, self.launcher = options, recipe, launcher
+        self.exp = options.exp
+        self._digests: dict[Path, str] = {}
+        self._had_work = False
+
+    # What is known of a stage.
+
+    def record_path(self, stage: Stage) -> Path:
+        """Return where the record of a stage lies."""
+        return (stage.shared or self.exp / "stages") / f"{stage.name}.json"
+
+    def stamp(self, stage: Stage) -> Stamp:
+        """Return what the stage's output would be made from now; an input that is missing has the digest ""."""
+        for path in stage.reads:
+            if path not in self._digests:
+                self._digests[path] = of_tree(path)
+        return Stamp.of(stage.settings, {str(path): self._digests[path] for path in stage.reads})
+
+    def state(self, stage: Stage) -> str:
+        """Return in one sentence why the stage has something to do; "" if it is complete."""
+        record = Record.read(self.record_path(stage))
+        if record is None:
+            return "not run yet"
+        if why := self.stamp(stage).changed_since(record.stamp):
+            return why
+        if record.seconds is None:
+            return "was cut off"
+        made = record.outputs == sizes(stage.makes)
+        return "" if made else "its output was changed or removed since"
+
+    # A run.
+
+    def run(self, first: str, last: str) -> None:
+        """Run the stages from ``first`` to ``last``, by name or number.
+
+        Raises:
+            UserError: unknown stages, an input that is missing, or a command that failed.
+        """
+        begin, end = self._range(first, last)
+        for place in range(begin, end + 1):
+            stage = self.recipe(self.options)[place - 1]
+            if stage.skip:
+                log(f"stage {place} {stage.name}: off, {stage.skip}")
+                continue
+            with self._turn(stage):
+                self._run_stage(place, stage)
+
+    def _range(self, first: str, last: str) -> tuple[int, int]:
+        stages = self.recipe(self.options)
+        begin, end = number_of(first, stages), number_of(last, stages)
+        if begin > end:
+            raise UserError(f"--stage {first} comes after --stop_stage {last}")
+        return begin, end
+
+    def _run_stage(self, place: int, stage: Stage) -> None:
+        self.options.write()
+        for command in stage.first:
+            self.launcher.run(stage, [command], self._log_of(stage))
+        path = self.record_path(stage)
+        record, now = Record.read(path), self.stamp(stage)
+        why = self.state(stage)
+        if not why:
+            log(f"stage {place} {stage.name}: complete, nothing to do")
+            return self._tell(stage, record)
+        missing = [name for name, digest in now.inputs.items() if not digest]
+        if missing:
+            raise UserError(f"stage {stage.name}: {missing[0]}: missing; run the stages before this one first")
+        self.options.before_work(stage.name)
+        record = self._begin(stage, record, now, why)
+        log(f"stage {place} {stage.name}: {stage.about}")
+        self.launcher.run(stage, stage.commands, self._log_of(stage))
+        self._digests.clear()
+        record.seconds = round(max(record.least, record.spent + time.time() - record.began), 1)
+        record.outputs, record.commit = sizes(stage.makes), commit_of(Path(__file__).parent) or ""
+        record.write(path)
+        self._tell(stage, record)
+
+    def _log_of(self, stage: Stage) -> Path:
+        return self.exp / "log" / f"{stage.name}.log"
+
+    def _begin(self, stage: Stage, record: Record | None, now: Stamp, why: str) -> Record:
+        """Say why the stage runs, put stale output aside, and record that it runs from now."""
+        began = time.time()
+        if record is None:
+            fresh = Record(now, began)
+        else:
+            if record.seconds is None:
+                self._close_attempt(stage, record)
+                remove_left_over(stage.makes)
+            stale = bool(now.changed_since(record.stamp))
+            print(f"stage {stage.name}: {why}{self._consequence(stage, record, stale)}", flush=True)
+            if stale and not stage.keeps:
+                put_aside(stage.makes, complete=record.seconds is not None)
+            if not any(path.exists() for path in stage.makes):
+                fresh = Record(now, began)
+            elif record.seconds is not None:  # to be mended, perhaps in no time
+                fresh = Record(now, began, record.attempts + 1, least=record.seconds)
+            else:
+                fresh = Record(now, began, record.attempts + 1, record.spent, record.least)
+        fresh.write(self.record_path(stage))
+        return fresh
+
+    @staticmethod
+    def _consequence(stage: Stage, record: Record, stale: bool) -> str:
+        if stale:
+            kept = "its output stays in place; what is stale in it is made again"
+            return f"; {kept if stage.keeps else 'its output is stale, moved to *.old'}"
+        return "; going on from what is there" if record.seconds is None else "; running it again"
+
+    def _close_attempt(self, stage: Stage, record: Record) -> None:
+        """Count the seconds of a cut-off attempt, as far as known: until it last wrote something."""
+        files = [p for path in stage.makes if path.exists() for p in (path, *path.rglob("*"))]
+        last = max([record.began, *(p.lstat().st_mtime for p in files)])
+        record.spent += last - record.began
+
+    def _tell(self, stage: Stage, record: Record) -> None:
+        """Put into stages.json how long the complete output took, in how many attempts, at which commit."""
+        facts = {"stages": record.seconds, "attempts": record.attempts, "commits": record.commit}
+        self.note(**{key: {stage.name: fact} for key, fact in facts.items()})
+
+    def note(self, **facts) -> None:
+        """Add facts of the run to stages.json; a fact that is a table adds to the one there."""
+        path = self.exp / "stages.json"
+        known = read_json(path) if path.is_file() else {}
+        before = json.dumps(known)
+        if "setup" in facts:  # an environment that was there already took no time: keep the longest
+            longest = max(float(facts.pop("setup")), known.get("stages", {}).get("setup", 0.0))
+            facts["stages"] = {"setup": longest}
+        for key, more in facts.items():
+            known[key] = {**known.get(key, {}), **more} if isinstance(more, dict) else more
+        if json.dumps(known) != before:
+            write_text(path, json.dumps(known, indent=1) + "\n")
+
+    # Two runs in one directory would overwrite each other.
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the experiment; what a killed run left working still holds it.
+
+        Raises:
+            UserError: another run holds it.
+        """
+        with locked(self.exp, _PATIENCE_S) as mine:
+            if not mine:
+                raise UserError(
+                    f"{self.exp} is in use by another run (or by what a killed run left working); wait for it or "
+                    "stop it first"
+                )
+            yield
+
+    @contextlib.contextmanager
+    def _turn(self, stage: Stage) -> Iterator[None]:
+        """What experiments share, one makes and the others wait for."""
+        if stage.shared is None:
+            yield
+            return
+        with locked(stage.shared.parent, 0.0) as mine:
+            if mine:
+                yield
+                return
+        log(f"waiting for another run, which makes what is shared in {stage.shared.parent}")
+        with locked(stage.shared.parent, None):
+            yield
+
+    # Other than running.
+
+    def list(self) -> None:
+        """Print each stage with its state and the seconds of its last run, and the free disk."""
+        for place, stage in enumerate(self.recipe(self.options), 1):
+            record = Record.read(self.record_path(stage))
+            state = f"off, {stage.skip}" if stage.skip else self.state(stage) or "complete"
+            took = f", {record.seconds:.0f} s" if record and record.seconds is not None else ""
+            print(f"{place:3d}  {stage.name:10s} {stage.about} [{state}{took}]")
+        print(f"     free disk: {shutil.disk_usage('.').free / 1e9:.1f} GB")
+
+    def dry_run(self, first: str, last: str) -> None:
+        """Print the commands that would run, a line each, to be run in the recipe's directory."""
+        begin, end = self._range(first, last)
+        print(f"cd {self.options.place}")
+        for place in range(begin, end + 1):
+            stage = self.recipe(self.options)[place - 1]
+            needs = any(self._is_planned(path) for path in stage.reads)
+            if stage.skip or not (needs or self.state(stage)):
+                continue
+            self.options.planned |= {*stage.makes}
+            self.show(stage.name, first=True)
+
+    def _is_planned(self, path: Path) -> bool:
+        made = self.options.planned
+        return any(path == one or one in path.parents or path in one.parents for one in made)
+
+    def show(self, name: str, first: bool = False) -> None:
+        """Print the commands of one stage."""
+        stages = self.recipe(self.options)
+        stage = stages[number_of(name, stages) - 1]
+        print(f"# {stage.name}: {stage.about}{f' (off, {stage.skip})' if stage.skip else ''}")
+        for command in (*(stage.first if first else ()), *stage.commands):
+            print(shown(command))
+
+    def adopt(self, first: str, last: str) -> None:
+        """Write the records of stages whose outputs are all there, without running them."""
+        begin, end = self._range(first, last)
+        self.options.write()
+        path = self.exp / "stages.json"
+        seconds = read_json(path).get("stages", {}) if path.is_file() else {}
+        for place in range(begin, end + 1):
+            stage = self.recipe(self.options)[place - 1]
+            if stage.skip or not self.state(stage) or not all(p.exists() for p in (*stage.makes, *stage.reads)):
+                continue
+            record = Record(self.stamp(stage), time.time(), seconds=seconds.get(stage.name, 0.0))
+            record.outputs = sizes(stage.makes)
+            record.write(self.record_path(stage))
+            self._tell(stage, record)
+            log(f"stage {place} {stage.name}: adopted, its output is taken to be complete and of today's inputs")
+
+
+def log(text: str) -> None:
+    """Print a line with the time of day."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+
+
+def sizes(paths: list[Path]) -> dict[str, str]:
+    """Return a digest of names and sizes for each path."""
+    return {str(path): of_tree(path, by_size=True) for path in paths}
+
+
+@contextlib.contextmanager
+def locked(directory: Path, patience_s: float | None) -> Iterator[bool]:
+    """Hold the lock of a directory; yield False if it was not to be had.
+
+    Processes that are started meanwhile hold it too, until they end.
+
+    Args:
+        directory: made if need be.
+        patience_s: seconds to wait; None: as long as it takes.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    with open(directory / ".lock", "w") as file:
+        os.set_inheritable(file.fileno(), True)
+        end = None if patience_s is None else time.monotonic() + patience_s
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if end is not None and time.monotonic() >= end:
+                    yield False
+                    return
+                time.sleep(0.1)
+                continue
+            yield True
+            return
+
+
+def put_aside(paths: list[Path], complete: bool) -> None:
+    """Move stale output to PATH.old; what was cut off never takes the place of what is complete."""
+    for path in paths:
+        old = path.with_name(f"{path.name}.old")
+        if complete or not old.exists():
+            if path.exists():
+                remove(old)
+                os.replace(path, old)
+        else:
+            remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or directory, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def remove_left_over(paths: list[Path]) -> None:
+    """Remove the ``.NAME.PID.part`` (frontend/utils/files.py) of processes that are no more."""
+    for path in paths:
+        for part in [*path.parent.glob(".*.part"), *path.rglob(".*.part")]:
+            pid = re.search(r"\.(\d+)\.part$", part.name)
+            if pid and not Path("/proc", pid[1]).exists():
+                remove(part)
