@@ -1,11 +1,135 @@
 """``mixit run``: a recipe from nothing to the table, stage by stage."""
 
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
 import click
 
-from frontend.cli import Command
+from frontend.cli import AtLeast, Command, flag, option
+from frontend.pipeline.options import EXTRAS, Given, find_recipe
+from frontend.pipeline.recipes import read_options, stages_of
+from frontend.utils.errors import UserError
 
 
-@click.command(cls=Command)
-def run() -> None:
-    """Run the stages of a recipe."""
-    raise NotImplementedError
+class Run(Command):
+    """The help shows the options of the recipe too: its recipe.yaml says what they mean."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Show recipe.yaml."""
+        place = find_recipe(ctx.params.get("recipe") or "egs/mini")
+        formatter.write(f"\nOptions of this recipe: every key below `data` of {place.name}/recipe.yaml\n\n")
+        text = (place / "recipe.yaml").read_text(encoding="utf-8")
+        formatter.write("".join(f"  {line}\n" for line in text.splitlines()))
+
+
+def _extras(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for text in texts for name in text.split(",") if name)
+
+
+@click.command(cls=Run, context_settings={"ignore_unknown_options": True})
+@option("recipe", "the recipe to run", default="egs/mini", is_eager=True, metavar="DIR")
+@option("corpus", "another corpus of the recipe, or the name of your own", metavar="NAME")
+@option("corpus_dir", "where the corpus lies", metavar="DIR")
+@option("size", "how much of everything, of conf/sizes.yaml", metavar="NAME")
+@flag("quick", "--size quick: the same stages on less; its numbers mean nothing")
+@option("seed", "of every random draw", type=AtLeast(0), default=0)
+@option("train_seed", "of training and of the choice of labels, beside a finished run", type=AtLeast(0))
+@option(
+    "nj",
+    "processes (data, separation, scores) or threads (training) at once",
+    type=AtLeast(),
+    default=os.cpu_count(),
+)
+@option("ngpu", "GPUs for training, and one of them for decoding", type=AtLeast(0), default=0)
+@option("channels", "microphones; 1 adds the single-channel rows to the table", type=AtLeast())
+@option("talkers", "of a mixture, instead of two: 3 or 4, or 2-3 for either", metavar="N")
+@option("fs", "Hz, instead of the recipe's rate", type=int)
+@option(
+    "with",
+    f"what is added to the run, separated by commas: {'; '.join(f'{k} ({v})' for k, v in EXTRAS.items())}",
+    multiple=True,
+    callback=_extras,
+    metavar="NAMES",
+)
+@option("asr_exp", "a trained ESPnet recogniser, instead of stage asr", metavar="DIR")
+@option("stage", "first stage, name or number", default="1")
+@option("stop_stage", "last stage, name or number", default="report")
+@option(
+    "set",
+    "any value of the recipe: teacher.optim_conf.lr=5e-4, size.mixtures.train=100",
+    multiple=True,
+    metavar="KEY=VALUE",
+)
+@option("launcher", "where commands run: local or slurm", default="local", metavar="NAME")
+@flag("list", "list the stages: complete, stale (and why) or cut off; seconds of the last run")
+@flag("dry_run", "print every command that would run, ready to paste, and run none")
+@option("show", "print the commands of one stage", metavar="STAGE")
+@flag("adopt", "take the outputs that are there to be complete and of today's inputs: write their records")
+@click.argument("more", nargs=-1, type=click.UNPROCESSED, metavar="[OPTIONS OF THE RECIPE]")
+def run(stop_stage: str, list: bool, dry_run: bool, show: str | None, adopt: bool, more, **typed) -> None:
+    """Run the stages of a recipe, from nothing to the table.
+
+    \b
+        ./run.sh                                   the embedded default, egs/mini
+        ./run.sh --quick                           the same stages on less; its numbers mean nothing
+        ./run.sh --corpus fsdd --corpus_dir DIR    recorded digits instead of synthetic speech
+        ./run.sh --stage student --stop_stage score
+
+    Every stage skips what is complete, goes on where it was cut off, and says so when its inputs have changed.
+    """
+    size = "quick" if typed.pop("quick") else typed.pop("size")
+    typed.pop("size", None)
+    typed |= {"extras": typed.pop("with"), "settings": typed.pop("set")}
+    options = read_options(Given(size=size, more=_pairs(more), **typed), listing=list)
+    from frontend.pipeline.launch import Local, Submitit
+    from frontend.pipeline.stage import Engine
+
+    with _inside(options.place):
+        launcher = Local()
+        if options.given.launcher != "local":
+            launcher = Submitit(options.recipe["launcher"], options.exp / "log/jobs", options.ngpu)
+        engine = Engine(options, stages_of, launcher)
+        if list:
+            engine.list()
+        elif show is not None:
+            engine.show(show)
+        elif dry_run:
+            engine.dry_run(options.given.stage, stop_stage)
+        else:
+            engine.check(options.given.stage, stop_stage)
+            with engine.lock():
+                engine.note(setup=os.environ.get("SETUP_SECONDS", "0"), **options.note())
+                (engine.adopt if adopt else engine.run)(options.given.stage, stop_stage)
+
+
+def _pairs(words: tuple[str, ...]) -> dict[str, str]:
+    """Return options that only the recipe knows, name -> text.
+
+    Raises:
+        UserError: something that is no option, or one without a value.
+    """
+    found, rest = {}, [*words]
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("--"):
+            raise UserError(f"unexpected argument '{word}': options start with --; --help lists them")
+        name, sign, value = word[2:].partition("=")
+        if not sign:
+            if not rest:
+                raise UserError(f"option {word} needs a value; --help lists them")
+            value = rest.pop(0)
+        found[name] = value
+    return found
+
+
+@contextlib.contextmanager
+def _inside(place: Path) -> Iterator[None]:
+    """Work in the recipe's directory: all paths are seen from there."""
+    before = os.getcwd()
+    os.chdir(place)
+    try:
+        yield
+    finally:
+        os.chdir(before)

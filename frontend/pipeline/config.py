@@ -20,7 +20,9 @@ from frontend.utils.files import read_settings
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATE = ROOT / "egs/TEMPLATE"
 # Trainings that start from the configuration of another one: the size says what differs.
-BASES = dict.fromkeys(("finetune", "full", "small", "student_adapt"), "student") | {"teacher_adapt": "teacher"}
+BASES = dict.fromkeys(("finetune", "full", "small", "student_adapt"), "student") | {
+    "teacher_adapt": "teacher"
+}
 _SIZES = "sizes"
 _ABSENT = object()
 

@@ -10,12 +10,9 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import Protocol, TextIO
 
 from frontend.utils.errors import UserError
-
-if TYPE_CHECKING:
-    from frontend.pipeline.stage import Stage
 
 # Commands that take --shard i/n: their items are written whole, one by one, and a last call without it writes the tables.
 SHARDED = ("simulate render", "label", "separate", "score", "decode")
@@ -34,8 +31,14 @@ def words(command: list[str]) -> list[str]:
 class Launcher(Protocol):
     """What runs commands."""
 
-    def run(self, stage: "Stage", commands: list[list[str]], log: Path) -> None:
+    def run(self, stage: str, commands: list[list[str]], log: Path, shards: int = 1) -> None:
         """Run the commands of a stage in their order; return when all are done.
+
+        Args:
+            stage: its name.
+            commands: words of each.
+            log: the stage's log.
+            shards: into how many parts commands may be divided.
 
         Raises:
             SystemExit: a command failed, with its exit code.
@@ -45,7 +48,7 @@ class Launcher(Protocol):
 class Local:
     """Commands run here, one after the other."""
 
-    def run(self, stage: "Stage", commands: list[list[str]], log: Path) -> None:
+    def run(self, stage: str, commands: list[list[str]], log: Path, shards: int = 1) -> None:
         """See :class:`Launcher`."""
         log.parent.mkdir(parents=True, exist_ok=True)
         for command in commands:
@@ -54,13 +57,13 @@ class Local:
                 check(stage, _run(words(command), file), log)
 
 
-def check(stage: "Stage", code: int, log: Path) -> None:
+def check(stage: str, code: int, log: Path) -> None:
     """End the run where a command failed; one that ended with 2 has said in one line why."""
     if code < 0:
-        raise UserError(f"stage {stage.name}: a command was killed by signal {-code}; out of memory? (see {log})")
+        raise UserError(f"stage {stage}: a command was killed by signal {-code}; out of memory? (see {log})")
     if code:
         if code not in (2, 130):
-            print(f"stage {stage.name}: failed; its output is in {log}", file=sys.stderr)
+            print(f"stage {stage}: failed; its output is in {log}", file=sys.stderr)
         raise SystemExit(code)
 
 
@@ -112,20 +115,20 @@ class Submitit:
         self.settings, self.ngpu = settings, ngpu
         self.executor = submitit.AutoExecutor(folder, cluster=settings["cluster"], slurm_max_num_timeout=100)
 
-    def run(self, stage: "Stage", commands: list[list[str]], log: Path) -> None:
+    def run(self, stage: str, commands: list[list[str]], log: Path, shards: int = 1) -> None:
         """See :class:`Launcher`."""
         for command in commands:
-            divided = stage.shards > 1 and any(" ".join(command).startswith(name) for name in SHARDED)
+            divided = shards > 1 and any(" ".join(command).startswith(name) for name in SHARDED)
             if divided:
-                shards = [[*command, "--shard", f"{k}/{stage.shards}"] for k in range(1, stage.shards + 1)]
-                self._submit(stage, shards, log)
+                parts = [[*command, "--shard", f"{k}/{shards}"] for k in range(1, shards + 1)]
+                self._submit(stage, parts, log)
             self._submit(stage, [command], log)
 
-    def _submit(self, stage: "Stage", commands: list[list[str]], log: Path) -> None:
+    def _submit(self, stage: str, commands: list[list[str]], log: Path) -> None:
         gpus = {"train": self.ngpu, "decode": min(self.ngpu, 1)}.get(commands[0][0], 0)
         own = {"slurm_partition": self.settings["partition"]} if self.settings["partition"] else {}
         self.executor.update_parameters(
-            name=stage.name,
+            name=stage,
             timeout_min=self.settings["timeout_min"],
             cpus_per_task=self.settings["cpus"],
             gpus_per_node=gpus,

@@ -25,6 +25,7 @@ from frontend.pipeline.config import (
 from frontend.utils.errors import UserError, did_you_mean
 from frontend.utils.files import read_settings, write_text
 
+MODEL = "valid.loss.ave.pth"
 # --with: what is added to a run, and what it gives.
 EXTRAS = {
     "joint": "separator and recogniser are also fine-tuned together: a row of its own",
@@ -111,7 +112,9 @@ def read_recipe(place: Path, given: Given) -> dict:
             recipe[one.where] = one.value
     for name, choices in _FREE.items():
         if choices and recipe[name] is not None and recipe[name] not in choices:
-            raise UserError(f"--{name} {recipe[name]}: expected one of {', '.join(map(str, choices)).lower()}")
+            raise UserError(
+                f"--{name} {recipe[name]}: expected one of {', '.join(map(str, choices)).lower()}"
+            )
     for name in recipe["paths"]:
         if recipe["data"][name] is not None:
             allowed = recipe["data"].get("download") is True
@@ -179,6 +182,8 @@ class Options:
         self.fs = given.fs or recipe["fs"]
         self.planned: set[Path] = set()
         self._contents: dict[str, dict] = {}
+        if given.launcher not in ("local", "slurm"):
+            raise UserError(f"--launcher {given.launcher}: expected local or slurm")
         files = [path.stem for folder in (place, TEMPLATE) for path in (folder / "conf").glob("*.yaml")]
         known = [*files, *self.size, "size", "data", "launcher", *_FREE]
         for one in self.settings:
@@ -214,6 +219,35 @@ class Options:
             text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
             if not path.is_file() or path.read_text(encoding="utf-8") != text:
                 write_text(path, text)
+
+    def words(self, template: str, **options: object) -> list[str]:
+        """Return a command line.
+
+        Args:
+            template: words in which ``{data}`` stands for an attribute of the run, ``{conf.teacher}`` for the path
+                of a configuration and any other name for one of ``options``.
+            options: what the template does not name is appended as ``--NAME VALUE``; as ``--NAME`` where it is
+                True, not at all where it is None or False, several times where it is a list.
+        """
+        values = _Values(self, options)
+        found = [word.format_map(values) for word in template.split()]
+        for name, value in options.items():
+            if name in values.named or value is None or value is False:
+                continue
+            for one in value if isinstance(value, list) else [value]:
+                found += [f"--{name}"] if one is True else [f"--{name}", str(one)]
+        return found
+
+    def training(
+        self, kind: str, conf: str, name: str, sets: list[Path], seed: int, **more: object
+    ) -> list[str]:
+        """Return the command of a training: of a ``separator`` or a ``recogniser``, on a pair of sets."""
+        line = (
+            "train {kind} --config {config} --train_set {train} --valid_set {dev} --output_dir {exp}/{name} "
+        )
+        line += "--seed {train_seed} --ngpu {ngpu} --num_threads {nj}"
+        own = {"kind": kind, "config": self.conf(conf), "train": sets[0], "dev": sets[1], "name": name}
+        return self.words(line, **own, train_seed=seed, **more)
 
     def there(self, path: Path) -> bool:
         """Whether a path is there, or will be when the stages before have run."""
@@ -267,3 +301,25 @@ class Options:
             return [Path(model)] if model and Path(model).is_file() else []
         files = (path for path in sorted(Path(self.asr_exp).iterdir()) if path.suffix in (".yaml", ".pth"))
         return [path for path in files if not re.fullmatch(r"\d+epoch|checkpoint", path.stem)]
+
+
+class _Values(dict):
+    """What the names of a template stand for."""
+
+    def __init__(self, options: Options, own: dict) -> None:
+        super().__init__(own)
+        self.options, self.named = options, set()
+
+    def __getitem__(self, name: str) -> object:
+        self.named.add(name)
+        if name == "conf":
+            return _Paths(self.options)
+        return super().__getitem__(name) if name in self else getattr(self.options, name)
+
+
+class _Paths:
+    def __init__(self, options: Options) -> None:
+        self._options = options
+
+    def __getattr__(self, name: str) -> Path:
+        return self._options.conf(name)

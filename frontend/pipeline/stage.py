@@ -123,7 +123,9 @@ class Engine:
         launcher: runs the commands.
     """
 
-    def __init__(self, options: Options, recipe: Callable[[Options], list[Stage]], launcher: Launcher) -> None:
+    def __init__(
+        self, options: Options, recipe: Callable[[Options], list[Stage]], launcher: Launcher
+    ) -> None:
         self.options, self.recipe, self.launcher = options, recipe, launcher
         self.exp = options.exp
         self._digests: dict[Path, str] = {}
@@ -156,6 +158,14 @@ class Engine:
 
     # A run.
 
+    def check(self, first: str, last: str) -> None:
+        """Refuse stages that there are not, before anything is written.
+
+        Raises:
+            UserError: unknown stages, or the last before the first.
+        """
+        self._range(first, last)
+
     def run(self, first: str, last: str) -> None:
         """Run the stages from ``first`` to ``last``, by name or number.
 
@@ -181,7 +191,7 @@ class Engine:
     def _run_stage(self, place: int, stage: Stage) -> None:
         self.options.write()
         for command in stage.first:
-            self.launcher.run(stage, [command], self._log_of(stage))
+            self.launcher.run(stage.name, [command], self._log_of(stage))
         path = self.record_path(stage)
         record, now = Record.read(path), self.stamp(stage)
         why = self.state(stage)
@@ -190,11 +200,13 @@ class Engine:
             return self._tell(stage, record)
         missing = [name for name, digest in now.inputs.items() if not digest]
         if missing:
-            raise UserError(f"stage {stage.name}: {missing[0]}: missing; run the stages before this one first")
+            raise UserError(
+                f"stage {stage.name}: {missing[0]}: missing; run the stages before this one first"
+            )
         self.options.before_work(stage.name)
         record = self._begin(stage, record, now, why)
         log(f"stage {place} {stage.name}: {stage.about}")
-        self.launcher.run(stage, stage.commands, self._log_of(stage))
+        self.launcher.run(stage.name, stage.commands, self._log_of(stage), stage.shards)
         self._digests.clear()
         record.seconds = round(max(record.least, record.spent + time.time() - record.began), 1)
         record.outputs, record.commit = sizes(stage.makes), commit_of(Path(__file__).parent) or ""
@@ -331,13 +343,19 @@ class Engine:
         seconds = read_json(path).get("stages", {}) if path.is_file() else {}
         for place in range(begin, end + 1):
             stage = self.recipe(self.options)[place - 1]
-            if stage.skip or not self.state(stage) or not all(p.exists() for p in (*stage.makes, *stage.reads)):
+            if (
+                stage.skip
+                or not self.state(stage)
+                or not all(p.exists() for p in (*stage.makes, *stage.reads))
+            ):
                 continue
             record = Record(self.stamp(stage), time.time(), seconds=seconds.get(stage.name, 0.0))
             record.outputs = sizes(stage.makes)
             record.write(self.record_path(stage))
             self._tell(stage, record)
-            log(f"stage {place} {stage.name}: adopted, its output is taken to be complete and of today's inputs")
+            log(
+                f"stage {place} {stage.name}: adopted, its output is taken to be complete and of today's inputs"
+            )
 
 
 def log(text: str) -> None:

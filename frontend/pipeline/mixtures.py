@@ -1,92 +1,12 @@
-"""The two kinds of runs: on simulated mixtures of a corpus, and on the user's own recordings.
-
-What their options may be together, and where their sets and experiments lie.
-"""
+"""A run on simulated mixtures of a corpus: what its options may be together, and where everything lies."""
 
 import functools
 import re
 from pathlib import Path
 
-from frontend.pipeline.config import TEMPLATE, Configuration, sizes_of
-from frontend.pipeline.options import EXTRAS, Given, Options, existing, find_recipe, read_recipe, shown_command
+from frontend.pipeline.config import TEMPLATE, Configuration
+from frontend.pipeline.options import EXTRAS, Given, Options, existing, shown_command
 from frontend.utils.errors import UserError
-
-
-class RecordingOptions(Options):
-    """A run of ``egs/recordings``: the user's own recordings."""
-
-    variants: list[str] = []
-
-    def __init__(self, given: Given, place: Path, recipe: dict, listing: bool = False) -> None:
-        super().__init__(given, place, recipe)
-        own = self.own = recipe["data"]
-        if given.train_seed is not None or given.channels or given.corpus or given.corpus_dir or given.extras:
-            raise UserError(
-                "--train_seed, --channels, --corpus, --corpus_dir and --with: recordings have no such choice"
-            )
-        if not re.fullmatch("[234]?", given.talkers or ""):
-            raise UserError(f"--talkers {given.talkers}: expected 2 to 4")
-        if own["recordings"] is None and not listing:
-            raise UserError(
-                "--recordings is missing: the folder with your recordings; --help lists the options"
-            )
-        if own["rttm"] and own["segments"]:
-            raise UserError("--rttm and --segments: give one of them")
-        if (own["transcripts"] is None) != (self.asr_exp is None):
-            raise UserError("--transcripts and --asr_exp belong together: give both or none")
-        if Path(own["geometry"]).exists():
-            own["geometry"] = str(Path(own["geometry"]).resolve())
-        for part in ("teacher", "student") if own["init_model"] else ():
-            if not Path(own["init_model"], part, "config.yaml").is_file():
-                raise UserError(
-                    f"--init_model {own['init_model']}: expected a trained {part} in it, "
-                    f"found no {part}/config.yaml"
-                )
-        tag = own["tag"] or self._tag_of(Path(own["recordings"] or "recordings"))
-        if not re.fullmatch(r"[A-Za-z0-9_.-]+", str(tag)):
-            raise UserError(f"--tag '{tag}': expected letters, digits, dots, dashes and underscores")
-        tag = tag if self.size_name == recipe["size"] else f"{tag}_{self.size_name}"
-        out = Path(own["out_dir"])
-        self.data, self.exp = out / "data" / tag, out / "exp" / tag
-        self.most = int(given.talkers or 2)
-
-    @staticmethod
-    def _tag_of(path: Path) -> str:
-        """Return the name of a folder, or of a table without its ending; folders have none: v1.0."""
-        return re.sub(r"[^A-Za-z0-9]", "_", path.stem if path.is_file() else path.name)
-
-    @property
-    def array(self) -> Path:
-        """What stage ``data`` found out of the array."""
-        return self.data / "whole/array"
-
-    @property
-    def facts(self) -> dict:
-        """See :class:`Options`; microphones and symmetry are known once stage ``data`` has run."""
-        mics, symmetry = self.array.read_text().split()[:2] if self.array.is_file() else (0, "none")
-        return {
-            "fs": self.fs,
-            "mics": int(mics),
-            "symmetry": symmetry,
-            "talkers": self.most,
-            "outputs": 2 * self.most,
-        }
-
-    def note(self) -> dict:
-        """See :class:`Options`."""
-        command = shown_command(self.given, self.recipe, ())
-        return {
-            "command": command,
-            "seed": str(self.seed),
-            "size": self.size_name,
-            "talkers": str(self.most),
-        }
-
-    def before_work(self, stage: str) -> None:
-        """See :class:`Options`; what the recordings are is known after stage ``data``."""
-        super().before_work(stage)
-        if self.asr_exp:
-            self._check_recogniser(self.conf("decode"))
 
 
 class MixtureOptions(Options):
@@ -115,7 +35,9 @@ class MixtureOptions(Options):
     def _check_values(self) -> None:
         given, recipe = self.given, self.recipe
         if not re.fullmatch("([234]|2-[34]|3-4)?", given.talkers or ""):
-            raise UserError(f"--talkers {given.talkers}: expected 2, 3 or 4 talkers, or a range of these: 2-3")
+            raise UserError(
+                f"--talkers {given.talkers}: expected 2, 3 or 4 talkers, or a range of these: 2-3"
+            )
         self.most = int((given.talkers or "2")[-1])
         if self.most > recipe["most_talkers"]:
             raise UserError(
@@ -157,7 +79,11 @@ class MixtureOptions(Options):
         self.family = name  # speech and results are shared by all numbers of microphones
         name += f"_{given.channels}ch" if given.channels else ""
         self.again = "" if given.train_seed is None else f"_train{given.train_seed}"
-        self.speech, self.data, self.first = Path("data", base, "speech"), Path("data", name), Path("exp", name)
+        self.speech, self.data, self.first = (
+            Path("data", base, "speech"),
+            Path("data", name),
+            Path("exp", name),
+        )
         self.labels, self.exp = Path("data", name + self.again), Path("exp", name + self.again)
         self.pool = "labelled" if self.size["mixtures"]["labelled"] else "train"
         # Only runs of seed 0 in a size that says so, with the recipe's own recogniser and all rows, write the page
@@ -186,7 +112,9 @@ class MixtureOptions(Options):
         if "curve" in extras:
             self._check_shares()
         if self.given.channels == 1 and "mismatch" in extras:
-            raise UserError("--with mismatch compares with AuxIVA, which needs two or more microphones: leave it out")
+            raise UserError(
+                "--with mismatch compares with AuxIVA, which needs two or more microphones: leave it out"
+            )
         if self.most > 2 and trained:
             raise UserError(
                 f"--with joint and retrain are made for two talkers: leave them out with --talkers {self.talkers}"
@@ -226,7 +154,7 @@ class MixtureOptions(Options):
     def _check_shares(self) -> None:
         """A share without rows would be trained on, and stand nowhere."""
         rows, own = self.content("systems").get("curve", {}).get("shares", {}), self.size["shares"]
-        for share in (*own["semi"], *own["more"]):
+        for share in self.shares:
             for name in ("supervised", *(("student_ft", "distilled_ft") if share in own["semi"] else ())):
                 if name not in rows.get(share, ()):
                     raise UserError(
@@ -265,21 +193,89 @@ class MixtureOptions(Options):
         chosen = self.recipe["allow_unknown"]
         return self.size["allow_unknown"] if chosen is None else chosen
 
+    @property
+    def unknown(self) -> str:
+        """The same as ESPnet's options have it."""
+        return str(self.allow_unknown).lower()
+
+    @property
+    def train_seed(self) -> int:
+        """Of trainings and of the choice of labels."""
+        return self.seed if self.given.train_seed is None else self.given.train_seed
+
+    @property
+    def given_asr(self) -> str | None:
+        """The recogniser that was given, instead of stage asr."""
+        return self.asr_exp or self.recipe["asr_model"]
+
+    @property
+    def asr(self) -> Path | None:
+        """The recogniser of all systems; None where it is one of the zoo."""
+        if self.recipe["asr_model"]:
+            return None
+        return Path(self.asr_exp) if self.asr_exp else self.first / "asr"
+
+    @property
+    def own(self) -> dict:
+        """What local/data.sh needs of the recipe's own options."""
+        left = {"download", "download_url"}
+        given = {k: v for k, v in self.recipe["data"].items() if v not in (None, False) and k not in left}
+        return {k: str(v).lower() if v is True else v for k, v in given.items()}
+
+    @property
+    def fetches(self) -> bool:
+        """Whether what the corpus lacks is fetched."""
+        return bool(self.recipe["data"].get("download"))
+
+    @property
+    def librispeech(self) -> str | None:
+        """The folder of LibriSpeech."""
+        return self.recipe["data"].get("librispeech")
+
+    @property
+    def folders(self) -> list[Path]:
+        """What the speech is made of."""
+        paths = [self.corpus_dir, *(self.recipe["data"][name] for name in self.recipe["paths"])]
+        return [Path(path) for path in paths if path is not None]
+
+    @property
+    def shares(self) -> list[float]:
+        """Shares of the labels of ``--with curve``."""
+        return [*self.size["shares"]["semi"], *self.size["shares"]["more"]]
+
+    @property
+    def drawing(self) -> dict:
+        """What scenes depend on beside their configuration."""
+        bank = self.size["bank"] if "on_the_fly" in self.extras else None
+        return {"seed": self.seed, "channels": self.given.channels, "talkers": self.talkers, "bank": bank}
+
+    @property
+    def sets(self) -> list[tuple[str, str, int, dict]]:
+        """The sets of mixtures: name, speech set, number of mixtures, further options of their scenes."""
+        number, train = self.size["mixtures"], {name: self.drawing[name] for name in ("talkers", "bank")}
+        pool = [] if self.pool == "train" else [(self.pool, self.pool, number[self.pool], train)]
+        return [
+            ("train", "train", number["train"], train),
+            *pool,
+            ("dev", "dev", number["dev"], {"talkers": self.talkers}),
+            ("test", "test", number["test"], {"n_talkers": self.talkers or 2}),
+            ("test_1spk", "test", number["single"], {"n_talkers": 1}),
+        ]
+
     def note(self) -> dict:
         """See :class:`Options`."""
-        train_seed = self.seed if self.given.train_seed is None else self.given.train_seed
         command = shown_command(self.given, self.recipe, self.extras)
         return {
             "command": command,
             "seed": str(self.seed),
-            "train_seed": str(train_seed),
+            "train_seed": str(self.train_seed),
             "label_share": str(self.size["shares"]["small"]),
         }
 
     def before_work(self, stage: str) -> None:
         """See :class:`Options`."""
         super().before_work(stage)
-        if self.given.asr_exp or self.recipe["asr_model"]:
+        if self.given_asr:
             self._check_recogniser(self.conf("decode"))
 
     def experiments(self) -> list[Path]:
@@ -294,28 +290,3 @@ class MixtureOptions(Options):
 def percent(share: float) -> str:
     """Return a share of the labels as it stands in names: 0.05 -> 5."""
     return f"{100 * share:g}"
-
-
-def read_options(given: Given, listing: bool = False) -> Options:
-    """Return the run that the options ask for.
-
-    Args:
-        given: the options.
-        listing: stages are listed only: what a run needs may be missing.
-
-    Raises:
-        UserError: something is wrong with the options, or with the recipe.
-    """
-    place = find_recipe(given.recipe)
-    recipe = read_recipe(place, given)
-    if given.launcher not in ("local", "slurm"):
-        raise UserError(f"--launcher {given.launcher}: expected local or slurm")
-    size = given.size or recipe["size"]
-    if size not in sizes_of(place):
-        raise UserError(
-            f"unknown size '{size}': expected one of {', '.join(sizes_of(place))} ({place}/conf/sizes.yaml)"
-        )
-    kinds = {"mixtures": MixtureOptions, "recordings": RecordingOptions}
-    if recipe["stages"] not in kinds:
-        raise UserError(f"{place}/recipe.yaml: stages: expected mixtures or recordings, found {recipe['stages']}")
-    return kinds[recipe["stages"]](given, place, recipe, listing)
