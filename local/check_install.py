@@ -1,10 +1,10 @@
-"""Is this environment complete? Exit code 1 and the list of what is wrong if not.
+"""Is this environment complete? Exit code 1 and the list of what is missing if not; 2 if an extra is unknown.
 
 usage: check_install.py REPOSITORY extra,extra
 
-Every requirement of setup.cfg is installed in a version it allows, ``frontend``
-is the one of this repository, and torch and torchaudio import. The import takes
-seconds; once it worked, a file in the environment says so for these versions.
+Every requirement of setup.cfg is installed in a version it allows, ``frontend`` is the one of this repository, and
+torch and torchaudio import. The import takes seconds; once it worked, a file in the environment says so for these
+versions.
 """
 
 import configparser
@@ -23,30 +23,20 @@ def version(package: str) -> str | None:
         return None
 
 
-def requirements(root: Path, extras: str) -> list[str]:
+def problems(root: Path, lines: list[str]) -> list[str]:
     """Return what is expected and not found."""
     from packaging.requirements import Requirement
 
-    config = configparser.ConfigParser()
-    config.read(root / "setup.cfg")
-    lines = config["options"]["install_requires"].splitlines()
-    for extra in filter(None, extras.split(",")):
-        lines += config["options.extras_require"][extra].splitlines()
-    wanted = map(Requirement, filter(None, lines))
-    found = [(want, version(want.name)) for want in wanted]
-    return [
-        f"expected {want}, found {have or 'none'}"
-        for want, have in found
-        if have is None or not want.specifier.contains(have, prereleases=True)
+    wanted = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    wrong = [
+        f"expected {want}, found {version(want.name) or 'none'}"
+        for want in wanted
+        if not (have := version(want.name)) or not want.specifier.contains(have, prereleases=True)
     ]
-
-
-def package(root: Path) -> list[str]:
-    """The module called ``frontend`` must be ours: others bear that name."""
-    found = importlib.util.find_spec("frontend")
+    found = importlib.util.find_spec("frontend")  # others bear that name
     if found is None or found.origin is None or root not in Path(found.origin).resolve().parents:
-        return [f"expected the package frontend of {root}, found {found.origin if found else 'none'}"]
-    return []
+        wrong.append(f"expected the package frontend of {root}, found {found.origin if found else 'none'}")
+    return wrong or torch_imports()
 
 
 def torch_imports() -> list[str]:
@@ -64,11 +54,18 @@ def torch_imports() -> list[str]:
 
 
 def main() -> int:
-    root = Path(sys.argv[1]).resolve()
-    problems = requirements(root, sys.argv[2]) + package(root)
-    problems = problems or torch_imports()
-    print("\n".join(problems))
-    return bool(problems)
+    root, extras = Path(sys.argv[1]).resolve(), sys.argv[2].split(",")
+    config = configparser.ConfigParser()
+    config.read(root / "setup.cfg")
+    known = config["options.extras_require"]
+    for extra in extras:
+        if extra not in known:
+            print(f"unknown extra '{extra}'; setup.cfg has {', '.join(known)}")
+            return 2
+    lines = [config["options"]["install_requires"], *(known[extra] for extra in extras)]
+    wrong = problems(root, "\n".join(lines).splitlines())
+    print("\n".join(wrong))
+    return bool(wrong)
 
 
 sys.exit(main())

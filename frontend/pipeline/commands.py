@@ -101,7 +101,7 @@ def asr_sets(o: MixtureOptions) -> list[Command]:
     """One microphone, new rooms, each talker heard alone; of no mixture that is labelled."""
     commands, format, aloud = [], {"audio_format": o.recipe["audio_format"]}, o.size["read_aloud"]
     if aloud:
-        line = "local/read_aloud.sh --text {speech}/{pool}/text --num {aloud} --out {data}/read_aloud --seed {seed} --nj {nj}"
+        line = "local/read_aloud.py --text {speech}/{pool}/text --num {aloud} --out {data}/read_aloud --seed {seed} --nj {nj}"
         commands += [o.words(line, aloud=aloud, fs=o.given.fs)]
     for part, speech in (("train", o.pool), ("dev", "dev")):
         for number in (1, 2):

@@ -20,12 +20,21 @@ SHARDED = ("simulate render", "label", "separate", "score", "decode")
 
 def shown(command: list[str]) -> str:
     """Return a command as one can paste it."""
-    return shlex.join(command if "/" in command[0] else ["python", "-m", "frontend", *command])
+    return shlex.join(_with_python("python", command))
 
 
-def words(command: list[str]) -> list[str]:
-    """Return a command as it is run, by this interpreter."""
-    return command if "/" in command[0] else [sys.executable, "-m", "frontend", *command]
+def _with_python(python: str, command: list[str]) -> list[str]:
+    if command[0].endswith(".py"):
+        return [python, *command]
+    return command if "/" in command[0] else [python, "-m", "frontend", *command]
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment of a command: this interpreter, and this repository's package."""
+    package = str(Path(__file__).parents[2])
+    paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PATH": programs, "PYTHONUNBUFFERED": "1"}
 
 
 class Launcher(Protocol):
@@ -54,7 +63,7 @@ class Local:
         for command in commands:
             with open(log, "a", encoding="utf-8") as file:
                 print(f"$ {shown(command)}", file=file, flush=True)
-                check(stage, _run(words(command), file), log)
+                check(stage, _run(_with_python(sys.executable, command), file), log)
 
 
 def check(stage: str, code: int, log: Path) -> None:
@@ -71,7 +80,13 @@ def _run(command: list[str], log: TextIO) -> int:
     """Run a command, copy its output to ours and to the log, and return its exit code."""
     # It holds the locks of this run until it ends, whatever happens to this process.
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", close_fds=False
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        env=_environment(),
+        close_fds=False,
     )
     pairs = ((process.stdout, sys.stdout), (process.stderr, sys.stderr))
     threads = [threading.Thread(target=_copy, args=(source, target, log)) for source, target in pairs]
@@ -135,7 +150,10 @@ class Submitit:
             **own,
         )
         with self.executor.batch():
-            jobs = [self.executor.submit(Job(words(command), os.getcwd())) for command in commands]
+            jobs = [
+                self.executor.submit(Job(_with_python(sys.executable, command), os.getcwd()))
+                for command in commands
+            ]
         log.parent.mkdir(parents=True, exist_ok=True)
         for command, job in zip(commands, jobs, strict=True):
             code = job.result()
@@ -155,7 +173,7 @@ class Job:
 
     def __call__(self) -> int:
         """Run the command and return its exit code."""
-        return subprocess.run(self.command, cwd=self.place, check=False).returncode
+        return subprocess.run(self.command, cwd=self.place, env=_environment(), check=False).returncode
 
     def checkpoint(self, *arguments) -> object:
         """Return what is queued again."""

@@ -223,14 +223,14 @@ class MixtureOptions(Options):
         return {k: str(v).lower() if v is True else v for k, v in given.items()}
 
     @property
-    def fetches(self) -> bool:
-        """Whether what the corpus lacks is fetched."""
-        return bool(self.recipe["data"].get("download"))
-
-    @property
-    def librispeech(self) -> str | None:
-        """The folder of LibriSpeech."""
-        return self.recipe["data"].get("librispeech")
+    def fetch(self) -> list[list[str]]:
+        """The command that fetches what the corpus lacks, before anything looks at it."""
+        own = self.recipe["data"]
+        if not own.get("download"):
+            return []
+        return [
+            ["local/download.sh", own["librispeech"], *([own["download_url"]] if own["download_url"] else [])]
+        ]
 
     @property
     def folders(self) -> list[Path]:

@@ -4,7 +4,6 @@ Everything that can be wrong with the options is said here, in one line, before 
 the recipe's directory, where all commands run.
 """
 
-import functools
 import os
 import re
 from dataclasses import dataclass, field
@@ -162,6 +161,7 @@ class Options:
 
     Attributes:
         data, exp: where sets, and where everything else of the run goes, seen from ``place``.
+        asr_exp: the recogniser that was given.
         planned: what the stages before would have made: a dry run takes it to be there.
     """
 
@@ -181,6 +181,12 @@ class Options:
         self.size = change(read_size(place, self.size_name), self.settings, "size")
         self.fs = given.fs or recipe["fs"]
         self.planned: set[Path] = set()
+        if given.asr_exp is not None and not Path(given.asr_exp).is_dir():
+            raise UserError(
+                f"--asr_exp {given.asr_exp}: no such directory; expected that of an ESPnet recogniser's training"
+            )
+        # Seen from the recipe: the page shows it.
+        self.asr_exp = None if given.asr_exp is None else os.path.relpath(given.asr_exp, place)
         self._contents: dict[str, dict] = {}
         if given.launcher not in ("local", "slurm"):
             raise UserError(f"--launcher {given.launcher}: expected local or slurm")
@@ -281,18 +287,6 @@ class Options:
         files = model.find_in_zoo(name) if name else model.find_recogniser(self.asr_exp)
         files.check_rate(str(self.exp / "conf"), self.fs)
         model.search_files(model.complete_options(model.read_options(search), files, str(search)))
-
-    @functools.cached_property
-    def asr_exp(self) -> str | None:
-        """The recogniser that was given, seen from the recipe: the page shows it."""
-        path = self.given.asr_exp
-        if path is None:
-            return None
-        if not Path(path).is_dir():
-            raise UserError(
-                f"--asr_exp {path}: no such directory; expected that of an ESPnet recogniser's training"
-            )
-        return os.path.relpath(path, self.place)
 
     def recogniser_files(self) -> list[Path]:
         """Return the files of the recogniser that was given: what decoding depends on."""

@@ -85,9 +85,7 @@ def _sets(o: MixtureOptions) -> list[Stage]:
                 **o.own,
             },
             skip=shared,
-            first=[o.words("local/fetch.sh {librispeech} {url}", url=o.recipe["data"]["download_url"])]
-            if o.fetches
-            else [],
+            first=o.fetch,
             shared=o.speech.parent / "stages",
         ),
         Stage(

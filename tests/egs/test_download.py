@@ -1,4 +1,4 @@
-"""local/data.sh of mc_libri2mix fetches a corpus from a server that breaks off or sends something else."""
+"""local/download.sh of mc_libri2mix fetches a corpus from a server that breaks off or sends something else."""
 
 import gzip
 import hashlib
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from librispeech_tree import SUBSETS, made_up_librispeech
 
-DATA = Path(__file__).resolve().parents[2] / "egs" / "mc_libri2mix" / "local" / "data.sh"
+DOWNLOAD = Path(__file__).resolve().parents[2] / "egs" / "mc_libri2mix" / "local" / "download.sh"
 
 pytestmark = pytest.mark.skipif(shutil.which("wget") is None, reason="needs wget")
 
@@ -80,10 +80,8 @@ def publish(server: Server) -> None:
     server.files["md5sum.txt"] = "".join(lines).encode()
 
 
-def run(server: Server, root: Path, *more: str) -> subprocess.CompletedProcess:
-    options = ["--corpus_dir", root / "corpus", "--out", root / "speech", "--fs", 16000]
-    options += ["--download", "true", "--base_url", server.url, *more]
-    return subprocess.run(["bash", DATA, *map(str, options)], cwd=root, capture_output=True, text=True)
+def run(server: Server, root: Path, name: str = "corpus") -> subprocess.CompletedProcess:
+    return subprocess.run(["bash", DOWNLOAD, root / name, server.url], cwd=root, capture_output=True, text=True)
 
 
 def test_the_corpus_is_fetched_in_pieces_and_once(server, tmp_path):
@@ -93,7 +91,6 @@ def test_the_corpus_is_fetched_in_pieces_and_once(server, tmp_path):
     first = [wanted for name, wanted in server.asked if name == f"{SUBSETS[0]}.tar.gz"]
     assert first == [None, "bytes=1000-", "bytes=3000-"]
     assert sorted(p.name for p in (tmp_path / "corpus").iterdir()) == sorted(["README.TXT", *SUBSETS])
-    assert (tmp_path / "speech" / "train" / "wav.scp").is_file()
     asked = len(server.asked)
     assert run(server, tmp_path).returncode == 0 and len(server.asked) == asked
 
@@ -147,10 +144,9 @@ def test_what_is_wrong_is_said_and_nothing_half_is_left(server, tmp_path, change
     assert done.returncode == 2 and message in done.stderr.splitlines()[-1], done.stderr
     found = [p.name for p in (tmp_path / "corpus").iterdir() if p.name != ".md5sum.txt"]
     assert found == ([f"{SUBSETS[0]}{left}"] if left else [])
-    assert not (tmp_path / "speech").exists()
 
 
 def test_a_subset_is_no_place_for_subsets(server, tmp_path):
-    done = run(server, tmp_path, "--corpus_dir", str(tmp_path / "dev-clean"))
+    done = run(server, tmp_path, "dev-clean")
     assert done.returncode == 2 and "dev-clean: expected the folder to put dev-clean into" in done.stderr
     assert not server.asked and not list(tmp_path.iterdir())

@@ -11,6 +11,7 @@ import pytest
 import soundfile
 from commands import exit_code
 from librispeech_tree import made_up_librispeech, standin_librispeech
+from recipes import write_resolved
 from scipy.signal import csd, welch
 from speech_sets import make_speech, run_command
 
@@ -93,7 +94,10 @@ def test_scenes_with_recorded_noise_are_rendered_at_their_snr(tmp_path, monkeypa
     for k in range(5):
         soundfile.write(f"n{k}.wav", 0.01 * hiss(f"n{k}", 9000), 8000)
     write_scp(speech / "noise.scp", {f"noise_{k}": f"n{k}.wav" for k in range(5)})
-    config = load_config(RECIPE / "conf" / "scenes.yaml", ["noise.kind=recorded", "noise.snr_db=[3.5,13.5]"])
+    config = load_config(write_resolved(tmp_path / "noise.yaml", "mc_libri2mix", "scenes", ("noise",)))
+    plain = load_config(write_resolved(tmp_path / "plain.yaml", "mc_libri2mix", "scenes"))
+    assert config.noise.kind == "recorded" and config.noise.babble_talkers == plain.noise.babble_talkers
+    assert (config.room, config.talkers) == (plain.room, plain.talkers)
     draw_set(config, speech, "scenes", 4, "m")
     for scene in read_scenes("scenes"):
         # of 1.125 s each, less the joints: as many as the mixture needs, and no more

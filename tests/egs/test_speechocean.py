@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import yaml
+from recipes import copy_recipe
 from speech_sets import voice
 
 from frontend.data.audio import read_audio
@@ -270,3 +272,22 @@ def test_official_names_and_flac_give_the_same_bits(tmp_path, monkeypatch):
             str(p.relative_to(root)): p.read_bytes() for p in (root / "data").rglob("*") if p.is_file()
         }
     assert made["flac"] == made["WAV"] and sum(name.endswith(".wav") for name in made["WAV"]) == 16
+
+
+def test_data_of_the_recipe_at_16_khz_and_what_would_follow(standin, tmp_path, command, monkeypatch):
+    """Through `mixit run`: the data stage, then the commands of all others; espeak-ng voices read along."""
+    recipe = copy_recipe("speechocean762_2mix", tmp_path / "ocean")
+    options = ["--recipe", recipe, "--size", "tiny", "--fs", 16000, "--with", "unsupervised", "--nj", 1]
+    options += ["--corpus_dir", REAL if REAL.is_dir() else standin]
+    code, _, err = command("run", *options, "--stop_stage", "data")
+    assert code == 0, err
+    monkeypatch.chdir(recipe)
+    speech = recipe / "data/speechocean762_tiny_16k/speech"
+    assert {read_audio(path)[1] for path in read_scp(speech / "train/wav.scp").values()} == {16000}
+    code, out, err = command("run", *options, "--dry_run")
+    assert code == 0 and "local/data.sh" not in out, err
+    aloud = next(line for line in out.splitlines() if "read_aloud.py" in line)
+    assert "--num 6 " in aloud and aloud.endswith("--fs 16000")
+    assert not any(f"output_dir {name}" in out for name in ("student_ft", "supervised_full"))
+    student = yaml.safe_load((recipe / "exp/speechocean762_tiny_16k_unsup/conf/student.yaml").read_text())
+    assert student["encoder_conf"]["n_fft"] == 512 and student["preprocessor_conf"]["fs"] == 16000

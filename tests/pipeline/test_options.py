@@ -1,275 +1,301 @@
-"""What run.sh makes of its options before it does anything: refusals, and where a run lies."""
+"""What a run makes of its options before it does anything: refusals, and where a run lies."""
 
-import shutil
-import subprocess
+import dataclasses
 from pathlib import Path
 
 import pytest
+import yaml
+from recipes import ROOT, copy_recipe
 
-from frontend.utils.files import read_settings
-
-ROOT = Path(__file__).resolve().parents[2]
-# All that run.sh does before it sets up its environment, then a command.
-UP_TO_THE_PATHS = """\
-root=$1 recipe_dir=$2; driver=$root/run.sh
-. "$root/local/common.sh"
-eval "$(options_block)"
-recipe_dir=$2 command=$3
-shift 3
-parse_options "$@"
-. "$root/local/options.sh"
-. "$root/local/steps.sh"
-check_options
-resolve_paths
-cd "$recipe_dir"
-set_paths
-check_together
-eval "$command"
-"""
+from frontend.pipeline.options import Given, shown_command
+from frontend.pipeline.recipes import read_options, stages_of
+from frontend.utils.errors import UserError
 
 
 @pytest.fixture
-def recipe(tmp_path):
-    """A copy of egs/mini, in which nothing was run."""
-    ignore = shutil.ignore_patterns("data", "exp", "__pycache__")
-    return shutil.copytree(ROOT / "egs/mini", tmp_path / "mini", ignore=ignore)
+def recipe(tmp_path, monkeypatch):
+    """A copy of egs/mini, in which nothing was run, and where we are."""
+    place = copy_recipe("mini", tmp_path / "mini")
+    monkeypatch.chdir(place)
+    return place
 
 
-def do(recipe: Path, command: str, *options: str) -> subprocess.CompletedProcess:
-    script = ["bash", "-c", UP_TO_THE_PATHS, "run.sh", str(ROOT), str(recipe), command, *options]
-    return subprocess.run(script, capture_output=True, text=True)
+def options(recipe: Path, text: str = "", **more):
+    """The options as they are typed, values without blanks."""
+    words, given = text.split(), {}
+    for name, value in zip(words[::2], words[1::2], strict=True):
+        name = {"with": "extras", "set": "settings"}.get(name[2:], name[2:])
+        known = {field.name: field.type for field in dataclasses.fields(Given)}
+        if name in ("extras", "settings"):
+            given[name] = tuple(value.split(","))
+        elif name in known:
+            given[name] = int(value) if "int" in str(known[name]) else value
+        else:
+            given.setdefault("more", {})[name] = value
+    return read_options(Given(recipe=str(recipe), **given), **more)
 
 
-def say(recipe: Path, command: str, *options: str) -> str:
-    done = do(recipe, command, *options)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-def refused(recipe: Path, message: str, *options: str) -> None:
+def refused(recipe: Path, text: str, message: str) -> None:
     before = sorted(recipe.rglob("*"))
-    done = do(recipe, "echo went on", *options)
-    assert done.returncode == 2 and message in done.stderr, done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1 and not done.stdout
+    with pytest.raises(UserError) as error:
+        options(recipe, text)
+    assert message in str(error.value) and "\n" not in str(error.value)
     assert sorted(recipe.rglob("*")) == before
 
 
-PLACE = 'echo "$exp $data $speech $results"'
-
-
 @pytest.mark.parametrize(
-    ("options", "place"),
+    ("text", "place"),
     [
         ("", "exp/espeak data/espeak data/espeak/speech ."),
         ("--channels 2", "exp/espeak_2ch data/espeak_2ch data/espeak/speech ."),
         ("--train_seed 3", "exp/espeak_train3 data/espeak data/espeak/speech exp/espeak_train3"),
-        # A run without labels, or with another recogniser, leaves the kept page alone.
-        ("--unsupervised true", "exp/espeak_unsup data/espeak_unsup data/espeak/speech exp/espeak_unsup"),
         (
-            "--unsupervised true --talkers 3 --channels 6",
+            "--size tiny --seed 2",
+            "exp/espeak_tiny_seed2 data/espeak_tiny_seed2 data/espeak_tiny_seed2/speech exp/espeak_tiny_seed2",
+        ),
+        ("--corpus fsdd", "exp/fsdd data/fsdd data/fsdd/speech fsdd"),
+        ("--with on_the_fly", "exp/espeak_otf data/espeak_otf data/espeak/speech exp/espeak_otf"),
+        # A run without labels, or with another recogniser or value, leaves the kept page alone.
+        ("--with unsupervised", "exp/espeak_unsup data/espeak_unsup data/espeak/speech exp/espeak_unsup"),
+        (
+            "--with unsupervised --talkers 3 --channels 6",
             "exp/espeak_3spk_unsup_6ch data/espeak_3spk_unsup_6ch data/espeak/speech exp/espeak_3spk_unsup",
         ),
         ("--asr_model tag", "exp/espeak data/espeak data/espeak/speech exp/espeak"),
-        ("--asr_exp {recipe}", "exp/espeak data/espeak data/espeak/speech exp/espeak"),
+        ("--asr_exp .", "exp/espeak data/espeak data/espeak/speech exp/espeak"),
         ("--asr_config asr_gpu", "exp/espeak data/espeak data/espeak/speech exp/espeak"),
+        ("--set teacher.max_epoch=3", "exp/espeak data/espeak data/espeak/speech exp/espeak"),
     ],
 )
-def test_where_a_run_lies(recipe, options, place):
-    if "train_seed" in options:  # it needs what the first run made
+def test_where_a_run_lies(recipe, text, place):
+    if "train_seed" in text:  # it needs what the first run made
         for path in ("data/espeak/train/wav.scp", "data/espeak/test/wav.scp", "exp/espeak/asr/config.yaml"):
             (recipe / path).parent.mkdir(parents=True)
             (recipe / path).touch()
-    assert say(recipe, PLACE, *options.format(recipe=recipe).split()) == place
+    o = options(recipe, text)
+    assert f"{o.exp} {o.data} {o.speech} {o.results}" == place
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("text", "message"),
     [
         ("--talkers 1", "--talkers 1: expected 2, 3 or 4"),
         ("--talkers 5", "--talkers 5: expected 2, 3 or 4"),
         ("--talkers 1-3", "--talkers 1-3: expected 2, 3 or 4"),
         ("--talkers 3-2", "--talkers 3-2: expected 2, 3 or 4"),
-        ("--ngpu one", "--ngpu one: expected a number of GPUs"),
-        ("--ngpu -1", "--ngpu -1: expected a number of GPUs"),
-        ("--unsupervised true --asr_train_on separated", "--asr_train_on separated need labels"),
-        ("--unsupervised true --curve true", "--curve true, --joint true and"),
+        ("--with unsupervised,retrain", "curve, joint and retrain need labels"),
+        ("--with unsupervised,curve", "curve, joint and retrain need labels"),
+        ("--with joit", "--with joit: expected some of joint, curve"),
+        ("--size huge", "unknown size 'huge': expected one of full, half, quick, tiny"),
+        ("--audio_format mp3", "--audio_format mp3: expected one of wav, flac, flac.ark"),
+        ("--allow_unknown maybe", "--allow_unknown maybe: expected one of true, false"),
+        ("--train_seed 1", "run the same command without --train_seed first"),
+        ("--train_seed 1 --asr_config asr_gpu", "--asr_config out"),
+        ("--asr_exp nowhere", "--asr_exp nowhere: no such directory"),
+        ("--asr_exp . --asr_model tag", "give one of them"),
+        ("--asr_model tag --with joint", "leave --asr_exp and --asr_model out"),
+        ("--asr_config asr_gpuu", "unknown --asr_config 'asr_gpuu'"),
+        ("--corpus fsdd --corpus_dir nowhere", "--corpus_dir nowhere: no such file or directory"),
+        ("--channels 1 --with mismatch", "needs two or more microphones"),
+        ("--talkers 3 --with joint", "are made for two talkers"),
+        ("--talkers 2-3 --channels 2", "expected at least 3 microphones for 3 talkers, or one, found 2"),
+        (
+            "--talkers 4 --set scenes.array.n=3",
+            "expected at least 4 microphones for 4 talkers, or one, found 3",
+        ),
+        ("--librispeech .", "no option --librispeech for"),
+        ("--sizze tiny", "no option --sizze for"),
+        ("--set techer.max_epoch=3", "--set techer.max_epoch: no such key (did you mean 'teacher'?)"),
+        ("--set size.mixtures.trian=3", "--set size.mixtures.trian: no such key in the configuration"),
+        ("--set launcher.shard=3", "did you mean 'shards'"),
+        ("--launcher pbs", "--launcher pbs: expected local or slurm"),
+        ("--fs 16000", "--fs 16000: the corpora of mini are made at 8000 Hz"),
+        ("--fs 44100 --stage scenes", "--fs 44100: expected 8000 or 16000"),
+        ("--set size.read_aloud=1", "read_aloud: expected a number of utterances, 2 or more"),
+        ("--with curve --set size.shares.semi=[0.07]", "the share 0.07 needs a row supervised_7"),
+        ("--with curve --set size.shares.semi=[0.25]", "the share 0.25 needs a row student_ft_25"),
     ],
 )
-def test_what_would_fail_after_hours_is_refused(recipe, options, message):
-    refused(recipe, message, *options.split())
+def test_what_would_fail_after_hours_is_refused(recipe, text, message):
+    refused(recipe, text, message)
 
 
-def test_listed_pairs_are_pairs(recipe):
-    libri = shutil.copytree(ROOT / "egs/mc_libri2mix", recipe.parent / "libri")
-    refused(libri, "--talkers 3: egs/mc_libri2mix mixes the pairs of a list", "--talkers", "3")
-    assert say(libri, "echo $most", "--talkers", "2", "--dry_run", "true") == "2"
-    for options in ((), ("--download", "true")):
-        refused(libri, "--librispeech DIR is missing", *options)
+def test_wrong_recipes_are_refused(recipe):
+    refused(recipe / "none", "", "no recipe '")
+    refused(ROOT / "egs/TEMPLATE", "", "no recipe '")
+    (recipe / "recipe.yaml").write_text("corpuss: espeak\n")
+    refused(recipe, "", "recipe.yaml: unknown key 'corpuss' (did you mean 'corpus'?)")
+    (recipe / "recipe.yaml").write_text("stages: all\n")
+    refused(recipe, "", "stages: expected mixtures or recordings, found all")
 
 
 def test_as_many_microphones_as_talkers(recipe):
-    for options in ("--talkers 4", "--talkers 3 --channels 3", "--talkers 3 --channels 1", "--channels 2"):
-        assert say(recipe, "check_installed", *options.split()) == ""
-    done = do(recipe, "check_installed", "--talkers", "2-3", "--channels", "2")
-    assert done.returncode == 2 and "expected at least 3 microphones for 3 talkers" in done.stderr
-    scenes = recipe / "conf/scenes.yaml"
-    scenes.write_text(scenes.read_text().replace("n: 4", "n: 3"))
-    done = do(recipe, "check_installed", "--talkers", "4")
-    assert done.returncode == 2 and "found 3 (conf/scenes.yaml)" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    for text in ("--talkers 4", "--talkers 3 --channels 3", "--talkers 3 --channels 1", "--channels 2"):
+        assert options(recipe, text)
+    (recipe / "array.txt").write_text("0 0 0\n0.1 0 0  # beside it\n\n")
+    text = "--set scenes.array.kind=coordinates,scenes.array.file=array.txt"
+    (recipe / "conf/scenes.yaml").write_text(
+        "defaults: [TEMPLATE]\narray: {kind: coordinates, file: array.txt}\n"
+    )
+    assert options(recipe).facts["mics"] == 2 and options(recipe).facts["symmetry"] == "none"
+    refused(recipe, "--talkers 3", "found 2")
 
 
 def test_as_many_gpus_as_asked_for(recipe):
-    done = do(recipe, "check_installed", "--ngpu", "99")
-    assert done.returncode == 2 and "--ngpu 99: expected so many CUDA devices" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    with pytest.raises(UserError, match="--ngpu 99: expected so many CUDA devices"):
+        options(recipe, "--ngpu 99").before_work("teacher")
 
 
-def test_a_dry_run_that_fails_starts_nothing(recipe):
-    """Half a corpus, in a folder whose name has spaces."""
-    libri = shutil.copytree(ROOT / "egs/mc_libri2mix", recipe.parent / "libri")
-    corpus = recipe.parent / "my own corpus"
-    (corpus / "dev-clean").mkdir(parents=True)
-    command = [ROOT / "run.sh", "--recipe_dir", libri, "--corpus", "librispeech", "--size", "tiny"]
-    options = ["--dry_run", "true", "--librispeech", corpus]
-    done = subprocess.run([*command, *options], capture_output=True, text=True)
-    assert done.returncode == 2 and f"{corpus}: expected the folder that holds" in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1 and not done.stdout
-    assert not (libri / "exp").exists() and not (libri / "data").exists()
+def test_a_recogniser_that_is_none_is_found_before_the_first_stage(recipe):
+    with pytest.raises(UserError, match="expected a trained recogniser with config.yaml"):
+        options(recipe, "--asr_exp .").before_work("data")
 
 
-def test_a_recipe_whose_corpora_have_one_rate_says_so(recipe):
-    refused(recipe, "egs/speechocean762_2mix and egs/mc_libri2mix take it", "--fs", "16000")
-    # Speech that somebody brings may have any.
-    assert say(recipe, PLACE, "--fs", "16000", "--stage", "scenes").startswith(
-        "exp/espeak_16k data/espeak_16k"
+def test_listed_pairs_are_pairs(tmp_path):
+    libri = copy_recipe("mc_libri2mix", tmp_path / "libri")
+    refused(libri, "--talkers 3", "--talkers 3: libri mixes 2 at most")
+    refused(libri, "", "--librispeech DIR is missing")
+    refused(libri, "--download true", "--librispeech DIR is missing")
+    refused(libri, f"--librispeech {tmp_path}/nowhere", "nowhere: no such file or directory")
+    o = options(libri, f"--librispeech {tmp_path}/nowhere --download true --download_url http://mirror")
+    assert o.fetch == [["local/download.sh", f"{tmp_path}/nowhere", "http://mirror"]]
+    assert o.pool == "labelled" and [name for name, *_ in o.sets] == [
+        "train",
+        "labelled",
+        "dev",
+        "test",
+        "test_1spk",
+    ]
+
+
+def test_options_of_the_recipe_reach_its_data_preparation(tmp_path):
+    libri = copy_recipe("mc_libri2mix", tmp_path / "libri")
+    (tmp_path / "my noise").mkdir()
+    o = options(libri, f"--librispeech {tmp_path} --size tiny --fs 16000")
+    noisy = read_options(
+        Given(
+            str(libri), size="tiny", more={"librispeech": str(tmp_path), "noise_dir": f"{tmp_path}/my noise"}
+        )
     )
+    data, noise = stages_of(o)[0], stages_of(noisy)[0]
+    line = " ".join(data.commands[0])
+    assert f"--librispeech {tmp_path}" in line and "--fs 16000" in line and "--noise_files 4" in line
+    assert f"{tmp_path}/my noise" in noise.commands[0] and Path(f"{tmp_path}/my noise") in noise.reads
+    assert o.content("scenes")["noise"]["kind"] == "white" and o.content("scenes")["fs"] == 16000
+    assert noisy.content("scenes")["noise"] == {
+        "kind": "recorded",
+        "snr_db": [3.5, 13.5],
+        "babble_talkers": 6,
+    }
+    assert noisy.exp == Path("exp/librispeech_tiny_noise")
+
+
+def test_corpora_of_one_rate_and_speech_that_somebody_brings(recipe):
+    assert options(recipe, "--fs 16000 --stage scenes").exp == Path("exp/espeak_16k")
     for name in ("speechocean762_2mix", "mc_libri2mix"):
-        other = shutil.copytree(ROOT / "egs" / name, recipe.parent / name)
-        options = ["--fs", "16000", "--size", "cpu", "--corpus_dir", str(recipe)]
-        assert say(other, PLACE, *options).startswith("exp/espeak_cpu_16k")
-
-
-@pytest.mark.parametrize("name", ["teacher", "student", "asr", "asr_gpu"])
-def test_the_rate_of_the_configuration_changes_nothing(recipe, name):
-    assert say(recipe, f"at_rate conf/{name}.yaml", "--fs", "8000", "--stage", "scenes") == ""
-
-
-def test_another_rate_keeps_windows_as_long_in_time(recipe):
-    options = ["--fs", "16000", "--stage", "scenes"]
-    stft = "--{0}_conf n_fft=512 --{0}_conf hop_length=256"
-    both = stft.format("encoder"), stft.format("decoder")
-    found = say(recipe, "at_rate conf/student.yaml", *options)
-    assert found == f"--preprocessor_conf fs=16000 {both[0]} {both[1]}"
-    # 12.5 ms from window to window, as conf/asr.yaml has it.
-    assert say(recipe, "at_rate conf/asr.yaml", *options) == (
-        "--preprocessor_conf fs=16000 --frontend_conf fs=16000 --frontend_conf n_fft=512 "
-        "--frontend_conf win_length=400 --frontend_conf hop_length=200 --batch_bins 320000"
-    )
-    (recipe / "conf/asr.yaml").write_text("batch_bins: 3\n")
-    done = do(recipe, "at_rate conf/asr.yaml", *options)
-    assert done.returncode == 2 and "conf/asr.yaml: expected one sampling rate in Hz" in done.stderr
+        other = copy_recipe(name, recipe.parent / name)
+        assert options(other, f"--fs 16000 --corpus_dir {recipe}").fs == 16000
 
 
 def test_the_table_is_of_one_family(recipe):
-    names = [
-        "espeak",
-        "espeak_1ch",
-        "espeak_16ch",
-        "espeak_16k_2ch",
-        "espeak_3spk_2ch",
-        "espeak_3spk_otf_1ch",
-    ]
-    for name in [*names, "espeak_3spk"]:
+    names = (
+        "espeak espeak_1ch espeak_16ch espeak_16k_2ch espeak_3spk_2ch espeak_3spk_otf_1ch espeak_3spk".split()
+    )
+    for name in names:
         (recipe / "exp" / name / "scores").mkdir(parents=True)
     (recipe / "exp/espeak_2ch").mkdir()  # without scores
-    assert say(recipe, "counts_of $family").split() == [
-        f"exp/{name}" for name in ("espeak", "espeak_16ch", "espeak_1ch")
+    assert [path.name for path in options(recipe).experiments()] == ["espeak", "espeak_16ch", "espeak_1ch"]
+    assert [path.name for path in options(recipe, "--talkers 3").experiments()] == [
+        "espeak_3spk",
+        "espeak_3spk_2ch",
     ]
-    assert say(recipe, "counts_of $family", "--talkers", "3").split() == [
-        "exp/espeak_3spk",
-        "exp/espeak_3spk_2ch",
-    ]
-
-
-def test_the_page_shows_the_files_that_were_read(recipe):
-    def shown(*options):
-        return say(recipe, "set_changes; shown_configs", *options).split()
-
-    usual = shown()
-    assert {"conf/pseudo.yaml", "conf/scenes.yaml", "conf/asr.yaml", "conf/size_full.sh"} <= set(usual)
-    assert not {"conf/pseudo_mixed.yaml", "conf/asr_gpu.yaml", "conf/joint.yaml"} & set(usual)
-    mixed = shown("--talkers", "2-3")
-    for name in ("pseudo", "distill", "student"):
-        assert f"conf/{name}_mixed.yaml" in mixed and f"conf/{name}.yaml" not in mixed
-    assert {"conf/systems.yaml", "conf/systems_mixed.yaml", "conf/teacher.yaml"} <= set(mixed)
-    (recipe / "exp/espeak_16k").mkdir(parents=True)
-    assert set(shown("--fs", "16000", "--stage", "scenes")) - set(usual) == {"exp/espeak_16k/changes.yaml"}
-    for path in usual:
-        assert (recipe / path).is_file()
-
-
-@pytest.mark.parametrize("channels", [(), ("--channels", "1")])
-def test_every_share_of_the_curve_has_its_rows(recipe, channels):
-    options = ["--curve", "true", *channels]
-    for size in ("full", "half", "quick", "tiny"):
-        assert say(recipe, "echo fine", *options, "--size", size) == "fine"
-    path = recipe / "conf/size_tiny.sh"
-    path.write_text(path.read_text().replace('semi_shares="0.05"', 'semi_shares="0.07"'))
-    refused(recipe, "the share 0.07 needs a row supervised_7 in", *options, "--size", "tiny")
-    path.write_text(path.read_text().replace('"0.07"', '"0.25"'))
-    refused(recipe, "the share 0.25 needs a row student_ft_25 in", *options, "--size", "tiny")
-
-
-def test_rows_of_one_microphone_are_those_of_many(recipe):
-    """Without what needs two or more."""
-    for name in ("mini", "speechocean762_2mix", "mc_libri2mix"):
-        conf = ROOT / "egs" / name / "conf"
-        many, one = (read_settings(conf / f"systems{end}.yaml", "systems") for end in ("", "_1ch"))
-        assert list(one) == [
-            row
-            for row, about in many.items()
-            if not {"blind", "refine"} & about.keys() and about.get("rule") != "spatial_merge"
-        ]
-        assert all(many[row] == about for row, about in one.items())
-
-
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ("s/^full_options=.*//", "expected a line full_options=..., found none"),
-        ("s/^dev_mixtures=.*//", "expected a line dev_mixtures=..., found none"),
-        ("$ a read_aloud=0", "read_aloud=0: expected a number of utterances, 2 or more"),
-        ("$ a read_aloud=1", "read_aloud=1: expected a number"),
-    ],
-)
-def test_a_size_file_of_ones_own_is_checked_first(recipe, changed, message):
-    path = recipe / "conf/size_mine.sh"
-    shutil.copy(recipe / "conf/size_tiny.sh", path)
-    assert say(recipe, "echo fine", "--size", "mine") == "fine"
-    subprocess.run(["sed", "-i", changed, path], check=True)
-    refused(recipe, message, "--size", "mine")
-
-
-def test_a_download_is_estimated_on_the_disk_where_it_will_lie(recipe):
-    """The folder need not be there yet."""
-    libri = shutil.copytree(ROOT / "egs/mc_libri2mix", recipe.parent / "libri")
-    command = 'python3() { printf "%s\n" "$*"; }; estimate --check'
-    options = ["--librispeech", str(recipe.parent / "to come"), "--download", "true"]
-    assert f"--corpus_dir {recipe.parent / 'to come'}" in say(libri, command, *options)
-
-
-def test_another_training_takes_the_recogniser_as_it_is(recipe):
-    refused(recipe, "leave --asr_config out", "--train_seed", "1", "--asr_config", "asr_gpu")
 
 
 def test_training_seeds_are_not_compared_with_other_arrays(recipe):
+    for path in ("data/espeak/train/wav.scp", "data/espeak/test/wav.scp", "exp/espeak/asr/config.yaml"):
+        (recipe / path).parent.mkdir(parents=True)
+        (recipe / path).touch()
     for name in ("espeak", "espeak_2ch"):
         (recipe / "exp" / name / "scores").mkdir(parents=True)
-    assert say(recipe, "other_counts") == "exp/espeak_2ch"
-    assert say(recipe, "again=_train1; other_counts") == ""
+
+    def compared(text):
+        stage = next(s for s in stages_of(options(recipe, text)) if s.name == "mismatch")
+        return [path for path in stage.reads if path == Path("exp/espeak_2ch/scores")]
+
+    assert compared("--with mismatch") and not compared("--with mismatch --train_seed 1")
 
 
 def test_the_conditions_are_those_of_the_file(recipe):
     (recipe / "conf/conditions.yaml").write_text("far: {t60: 0.5}\n'near.1': {t60: 0.2}\n")
-    assert say(recipe, "conditions").split() == ["matched", "far", "near.1"]
+    stage = next(s for s in stages_of(options(recipe, "--with mismatch")) if s.name == "mismatch")
+    assert [path.parent.name for path in stage.reads] == ["matched", "far", "near.1"]
+
+
+def test_what_was_asked_for_once_stays(recipe):
+    (recipe / "exp/espeak/joint").mkdir(parents=True)
+    o = options(recipe, "--with curve")
+    assert o.extras == ("joint", "curve") and o.note()["command"].endswith("--with joint,curve")
+    refused(recipe, "--asr_model tag", "leave --asr_exp and --asr_model out")
+
+
+def test_the_page_shows_what_differs_and_no_homes(recipe):
+    given = Given(
+        recipe="egs/speechocean762_2mix",
+        corpus_dir="/home/somebody/corpora/ocean",
+        size="cpu",
+        seed=3,
+        nj=8,
+        settings=("teacher.max_epoch=3",),
+        more={"allow_unknown": "true", "out_dir": "/tmp/x"},
+    )
+    shown = shown_command(given, {"size": "cpu", "corpus": "speechocean762"}, ("joint",))
+    assert shown == (
+        "egs/speechocean762_2mix/run.sh --corpus_dir .../ocean --seed 3 --allow_unknown true --with joint "
+        "--set teacher.max_epoch=3"
+    )
+
+
+def test_variants_follow_channels_and_talkers(recipe):
+    assert options(recipe, "--channels 1").content("pseudo") == {"rule": "energy+residual", "n_talkers": 2}
+    mixed = options(recipe, "--talkers 2-3")
+    assert (
+        mixed.content("pseudo")["refine"].endswith("gate+iva+mask")
+        and mixed.content("pseudo")["n_talkers"] == 3
+    )
+    assert mixed.content("teacher")["separator_conf"]["num_spk"] == 6
+    assert options(recipe, "--talkers 2-3 --channels 1").variants == ["one_channel"]
+    assert options(recipe, "--channels 2").content("student")["separator_conf"]["n_mics"] == 2
+
+
+def test_of_recordings(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipe = copy_recipe("recordings", tmp_path / "recipe")
+    (tmp_path / "v1.0").mkdir()
+    (tmp_path / "wav.table.scp").touch()
+    for text, message in (
+        ("", "--recordings is missing"),
+        ("--recordings nowhere", "--recordings nowhere: no such file or directory"),
+        ("--recording x", "no option --recording for"),
+        ("--recordings v1.0 --size huge", "unknown size 'huge'"),
+        ("--recordings v1.0 --talkers 1", "--talkers 1: expected 2 to 4"),
+        ("--recordings v1.0 --transcripts v1.0", "--transcripts and --asr_exp belong together"),
+        ("--recordings v1.0 --init_model v1.0", "expected a trained teacher in it"),
+        ("--recordings v1.0 --rttm v1.0 --segments v1.0", "give one of them"),
+        ("--recordings v1.0 --tag a/b", "--tag 'a/b': expected letters"),
+        ("--recordings v1.0 --seed 1 --channels 2", "recordings have no such choice"),
+    ):
+        refused(recipe, text, message)
+    for name, tag in (("v1.0", "v1_0_tiny"), ("wav.table.scp", "wav_table_tiny")):
+        assert options(recipe, f"--recordings {name} --size tiny").exp == Path("exp", tag)
+    assert options(recipe, "", listing=True)
+    o = options(recipe, "--recordings v1.0 --fs 16000")
+    assert o.content("student")["encoder_conf"]["n_fft"] == 512 and o.facts["mics"] == 0
+    monkeypatch.chdir(recipe)
+    o.array.parent.mkdir(parents=True)
+    o.array.write_text("6 circular 16000\n")
+    o = options(recipe, "--recordings ../v1.0 --fs 16000")
+    teacher = yaml.safe_load(yaml.safe_dump(o.content("teacher")))
+    assert (
+        teacher["separator_conf"]["n_mics"] == 6
+        and teacher["preprocessor_conf"]["array_symmetry"] == "circular"
+    )

@@ -1,306 +1,365 @@
-"""Bookkeeping of the stages: what is complete, stale, cut off, put back."""
+"""Bookkeeping of the stages: what is complete, stale, cut off; locks; what is printed instead of run."""
 
-import hashlib
 import json
 import os
-import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "local"))
-
-import stage_files  # noqa: E402
+from frontend.pipeline.launch import Local, Submitit, shown
+from frontend.pipeline.stage import Engine, Record, Stage, locked, number_of
+from frontend.utils.errors import UserError
+from frontend.utils.stamps import Stamp
 
 
 class Toy:
-    """One stage: reads conf, writes the directory model and the file page."""
+    """A run of one or two stages: ``first`` reads conf and makes the directory model; ``second`` reads that."""
 
-    def __init__(self, place: Path):
-        self.place, self.flags = place, []
-        self.conf("a")
+    def __init__(self, exp: Path = Path("exp")):
+        self.exp, self.planned, self.place = exp, set(), Path.cwd()
+        self.checked, self.conf_written = [], 0
+        self.change = {}
 
-    def conf(self, text: str) -> None:
-        (self.place / "conf").write_text(text)
+    def write(self) -> None:
+        self.conf_written += 1
 
-    def call(self, *arguments: str) -> subprocess.CompletedProcess:
-        command = [sys.executable, ROOT / "local/stage.py", *arguments, "--exp", "exp"]
-        return subprocess.run(command, cwd=self.place, capture_output=True, text=True)
+    def before_work(self, stage: str) -> None:
+        self.checked.append(stage)
 
-    def begin(self, *more: str) -> subprocess.CompletedProcess:
-        return self.call("begin", "s", "--in", "conf", "--out", "model", *more)
+    def stages(self, _=None) -> list[Stage]:
+        code = "import pathlib, sys; p = pathlib.Path('model'); p.mkdir(exist_ok=True); "
+        code += "(p / 'weights').write_text('of ' + pathlib.Path('conf').read_text()); print('made')"
+        Path("first.py").write_text(code)
+        Path("second.py").write_text("open('page', 'w').write(open('model/weights').read())")
+        first = Stage("first", "makes it", [Path("conf")], [Path("model")], [["./first.py"]])
+        second = Stage(
+            "second", "shows it", [Path("model/weights")], [Path("page")], [["./second.py"]], keeps=True
+        )
+        for name, value in self.change.items():
+            setattr(first, name, value)
+        return [first, second]
 
-    def make(self, text: str) -> None:
-        (self.place / "model").mkdir(exist_ok=True)
-        (self.place / "model/weights").write_text(text)
+    def engine(self) -> Engine:
+        return Engine(self, self.stages, Local())
 
-    def run(self, text: str, *more: str) -> None:
-        assert self.begin(*more).returncode == 0
-        self.make(text)
-        assert self.call("end", "s").returncode == 0
+    def run(self, first: str = "first", last: str = "first") -> None:
+        self.engine().run(first, last)
 
-    def model(self, suffix: str = "") -> str | None:
-        file = self.place / f"model{suffix}/weights"
-        return file.read_text() if file.exists() else None
+    def record(self, **change) -> Record:
+        """The record of the first stage, changed."""
+        path = self.engine().record_path(self.stages()[0])
+        record = Record.read(path)
+        for name, value in change.items():
+            setattr(record, name, value)
+        record.write(path)
+        return record
 
     def facts(self) -> dict:
-        return json.loads((self.place / "exp/stages.json").read_text())
-
-    def record(self, state: str, **change) -> dict:
-        file = self.place / f"exp/stages/s.{state}.json"
-        content = {**json.loads(file.read_text()), **change}
-        file.write_text(json.dumps(content))
-        return content
+        return json.loads((self.exp / "stages.json").read_text())
 
 
 @pytest.fixture
-def toy(tmp_path):
-    return Toy(tmp_path)
+def toy(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("conf").write_text("a")
+    return Toy()
 
 
-def test_complete_is_skipped_and_touching_is_no_change(toy):
-    toy.run("of a")
-    os.utime(toy.place / "conf", (1, 1))
-    assert toy.begin().returncode == 10
-    assert toy.model() == "of a"
+def model(suffix: str = "") -> str | None:
+    file = Path(f"model{suffix}/weights")
+    return file.read_text() if file.exists() else None
 
 
-def test_stale_output_is_moved_aside_and_a_typo_undone_costs_nothing(toy):
-    toy.run("of a")
-    toy.conf("typo")
-    begun = toy.begin()
-    assert begun.returncode == 0 and "conf changed" in begun.stdout and "moved to *.old" in begun.stdout
-    assert toy.model() is None and toy.model(".old") == "of a"
-    toy.make("half of typo")
-    toy.conf("a")
-    begun = toy.begin()
-    assert begun.returncode == 10 and "back in place" in begun.stdout
-    assert toy.model() == "of a" and toy.model(".old") == "half of typo"
-    assert toy.begin().returncode == 10
-    # The unfinished output is gone on with as well, should its inputs return.
-    toy.conf("typo")
-    begun = toy.begin()
-    assert begun.returncode == 0 and toy.model() == "half of typo" and toy.model(".old") == "of a"
+def test_complete_is_skipped_and_touching_is_no_change(toy, capsys):
+    toy.run()
+    os.utime("conf", (1, 1))
+    toy.run()
+    assert capsys.readouterr().out.count("complete, nothing to do") == 1 and model() == "of a"
+    assert toy.checked == ["first"], "what takes long is checked only where there is something to do"
 
 
-def test_two_complete_outputs_change_places(toy):
-    toy.run("of a")
-    toy.record("done", seconds=50.0)
-    toy.conf("b")
-    toy.run("of b")
-    for conf, other in ("ab", "ba", "ab"):
-        toy.conf(conf)
-        assert toy.begin().returncode == 10
-        assert (toy.model(), toy.model(".old")) == (f"of {conf}", f"of {other}")
-    assert toy.facts()["stages"]["s"] == 50.0
+def test_commands_and_their_output_are_in_the_log(toy, capfd):
+    toy.run("1", "2")
+    assert capfd.readouterr().out.splitlines()[1] == "made"
+    assert (toy.exp / "log/first.log").read_text() == "$ python ./first.py\nmade\n"
+    assert shown(["label", "--out", "a b"]) == "python -m frontend label --out 'a b'"
 
 
-def test_killed_in_the_middle_of_changing_places(toy):
-    """Files of the same size, as two trainings of one network leave: only half of them is back in place."""
-    more, second = ("--out", "model", "second"), toy.place / "second"
-    for conf in "ab":
-        toy.conf(conf)
-        assert toy.begin(*more).returncode == 0
-        toy.make(f"of {conf}")
-        second.write_text(f"of {conf}")
-        toy.call("end", "s")
-    for source, target in (("model", "x"), ("model.old", "model"), ("x", "model.old")):
-        os.rename(toy.place / source, toy.place / target)
-    toy.conf("a")
-    assert toy.begin(*more).returncode == 10
-    assert (toy.model(), second.read_text()) == ("of a", "of a")
-    assert toy.model(".old") == (toy.place / "second.old").read_text() == "of b"
+def test_stale_output_is_moved_aside_once(toy, capsys):
+    toy.run()
+    Path("conf").write_text("b")
+    toy.run()
+    out = capsys.readouterr().out
+    assert "stage first: input conf changed since it was made; its output is stale, moved to *.old" in out
+    assert (model(), model(".old")) == ("of b", "of a")
+    Path("conf").write_text("c")
+    toy.run()
+    assert (model(), model(".old")) == ("of c", "of b")
 
 
-def test_damaged_old_output_is_not_put_back(toy):
-    toy.run("of a")
-    toy.conf("b")
-    toy.run("of b")
-    (toy.place / "model.old/weights").write_text("of a, but longer")
-    toy.conf("a")
-    assert toy.begin().returncode == 0
-    assert toy.model() is None and toy.model(".old") == "of b"
+def test_settings_that_changed_are_named(toy, capsys):
+    toy.change = {"settings": {"student.max_epoch": 3}}
+    toy.run()
+    toy.change = {"settings": {"student.max_epoch": 4}}
+    assert toy.engine().state(toy.stages()[0]) == "setting student.max_epoch changed since it was made"
 
 
 def test_an_unfinished_output_never_replaces_a_complete_old_one(toy):
-    toy.run("of a")
+    toy.run()
     for conf in ("typo", "another"):
-        toy.conf(conf)
-        assert toy.begin().returncode == 0
-        toy.make("half")
-    assert toy.model(".old") == "of a"
-    toy.conf("a")
-    assert toy.begin().returncode == 10 and toy.model() == "of a"
+        Path("conf").write_text(conf)
+        toy.run()
+        toy.record(seconds=None)  # as if it were cut off
+    assert model(".old") == "of a"
 
 
-def test_killed_while_moving_aside_nothing_is_lost(toy):
-    """Killed after the move and before the new start was recorded."""
-    toy.run("of a")
-    toy.conf("b")
-    toy.begin()
-    os.rename(toy.place / "exp/stages/s.started.json", toy.place / "gone")
-    shutil.copy(toy.place / "exp/stages/s.old.json", toy.place / "exp/stages/s.done.json")
-    assert toy.begin().returncode == 0 and toy.model(".old") == "of a"
-    toy.conf("a")
-    assert toy.begin().returncode == 10 and toy.model() == "of a"
+def test_killed_between_moving_aside_and_starting(toy):
+    toy.run()
+    os.rename("model", "model.old")
+    Path("conf").write_text("b")
+    toy.run()
+    assert (model(), model(".old")) == ("of b", "of a")
 
 
-def test_cut_off_goes_on_and_counts_both_attempts(toy):
-    toy.begin()
-    toy.make("half")
-    now = toy.record("started")["time"]
-    toy.record("started", time=now - 1000)
-    os.utime(toy.place / "model/weights", (now - 900, now - 900))
-    os.utime(toy.place / "model", (now - 950, now - 950))
-    begun = toy.begin()
-    assert begun.returncode == 0 and "was cut off; going on" in begun.stdout and toy.model() == "half"
-    toy.record("started", time=toy.record("started")["time"] - 10)
-    toy.call("end", "s")
-    assert toy.facts()["stages"]["s"] == pytest.approx(110, abs=3)
-    assert toy.facts()["attempts"]["s"] == 2
-    toy.conf("b")  # from the start: counted anew
-    toy.run("of b")
-    assert toy.facts()["stages"]["s"] < 5 and toy.facts()["attempts"]["s"] == 1
+def test_cut_off_goes_on_and_counts_both_attempts(toy, capsys):
+    toy.run()
+    began = time.time() - 1000
+    toy.record(seconds=None, began=began)
+    for path in ("model/weights", "model"):
+        os.utime(path, (began + 100, began + 100))
+    toy.run()
+    assert "was cut off; going on from what is there" in capsys.readouterr().out
+    assert toy.facts()["stages"]["first"] == pytest.approx(100, abs=5)
+    assert toy.facts()["attempts"]["first"] == 2
+    Path("conf").write_text("b")  # from the start: counted anew
+    toy.run()
+    assert toy.facts()["stages"]["first"] < 5 and toy.facts()["attempts"]["first"] == 1
 
 
-def test_mending_a_complete_stage_does_not_shorten_it(toy):
-    toy.run("of a")
-    toy.record("done", seconds=70.0)
-    (toy.place / "model/weights").write_text("damaged")
-    begun = toy.begin()
-    assert begun.returncode == 0 and "changed or removed" in begun.stdout
-    toy.call("end", "s")
-    assert toy.facts()["stages"]["s"] == 70.0
+def test_mending_a_complete_stage_does_not_shorten_it(toy, capsys):
+    toy.run()
+    toy.record(seconds=70.0)
+    Path("model/weights").write_text("damaged")
+    toy.run()
+    assert "its output was changed or removed since; running it again" in capsys.readouterr().out
+    assert model() == "of a" and toy.facts()["stages"]["first"] == 70.0
 
 
 def test_left_over_parts_of_the_dead_go_and_of_the_living_stay(toy):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    toy.begin()
-    toy.make("half")
+    toy.run()
+    toy.record(seconds=None)
     parts = {}
     for pid in (dead.pid, os.getpid()):
-        parts[pid] = [toy.place / f".model.{pid}.part", toy.place / f"model/.x.wav.{pid}.part"]
+        parts[pid] = [Path(f".model.{pid}.part"), Path(f"model/.x.wav.{pid}.part")]
         parts[pid][0].mkdir()
         parts[pid][1].write_text("")
-    toy.begin()
-    assert not any(p.exists() for p in parts[dead.pid])
-    assert all(p.exists() for p in parts[os.getpid()])
+    toy.run()
+    assert not any(p.exists() for p in parts[dead.pid]) and all(p.exists() for p in parts[os.getpid()])
 
 
-def test_keep_leaves_stale_output_in_place(toy):
-    toy.run("of a", "--keep")
-    toy.conf("b")
-    begun = toy.begin("--keep")
-    assert begun.returncode == 0 and "conf changed" in begun.stdout
-    assert toy.model() == "of a" and toy.model(".old") is None
+def test_keep_leaves_stale_output_in_place(toy, capsys):
+    toy.change = {"keeps": True}
+    toy.run()
+    Path("conf").write_text("b")
+    toy.run()
+    assert "its output stays in place; what is stale in it is made again" in capsys.readouterr().out
+    assert model() == "of b" and model(".old") is None
 
 
-def test_overwritten_output_is_checked_but_never_moved(toy):
-    page = toy.place / "page"
-    page.write_text("of a")
-    toy.run("of a", "--overwrite", "page")
-    assert toy.begin("--overwrite", "page").returncode == 10
-    toy.conf("b")
-    toy.run("of b", "--overwrite", "page")
-    assert page.read_text() == "of a" and not (toy.place / "page.old").exists()
-    toy.conf("a")  # the model of a cannot be put back beside the page of b
-    assert toy.begin("--overwrite", "page").returncode == 0
-    toy.call("end", "s")
-    page.unlink()
-    assert toy.begin("--overwrite", "page").returncode == 0
+def test_a_stage_that_is_off_says_why(toy, capsys):
+    toy.change = {"skip": "--with it runs it"}
+    toy.run()
+    assert "stage 1 first: off, --with it runs it" in capsys.readouterr().out and model() is None
+
+
+def test_a_missing_input_ends_the_run(toy):
+    with pytest.raises(
+        UserError, match="stage second: model/weights: missing; run the stages before this one first"
+    ):
+        toy.run("second", "second")
+
+
+def test_a_command_that_fails_ends_the_run_with_its_code(toy, capfd):
+    toy.stages()
+    for code, said in ((2, ""), (3, "stage first: failed; its output is in exp/log/first.log\n")):
+        toy.change = {"commands": [["./fail.py"], ["./first.py"]]}
+        Path("fail.py").write_text(f"raise SystemExit({code})")
+        with pytest.raises(SystemExit) as stop:
+            toy.run()
+        assert stop.value.code == code and capfd.readouterr().err == said and model() is None
+    Path("fail.py").write_text("import os; os.kill(os.getpid(), 9)")
+    with pytest.raises(UserError, match="a command was killed by signal 9; out of memory"):
+        toy.run()
+    assert toy.engine().state(toy.stages()[0]) == "was cut off"
 
 
 def test_setup_keeps_the_longest(toy):
-    toy.call("note", "--param", "setup=40", "command=x")
-    toy.call("note", "--param", "setup=1", "command=y")
+    engine = toy.engine()
+    engine.note(setup="40", command="x")
+    engine.note(setup="1", command="y")
     assert toy.facts() == {"command": "y", "stages": {"setup": 40.0}}
 
 
-def test_bookkeeping_errors_are_one_line(toy):
-    def expect(done, message):
-        assert done.returncode == 2 and message in done.stderr
-        assert len(done.stderr.splitlines()) == 1, done.stderr
-
-    expect(toy.call("begin", "s", "--in", "nothing"), "run the stages before this one first")
-    toy.run("of a")
-    (toy.place / "exp/stages/s.done.json").write_text("{")
-    expect(toy.begin(), "s.done.json: not as stage.py wrote it; remove it")
-    shutil.rmtree(toy.place / "exp")
-    (toy.place / "exp").write_text("a file")
-    expect(toy.begin(), "exp")
+def test_a_broken_record_is_one_line(toy):
+    toy.run()
+    toy.engine().record_path(toy.stages()[0]).write_text("{")
+    with pytest.raises(
+        UserError, match="exp/stages/first.json: expected the record of a stage .delete the file"
+    ):
+        toy.run()
 
 
-def test_what_experiments_share_has_one_record(toy):
-    """The second finds it made, and is told how long that took."""
-    other = [sys.executable, ROOT / "local/stage.py", "begin", "s", "--exp", "other", "--record", "shared"]
-    other += ["--in", "conf", "--out", "model"]
-    assert toy.begin("--record", "shared").returncode == 0
-    toy.make("of a")
-    assert toy.call("end", "s", "--record", "shared").returncode == 0
-    assert subprocess.run(other, cwd=toy.place).returncode == 10
-    facts = json.loads((toy.place / "other/stages.json").read_text())
-    assert facts == toy.facts() and facts["attempts"] == {"s": 1}
-    assert {path.name for path in (toy.place / "shared").iterdir()} == {"s.done.json"}
-    toy.conf("b")
-    assert subprocess.run(other, cwd=toy.place).returncode == 0
-    assert toy.model(".old") == "of a"
+def test_unknown_stages_are_refused(toy):
+    for name, message in (
+        ("frist", "did you mean 'first'"),
+        ("0", "unknown stage '0'"),
+        ("3", "unknown stage '3'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            number_of(name, toy.stages())
+    with pytest.raises(UserError, match="--stage second comes after --stop_stage first"):
+        toy.engine().check("second", "first")
 
 
 def test_every_stage_tells_its_commit(toy):
     """The page names the code that measured, not the one that made the page."""
-    toy.run("one")
+    toy.run()
+    root = Path(__file__).resolve().parents[2]
     head = subprocess.run(
-        ["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True
+        ["git", "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True
     ).stdout.strip()
-    assert toy.facts()["commits"]["s"].removesuffix("+changes") == head
-    assert toy.facts()["attempts"] == {"s": 1}
+    assert toy.facts()["commits"]["first"].removesuffix("+changes") == head
+    assert toy.facts()["attempts"] == {"first": 1}
 
 
-LARGE = stage_files._HASH_AT_MOST + 1
+def test_what_experiments_share_has_one_record(toy, capsys):
+    """The second finds it made, and is told how long that took."""
+    toy.change = {"shared": Path("shared/stages")}
+    toy.run()
+    other = Toy(Path("other"))
+    other.change = toy.change
+    other.run()
+    assert "complete, nothing to do" in capsys.readouterr().out and other.facts() == toy.facts()
+    assert [path.name for path in Path("shared/stages").iterdir()] == ["first.json"]
 
 
-def _large(file: Path, first: bytes) -> Path:
-    """A file of more bytes than are hashed inside a directory, nearly all of them holes; of a fixed time."""
-    with open(file, "wb") as opened:
-        opened.write(first)
-        opened.truncate(LARGE)
-    os.utime(file, (1, 1))
-    return file
+def test_one_makes_what_is_shared_and_the_other_waits(toy, capsys):
+    toy.change = {"shared": Path("shared/stages")}
+    other = threading.Thread(target=toy.run)
+    with locked(Path("shared"), 0) as mine:
+        assert mine
+        other.start()
+        while "waiting for another run, which makes what is shared in shared" not in capsys.readouterr().out:
+            time.sleep(0.01)
+        assert model() is None
+    other.join()
+    assert model() == "of a"
 
 
-def test_large_networks_of_the_same_size_differ(tmp_path):
-    """A model trained again is as large as before."""
-    model = tmp_path / "valid.loss.ave.pth"
-    before, again, other = (stage_files.fingerprint(_large(model, first)) for first in (b"a", b"a", b"b"))
-    assert before == again != other
+def test_two_runs_in_one_experiment_and_what_a_killed_one_left(toy, monkeypatch):
+    """A child that outlives its run holds the experiment until it ends."""
+    monkeypatch.setattr("frontend.pipeline.stage._PATIENCE_S", 0.3)
+    Path("wait.py").write_text("import time; open('begun', 'w'); time.sleep(60)")
+    code = "import sys; sys.path[:0] = sys.argv[1:]; from test_stage import *; toy = Toy(); "
+    code += "toy.change = {'commands': [['./wait.py']]}; engine = toy.engine()\nwith engine.lock(): engine.run('1', '1')"
+    paths = [str(Path(__file__).parent), str(Path(__file__).resolve().parents[2])]
+    run = subprocess.Popen([sys.executable, "-c", code, *paths], start_new_session=True)
+    try:
+        while not Path("begun").exists():
+            assert run.poll() is None
+            time.sleep(0.02)
+        for killed in (False, True):
+            if killed:
+                run.kill()
+                run.wait()
+            with pytest.raises(UserError, match="exp is in use by another run"), toy.engine().lock():
+                pass
+    finally:
+        os.killpg(run.pid, signal.SIGKILL)
+    monkeypatch.setattr("frontend.pipeline.stage._PATIENCE_S", 10)
+    with toy.engine().lock():
+        toy.run()
+    assert model() == "of a"
 
 
-def test_archives_beside_a_corpus_are_never_read(tmp_path, monkeypatch):
-    """Unpacked corpora lie beside archives of 23 GB; these are told apart by name, size and time."""
-    archive = _large(tmp_path / "train-clean-360.tar.gz", b"a")
-    (tmp_path / "README").write_text("small")
-    opened = []
-    monkeypatch.setattr(
-        stage_files, "_add_content", lambda digest, file: (opened.append(file.name), digest.update(b"x"))
+def test_list_says_what_each_stage_is(toy, capsys):
+    toy.engine().list()
+    assert capsys.readouterr().out.count("[not run yet]") == 2
+    toy.run("1", "2")
+    toy.record(seconds=12.3)
+    Path("page").unlink()
+    capsys.readouterr()
+    toy.engine().list()
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == "  1  first      makes it [complete, 12 s]"
+    assert "second     shows it [its output was changed or removed since" in out[1] and "free disk" in out[2]
+    toy.record(seconds=None)
+    toy.engine().list()
+    assert "[was cut off]" in capsys.readouterr().out
+
+
+def test_dry_run_prints_what_would_run_and_what_follows_from_it(toy, capsys):
+    toy.run("1", "2")
+    capsys.readouterr()
+    toy.engine().dry_run("1", "2")
+    assert capsys.readouterr().out == f"cd {Path.cwd()}\n"
+    Path("conf").write_text("b")
+    toy.engine().dry_run("1", "2")
+    out = capsys.readouterr().out.splitlines()
+    assert out[1:] == ["# first: makes it", "python ./first.py", "# second: shows it", "python ./second.py"]
+    assert model() == "of a" and toy.checked == ["first", "second"]
+
+
+def test_adopt_writes_records_of_what_is_complete(toy, capsys):
+    toy.run()
+    path = toy.engine().record_path(toy.stages()[0])
+    path.unlink()
+    toy.engine().adopt("1", "2")
+    assert "stage 1 first: adopted" in capsys.readouterr().out
+    assert toy.engine().state(toy.stages()[0]) == "" and toy.engine().state(toy.stages()[1]) == "not run yet"
+    assert Record.read(path).seconds == toy.facts()["stages"]["first"]
+
+
+def test_jobs_of_submitit_make_the_same(toy, capfd):
+    """Its own executor of processes on this machine; what can be divided becomes an array."""
+    settings = {"cluster": "local", "timeout_min": 5, "cpus": 1, "partition": None, "shards": 2}
+    launcher = Submitit(settings, toy.exp / "log/jobs", 0)
+    Engine(toy, toy.stages, launcher).run("first", "first")
+    assert model() == "of a" and "made\n" in (toy.exp / "log/first.log").read_text()
+    Path("conf").write_text("b")
+    toy.change = {"commands": [["./fail.py"]]}
+    Path("fail.py").write_text("print('why', flush=True); raise SystemExit(2)")
+    with pytest.raises(SystemExit) as stop:
+        Engine(toy, toy.stages, launcher).run("first", "first")
+    assert stop.value.code == 2 and "why" in capfd.readouterr().out
+
+
+def test_divided_commands(toy, monkeypatch):
+    """Parts first, then the whole command, which writes the tables; a training is one job with all GPUs."""
+    settings = {"cluster": "local", "timeout_min": 5, "cpus": 1, "partition": None, "shards": 2}
+    launcher, seen = Submitit(settings, toy.exp / "log/jobs", 2), []
+    monkeypatch.setattr(launcher, "_submit", lambda stage, commands, log: seen.append(commands))
+    commands = [["label", "--out", "x"], ["data", "check", "x"], ["simulate", "render"]]
+    launcher.run("pseudo", commands, Path("log"), 2)
+    assert seen == [
+        [["label", "--out", "x", "--shard", "1/2"], ["label", "--out", "x", "--shard", "2/2"]],
+        [["label", "--out", "x"]],
+        [["data", "check", "x"]],
+        [["simulate", "render", "--shard", "1/2"], ["simulate", "render", "--shard", "2/2"]],
+        [["simulate", "render"]],
+    ]
+
+
+def test_a_record_survives_a_way_through_its_file(tmp_path):
+    record = Record(
+        Stamp.of({"a": (1, 2)}, {"x": "digest"}), 3.5, 2, 1.0, 2.0, 9.0, {"out": "digest"}, "commit"
     )
-    before = stage_files.fingerprint(tmp_path)
-    assert opened == ["README"] and stage_files.fingerprint(tmp_path) == before
-    os.utime(archive, (2, 2))
-    assert stage_files.fingerprint(tmp_path) != before
-    by_size = stage_files.fingerprint(tmp_path, by_size=True)
-    os.utime(archive, (3, 3))
-    assert stage_files.fingerprint(tmp_path, by_size=True) == by_size
-
-
-def test_content_is_read_in_blocks(tmp_path, monkeypatch):
-    (tmp_path / "text").write_bytes(bytes(range(256)) * 10)
-    whole = [stage_files.fingerprint(path) for path in (tmp_path, tmp_path / "text")]
-    monkeypatch.setattr(stage_files, "_BLOCK", 100)
-    assert [stage_files.fingerprint(path) for path in (tmp_path, tmp_path / "text")] == whole
-    # As every record on disk has it: name, size, content.
-    known = hashlib.sha256(b"text\x002560\0" + bytes(range(256)) * 10).hexdigest()
-    assert whole[0] == known
+    record.write(tmp_path / "r.json")
+    assert Record.read(tmp_path / "r.json") == record

@@ -19,6 +19,7 @@ import torch
 import yaml
 from commands import call, exit_code
 from kills import assert_same, weights
+from recipes import resolved, write_resolved
 from speech_sets import voice
 
 from frontend.data.kaldi import write_scp
@@ -29,7 +30,6 @@ from frontend.training.run import parse
 from frontend.utils.errors import UserError
 
 FS = 8000
-CONFS = Path(__file__).resolve().parents[2] / "egs" / "mini" / "conf"
 WORDS = ["ONE TWO", "TWO TWO THREE", "FOUR ONE", "THREE", "ONE FOUR TWO", "TWO ONE"]
 TINY = {
     "token_type": "word",
@@ -395,26 +395,26 @@ class TestErrors:
             call("train recogniser", *command(**wider))
 
 
-@pytest.mark.parametrize("conf", ["asr.yaml", "asr_gpu.yaml"])
+@pytest.mark.parametrize("conf", ["asr", "asr_gpu"])
 def test_configurations_of_the_recipe(conf, data, tmp_path):
     """They pass the check, and their networks can be built."""
     from frontend.recognition.training import FrontendASRTask, check_config, make_parser, read_sets
 
     sets = ["--train_set", str(data / "train"), "--valid_set", str(data / "valid")]
-    argv = ["--config", str(CONFS / conf), "--output_dir", str(tmp_path), *sets]
+    config = write_resolved(tmp_path / "conf.yaml", "mini", conf)
+    argv = ["--config", str(config), "--output_dir", str(tmp_path), *sets]
     args = parse(make_parser()[0], argv)
     check_config(args)
     assert set(read_sets(args)) == {"train", "valid"}
     args.token_list = ["<blank>", "<unk>", "ONE", "<sos/eos>"]
     model = FrontendASRTask.build_model(args)
-    assert (model.decoder is None) == (conf == "asr.yaml")
+    assert (model.decoder is None) == (conf == "asr")
 
 
-@pytest.mark.parametrize(
-    "conf", sorted(CONFS.parents[1].glob("*/conf/asr*.yaml")), ids=lambda p: f"{p.parts[-3]}-{p.stem}"
-)
-def test_every_recogniser_has_windows_of_25_ms_and_perturbs_the_speed(conf):
-    settings = yaml.safe_load(conf.read_text())
+@pytest.mark.parametrize("conf", ["asr", "asr_gpu"])
+@pytest.mark.parametrize("recipe", ["mini", "speechocean762_2mix", "mc_libri2mix"])
+def test_every_recogniser_has_windows_of_25_ms_and_perturbs_the_speed(recipe, conf):
+    settings = resolved(recipe, conf)
     frontend, preprocessor = settings["frontend_conf"], settings["preprocessor_conf"]
     assert frontend["win_length"] * 40 == frontend["fs"] == preprocessor["fs"] == 8000
     assert {effect for _, effect, _ in preprocessor["data_aug_effects"]} == {"speed_perturb"}

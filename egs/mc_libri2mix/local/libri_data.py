@@ -32,7 +32,11 @@ def _parser() -> argparse.ArgumentParser:
         "--corpus", choices=("librispeech",), default="librispeech", help="default: %(default)s"
     )
     parser.add_argument(
-        "--corpus_dir", type=Path, required=True, help="folder that holds train-clean-360 ..."
+        *("--librispeech", "--corpus_dir"),
+        dest="corpus_dir",
+        type=Path,
+        required=True,
+        help="folder that holds train-clean-360 ...",
     )
     parser.add_argument("--out", type=Path, required=True, help="such as data/librispeech/speech")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
@@ -53,10 +57,6 @@ def _parser() -> argparse.ArgumentParser:
         "--noise_dir", type=Path, help="recorded noise: tr/ cv/ tt/ as in wham_noise, or wav files"
     )
     parser.add_argument("--noise_files", type=int, default=0, help="of each set; 0: all")
-    parser.add_argument(
-        "--download", choices=("true", "false"), default="false", help="fetch what --corpus_dir lacks"
-    )
-    parser.add_argument("--base_url", help="of the archives (default: that of openslr.org/12)")
     return parser
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+import frontend
 from frontend.data.kaldi import read_scp
 from frontend.data.speech import check_out, normalise, trim, write_sets
 from frontend.dsp.resample import resample
@@ -22,7 +23,7 @@ from frontend.utils.errors import UserError, run
 from frontend.utils.parallel import number_of_processes
 from frontend.utils.rng import generator
 
-sys.path.append(str(Path(__file__).resolve().parents[2] / "mini/local"))  # the voices of egs/mini
+sys.path.append(str(Path(frontend.__file__).parents[1] / "egs/mini/local"))  # its voices
 
 from espeak import Voice, draw_voices, synthesise  # noqa: E402
 

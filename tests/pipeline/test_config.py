@@ -1,0 +1,152 @@
+"""Recipes merged over the template: nothing is said twice, and all are what they were when each had its own files."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from recipes import ROOT, copy_recipe, resolved
+
+from frontend.pipeline.config import Configuration, Setting, change, flat, read_merged, read_size, sizes_of
+from frontend.utils.errors import UserError
+
+RECIPES = ("mini", "mc_libri2mix", "speechocean762_2mix", "recordings")
+EXPECTED = json.loads((Path(__file__).parent / "resolved.json").read_text())
+
+
+def digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def everything() -> dict[str, object]:
+    """All configurations and sizes of all recipes, variants included."""
+    found = {}
+    for recipe in RECIPES:
+        place = ROOT / "egs" / recipe
+        facts = {"symmetry": "none"} if recipe == "recordings" else {}
+        for size in sizes_of(place):
+            found[f"{recipe}/size_{size}"] = read_size(place, size)
+        names = "teacher student pseudo decode systems".split()
+        names += [] if recipe == "recordings" else "scenes distill joint asr asr_gpu conditions".split()
+        for name in names:
+            found[f"{recipe}/{name}"] = resolved(recipe, name, **facts)
+        for variant, names, more in (
+            ("one_channel", "pseudo distill systems", {}),
+            ("mixed_talkers", "pseudo distill student systems", {"talkers": 3, "outputs": 6}),
+        ):
+            for name in () if recipe == "recordings" else names.split():
+                found[f"{recipe}/{name}_{variant}"] = resolved(recipe, name, (variant,), **more)
+    found["mc_libri2mix/scenes_noise"] = resolved("mc_libri2mix", "scenes", ("noise",))
+    return found
+
+
+def test_every_configuration_is_what_it_was():
+    """Digests of the files that each recipe had of its own; a change on purpose is entered in resolved.json."""
+    found = {name: digest(content) for name, content in everything().items()}
+    assert {name for name in found if EXPECTED.get(name) != found[name]} == set()
+    assert EXPECTED.keys() == found.keys()
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_says_only_what_differs(recipe):
+    place = ROOT / "egs" / recipe
+    for path in sorted(place.glob("conf/**/*.yaml")):
+        own = yaml.safe_load(path.read_text())
+        if own.pop("defaults", None) is None:
+            continue
+        template = flat("", yaml.safe_load((ROOT / "egs/TEMPLATE" / path.relative_to(place)).read_text()))
+        alike = [key for key, value in flat("", own).items() if value == template.get(key, ...)]
+        assert not alike, path
+    template = yaml.safe_load((ROOT / "egs/TEMPLATE/recipe.yaml").read_text())
+    own = yaml.safe_load((place / "recipe.yaml").read_text())
+    assert not [key for key, value in own.items() if value == template[key]]
+
+
+def test_recipes_are_short():
+    files = [*ROOT.glob("egs/*/recipe.yaml"), *ROOT.glob("egs/*/conf/**/*.yaml")]
+    assert len(files) <= 36 and sum(path.read_text().count("\n") for path in files) <= 720
+
+
+def test_another_rate_keeps_windows_as_long_in_time():
+    student, asr = resolved("mini", "student", fs=16000), resolved("mini", "asr", fs=16000)
+    assert (
+        student["encoder_conf"]
+        == {"n_fft": 512, "hop_length": 256, "window": "hann"}
+        == student["decoder_conf"]
+    )
+    assert student["preprocessor_conf"]["fs"] == asr["frontend_conf"]["fs"] == 16000
+    # 12.5 ms from window to window, as conf/asr.yaml has it.
+    assert [asr["frontend_conf"][k] for k in ("n_fft", "win_length", "hop_length")] == [512, 400, 200]
+    assert asr["batch_bins"] == 320000
+
+
+def test_sizes_change_their_own_trainings():
+    place = ROOT / "egs/mini"
+    made = Configuration(
+        place,
+        read_size(place, "full"),
+        {"fs": 8000, "mics": 4, "symmetry": "none", "talkers": 2, "outputs": 4},
+    )
+    student, finetune, full = (made.get(name) for name in ("student", "finetune", "full"))
+    assert (student["max_epoch"], finetune["max_epoch"], full["max_epoch"]) == (9, 6, 21)
+    assert finetune["optim_conf"] == {"lr": 0.001} and student["optim_conf"] == {"lr": 0.002}
+    made.settings = [Setting.read("student.preprocessor_conf.crop=2"), Setting.read("finetune.max_epoch=1")]
+    student, finetune = made.get("student"), made.get("finetune")
+    assert student["preprocessor_conf"]["crop"] == finetune["preprocessor_conf"]["crop"] == 2
+    assert (student["max_epoch"], finetune["max_epoch"]) == (9, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "teacher.max_epochs=3",
+            "--set teacher.max_epochs: no such key in the configuration (did you mean 'max_epoch'?)",
+        ),
+        ("teacher.optim_conf.lrr=3", "(did you mean 'lr'?)"),
+        ("teacher.criterions[3].wrapper=x", "no such key"),
+        ("teacher", "expected KEY=VALUE"),
+        ("teacher.max_epoch=[", "expected a value in YAML"),
+    ],
+)
+def test_unknown_settings_are_refused(text, message):
+    with pytest.raises(UserError) as error:
+        change(read_merged(ROOT / "egs/mini", "conf/teacher.yaml"), [Setting.read(text)], "teacher")
+    assert message in str(error.value)
+
+
+def test_settings_reach_into_lists_and_whole_mappings():
+    settings = [
+        "student.criterions[0].conf.snr_max=20",
+        "student.optim_conf={lr: 0.1}",
+        "student.max_epoch=1",
+    ]
+    found = change(
+        read_merged(ROOT / "egs/mini", "conf/student.yaml"), map(Setting.read, settings), "student"
+    )
+    assert (
+        found["criterions"][0]["conf"]["snr_max"] == 20
+        and found["optim_conf"] == {"lr": 0.1}
+        and found["max_epoch"] == 1
+    )
+
+
+def test_files_of_ones_own_are_checked(tmp_path):
+    recipe = copy_recipe("mini", tmp_path / "mini")
+    sizes = recipe / "conf/sizes.yaml"
+    sizes.write_text(sizes.read_text() + "mine: {mixturs: {train: 3}}\n")
+    with pytest.raises(UserError, match="mine: unknown key 'mixturs' .did you mean 'mixtures'"):
+        read_size(recipe, "mine")
+    with pytest.raises(UserError, match="unknown size 'huge': expected one of full, half, quick, tiny, mine"):
+        read_size(recipe, "huge")
+    (recipe / "conf/decode.yaml").write_text("beam_size: 2\n")  # without defaults: all of it
+    assert resolved(recipe, "decode") == {"beam_size": 2}
+    (recipe / "conf/decode.yaml").write_text("defaults: [OTHER]\n")
+    with pytest.raises(UserError, match="expected .TEMPLATE., or no such line"):
+        resolved(recipe, "decode")
+    (recipe / "conf/decode.yaml").write_text("defaults: [TEMPLATE]\nbeam_size: ${run.beams}\n")
+    with pytest.raises(UserError, match="conf/decode.yaml: "):
+        resolved(recipe, "decode")
+    (recipe / "conf/decode.yaml").write_text("defaults: [TEMPLATE]\npenalty: null\n")  # null removes
+    assert "penalty" not in resolved(recipe, "decode")
