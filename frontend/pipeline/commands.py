@@ -148,9 +148,16 @@ def decode(o: MixtureOptions, part: str, out: Path, **more: object) -> Command:
 
 
 def in_condition(o: MixtureOptions, name: str) -> list[Command]:
-    data, folder = o.data / "conditions" / name, o.exp / "mismatch" / name
-    line = "score --data {set} --separated {folder}/separated --out {folder}/scores --nj {nj}"
+    """A test set of a condition: drawn, rendered, separated and scored."""
+    values = {"name": name, "set": o.data / "conditions" / name, "folder": o.exp / "mismatch" / name}
+    scenes = "simulate scenes --config {conf.scenes} --conditions {conf.conditions} --condition {name} --seed {seed} "
+    scenes += "--speech {speech}/test --num {num} --prefix test --out {data}/conditions/scenes/{name}.jsonl"
+    drawn = {"num": o.size["mixtures"]["test"], "n_talkers": o.talkers or 2, "channels": o.given.channels}
+    how = {"rir_cache": o.data / "rirs", "audio_format": o.recipe["audio_format"]}
+    score = "score --data {set} --separated {folder}/separated --out {folder}/scores --nj {nj}"
     return [
-        separate(o, data, folder / "separated", only=ELSEWHERE),
-        o.words(line, set=data, folder=folder, measures=""),
+        o.words(scenes, name=name, **drawn),
+        render(o, f"conditions/scenes/{name}", "test", f"conditions/{name}", **how),
+        separate(o, values["set"], values["folder"] / "separated", only=ELSEWHERE),
+        o.words(score, set=values["set"], folder=values["folder"], measures=""),
     ]

@@ -275,6 +275,14 @@ class MixtureOptions(Options):
     def before_work(self, stage: str) -> None:
         """See :class:`Options`."""
         super().before_work(stage)
+        if "mismatch" in self.extras:
+            from frontend.simulation.config import load_condition
+
+            scenes, conditions = self.conf("scenes"), self.conf("conditions")
+            self.write()
+            channels = [f"array.channels={self.given.channels}"] if self.given.channels else []
+            for name in self.content("conditions"):
+                load_condition(scenes, conditions, name, channels)
         if self.given_asr:
             self._check_recogniser(self.conf("decode"))
 

@@ -337,14 +337,7 @@ def _elsewhere(o: MixtureOptions) -> list[Stage]:
             *("conditions", "test sets of other arrays, rooms and noise, by the student and AuxIVA"),
             reads=[o.speech / "test", o.exp / "student" / MODEL],
             makes=[o.data / "conditions", o.exp / "mismatch"],
-            commands=[
-                o.words(
-                    "simulate conditions --config {conf.scenes} --conditions {conf.conditions} --speech {speech}/test "
-                    "--seed {seed} --out {data}/conditions --rir_cache {data}/rirs --nj {nj}",
-                    **{"n_talkers": o.talkers or 2, "channels": o.given.channels, **number},
-                ),
-                *(command for name in names for command in in_condition(o, name)),
-            ],
+            commands=[command for name in names for command in in_condition(o, name)],
             settings=o.settings_of("scenes", "conditions", "systems") | o.drawing | number,
             skip=off,
             keeps=True,

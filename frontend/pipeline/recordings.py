@@ -215,9 +215,7 @@ def _checks(o: RecordingOptions, start: Path | None) -> list[list[str]]:
 
 
 def _recognise(o: RecordingOptions) -> list[list[str]]:
-    line = "decode --config {conf.decode} --asr {asr_exp} --data {data}/whole --separated {exp}/separated --out {exp}/words"
-    commands = [o.words(line, nj=o.nj, ngpu=min(o.ngpu, 1))]
-    for path in sorted((o.exp / "separated").glob("*/info.json")):
-        line = "wer --hyp {exp}/words/{system}/hyp.seglst.json --out {exp}/wer/{system}.json"
-        commands += [o.words(line, system=path.parent.name, ref=o.own["transcripts"])]
-    return commands
+    decode = "decode --config {conf.decode} --asr {asr_exp} --data {data}/whole --separated {exp}/separated "
+    decode += "--out {exp}/words --nj {nj} --ngpu {gpu}"
+    wer = "wer --decoded {exp}/words --out {exp}/wer --seed {seed} --nj {nj}"
+    return [o.words(decode, gpu=min(o.ngpu, 1)), o.words(wer, ref=o.own["transcripts"])]

@@ -22,7 +22,7 @@ fetch() { # SUBSET: its archive, whole and checked
 }
 unpack() { # SUBSET: whole or absent
   local archive=$root/$1.tar.gz aside=$root/.$1.unpacking
-  rm -rf "$aside" && mkdir "$aside"
+  rm -rf "$aside"; mkdir "$aside"
   if ! tar -xzf "$archive" -C "$aside" || [ ! -d "$aside/LibriSpeech/$1" ]; then
     rm -rf "$aside"
     die "$archive: expected LibriSpeech/$1 in it, found a damaged or another archive (delete it; run again)"
@@ -31,13 +31,12 @@ unpack() { # SUBSET: whole or absent
   mv "$aside/LibriSpeech/$1" "$root/$1"
   rm -rf "$aside" "$archive"
 }
+case ${root##*/} in train-clean-* | dev-clean | test-clean) die "$root: expected the folder to put ${root##*/} into (give the one above)" ;; esac
+mkdir -p "$root"
 for subset in train-clean-360 train-clean-100 dev-clean test-clean; do
-  [ "${root##*/}" != "$subset" ] || die "$root: expected the folder to put $subset into (give the one above)"
   [ ! -d "$root/$subset" ] || continue
-  mkdir -p "$root"
   [ -s "$root/.md5sum.txt" ] || wget -q --tries=3 -O "$root/.md5sum.txt" "$url/md5sum.txt" ||
     die "$url/md5sum.txt: expected a list of checksums, found none (check network and URL)"
-  fetch "$subset"
-  unpack "$subset"
+  fetch "$subset"; unpack "$subset"
 done
 rm -f "$root/.md5sum.txt"
