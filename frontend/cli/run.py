@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from frontend.cli import AtLeast, Command, flag, option
+from frontend.cli import COUNT, Command, flag, option
 from frontend.pipeline.options import EXTRAS, Given, find_recipe
 from frontend.pipeline.recipes import read_options, stages_of
 from frontend.utils.errors import UserError
@@ -34,16 +34,18 @@ def _extras(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) 
 @option("corpus_dir", "where the corpus lies", metavar="DIR")
 @option("size", "how much of everything, of conf/sizes.yaml", metavar="NAME")
 @flag("quick", "--size quick: the same stages on less; its numbers mean nothing")
-@option("seed", "of every random draw", type=AtLeast(0), default=0)
-@option("train_seed", "of training and of the choice of labels, beside a finished run", type=AtLeast(0))
+@option("seed", "of every random draw", type=click.IntRange(0), default=0)
+@option(
+    "train_seed", "of training and of the choice of labels, beside a finished run", type=click.IntRange(0)
+)
 @option(
     "nj",
     "processes (data, separation, scores) or threads (training) at once",
-    type=AtLeast(),
+    type=COUNT,
     default=os.cpu_count(),
 )
-@option("ngpu", "GPUs for training, and one of them for decoding", type=AtLeast(0), default=0)
-@option("channels", "microphones; 1 adds the single-channel rows to the table", type=AtLeast())
+@option("ngpu", "GPUs for training, and one of them for decoding", type=click.IntRange(0), default=0)
+@option("channels", "microphones; 1 adds the single-channel rows to the table", type=COUNT)
 @option("talkers", "of a mixture, instead of two: 3 or 4, or 2-3 for either", metavar="N")
 @option("fs", "Hz, instead of the recipe's rate", type=int)
 @option(

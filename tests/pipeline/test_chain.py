@@ -258,7 +258,7 @@ def test_a_corrected_text_reaches_the_mixtures(tmp_path, command):
         (["--sage"], "option --sage needs a value"),
         (["teacher"], "unexpected argument 'teacher'"),
         (["--nj", "0"], "--nj: expected at least 1, found 0"),
-        (["--seed", "-1"], "--seed: expected at least 0, found -1"),
+        (["--seed", "-1"], "-1 is not in the range"),
         (["--stage", "score", "--stop_stage", "data"], "--stage score comes after --stop_stage data"),
         (["--set", "teacher.max_epoch"], "expected KEY=VALUE"),
         (["--show", "techer"], "unknown stage 'techer'"),
