@@ -49,34 +49,21 @@ class RoomConfig(Section):
 
 @dataclass
 class ArrayConfig(Section):
-    """The microphones: their shape, and where the shape's centre stands; lengths in metres.
+    """The microphones: their shape, and where the shape's centre stands; lengths in metres."""
 
-    Attributes:
-        kind: ``circular`` (``radius``), ``linear`` (``spacing``) or ``coordinates`` (``file``).
-        n: number of microphones of a circle or a row.
-        radius, spacing: of a circle, of a row.
-        file: one ``x y z`` a line, relative to the array's centre.
-        height: of the centre.
-        wall_margin: from the centre to the nearest wall.
-        rotate: by any angle around the vertical.
-        jitter: so far off their places, in any direction, are all microphones but microphone 0, to which
-            phases and places are relative.
-        channels: another number of microphones, with microphone 0 where it is (see :meth:`offsets`);
-            0: as many as ``n``, or as lines in ``file``.
-        coordinates: the content of ``file``; no key of the YAML file.
-    """
-
-    kind: str = "circular"
-    n: int = 4
-    radius: float = 0.05
-    spacing: float = 0.05
-    file: str = ""
-    height: Range = (0.8, 1.3)
-    wall_margin: float = 1.0
-    rotate: bool = True
+    kind: str = "circular"  # or linear, or coordinates
+    n: int = 4  # microphones of a circle or a row
+    radius: float = 0.05  # of a circle
+    spacing: float = 0.05  # of a row
+    file: str = ""  # of coordinates: one "x y z" a line, relative to the centre
+    height: Range = (0.8, 1.3)  # of the centre
+    wall_margin: float = 1.0  # from the centre to the nearest wall
+    rotate: bool = True  # by any angle around the vertical
+    # So far off their places are, in any direction, all microphones but microphone 0, to which phases and
+    # places are relative.
     jitter: Range = (0.0, 0.0)
-    channels: int = 0
-    coordinates: Any = ()
+    channels: int = 0  # another number of microphones, with microphone 0 where it is; 0: as above
+    coordinates: Any = ()  # the content of ``file``; no key of the YAML file
 
     def offsets(self) -> list[Point]:
         """Return the positions around the array's centre before its rotation, in metres.
@@ -106,60 +93,35 @@ class ArrayConfig(Section):
 
 @dataclass
 class TalkersConfig(Section):
-    """Who speaks, from where, how loud and when.
+    """Who speaks, from where, how loud and when."""
 
-    Attributes:
-        number: of talkers in a mixture.
-        one_talker_share: share of the mixtures that have one talker all the same.
-        distance: from the array's centre along the floor, metres.
-        min_angle: between any two talkers seen from the array, degrees.
-        height: of the mouth, metres.
-        wall_margin: from the nearest wall, metres.
-        level_db: of each further talker at the reference microphone, relative to talker 1.
-        onset: start of each, seconds; the first to start is moved to 0.
-    """
-
-    number: Count = (2, 2)
-    one_talker_share: float = 0.0
-    distance: Range = (0.75, 2.0)
-    min_angle: float = 30.0
-    height: Range = (1.2, 1.8)
-    wall_margin: float = 0.3
-    level_db: Range = (-2.5, 2.5)
-    onset: Range = (0.0, 0.5)
+    number: Count = (2, 2)  # of talkers in a mixture
+    one_talker_share: float = 0.0  # of the mixtures, those that have one talker all the same
+    distance: Range = (0.75, 2.0)  # from the array's centre along the floor, metres
+    min_angle: float = 30.0  # between any two talkers seen from the array, degrees
+    height: Range = (1.2, 1.8)  # of the mouth, metres
+    wall_margin: float = 0.3  # from the nearest wall, metres
+    level_db: Range = (-2.5, 2.5)  # of each further talker, relative to talker 1 at the reference
+    onset: Range = (0.0, 0.5)  # start of each, seconds; the first to start is moved to 0
 
 
 @dataclass
 class NoiseConfig(Section):
-    """The noise.
+    """The noise at the microphones."""
 
-    Attributes:
-        kind: ``none``, ``white`` (independent at each microphone), ``babble`` or ``recorded`` (both diffuse).
-        snr_db: of the images' sum to the noise at the reference microphone.
-        babble_talkers: number of utterances in babble.
-    """
-
-    kind: str = "white"
-    snr_db: Range = (20.0, 30.0)
-    babble_talkers: int = 6
+    kind: str = "white"  # independent at each microphone; none; babble or recorded, which are diffuse
+    snr_db: Range = (20.0, 30.0)  # the images' sum to the noise at the reference
+    babble_talkers: int = 6  # utterances in babble
 
 
 @dataclass
 class SceneConfig(Section):
-    """Everything that :func:`frontend.simulation.scenes.sample_scene` draws from.
+    """Everything that :func:`frontend.simulation.scenes.sample_scene` draws from."""
 
-    Attributes:
-        fs: rate of speech and mixtures, Hz.
-        max_seconds: longer utterances are left out; no talker is cut off.
-        level_dbfs: of the mixture at the reference microphone, dB re full scale.
-        t60: nominal reverberation time (Sabine), seconds; 0 is anechoic.
-        room, array, talkers, noise: see there.
-    """
-
-    fs: int = 8000
-    max_seconds: float = 4.0
-    level_dbfs: Range = (-28.0, -28.0)
-    t60: Range = (0.15, 0.4)
+    fs: int = 8000  # of speech and mixtures, Hz
+    max_seconds: float = 4.0  # longer utterances are left out; no talker is cut off
+    level_dbfs: Range = (-28.0, -28.0)  # of the mixture at the reference, dB re full scale
+    t60: Range = (0.15, 0.4)  # nominal reverberation time (Sabine), seconds; 0 is anechoic
     room: RoomConfig = field(default_factory=RoomConfig)
     array: ArrayConfig = field(default_factory=ArrayConfig)
     talkers: TalkersConfig = field(default_factory=TalkersConfig)
@@ -265,6 +227,8 @@ def is_number(value: Any) -> bool:
 
 
 def _read_coordinates(file: str, config: str | Path) -> tuple[Point, ...]:
+    from frontend.data.recordings import read_coordinates  # scipy and more
+
     if not file:
         raise UserError(
             f"{config}: array: kind 'coordinates' needs the key 'file' (one 'x y z' a line, metres)"
@@ -374,14 +338,14 @@ def sabine_absorption(room: Sequence[float], t60: float) -> float:
 
 def _problems(config: SceneConfig) -> list[str]:
     """Return what cannot be met, each as ``key: expected; found; what to do``."""
-    room, array, talkers, noise = config.room, config.array, config.talkers, config.noise
-    lowest_side = min(room.length[0], room.width[0], room.height[0])
+    array, talkers, noise = config.array, config.talkers, config.noise
+    sides = (config.room.length, config.room.width, config.room.height)
     requirements = [
         (config.fs > 0, f"fs: expected a positive rate in Hz; found {config.fs}"),
         (config.max_seconds > 0, f"max_seconds: expected more than 0; found {config.max_seconds}"),
         (config.level_dbfs[1] <= 0, f"level_dbfs: expected at most 0 dB; found {config.level_dbfs[1]}"),
         (config.t60[0] >= 0, f"t60: expected seconds, 0 for anechoic; found {config.t60[0]}"),
-        (lowest_side > 0, f"room: expected positive sides in metres; found {lowest_side}"),
+        (min(sides)[0] > 0, f"room: expected positive sides in metres; found {min(sides)[0]}"),
         (array.kind in ARRAY_KINDS, f"array: kind: {_one_of(array.kind, ARRAY_KINDS)}"),
         (noise.kind in NOISE_KINDS, f"noise: kind: {_one_of(noise.kind, NOISE_KINDS)}"),
         (array.radius > 0 < array.spacing, "array: expected a radius and a spacing above 0"),
@@ -405,12 +369,12 @@ def _one_of(found: str, known: tuple[str, ...]) -> str:
 
 def _impossible_geometry(config: SceneConfig) -> list[str]:
     room, array, talkers = config.room, config.array, config.talkers
-    offsets = array.offsets()
+    offsets, most, ceiling = array.offsets(), talkers.number[1], room.height[0]
     reach = max(math.dist(offset, (0, 0, 0)) for offset in offsets) + array.jitter[1]
-    clearance = min(array.wall_margin, array.height[0], room.height[0] - array.height[1])
-    margin = max(array.wall_margin, talkers.wall_margin)
+    clearance = min(array.wall_margin, array.height[0], ceiling - array.height[1])
+    margin, narrow = max(array.wall_margin, talkers.wall_margin), min(room.length[0], room.width[0])
     shortest = sabine_absorption((room.length[1], room.width[1], room.height[1]), 1.0)
-    ceiling, most = room.height[0], talkers.number[1]
+    low, high = talkers.height
     requirements = [
         (
             len(offsets) >= array.channels,
@@ -430,11 +394,11 @@ def _impossible_geometry(config: SceneConfig) -> list[str]:
             f"talkers: {most} talkers cannot stand {talkers.min_angle} degrees apart",
         ),
         (
-            talkers.wall_margin >= CLEARANCE and min(room.length[0], room.width[0]) > 2 * margin,
+            talkers.wall_margin >= CLEARANCE and narrow > 2 * margin,
             f"talkers, array: wall_margin: expected {CLEARANCE} m to half the smallest room; found {margin}",
         ),
         (
-            talkers.height[0] >= CLEARANCE and talkers.height[1] <= ceiling - CLEARANCE,
+            CLEARANCE <= low and high <= ceiling - CLEARANCE,
             f"talkers: height: expected between floor and lowest ceiling, {ceiling} m",
         ),
         (

@@ -35,33 +35,19 @@ from frontend.utils.stamps import Stamp
 
 _SHARD = 50  # mixtures an archive: of flac.ark, the piece of work that is done or not
 _PIECE = 200  # utterances whose fingerprints are kept in one file
-# Two are enough for a mixture and its images; a mixture of 15 s, 16 kHz, 4 channels takes 15 MB.
-_KEPT_MIXTURES = 2
-_KEPT_UTTERANCES = 64
-_KEPT_ROOMS = 64
 
 
 @dataclass(frozen=True)
 class _Job:
-    """What a worker needs to know beside its scenes.
-
-    Attributes:
-        out: the mixture set's directory.
-        n_talkers: number of ``spkN.scp``; silence where a scene has fewer talkers.
-        audio_format: ``wav``, ``flac`` or ``flac.ark``.
-        rir_cache: directory.
-        parts: with the images of all channels and the noise as well.
-        speech: dry utterances, id -> entry.
-        prints: digests of their samples, id -> digest.
-    """
+    """What a worker needs to know beside its scenes: the options of :func:`make_set`, and the dry speech."""
 
     out: str
     n_talkers: int
     audio_format: str
     rir_cache: str
     parts: bool
-    speech: dict[str, str] = field(repr=False)
-    prints: dict[str, str] = field(repr=False)
+    speech: dict[str, str] = field(repr=False)  # id -> entry
+    prints: dict[str, str] = field(repr=False)  # id -> digest of the samples
 
     @property
     def audio(self) -> Path:
@@ -111,7 +97,8 @@ def make_set(
         on_the_fly: write no audio.
         rir_cache: where impulse responses are kept (and read ever after on the fly); None: ``out/rirs``.
         parts: also with ``image1.scp ...`` (all channels of each talker) and ``noise.scp``.
-        n_talkers: number of ``spkN.scp``; None: as many as talk in the fullest mixture.
+        n_talkers: number of ``spkN.scp`` (a small set may lack a mixture of as many as others have); None: as
+            many as talk in the fullest mixture.
 
     Returns:
         counts: ``total``, ``channels``, ``talkers``; of files ``rendered`` (now); on the fly ``rooms`` and
@@ -122,14 +109,20 @@ def make_set(
     """
     todo = sorted(map(_scene_of, read_scenes(scenes)), key=lambda scene: scene["id"])
     entries = check_scenes(todo, scenes, Path(speech))
-    talkers = _number_of_talkers(todo, scenes, n_talkers)
+    fullest = max(todo, key=lambda scene: len(scene["talkers"]))
+    most = len(fullest["talkers"])
+    if n_talkers is not None and n_talkers < most:
+        raise UserError(
+            f"{scenes}: scene {fullest['id']} has {most} talkers, expected at most {n_talkers} (--n_talkers)"
+        )
+    talkers = most if n_talkers is None else n_talkers
     cache = str(Path(out) / "rirs" if rir_cache is None else rir_cache)
     Path(out).mkdir(parents=True, exist_ok=True)  # now, not after minutes, if it cannot be
     prints = _fingerprints(entries, Path(out) / "fingerprints", nj)
     job = _Job(str(out), talkers, audio_format, cache, parts, entries, prints)
     records, counts = (_name_scenes if on_the_fly else _render_files)(todo, job, nj)
     _write_tables(todo, records, job, Path(speech))
-    return {"total": len(todo), "channels": len(todo[0]["mics"]), "talkers": talkers, **counts}
+    return counts | {"total": len(todo), "channels": len(todo[0]["mics"]), "talkers": talkers}
 
 
 def _scene_of(record: dict) -> dict:
@@ -139,17 +132,6 @@ def _scene_of(record: dict) -> dict:
 def spoken(scene: dict) -> list[str]:
     """Return the utterances, and the recordings of noise, that a scene is made of."""
     return [t["utterance"] for t in scene["talkers"]] + scene["noise"].get("utterances", [])
-
-
-def _number_of_talkers(scenes: list[dict], where: str | Path, wanted: int | None) -> int:
-    """Return the number of talkers of the set; a small set may lack a mixture of as many as others have."""
-    fullest = max(scenes, key=lambda scene: len(scene["talkers"]))
-    most = len(fullest["talkers"])
-    if wanted is not None and wanted < most:
-        raise UserError(
-            f"{where}: scene {fullest['id']} has {most} talkers, expected at most {wanted} (--n_talkers)"
-        )
-    return most if wanted is None else wanted
 
 
 def check_scenes(scenes: list[dict], where: str | Path, speech: Path) -> dict[str, str]:
@@ -261,7 +243,11 @@ def _render_shard(shard: list[dict], job: _Job) -> None:
     """Render the scenes of one piece of work, then say that it is done."""
     done, stamp = job.done(shard)
     done.unlink(missing_ok=True)
-    records, writers = [], {stream: _writer(stream, shard, job) for stream in job.streams}
+    records, writers, name = [], {}, shard[0]["id"]
+    for stream in job.streams:
+        # What a killed run appended to the archive is not to be continued but made again.
+        (job.audio / stream / f"{name}.ark").unlink(missing_ok=True)
+        writers[stream] = AudioWriter(job.audio / stream, job.audio_format, shard[0]["fs"], name=name)
     for scene in shard:
         result = render.render(scene, job.load, rirs.rirs_of(scene, job.rir_cache))
         entries = {s: writer.write(scene["id"], _stream(result, s)) for s, writer in writers.items()}
@@ -269,13 +255,6 @@ def _render_shard(shard: list[dict], job: _Job) -> None:
     for writer in writers.values():
         writer.close()
     _keep(done, stamp, records)
-
-
-def _writer(stream: str, shard: list[dict], job: _Job) -> AudioWriter:
-    name, directory = shard[0]["id"], job.audio / stream
-    # What a killed run appended to the archive is not to be continued but made again.
-    (directory / f"{name}.ark").unlink(missing_ok=True)
-    return AudioWriter(directory, job.audio_format, shard[0]["fs"], name=name)
 
 
 def _stream(made: render.Rendered, stream: str) -> np.ndarray:
@@ -318,11 +297,10 @@ def _measure(scene: dict, cache: str) -> dict:
 def _write_tables(scenes: list[dict], records: list[dict], job: _Job, speech: Path) -> None:
     """Make ``OUT`` a data directory; ``records`` are those of the scenes, in their order."""
     made = dict(zip((scene["id"] for scene in scenes), records, strict=True))
-    names = {stream: "wav.scp" if stream == "mix" else f"{stream}.scp" for stream in job.streams}
-    tables: dict[str, dict] = {
-        name: {key: record["entries"][stream] for key, record in made.items()}
-        for stream, name in names.items()
-    }
+    tables: dict[str, dict] = {}
+    for stream in job.streams:
+        entries = {name: record["entries"][stream] for name, record in made.items()}
+        tables["wav.scp" if stream == "mix" else f"{stream}.scp"] = entries
     texts = read_scp(speech / "text", allow_empty=True) if (speech / "text").exists() else None
     for k in range(job.n_talkers if texts is not None else 0):
         said = {s["id"]: [t["utterance"] for t in s["talkers"][k : k + 1]] for s in scenes}
@@ -353,10 +331,6 @@ def _parse(entry: str) -> tuple[str, str, str]:
             f"{entry}: expected scene:SET/scenes.jsonl:ID:STREAM, STREAM mix, spkK, imageK, noise"
         )
     return match[1], match[2], match[3]
-
-
-def _rendered_file(entry: str) -> Path:
-    return Path(_parse(entry)[0])
 
 
 def _rendered_stamp(entry: str) -> tuple[str]:
@@ -392,7 +366,7 @@ def _read_rendered(entry: str) -> tuple[np.ndarray, int]:
     return _stream(_rendered(line), stream), fs
 
 
-READER = Reader(_rendered_file, _rendered_info, _read_rendered, _rendered_stamp)
+READER = Reader(lambda entry: Path(_parse(entry)[0]), _rendered_info, _read_rendered, _rendered_stamp)
 
 
 def _rendered_from(scene: dict, speech: dict[str, tuple[str, str]], room: str) -> dict:
@@ -415,7 +389,8 @@ def _checked(line: bytes, path: str, name: str) -> dict:
     return record
 
 
-@functools.lru_cache(maxsize=_KEPT_MIXTURES)
+# Two are enough for a mixture and its images; a mixture of 15 s, 16 kHz, 4 channels takes 15 MB.
+@functools.lru_cache(maxsize=2)
 def _rendered(line: bytes) -> render.Rendered:
     record = json.loads(line)
     sources = record["rendered_from"]
@@ -423,7 +398,7 @@ def _rendered(line: bytes) -> render.Rendered:
     return render.render(_scene_of(record), lambda name: _dry(*speech[name]), _room(sources["rirs"]))
 
 
-@functools.lru_cache(maxsize=_KEPT_UTTERANCES)
+@functools.lru_cache(maxsize=64)
 def _dry(entry: str, fingerprint: str) -> np.ndarray:
     """Return the dry utterance ``(T,)``."""
     samples = read_audio(entry, finite=True)[0]
@@ -432,7 +407,7 @@ def _dry(entry: str, fingerprint: str) -> np.ndarray:
     return samples[0]
 
 
-@functools.lru_cache(maxsize=_KEPT_ROOMS)
+@functools.lru_cache(maxsize=64)
 def _room(path: str) -> rirs.Rirs:
     if not Path(path).exists():
         raise UserError(f"{path}: no such impulse responses; {_AGAIN}")

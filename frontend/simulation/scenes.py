@@ -63,9 +63,8 @@ def draw_set(
         config: ranges to draw from.
         speech: directory of the speech set that talkers and noise are drawn from.
         out: file to write.
-        num: number of mixtures; with ``pairs`` at most, None: all.
-        prefix: of the ids: ``PREFIX_000000`` ...
-        pairs: list of mixtures, which gives ids and talkers.
+        num, prefix: number of mixtures and beginning of their ids, or
+        pairs: list of mixtures, which gives ids and talkers; then ``num`` at most (None: all).
         seed, bank: as :func:`sample_scene`.
         matched: the configuration of a set whose mixtures must have the same talkers and utterances.
 
@@ -84,7 +83,7 @@ def draw_set(
         mixtures = usable[:num]
     scenes = _draw_scenes(config, speech, known, mixtures, seed, bank)
     if matched is not None:
-        check_paired(scenes, _draw_scenes(matched, speech, known, mixtures, seed, bank), str(out))
+        check_paired(scenes, _draw_scenes(matched, speech, known, mixtures, seed, bank), out)
     write_scenes(out, scenes)
     longer = sum(seconds > config.max_seconds for _, seconds in known.values())
     print(f"{out}: {len(scenes)} scenes from {len(known) - longer} utterances; {longer} are too long")
@@ -102,23 +101,19 @@ def _draw_scenes(config, directory, speech: Speech, mixtures: Sequence, seed, ba
     return scenes
 
 
-def check_paired(scenes: list[dict], matched: list[dict], where: str) -> None:
-    """Check that the scenes of a condition can be compared with those of the matched set, one by one.
+def check_paired(scenes: list[dict], matched: list[dict], where: str | Path) -> None:
+    """Check that scenes of a condition have the utterances of the matched ones, so that they can be compared.
 
     Raises:
-        UserError: a scene has other utterances, another sampling rate or number of microphones.
+        UserError: a scene has other utterances.
     """
     for scene, other in zip(scenes, matched, strict=True):
-        for what, of in (
-            ("sampling rate", lambda s: s["fs"]),
-            ("number of microphones", lambda s: len(s["mics"])),
-            ("utterances", lambda s: [talker["utterance"] for talker in s["talkers"]]),
-        ):
-            if of(scene) != of(other):
-                raise UserError(
-                    f"{where} changes the {what} of {scene['id']}, {of(other)} in the matched set, "
-                    f"{of(scene)} in it: the two cannot be compared (change another key)"
-                )
+        here, there = ([talker["utterance"] for talker in one["talkers"]] for one in (scene, other))
+        if here != there:
+            raise UserError(
+                f"{where} changes the utterances of {scene['id']}, {there} in the matched set, {here} in it: "
+                "the two cannot be compared (change another key)"
+            )
 
 
 class _Draw:
@@ -165,7 +160,10 @@ def sample_scene(
     where = _Draw(seed, "bank", int(draw.rng("bank").integers(bank))) if bank else draw
     sides = (config.room.length, config.room.width, config.room.height)
     room = [where.uniform(side, 3, "room", axis) for axis, side in enumerate(sides)]
-    centre, places = _place(where, config, room, _number(where, config))
+    fewest, most = config.talkers.number
+    single = where.rng("n_talkers").random() < config.talkers.one_talker_share
+    number = 1 if single else int(where.rng("number").integers(fewest, most + 1))
+    centre, places = _place(where, config, room, number)
     if speakers is None:
         speakers = by_speaker(speech, config.max_seconds)
     talkers = _talkers(draw, config, speakers, places, speech, pair)
@@ -194,15 +192,7 @@ def by_speaker(speech: Speech, max_seconds: float) -> dict[str, list[str]]:
     return dict(sorted(speakers.items()))
 
 
-def _number(draw: _Draw, config: SceneConfig) -> int:
-    single = draw.rng("n_talkers").random() < config.talkers.one_talker_share
-    fewest, most = config.talkers.number
-    return 1 if single else int(draw.rng("number").integers(fewest, most + 1))
-
-
-def _place(
-    draw: _Draw, config: SceneConfig, room: list[float], number: int
-) -> tuple[list[float], list[list[float]]]:
+def _place(draw: _Draw, config: SceneConfig, room: list[float], number: int) -> tuple[list, list]:
     """Return the array's centre and the talkers' positions."""
     margin = config.array.wall_margin
     for attempt in range(_TRIES_ARRAY):
@@ -368,48 +358,37 @@ def read_scenes(path: str | Path) -> list[dict]:
 MADE_KEYS = ("measured", "rendered_from")
 
 
-def _is_size(value: Any) -> bool:
-    return type(value) is int and value > 0
-
-
 def _is_point(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 3 and all(map(is_number, value))
 
 
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and value != "" and not set(value) & set(" \t/")
-
-
-def _is_filled(value: Any) -> bool:
-    return isinstance(value, list) and len(value) > 0
-
-
-# key -> (what a value must fulfil, what is expected in words)
+# What a value must fulfil, and that in words.
+_SIZE = (lambda v: type(v) is int and v > 0), "a positive integer"
+_NAME = (
+    (lambda v: isinstance(v, str) and v != "" and not set(v) & set(" \t/")),
+    "a name without spaces or slashes",
+)
+_FROM_0 = (lambda v: is_number(v) and v >= 0), "seconds from 0"
 _SCENE = {
-    "id": (_is_name, "a name without spaces or slashes"),
-    "seed": (lambda v: type(v) is int, "an integer"),
-    "fs": (_is_size, "a positive integer"),
-    "samples": (_is_size, "a positive integer"),
-    "room": (lambda v: _is_point(v) and min(v) > 2 * CLEARANCE, "three sides in metres"),
-    "t60": (lambda v: is_number(v) and v >= 0, "seconds, 0 for anechoic"),
+    "id": _NAME,
+    "seed": ((lambda v: type(v) is int), "an integer"),
+    "fs": _SIZE,
+    "samples": _SIZE,
+    "room": ((lambda v: _is_point(v) and min(v) > 2 * CLEARANCE), "three sides in metres"),
+    "t60": _FROM_0,
     "array": (ARRAY_KINDS.__contains__, f"one of {ARRAY_KINDS}"),
-    "mics": (_is_filled, "at least one microphone"),
-    "talkers": (_is_filled, "at least one talker"),
-    "noise": (lambda v: isinstance(v, dict), "a kind of noise"),
-    "level_dbfs": (lambda v: is_number(v) and v <= 0, "a level of at most 0 dB"),
+    "mics": ((lambda v: isinstance(v, list) and v), "at least one microphone"),
+    "talkers": ((lambda v: isinstance(v, list) and v), "at least one talker"),
+    "noise": ((lambda v: isinstance(v, dict)), "a kind of noise"),
+    "level_dbfs": ((lambda v: is_number(v) and v <= 0), "a level of at most 0 dB"),
 }
-_TALKER = {
-    "speaker": (_is_name, "an id"),
-    "utterance": (_is_name, "an id"),
-    "samples": (_is_size, "a positive integer"),
-    "position": (_is_point, "a position [x, y, z] in metres"),
-    "level_db": (is_number, "dB"),
-    "offset": (lambda v: is_number(v) and v >= 0, "seconds from 0"),
-}
+_POSITION = _is_point, "a position [x, y, z] in metres"
+_TALKER = {"speaker": _NAME, "utterance": _NAME, "samples": _SIZE, "position": _POSITION}
+_TALKER |= {"level_db": (is_number, "dB"), "offset": _FROM_0}
 _NOISE = {
     "kind": (NOISE_KINDS.__contains__, f"one of {NOISE_KINDS}"),
     "snr_db": (is_number, "dB"),
-    "utterances": (_is_filled, "at least one utterance"),
+    "utterances": ((lambda v: isinstance(v, list) and v), "at least one utterance"),
 }
 
 

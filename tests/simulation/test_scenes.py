@@ -184,7 +184,7 @@ def test_text_is_the_exact_scene(tmp_path):
         (lambda s: s["talkers"][0].update(position=list(s["mics"][1])), "talker 1 stands in microphone 1"),
         (lambda s: s["talkers"][0].update(position=[1.0, 2.0]), "talker 1: position: expected a position"),
         (lambda s: s.update(t60=0.01), "t60: 0.01 s cannot be had in a room"),
-        (lambda s: s.update(t60=float("nan")), "t60: expected seconds"),
+        (lambda s: s.update(t60=float("nan")), "t60: expected seconds from 0"),
         (lambda s: s.update(rt60=0.3), "unknown key 'rt60' (did you mean 't60'?)"),
         (lambda s: s.pop("room"), "key 'room' is missing"),
         (lambda s: s["talkers"][0].pop("offset"), "talker 1: key 'offset' is missing"),
