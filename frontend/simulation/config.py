@@ -233,8 +233,6 @@ def _read_coordinates(file: str, config: str | Path) -> tuple[Point, ...]:
         raise UserError(
             f"{config}: array: kind 'coordinates' needs the key 'file' (one 'x y z' a line, metres)"
         )
-    from frontend.data.recordings import read_coordinates
-
     try:
         return tuple(read_coordinates(file))
     except UserError as error:
