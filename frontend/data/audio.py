@@ -63,8 +63,8 @@ def read_audio(
     """Read a recording or a piece of it.
 
     Args:
-        entry: a wav or flac file, ``archive.ark:offset``, or what is made when read (:func:`frontend.data.register_reader`);
-            paths are relative to the working directory.
+        entry: a wav or flac file, ``archive.ark:offset``, or what is made when read
+            (:func:`frontend.data.register_reader`); paths are relative to the working directory.
         start: first sample.
         frames: number of samples, -1 = to the end; fewer come back only at the end of the recording.
         finite: check for NaN and infinity.

@@ -54,9 +54,9 @@ class Chunk:
 def chunk_spans(spans: list[Span], seconds: float, min_s: float = MIN_S, max_s: float = MAX_S) -> list[Span]:
     """Turn stretches of speech into chunks.
 
-    Neighbours with less than half a second between them become one stretch; a stretch is divided evenly into as
-    few chunks as ``max_s`` allows; a short one is widened on both sides to ``min_s``, as far as its neighbours
-    and the ends of the recording leave room.
+    Neighbours with less than half a second between them become one stretch; a stretch is divided evenly into
+    as few chunks as ``max_s`` allows; a short one is widened on both sides to ``min_s``, as far as its
+    neighbours and the ends of the recording leave room.
 
     Args:
         spans: ``[(start, end)]`` in seconds, sorted, none overlapping.
@@ -159,15 +159,15 @@ def make_chunks(
     total = _seconds(chunks, rates)
     if total < min_speech:
         raise UserError(
-            f"{data}: found {total:.1f} s of speech in {len(wav)} recording(s) of {sum(seconds.values()):.1f} s, "
-            f"expected at least {min_speech:g} s (give more recordings, or say where the speech is: --rttm or "
-            "--segments)"
+            f"{data}: found {total:.1f} s of speech in {len(wav)} recording(s) of "
+            f"{sum(seconds.values()):.1f} s, expected at least {min_speech:g} s (give more recordings, or "
+            "say where the speech is: --rttm or --segments)"
         )
     parts = split(chunks, share, seed)
     if min(map(len, parts)) < 2:
         raise UserError(
-            f"{data}: found speech for {len(chunks)} chunks of {MIN_S:g} to {MAX_S:g} s, too few to divide into "
-            "training and validation (give more recordings)"
+            f"{data}: found speech for {len(chunks)} chunks of {MIN_S:g} to {MAX_S:g} s, too few to divide "
+            "into training and validation (give more recordings)"
         )
     for out, part, what in zip(outs, parts, ("training", "validation"), strict=True):
         _write_chunks(Path(out), part, wav, nj)

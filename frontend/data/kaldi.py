@@ -1,7 +1,7 @@
 """Kaldi's data directories: two-column tables read and written, whole sets written and checked.
 
-A table has one entry a line, ``id rest of the line``, sorted by id. What is wrong with a set is named with file
-and line (:func:`validate`).
+A table has one entry a line, ``id rest of the line``, sorted by id. What is wrong with a set is named with
+file and line (:func:`validate`).
 """
 
 import json
@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from frontend.data.audio import read_audio
 from frontend.utils.errors import UserError
@@ -84,7 +85,8 @@ def read_records(path: str | Path) -> Table:
         return Table(problems=[f"{path}: expected JSON lines, found no file"])
     table = Table()
     for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
-        record, wrong = None, ""
+        record: Any = None
+        wrong = ""
         try:
             record = json.loads(line)
         except json.JSONDecodeError as error:
@@ -118,24 +120,27 @@ def write_set(
 ) -> None:
     """Write the tables of a data directory, or of a directory of streams: the one writer of sets.
 
-    ``wav.scp`` is removed first and written last: with it a set is complete. Tables that carry a number and are
-    not among ``tables`` (``spk3.scp``, ``text_spk3``, ``image1.scp`` ...) are of an earlier run with more
-    talkers and removed; so is ``noise.scp`` of a set that has records. Other files are left alone.
+    ``wav.scp`` is removed first and written last: with it a set is complete. Tables of an earlier run that are
+    not among ``tables`` are removed: those with a number (``spk3.scp``, ``text_spk3``, ``image1.scp`` ...),
+    ``text`` and ``utt2num_samples`` of a set, ``noise.scp`` of one with records. Other files are left alone.
 
     Args:
         directory: made if it is not there.
-        tables: file name -> {id: value}; without ``wav.scp`` (streams of a set) there is no ``utt2spk`` either.
+        tables: file name -> {id: value}; without ``wav.scp`` (streams of a set) there is no ``utt2spk``
+            either.
         utt2spk: the talker of each utterance; None: every utterance is its own. ``spk2utt`` follows from it.
         records: for ``scenes.jsonl``, objects with a key ``id``.
     """
-    directory, patterns = Path(directory), _NUMBERED
+    directory, patterns = Path(directory), list(_NUMBERED)
+    if "wav.scp" in tables:
+        patterns += ["text", "utt2num_samples"]
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "wav.scp").unlink(missing_ok=True)
     if records is not None:
         lines = (json.dumps(record) + "\n" for record in sorted(records, key=lambda r: r["id"]))
         write_text(directory / "scenes.jsonl", "".join(lines))
-        patterns = (*patterns, "noise.scp")
-    for old in (path for pattern in patterns for path in directory.glob(pattern)):
+        patterns.append("noise.scp")
+    for old in [path for pattern in patterns for path in directory.glob(pattern)]:
         if old.name not in tables:
             old.unlink()
     if "wav.scp" in tables:

@@ -2,9 +2,9 @@
 
 Speech set (dry, one talker an utterance): ``wav.scp utt2spk spk2utt text``.
 
-Mixture set: ``wav.scp`` (C channels), ``spk1.scp spk2.scp ...`` (images at the reference channel, mono; absent
-in an unlabelled set; silent where a mixture has fewer talkers), ``text_spk1 text_spk2 ...`` (the id alone where
-there is no talker), ``utt2spk spk2utt`` (utt -> utt), ``utt2num_samples``, ``scenes.jsonl``.
+Mixture set: ``wav.scp`` (C channels), ``spk1.scp spk2.scp ...`` (images at the reference channel, mono;
+absent in an unlabelled set; silent where a mixture has fewer talkers), ``text_spk1 text_spk2 ...`` (the id
+alone where there is no talker), ``utt2spk spk2utt`` (utt -> utt), ``utt2num_samples``, ``scenes.jsonl``.
 
 Streams of a set: ``spk1.scp .. spkS.scp``, one stream a talker; ``raw1.scp .. rawM.scp`` where these were
 selected or merged from more outputs; and ``info.json`` (real-time factor, memory, number of outputs). Of a
@@ -259,7 +259,7 @@ class Streams:
         return json.loads(path.read_text()) if path.is_file() else {}
 
     def _tables(self, kind: str) -> list[dict[str, str]]:
-        tables = []
+        tables: list[dict[str, str]] = []
         while (path := self.directory / f"{kind}{len(tables) + 1}.scp").is_file():
             table = read_scp(path)
             for utterance in sorted(table.keys() ^ set(self.mixtures.ids)):
@@ -272,7 +272,7 @@ class Streams:
 
 
 def find_streams(directory: str | Path, ids: Iterable[str] | None = None) -> list[dict[str, str]]:
-    """Find the streams of whole recordings: ``spk1.scp ...``, or the files ``ID_spk1.wav ...`` of mixit separate.
+    """Find the streams of whole recordings: ``spk1.scp ...``, or files ``ID_spk1.wav`` of ``mixit separate``.
 
     Args:
         directory: where they lie.

@@ -2,8 +2,8 @@
 
 A recording is a wav or flac file with several channels, named and not copied, or one file a channel, merged
 block by block. The files of a recording differ only in the number at the end of their names, before the
-ending: ``NAME_ch1``, ``NAME.CH1``, ``NAME-1``, ``NAME_1``, ``NAME_mic01``, ``NAME.Array1-01`` ...; the numbers
-start at 0 or 1. Another rule is a regular expression with two groups, the name and the channel.
+ending: ``NAME_ch1``, ``NAME.CH1``, ``NAME-1``, ``NAME_1``, ``NAME_mic01``, ``NAME.Array1-01`` ...; the
+numbers start at 0 or 1. Another rule is a regular expression with two groups, the name and the channel.
 """
 
 import re
@@ -52,8 +52,8 @@ def read_geometry(geometry: str, n_mics: int) -> str:
         return geometry
     if not Path(geometry).is_file():
         raise UserError(
-            f"--geometry {geometry}: expected {', '.join(GEOMETRIES)} or a file of coordinates, found no such "
-            "file"
+            f"--geometry {geometry}: expected {', '.join(GEOMETRIES)} or a file of coordinates, "
+            "found no such file"
         )
     positions = read_coordinates(geometry)
     if len(positions) != n_mics:
@@ -124,8 +124,10 @@ def find_recordings(source: str, pattern: str | None = None) -> dict[str, Record
         UserError: none there, unreadable, a channel missing, different lengths, rates or channels.
     """
     files = _listed(source)
-    groups = {name: (entry,) for name, entry in files.items() if audio_info(entry)[0] > 1}
-    single = {name: entry for name, entry in files.items() if name not in groups}
+    groups: dict[str, tuple[str, ...]] = {
+        k: (entry,) for k, entry in files.items() if audio_info(entry)[0] > 1
+    }
+    single = {k: entry for k, entry in files.items() if k not in groups}
     for name, entries in _grouped(single, _compiled(pattern)).items():
         if name in groups:
             both = f"{entries[0]}: recording '{name}' is also {groups[name][0]}"
@@ -150,8 +152,8 @@ def prepare(
 
     ``wav.scp`` names multi-channel files where they lie; channel files, and all where the rate is lowered,
     become one file a recording in ``out/wav``, with a stamp beside it (a run that was cut off goes on at the
-    next recording). Every sample is read once, which finds damaged files and dead channels. ``out/array`` holds
-    the number of microphones, the symmetry of the array and the rate: ``4 circular 8000``.
+    next recording). Every sample is read once, which finds damaged files and dead channels. ``out/array``
+    holds the number of microphones, the symmetry of the array and the rate: ``4 circular 8000``.
 
     Args:
         source, pattern: as :func:`find_recordings` takes them.
@@ -161,15 +163,16 @@ def prepare(
         nj: number of processes.
 
     Raises:
-        UserError: as :func:`find_recordings`; a rate below ``fs``; a silent channel; samples beyond full scale.
+        UserError: as :func:`find_recordings`; a rate below ``fs``; a silent channel; samples beyond full
+            scale.
     """
     recordings = find_recordings(source, pattern)
     found = next(iter(recordings.values()))
     fs = fs or found.fs
     if found.fs < fs:
         raise UserError(
-            f"{found.name}: {found.fs} Hz, expected {fs} Hz or more (what is above {found.fs // 2} Hz cannot be "
-            "made up: use a model and --fs of that rate)"
+            f"{found.name}: {found.fs} Hz, expected {fs} Hz or more (what is above {found.fs // 2} Hz cannot "
+            "be made up: use a model and --fs of that rate)"
         )
     symmetry = read_geometry(geometry, found.channels)
     lowered = f", lowered to {fs} Hz" if fs != found.fs else ""
@@ -225,8 +228,8 @@ def _grouped(files: dict[str, str], pattern: re.Pattern) -> dict[str, tuple[str,
         match = pattern.fullmatch(name)
         if not match or not match[2].isdecimal():
             raise UserError(
-                f"{entry}: one channel; expected several, or a file a channel named such as {name}_ch1, {name}_ch2 "
-                "(one microphone cannot be used here; other names: --channel_pattern)"
+                f"{entry}: one channel; expected several, or a file a channel named such as {name}_ch1, "
+                f"{name}_ch2 (one microphone cannot be used here; other names: --channel_pattern)"
             )
         channels = groups.setdefault(match[1], {})
         if int(match[2]) in channels:
@@ -249,8 +252,8 @@ def _grouped(files: dict[str, str], pattern: re.Pattern) -> dict[str, tuple[str,
 def _check_alike(name: str, one: Recording, first_name: str, first: Recording) -> None:
     if one.channels != first.channels:
         raise UserError(
-            f"{one.name}: recording '{name}' has {one.channels} channels, '{first_name}' has {first.channels} "
-            f"({first.name}); expected one array for all (put others into another folder)"
+            f"{one.name}: recording '{name}' has {one.channels} channels, '{first_name}' has "
+            f"{first.channels} ({first.name}); expected one array for all (put others into another folder)"
         )
     if one.fs != first.fs:
         raise UserError(
@@ -315,8 +318,8 @@ class _Level:
                 )
             if self.peak[channel] > 1.0:
                 raise UserError(
-                    f"{where} has a peak of {self.peak[channel]:.3g}, expected at most full scale 1.0 (scale all "
-                    "channels by the same factor)"
+                    f"{where} has a peak of {self.peak[channel]:.3g}, expected at most full scale 1.0 (scale "
+                    "all channels by the same factor)"
                 )
         share = self.clipped.max() / frames
         if share > _CLIPPED_SHARE:

@@ -1,14 +1,15 @@
 """Who spoke when, and what: SegLST, STM, RTTM and Kaldi segments, and where somebody talks by energy.
 
-All formats are read into one form, SegLST's: ``{session_id, speaker, start_time, end_time, words}`` a segment,
-times in seconds. The lines of STM and RTTM are parsed and written by meeteval.io; what is wrong with one is
-said here, with its number. RTTM has no words.
+All formats are read into one form, SegLST's: ``{session_id, speaker, start_time, end_time, words}`` a
+segment, times in seconds. The lines of STM and RTTM are parsed and written by meeteval.io; what is wrong with
+one is said here, with its number. RTTM has no words.
 """
 
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from meeteval.io import RTTMLine, STMLine
@@ -83,7 +84,8 @@ def write_references(directory: str | Path, rows: Sequence[dict], with_words: bo
 def spans_by_energy(entry: str) -> list[Span]:
     """Return ``[(start, end)]`` in seconds of a recording of any length.
 
-    The levels of all channels together decide (:mod:`frontend.dsp.activity`); they are computed block by block.
+    The levels of all channels together decide (:mod:`frontend.dsp.activity`); they are computed block by
+    block.
     """
     _, frames, fs = audio_info(entry)
     block = frame_samples(fs) * round(_BLOCK_S * fs / frame_samples(fs))
@@ -192,7 +194,7 @@ def _row(where: str, session: object, speaker: object, start: object, end: objec
     return dict(zip(_KEYS, (str(session), str(speaker), begin, stop, words), strict=True))
 
 
-def _seconds(where: str, value: object) -> float:
+def _seconds(where: str, value: Any) -> float:
     try:
         seconds = float(value)
     except (TypeError, ValueError):

@@ -144,9 +144,14 @@ def _active_frames(signal: np.ndarray, fs: int) -> tuple[np.ndarray, np.ndarray]
 class Utterance(Protocol):
     """What :func:`write_sets` writes: an id, who says it, the words, and how it sounds."""
 
-    id: str
-    speaker: str
-    text: str
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def speaker(self) -> str: ...
+
+    @property
+    def text(self) -> str: ...
 
     def render(self) -> np.ndarray:
         """Return the speech ``(T,)`` at the rate of the sets."""
@@ -303,7 +308,10 @@ def _check_ids(sets: Mapping[str, Sequence[Spoken]]) -> None:
 
 
 def _write_tables(
-    directory: Path, utterances: Sequence[Utterance], files: Mapping[str, object], samples: Mapping[str, int]
+    directory: Path,
+    utterances: Sequence[Spoken | Utterance],
+    files: Mapping[str, object],
+    samples: Mapping[str, int],
 ) -> None:
     tables = {
         "wav.scp": files,
@@ -314,7 +322,7 @@ def _write_tables(
 
 
 def _seconds(
-    sets: Mapping[str, Sequence[Utterance]], samples: Mapping[str, int], fs: int
+    sets: Mapping[str, Sequence[Spoken | Utterance]], samples: Mapping[str, int], fs: int
 ) -> dict[str, float]:
     return {name: sum(samples[u.id] for u in utterances) / fs for name, utterances in sets.items()}
 

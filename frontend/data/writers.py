@@ -9,6 +9,7 @@ import io
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import kaldiio
 import numpy as np
@@ -69,7 +70,7 @@ class AudioWriter:
 
     def close(self) -> None:
         """Close the archive, if there is one."""
-        if self._archive is not None:
+        if self._archive:
             self._archive.close()
 
     def write(self, utterance_id: str, data: np.ndarray) -> str:
@@ -88,8 +89,8 @@ class AudioWriter:
                 f"{utterance_id}: NaN or infinity at sample {np.argmin(np.isfinite(data).all(axis=1))}"
             )
         data = data.astype(np.float32) if self.encoding == "float32" else to_pcm16(data, utterance_id)
-        if self._archive is not None:
-            return self._append(utterance_id, data)
+        if self._archive:
+            return self._append(self._archive, utterance_id, data)
         path = self.directory / f"{utterance_id}.{self.audio_format}"
         with atomic_file(path) as part:
             if self.audio_format == "wav":
@@ -102,15 +103,15 @@ class AudioWriter:
                 part.write_bytes(encoded.getvalue())
         return str(path)
 
-    def _append(self, utterance_id: str, data: np.ndarray) -> str:
-        offset = self._archive.tell() + len(f"{utterance_id} ".encode())
+    def _append(self, archive: BinaryIO, utterance_id: str, data: np.ndarray) -> str:
+        offset = archive.tell() + len(f"{utterance_id} ".encode())
         kaldiio.save_ark(
-            self._archive,
+            archive,
             {utterance_id: (data, self.fs)},
             write_function="soundfile",
             write_kwargs={"format": "flac", "subtype": "PCM_16"},
         )
-        self._archive.flush()
+        archive.flush()
         return f"{self._archive_path}:{offset}"
 
 
@@ -257,7 +258,7 @@ def wav_header(frames: int, fs: int, channels: int, encoding: str, limit: int = 
 
 
 def to_pcm16(data: np.ndarray, name: str = "signal") -> np.ndarray:
-    """Return full-scale-1.0 floats as int16 on the grid that :func:`frontend.data.audio.read_audio` gives back exactly.
+    """Return floats of full scale 1.0 as int16; whole numbers of 16 bits are read back as they were.
 
     libsndfile's own conversion scales by 32767 and would miss that grid.
 

@@ -1,4 +1,4 @@
-"""Signal processing: arrays in, arrays out. Spatial statistics, blind separation, refinement, activity, measures.
+"""Signal processing, arrays in and arrays out: spatial statistics, blind separation, refinement, measures.
 
 May use ``utils``. No files and no ESPnet here.
 """

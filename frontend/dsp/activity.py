@@ -45,7 +45,7 @@ class Rule:
 
 
 def speech_segments(signal: np.ndarray, fs: int, rule: Rule | None = None) -> list[Segment]:
-    """Return the segments in which somebody talks: ``[(start, end), ...]`` in seconds, sorted, none overlapping.
+    """Return the segments in which somebody talks, ``[(start, end), ...]`` in seconds, in order.
 
     Args:
         signal: ``(T,)`` or ``(C, T)``, of which the mean power of the channels counts.

@@ -7,6 +7,7 @@ components of each frequency. SI-SNRi of 24 two-talker mixtures (4 microphones, 
 """
 
 import inspect
+from collections.abc import Callable
 
 import numpy as np
 from pyroomacoustics.bss import auxiva as _auxiva
@@ -129,7 +130,7 @@ def ilrma(
     return _loudest_first(synthesise(y, x, hop, mixture.shape[1]))
 
 
-METHODS = {"auxiva": auxiva, "ilrma": ilrma}
+METHODS: dict[str, Callable[..., np.ndarray]] = {"auxiva": auxiva, "ilrma": ilrma}
 
 
 def frames(fs: int, window: float, overlap: int) -> tuple[int, int]:

@@ -5,7 +5,8 @@ silent reference has no score (nan).
 
 A mixture-invariant teacher has more outputs than there are talkers and is free to split a voice among them.
 ``surplus_outputs`` counts outputs that sound although no talker is left for them; ``energy_outside_best``
-asks how much of a talker is missing from the one output that holds most of it. Both are 0 where nobody is split.
+asks how much of a talker is missing from the one output that holds most of it. Both are 0 where nobody is
+split.
 """
 
 import warnings
@@ -20,8 +21,8 @@ VERSION = 1
 PESQ_MODES = {8000: "nb", 16000: "wb"}
 SDR_FILTER_LENGTH = 512
 STOI_SECONDS = 0.4  # 30 frames of 25.6 ms, half overlapping, is the least it takes
-# An output within this many dB of the mixture counts as active: 20 dB below, a voice is clearly audible beside
-# the other; what is weaker passes as residual noise.
+# An output within this many dB of the mixture counts as active: 20 dB below, a voice is clearly audible
+# beside the other; what is weaker passes as residual noise.
 ACTIVE_DB = -20.0
 WINDOW_SECONDS = 0.032
 
@@ -178,8 +179,8 @@ def energy_outside_best(images: np.ndarray, outputs: np.ndarray, fs: int) -> np.
     """Return the share of each talker's energy that lies outside the output with most of it.
 
     Every bin of a talker's spectrogram is attributed to the outputs in proportion to their power in that bin;
-    bins that no output holds are lost to all. Where talkers overlap in a bin even the true images share it, so
-    that the floor for two talkers is a few percent: compare with the row ``oracle``.
+    bins that no output holds are lost to all. Where talkers overlap in a bin even the true images share it,
+    so that the floor for two talkers is a few percent: compare with the row ``oracle``.
 
     Args:
         images: ``(S, T)``, the talkers at the reference channel, none silent.
@@ -216,8 +217,9 @@ def explained(image: np.ndarray, streams: np.ndarray) -> np.ndarray:
     """Return the share of an image's energy that each stream explains, at most 1, negative for other speech.
 
     A stream ``x`` explains ``2 <s, x> - |x|^2`` of the energy ``|s|^2`` of an image ``s``: what is gone of it
-    in ``s - x``. Unlike SI-SNR this sees levels, so that a faint trace of a talker in the other stream does not
-    count as the talker; like the streams of all our systems, ``x`` has to be at the level of the recording.
+    in ``s - x``. Unlike SI-SNR this sees levels, so that a faint trace of a talker in the other stream does
+    not count as the talker; like the streams of all our systems, ``x`` has to be at the level of the
+    recording.
 
     Args:
         image: ``(T,)``, not silent.

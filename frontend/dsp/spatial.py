@@ -43,7 +43,7 @@ def istft(spectrum: torch.Tensor, n_fft: int, hop: int, length: int) -> torch.Te
 def stft_numpy(waveform: np.ndarray, n_fft: int, hop: int, window: str | np.ndarray = "hann") -> np.ndarray:
     """Return scipy's STFT of ``(..., T)`` in double precision: complex ``(..., F, L)``.
 
-    It differs from :func:`stft`: the window is not a square root and divided by its sum, and the end is padded
+    It differs from :func:`stft`: the window is no square root and divided by its sum, and the end is padded
     to whole hops. AuxIVA and ILRMA are iterative and would give other streams by another transform.
 
     Args:

@@ -1,4 +1,4 @@
-"""Which devices there are, and whether one computes in bfloat16. PyTorch is imported when something is asked."""
+"""Which devices there are, and whether one computes in bfloat16. PyTorch is imported when this is asked."""
 
 import functools
 
@@ -7,15 +7,15 @@ from frontend.utils.errors import UserError
 
 @functools.cache
 def computes_in_bfloat16(device_type: str) -> bool:
-    """Say whether ``cpu`` or ``cuda`` has the instructions, which train a convolution stack faster than float32.
+    """Say whether ``cpu`` or ``cuda`` has the instructions; PyTorch emulates missing ones, slowly.
 
-    PyTorch emulates missing ones, slowly.
+    Where they are, they train a convolution stack faster than float32.
     """
     import torch
 
     if device_type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict = getattr(torch.cpu, "get_capabilities", dict)()
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 

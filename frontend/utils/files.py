@@ -1,4 +1,4 @@
-"""Files and directories that are either complete or not there; text, JSON and YAML, read or refused in one line.
+"""Files and directories, complete or not there; text, JSON and YAML, read or refused in one line.
 
 Everything is written beside its place under a name that no reader looks for (``.NAME.PID.part``) and renamed
 when complete, so that a kill or a full disk never leaves half of it under its final name.
@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -71,7 +72,7 @@ def write_text(path: str | Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def write_json(path: str | Path, content: object, **options: bool) -> None:
+def write_json(path: str | Path, content: object, **options: Any) -> None:
     """Write ``content`` as indented JSON, whole or not at all.
 
     Args:

@@ -4,6 +4,7 @@ Own code, since nothing else forks processes that inherit a loaded model: a fres
 """
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import signal
@@ -13,7 +14,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from multiprocessing import connection
-from multiprocessing.pool import ExceptionWithTraceback
+from multiprocessing.pool import ExceptionWithTraceback  # type: ignore[attr-defined]
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from tqdm import tqdm
@@ -115,7 +117,8 @@ def parallel_map(
         return
     shown = Progress(steps or len(items), what)
     workers = _Workers(function, fork or bool(steps), bool(steps), what)
-    waiting, found, turn = deque(enumerate(items)), {}, 0
+    waiting, turn = deque(enumerate(items)), 0
+    found: dict[int, tuple[str, Any]] = {}
     try:
         while turn < len(items):
             while waiting and len(workers.busy) < nj and waiting[0][0] < turn + nj * _AHEAD:
@@ -143,9 +146,9 @@ class _Workers:
 
     def __init__(self, function: Callable, fork: bool, only_one: bool, what: str):
         self.function, self.only_one, self.what = function, only_one, what
-        self.context = multiprocessing.get_context("fork" if fork else "spawn")
-        self.busy: dict[connection.Connection, multiprocessing.process.BaseProcess] = {}
-        self.idle: list[tuple[connection.Connection, multiprocessing.process.BaseProcess]] = []
+        self.context: Any = multiprocessing.get_context("fork" if fork else "spawn")
+        self.busy: dict[connection.Connection, BaseProcess] = {}
+        self.idle: list[tuple[connection.Connection, BaseProcess]] = []
 
     def give(self, item: tuple[int, object]) -> None:
         """Let an idle process, or a new one, work on ``(index, item)``."""
@@ -154,7 +157,7 @@ class _Workers:
         with contextlib.suppress(BrokenPipeError):  # its end is found when the answer is waited for
             pipe.send(item)
 
-    def _started(self) -> tuple[connection.Connection, multiprocessing.process.BaseProcess]:
+    def _started(self) -> tuple[connection.Connection, BaseProcess]:
         ours, theirs = self.context.Pipe()
         arguments = (self.function, self.only_one, theirs)
         process = self.context.Process(target=_work, args=arguments, daemon=True)
@@ -171,10 +174,10 @@ class _Workers:
         theirs.close()  # so that the end of the process is the end of the pipe
         return ours, process
 
-    def answers(self) -> Iterator[tuple[str, int, object]]:
-        """Wait, and yield what there is: ("step", ...), ("value", index, value) or ("error", index, error)."""
-        for pipe in connection.wait(list(self.busy)):
-            process = self.busy[pipe]
+    def answers(self) -> Iterator[tuple[str, int, Any]]:
+        """Wait, and yield what there is: ``(kind, index, content)``, kind is step, value or error."""
+        ready = set(connection.wait(list(self.busy)))
+        for pipe, process in [each for each in self.busy.items() if each[0] in ready]:
             try:
                 kind, index, value = pipe.recv()
             except (EOFError, ConnectionResetError):
@@ -210,7 +213,7 @@ def _work(function: Callable, only_one: bool, pipe: connection.Connection) -> No
     with contextlib.suppress(EOFError, ConnectionError):  # the parent is gone
         while True:
             index, item = pipe.recv()
-            extra = (lambda: pipe.send(("step", index, None)),) if only_one else ()
+            extra = [functools.partial(pipe.send, ("step", index, None))] if only_one else []
             try:
                 pipe.send(("value", index, function(item, *extra)))
             except Exception as error:  # raised again in the parent
@@ -222,6 +225,6 @@ def _work(function: Callable, only_one: bool, pipe: connection.Connection) -> No
 def _end_with_parent() -> None:
     """End this process when the one that started it was killed; it would wait for work for ever."""
     parent = multiprocessing.parent_process()
-    while os.getppid() == parent.pid:
+    while parent and os.getppid() == parent.pid:
         time.sleep(1.0)
     os._exit(1)

@@ -1,4 +1,4 @@
-"""Where numbers come from: date, commit, versions and machine, and what a run noted of itself in ``stages.json``."""
+"""Where numbers come from: date, commit, versions, machine, and what a run noted in ``stages.json``."""
 
 import importlib.metadata
 import os
@@ -28,7 +28,7 @@ def provenance() -> dict:
 
 
 def commit_of(directory: Path | None = None) -> str | None:
-    """Return the commit of the checkout that ``directory`` lies in, marked ``+changes`` if its code was changed.
+    """Return the commit of the checkout that ``directory`` lies in; ``+changes`` marks changed code.
 
     Args:
         directory: None: where this package lies.

@@ -27,7 +27,8 @@ from frontend.utils.files import write_json
 
 # Inside directories these are compared by name and size: large, and written once by our own tools.
 _BULK = {".wav", ".flac", ".ark", ".npz", ".pth", ".png"}
-# A corpus may lie beside its archives, which take minutes to read: larger files are compared by size and time.
+# A corpus may lie beside its archives, which take minutes to read: larger files are compared by size and
+# time.
 _HASH_AT_MOST = 64 << 20
 _BLOCK = 1 << 20
 

@@ -9,6 +9,7 @@ import soundfile
 from commands import exit_code
 from scipy.io import wavfile
 
+from frontend.data import kaldi
 from frontend.data.audio import audio_info, read_audio
 from frontend.data.kaldi import read_scp, validate, write_scp, write_set
 from frontend.data.mixtures import MixtureSet, all_there, subset
@@ -183,6 +184,32 @@ def test_bad_audio_is_named(here, how):
     with pytest.raises(UserError, match=DAMAGES[how]) as error:
         read_audio(entry, finite=True)
     assert entry.split(":")[0] in str(error.value)
+
+
+def test_a_set_that_is_written_again_has_no_tables_of_more_talkers(mixtures, monkeypatch):
+    ids = ["utt00", "utt01"]
+    for name in ("spk3.scp", "text_spk3", "image1.scp", "noise.scp", "raw1.scp", "mine"):
+        write_scp(mixtures / name, dict.fromkeys(ids, "x"))
+    written, real = [], kaldi.write_scp
+    monkeypatch.setattr(
+        kaldi, "write_scp", lambda path, table: (written.append(path.name), real(path, table))
+    )
+    tables = {"wav.scp": dict.fromkeys(ids, "a.wav"), "spk1.scp": dict.fromkeys(ids, "b.wav")}
+    write_set(mixtures, tables, {"utt00": "s1", "utt01": "s1"}, [{"id": k} for k in reversed(ids)])
+    assert written[-1] == "wav.scp" and read_scp(mixtures / "spk2utt") == {"s1": "utt00 utt01"}
+    left = {p.name for p in mixtures.iterdir() if p.is_file()}
+    assert left == {"wav.scp", "spk1.scp", "utt2spk", "spk2utt", "scenes.jsonl", "mine"}
+    assert (mixtures / "scenes.jsonl").read_text().splitlines()[0] == '{"id": "utt00"}'
+    write_set(mixtures / "streams", {"spk1.scp": {"a": "b.wav"}})  # of a set: no talkers of its own
+    assert [p.name for p in (mixtures / "streams").iterdir()] == ["spk1.scp"]
+
+    def full(path, table):
+        raise OSError("no space")
+
+    monkeypatch.setattr(kaldi, "write_scp", full)
+    with pytest.raises(OSError, match="no space"):
+        write_set(mixtures, tables)
+    assert not (mixtures / "wav.scp").exists(), "what is not complete is no set"
 
 
 @pytest.mark.parametrize("how", DAMAGES)

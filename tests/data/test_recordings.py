@@ -1,5 +1,6 @@
 """From a folder of recordings to training chunks: layouts, channel files, speech, division, adaptation."""
 
+import os
 import re
 
 import numpy as np
@@ -62,6 +63,11 @@ def test_merged_files_are_made_once(tmp_path):
     before = merged.stat().st_mtime_ns
     prepare(str(tmp_path / "in"), str(tmp_path / "whole"))
     assert merged.stat().st_mtime_ns == before
+    other = _talk(3, seed=5)
+    write(tmp_path / "in/m-1.wav", other[1:])
+    os.utime(tmp_path / "in/m-1.wav", (0, 0))  # older than what was made of the former one
+    prepare(str(tmp_path / "in"), str(tmp_path / "whole"))
+    assert np.allclose(read_audio(str(merged))[0][1], other[1], atol=2.0**-15)
 
 
 def test_a_table_of_recordings(folder, tmp_path):
@@ -98,7 +104,7 @@ def _mono(folder, **files):
         (lambda d: _mono(d, m_ch1=3, m_ch01=3), "channel 1 of 'm' is also"),
         (
             lambda d: _mono(d, m_ch1=3, m_ch2=2.98),
-            "m_ch2.wav: expected 24000 samples at 8000 Hz to within 10 ms as .*m_ch1.wav of the same recording",
+            "m_ch2.wav: expected 24000 samples at 8000 Hz to within 10 ms as .*m_ch1.wav of the same",
         ),
         (
             lambda d: (write(d / "a.wav", _talk(3)), write(d / "b.wav", _talk(3, 3))),

@@ -132,7 +132,7 @@ def test_two_talkers_in_every_set_or_an_error():
         split_speakers(list("abcde"), same, {"test": 0.2, "dev": 0.2, "train": 0.6}, 0)
 
 
-def test_a_part_is_taken_in_turns():
+def test_a_part_has_all_talkers_evenly():
     spoken = [Spoken(f"{who}-{n}", who, "", "") for who in "abc" for n in range(10 if who == "a" else 3)]
     taken = [evenly_by_talker(spoken, number, 0) for number in (3, 6, 9, 12, 99)]
     assert [sorted(u.speaker for u in part) for part in taken[:3]] == [
