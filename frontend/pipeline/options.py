@@ -281,12 +281,9 @@ class Options:
 
     def _check_recogniser(self, search: Path) -> None:
         """Check a recogniser that was given: that it is one, and of the run's rate."""
-        from frontend.recognition import model
+        from frontend.recognition.model import describe
 
-        name = self.recipe["asr_model"]
-        files = model.find_in_zoo(name) if name else model.find_recogniser(self.asr_exp)
-        files.check_rate(str(self.exp / "conf"), self.fs)
-        model.search_files(model.complete_options(model.read_options(search), files, str(search)))
+        describe(self.asr_exp, self.recipe["asr_model"], str(search), self.fs, str(self.exp / "conf"))
 
     def recogniser_files(self) -> list[Path]:
         """Return the files of the recogniser that was given: what decoding depends on."""
