@@ -1,6 +1,6 @@
 """What it costs to render mixtures while training instead of reading them from files.
 
-    python -m benchmarks.on_the_fly [--scenes egs/mini/conf/scenes.yaml] [--config egs/mini/conf/student.yaml]
+    python -m benchmarks.on_the_fly [--scenes FILE] [--config egs/mini/conf/student.yaml]
 
 First, one process reads crops of mixtures and both images, in random order, as a training does; CPU time.
 Then trainings with 0 and more workers, of files and of scenes, through the real command. The speech is
@@ -21,7 +21,7 @@ from frontend.data.kaldi import write_set
 from frontend.data.mixtures import MixtureSet
 from frontend.data.speech import read_speech
 from frontend.data.writers import AudioWriter
-from frontend.simulation.config import load_config
+from frontend.simulation.config import SceneConfig, load_config
 from frontend.simulation.mixture_sets import make_set
 from frontend.simulation.scenes import sample_scene, write_scenes
 from frontend.utils.errors import run
@@ -30,9 +30,9 @@ from frontend.utils.rng import generator
 _UTTERANCES, _SPEAKERS = 200, 20
 
 
-def _make_sets(work: Path, scenes: str, number: int, bank: int, seconds: float | None) -> None:
+def _make_sets(work: Path, scenes: str | None, number: int, bank: int, seconds: float | None) -> None:
     """Write the same mixtures as ``files`` and as ``scenes``."""
-    config = load_config(scenes)
+    config = load_config(scenes) if scenes else SceneConfig()
     samples = round((seconds or config.max_seconds) * config.fs)
     wav, utt2spk = {}, {}
     with AudioWriter(work / "speech" / "wav", "wav", config.fs) as writer:
@@ -66,7 +66,7 @@ def main() -> int | None:
     """Run the benchmark."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw, allow_abbrev=False)
-    parser.add_argument("--scenes", default="egs/mini/conf/scenes.yaml", help="configuration of the scenes")
+    parser.add_argument("--scenes", help="YAML file of scenes (default: two talkers, four microphones)")
     parser.add_argument("--config", default="egs/mini/conf/student.yaml", help="of the training")
     parser.add_argument("--seconds", type=float, help="of an utterance (default: the scenes' max_seconds)")
     parser.add_argument("--num", type=int, default=200, help="mixtures (default: %(default)s)")

@@ -15,13 +15,11 @@ import numpy as np
 from frontend.data.kaldi import write_set
 from frontend.data.speech import read_speech
 from frontend.data.writers import AudioWriter
-from frontend.simulation.config import load_config
+from frontend.simulation.config import SceneConfig, load_config
 from frontend.simulation.mixture_sets import make_set
 from frontend.simulation.scenes import sample_scene, write_scenes
 from frontend.utils.errors import run
 from frontend.utils.rng import generator
-
-CONFIG = Path(__file__).resolve().parents[1] / "egs" / "mini" / "conf" / "scenes.yaml"
 
 
 def _make_speech(path: Path, fs: int, seconds: float) -> None:
@@ -38,11 +36,11 @@ def _make_speech(path: Path, fs: int, seconds: float) -> None:
 def main() -> int | None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--config", default=CONFIG, help="scenes (default: those of egs/mini)")
+    parser.add_argument("--config", help="YAML file of scenes (default: two talkers, four microphones)")
     parser.add_argument("--num", type=int, default=60, help="mixtures (default: %(default)s)")
     parser.add_argument("--audio_format", default="wav", help="default: %(default)s")
     args = parser.parse_args()
-    config = load_config(args.config)
+    config = load_config(args.config) if args.config else SceneConfig()
     with tempfile.TemporaryDirectory() as place:
         work = Path(place)
         _make_speech(work / "speech", config.fs, config.max_seconds)

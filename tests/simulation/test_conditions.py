@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from recipes import write_resolved
 from speech_sets import make_speech
 
 from frontend.data.kaldi import validate
@@ -13,7 +14,7 @@ from frontend.simulation.mixture_sets import make_set
 from frontend.simulation.scenes import check_paired, draw_set, read_scenes
 from frontend.utils.errors import UserError
 
-MINI = Path(__file__).resolve().parents[2] / "egs" / "mini" / "conf"
+CONDITIONS = Path(__file__).resolve().parents[2] / "egs/TEMPLATE/conf/conditions.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +26,10 @@ def speech(tmp_path_factory):
 def drawn(speech, tmp_path_factory):
     """Scenes of the embedded recipe's conditions."""
     out, found = tmp_path_factory.mktemp("drawn"), {}
-    for name in read_conditions(MINI / "conditions.yaml"):
+    write_resolved(out / "scenes.yaml", "mini", "scenes")
+    for name in read_conditions(CONDITIONS):
         fixed = ["talkers.number=2", "talkers.one_talker_share=0"]
-        config = load_condition(MINI / "scenes.yaml", MINI / "conditions.yaml", name, fixed)
+        config = load_condition(out / "scenes.yaml", CONDITIONS, name, fixed)
         draw_set(config, speech, out / name, 12, "test", seed=3)
         found[name] = read_scenes(out / name)
         check_paired(found[name], found["matched"], name)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from recipes import write_resolved
 
 from frontend.simulation.config import (
     ArrayConfig,
@@ -18,12 +19,16 @@ from frontend.simulation.config import (
 )
 from frontend.utils.errors import UserError
 
-MINI = Path(__file__).resolve().parents[2] / "egs" / "mini" / "conf" / "scenes.yaml"
+
+@pytest.fixture(scope="module")
+def mini(tmp_path_factory) -> Path:
+    """The scenes of the embedded recipe."""
+    return write_resolved(tmp_path_factory.mktemp("conf") / "scenes.yaml", "mini", "scenes")
 
 
-def test_configuration_of_the_embedded_recipe_names_every_knob_of_its_sections():
-    content = yaml.safe_load(MINI.read_text())
-    config = load_config(MINI)
+def test_configuration_of_the_embedded_recipe_names_every_knob_of_its_sections(mini):
+    content = yaml.safe_load(mini.read_text())
+    config = load_config(mini)
     assert len(config.array.offsets()) == 4 and config.fs == 8000
     assert set(content) == {field.name for field in dataclasses.fields(config)}
     for section in ("room", "talkers", "noise"):
@@ -99,10 +104,10 @@ def test_configuration_values_and_overrides(tmp_path):
         ("t60=0.02", "scenes.yaml with t60=0.02: t60: no walls absorb enough for 0.02 s"),
     ],
 )
-def test_a_bad_override_is_one_clear_error(override, message):
+def test_a_bad_override_is_one_clear_error(mini, override, message):
     with pytest.raises(UserError) as error:
-        load_config(MINI, [override])
-    assert str(MINI.name) in str(error.value) or "KEY=VALUE" in message or "in YAML" in message
+        load_config(mini, [override])
+    assert str(mini.name) in str(error.value) or "KEY=VALUE" in message or "in YAML" in message
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
@@ -118,18 +123,18 @@ def test_numbers_and_pairs_are_the_same_from_yaml_and_from_python(tmp_path):
             read_count("--n_talkers", text)
 
 
-def test_what_the_array_allows(tmp_path):
+def test_what_the_array_allows(mini, tmp_path):
     (tmp_path / "mics.txt").write_text("0.1 0 0\n-0.1 0 0\n0 0.1 0\n")
     for kind, more, expected in (
         ("circular", [], (4, "circular")),
         ("linear", ["array.channels=1"], (1, "linear")),
         ("coordinates", [f"array.file={tmp_path}/mics.txt"], (3, "none")),
     ):
-        config = load_config(MINI, [f"array.kind={kind}", *more])
+        config = load_config(mini, [f"array.kind={kind}", *more])
         assert (config.array.microphones, config.array.symmetry) == expected
-        check_microphones(config, 3, MINI)
+        check_microphones(config, 3, mini)
     with pytest.raises(UserError, match="expected at least 4 microphones for 4 talkers, or one, found 3"):
-        check_microphones(config, 4, MINI)
+        check_microphones(config, 4, mini)
 
 
 @pytest.mark.parametrize(
@@ -147,16 +152,16 @@ def test_what_the_array_allows(tmp_path):
         ("b: [t60=0.3]", "no condition 'a'"),
     ],
 )
-def test_mistakes_in_conditions(tmp_path, text, message):
+def test_mistakes_in_conditions(mini, tmp_path, text, message):
     (tmp_path / "conditions.yaml").write_text(text)
     with pytest.raises(UserError, match=message):
-        load_condition(MINI, tmp_path / "conditions.yaml", "a")
+        load_condition(mini, tmp_path / "conditions.yaml", "a")
 
 
-def test_a_condition_comes_after_what_all_conditions_change(tmp_path):
+def test_a_condition_comes_after_what_all_conditions_change(mini, tmp_path):
     (tmp_path / "c.yaml").write_text("a: [array.radius=0.02]\n")
     common = ["array.n=2", "array.radius=0.1", "t60=0.2"]
     assert read_conditions(tmp_path / "c.yaml") == {"matched": [], "a": ["array.radius=0.02"]}
     for name, radius in (("matched", 0.1), ("a", 0.02)):
-        config = load_condition(MINI, tmp_path / "c.yaml", name, common)
+        config = load_condition(mini, tmp_path / "c.yaml", name, common)
         assert (config.array.n, config.array.radius, config.t60) == (2, radius, (0.2, 0.2))
