@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from frontend.utils.errors import UserError, did_you_mean
 from frontend.utils.files import read_settings
@@ -28,6 +28,7 @@ Count = tuple[int, int]  # fewest and most, each number between as likely
 Point = tuple[float, float, float]
 
 
+@dataclass
 class Section:
     """Turns what YAML gives for a range (a number, a list) into a pair."""
 
@@ -148,7 +149,7 @@ def load_config(
     config = _merge(OmegaConf.structured(kind), read_settings(path, "scene configuration"), kind, str(path))
     for override in overrides:
         config = _merge(config, _read_override(override), kind, f"{path}: override {override}")
-    found: SceneConfig = OmegaConf.to_object(config)
+    found = cast(SceneConfig, OmegaConf.to_object(config))
     is_listed = found.array.kind == "coordinates"
     found.array.coordinates = _read_coordinates(found.array.file, path) if is_listed else ()
     for problem in _problems(found):
@@ -178,7 +179,7 @@ def values_of(overrides: Sequence[str]) -> dict:
     """
     from omegaconf import OmegaConf
 
-    return OmegaConf.to_container(OmegaConf.from_dotlist(list(overrides)))
+    return cast(dict, OmegaConf.to_container(OmegaConf.from_dotlist(list(overrides))))
 
 
 def _merge(config: Any, content: Any, kind: type, where: str) -> Any:
@@ -203,7 +204,7 @@ def _checked(content: Any, kind: type, where: str) -> dict:
         if key not in known:
             raise UserError(f"{where}: unknown key '{key}'{did_you_mean(str(key), known)}")
         if dataclasses.is_dataclass(known[key]):
-            value = _checked(value, known[key], f"{where}: {key}")
+            value = _checked(value, cast(type, known[key]), f"{where}: {key}")
         elif known[key] in (Range, Count):
             value = _pair(value, known[key] == Count, f"{where}: {key}")
         elif known[key] is float and not is_number(value):

@@ -229,7 +229,7 @@ def _render_files(scenes: list[dict], job: _Job, nj: int) -> tuple[list[dict], d
         (Path(job.out) / "wav.scp").unlink(missing_ok=True)  # no set until it is complete again
     for _ in parallel_map(functools.partial(_render_shard, job=job), left, nj, "simulate"):
         pass
-    records = [record for shard in shards for record in _read_done(shard, job)]
+    records = [record for shard in shards for record in _read_done(shard, job) or []]
     return records, {"rendered": sum(map(len, left))}
 
 
@@ -266,7 +266,7 @@ def _stream(made: render.Rendered, stream: str) -> np.ndarray:
     return image[:1] if stream.startswith("spk") else image
 
 
-def _measured(t60: float, drr_db: Sequence[float]) -> dict:
+def _measured(t60: float, drr_db: Sequence[float] | np.ndarray) -> dict:
     drr = [round(float(value), 1) if np.isfinite(value) else None for value in drr_db]  # None: anechoic
     return {"t60": round(t60, 3), "drr_db": drr}
 
@@ -301,8 +301,8 @@ def _write_tables(scenes: list[dict], records: list[dict], job: _Job, speech: Pa
     for stream in job.streams:
         entries = {name: record["entries"][stream] for name, record in made.items()}
         tables["wav.scp" if stream == "mix" else f"{stream}.scp"] = entries
-    texts = read_scp(speech / "text", allow_empty=True) if (speech / "text").exists() else None
-    for k in range(job.n_talkers if texts is not None else 0):
+    texts = read_scp(speech / "text", allow_empty=True) if (speech / "text").exists() else {}
+    for k in range(job.n_talkers if texts else 0):
         said = {s["id"]: [t["utterance"] for t in s["talkers"][k : k + 1]] for s in scenes}
         tables[f"text_spk{k + 1}"] = {name: "".join(texts[u] for u in us) for name, us in said.items()}
     tables["utt2num_samples"] = {scene["id"]: scene["samples"] for scene in scenes}

@@ -178,7 +178,7 @@ def _babble(scene: dict, voices: list[np.ndarray], channel: int) -> np.ndarray:
     """
     starts = _rng(scene, "babble_start", channel).random(len(voices))
     turned = [np.roll(v, -int(start * len(v))) for v, start in zip(voices, starts, strict=True)]
-    return sum(np.resize(v, scene["samples"]) for v in turned)
+    return sum((np.resize(v, scene["samples"]) for v in turned), np.zeros(scene["samples"]))
 
 
 def _ring(pieces: list[np.ndarray], joint: int) -> np.ndarray:

@@ -120,11 +120,11 @@ class _Draw:
     """Rounded draws of one mixture (or room of a bank), each from the generator of its purpose."""
 
     def __init__(self, seed: int, *name: str | int):
-        self.key = (seed, *name)
+        self.seed, self.key = seed, name
         self.scene = " ".join(map(str, name))
 
     def rng(self, *purpose: str | int):
-        return generator(*self.key, *purpose)
+        return generator(self.seed, *self.key, *purpose)
 
     def uniform(self, limits: Range, digits: int, *purpose: str | int) -> float:
         return round(float(self.rng(*purpose).uniform(*limits)), digits)
@@ -199,7 +199,8 @@ def _place(draw: _Draw, config: SceneConfig, room: list[float], number: int) -> 
         rng = draw.rng("array", attempt)
         centre = [round(float(rng.uniform(margin, side - margin)), 3) for side in room[:2]]
         centre.append(draw.uniform(config.array.height, 3, "array_height"))
-        places, azimuths = [], []
+        places: list[list[float]] = []
+        azimuths: list[float] = []
         for talker in range(number):
             found = _stand(draw, config, room, centre, azimuths, (talker, attempt))
             if found is None:
@@ -277,11 +278,11 @@ def _utterances(draw, config, speakers, number: int, speech: Speech, pair: Pair 
     """Return what each talker says."""
     if pair is not None:
         if number > len(pair.utterances):
-            raise UserError(f"scene {draw.key[1]}: {number} talkers asked for, the list of mixtures gives 2")
+            raise UserError(f"scene {draw.scene}: {number} talkers asked for, the list of mixtures gives 2")
         return list(pair.utterances[:number])
     if len(speakers) < number:
         raise UserError(
-            f"scene {draw.key[1]}: {number} different speakers needed, the speech set has {len(speakers)} "
+            f"scene {draw.scene}: {number} different speakers needed, the speech set has {len(speakers)} "
             f"with utterances of at most {config.max_seconds} s ({len(speech)} utterances in all); "
             "give more speech or raise max_seconds"
         )
@@ -301,7 +302,7 @@ def _noise(draw, config, speakers, talking: set[str], noises: dict[str, float], 
         count = config.noise.babble_talkers
         if len(others) < count:
             raise UserError(
-                f"scene {draw.key[1]}: babble of {count} utterances needs as many by other speakers than "
+                f"scene {draw.scene}: babble of {count} utterances needs as many by other speakers than "
                 f"the talkers; found {len(others)}; lower noise: babble_talkers or give more speech"
             )
         picked = draw.rng("babble").choice(len(others), size=count, replace=False)
@@ -315,7 +316,7 @@ def _recordings(draw: _Draw, noises: dict[str, float], seconds: float) -> list[s
     """Draw recordings until they are as long as the mixture when joined; all, if that is not enough."""
     if not noises:
         raise UserError(
-            f"scene {draw.key[1]}: noise of kind 'recorded' needs noise.scp in the speech set, found none "
+            f"scene {draw.scene}: noise of kind 'recorded' needs noise.scp in the speech set, found none "
             "or an empty one (prepare the data with --noise_dir, or take another kind)"
         )
     names, picked, found = sorted(noises), [], 0.0

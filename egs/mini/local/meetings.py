@@ -24,17 +24,17 @@ from pathlib import Path
 
 import numpy as np
 
-from frontend.data.audio import read_audio
+from frontend.data.audio import read_audio, stamp_of_entries
 from frontend.data.kaldi import read_scp, write_set
 from frontend.data.segments import write_references
-from frontend.data.speech import fingerprint, read_speech
+from frontend.data.speech import read_speech
 from frontend.data.writers import BlockWriter
 from frontend.simulation import render, rirs
 from frontend.simulation.config import Range, SceneConfig, Section, load_config
 from frontend.simulation.scenes import sample_scene
 from frontend.utils.errors import UserError, run
 from frontend.utils.files import write_text
-from frontend.utils.parallel import number_of_processes, parallel_map, progress
+from frontend.utils.parallel import number_of_processes, parallel_map
 from frontend.utils.rng import generator
 from frontend.utils.stamps import Stamp
 
@@ -117,8 +117,7 @@ class _Turns:
     """The loop described above, with its state: who talked last, until when, and how much overlapped."""
 
     def __init__(self, name: str, seed: int, config: MeetingConfig, said: list[dict[str, float]], end: float):
-        self.config, self.said, self.end = config.turns, said, end - _END
-        self.fs = config.fs
+        self.config, self.said, self.end, self.fs = config.turns, said, end - _END, config.fs
         self.rng = generator(seed, name, "turns")
         self.queues: list[list[str]] = [[] for _ in said]
         self.turns: list[dict] = []
@@ -165,8 +164,8 @@ class _Turns:
     def _add(self, talker: int, utterance: str, start: float, seconds: float) -> None:
         start = round(start, 3)
         end = start + seconds
-        samples = round(seconds * self.fs)
-        self.turns.append({"talker": talker, "utterance": utterance, "samples": samples, "offset": start})
+        turn = {"talker": talker, "utterance": utterance, "samples": round(seconds * self.fs)}
+        self.turns.append({**turn, "offset": start})
         common = max(0.0, min(self.latest, end) - start)
         self.overlapped, self.spoken = self.overlapped + common, self.spoken + seconds - common
         if end > self.latest:
@@ -312,7 +311,6 @@ class _Job:
     """What a worker needs to know beside its meeting."""
 
     speech: dict[str, str] = field(repr=False)  # dry utterances, id -> entry
-    prints: dict[str, str] = field(repr=False)  # their fingerprints
     audio: Path
     n_talkers: int
 
@@ -324,18 +322,15 @@ class _Job:
         return ["mix", *(f"spk{k}" for k in range(1, self.n_talkers + 1))]
 
     def stamp(self, meeting: dict) -> tuple[Stamp, Path]:
-        prints = {name: self.prints[name] for name in _used([meeting])}
-        stamp = Stamp.of({"meeting": meeting, "talkers": self.n_talkers}, prints, [render, rirs])
+        used = {turn["utterance"] for turn in meeting["turns"]} | {*meeting["noise"].get("utterances", [])}
+        speech = stamp_of_entries(self.speech[name] for name in sorted(used))
+        settings = {"meeting": meeting, "talkers": self.n_talkers}
+        stamp = Stamp.of(settings, {"speech": speech}, [render, rirs])
         return stamp, self.audio / "done" / f"{meeting['id']}.json"
 
     def is_done(self, meeting: dict) -> bool:
         stamp, path = self.stamp(meeting)
         return not stamp.why_stale(path) and all(self.path(s, meeting).is_file() for s in self.streams)
-
-
-def _used(meetings: list[dict]) -> list[str]:
-    spoken = {turn["utterance"] for meeting in meetings for turn in meeting["turns"]}
-    return sorted(spoken | {u for meeting in meetings for u in meeting["noise"].get("utterances", [])})
 
 
 def make_meetings(args: argparse.Namespace, config: MeetingConfig) -> list[dict]:
@@ -350,11 +345,8 @@ def make_meetings(args: argparse.Namespace, config: MeetingConfig) -> list[dict]
         raise UserError(f"{directory}/text: utterance '{name}' is missing; add what is said in it")
     names = [f"{args.prefix}_{number:04d}" for number in range(args.num)]
     meetings = [sample_meeting(name, args.minutes, config, speech, args.seed) for name in names]
-    wav = read_scp(directory / "wav.scp")
-    entries = {name: wav[name] for name in _used(meetings)}
-    prints = {name: fingerprint(entry) for name, entry in progress(entries.items(), len(entries), "speech")}
     most = max(len(meeting["talkers"]) for meeting in meetings)
-    job = _Job(entries, prints, Path(args.out) / args.audio_format, most)
+    job = _Job(read_scp(directory / "wav.scp"), Path(args.out) / args.audio_format, most)
     left = [meeting for meeting in meetings if not job.is_done(meeting)]
     if left:
         (Path(args.out) / "wav.scp").unlink(missing_ok=True)  # no set until it is complete again
