@@ -1,11 +1,7 @@
-"""What every network checks at its door, said once.
+"""What all separators share: input checks, the reference channel, masks of padding, mixture consistency.
 
-Normalisation that does not see padding.
-
-Mixture consistency: outputs that sum to the mixture, exactly.
-
-S. Wisdom et al., "Differentiable consistency constraints for improved deep speech
-enhancement", ICASSP 2019, Sec. 3.2.
+Mixture consistency (outputs that sum to the mixture, exactly) is that of S. Wisdom et al., "Differentiable
+consistency constraints for improved deep speech enhancement", ICASSP 2019, Sec. 3.2.
 """
 
 from __future__ import annotations

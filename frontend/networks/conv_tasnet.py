@@ -111,6 +111,7 @@ class MCConvTasNet(ArraySeparator):
         self.masks = nn.Conv1d(skip, num_spk * filters, 1)
         with torch.no_grad():
             self.masks.weight.mul_(mask_init)
+            assert self.masks.bias is not None
             self.masks.bias.fill_(1 / num_spk)
         self.decoder = nn.ConvTranspose1d(filters, 1, kernel, stride=self.hop, bias=False)
 

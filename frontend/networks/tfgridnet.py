@@ -83,6 +83,7 @@ class TFGridNet(ArraySeparator):
         self.deconv = nn.ConvTranspose2d(emb_dim, 2 * num_spk, 3, padding=1)
         with torch.no_grad():
             self.deconv.weight.mul_(output_init)
+            assert self.deconv.bias is not None
             self.deconv.bias.zero_()
 
     def forward(

@@ -379,7 +379,7 @@ def check_data(args: argparse.Namespace, reader: WholeUtterances) -> list[str]:
 
 
 def export(training: str | Path, separator: str | Path, recogniser: str | Path, out: str | Path) -> None:
-    """Write ``out/{config.yaml,valid.loss.ave.pth}`` and ``out/asr``.
+    """Write ``out/config.yaml``, the averaged weights and ``out/asr``.
 
     Args:
         training: directory of the joint training, complete.

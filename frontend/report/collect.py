@@ -29,6 +29,7 @@ from frontend.evaluation.without_references import measure, pooled, validate_tea
 from frontend.report.pages import write_page
 from frontend.report.plots import learning_curves, plot_curves, plot_words
 from frontend.separation.systems import System, load_systems, trained
+from frontend.training.checkpoints import MODEL
 from frontend.utils.errors import UserError
 from frontend.utils.files import read_json, read_settings, read_text, write_json
 from frontend.utils.parallel import parallel_map
@@ -188,7 +189,7 @@ def training_facts(directory: Path) -> dict:
     return {
         "model": directory.name,
         "network": config.get("separator"),
-        "parameters": _parameters(directory / "valid.loss.ave.pth"),
+        "parameters": _parameters(directory / MODEL),
         "precision": (config.get("separator_conf") or {}).get("precision"),
         "epochs": epochs,
         "steps": epochs * iterations if epochs and iterations else None,

@@ -71,10 +71,9 @@ class SpatialMemory:
         self.hop = max(1, round(_STFT_S * fs / 2))
         self.longest = _MEMORY_S * fs / self.hop  # in frames
         self.loudness = Loudness()
-        self.level: torch.Tensor | None = None  # (F,), of magnitudes
+        self.level = torch.zeros(0)  # (F,), of magnitudes
         self.n_streams = n_streams
-        self.r: torch.Tensor | None = None  # (S, F, C, C), sum of x x^H / |x|
-        self.n: torch.Tensor | None = None  # (S, F), sum of |x|: the trace of r
+        self.r = self.n = torch.zeros(0)  # (S, F, C, C), sum of x x^H / |x|; (S, F), sum of |x|: the trace of r
 
     def update_level(self, mixture: np.ndarray) -> None:
         """Update the level of each frequency from the new samples (C, T) of the mixture."""
@@ -91,7 +90,7 @@ class SpatialMemory:
         Returns:
             (S, S) in nats, at most about 0; [s, p] is for stream s so far continued by ``streams[p]``.
         """
-        if self.r is None:
+        if not len(self.r):
             return np.zeros((self.n_streams, self.n_streams))
         q, m = self._covariances(streams, mixture)
         apart = self._likelihood(self.r, self.n)[:, None] + self._likelihood(q, m)
@@ -100,7 +99,7 @@ class SpatialMemory:
     def learn(self, streams: np.ndarray, mixture: np.ndarray) -> None:
         """Add a piece of the joined streams (S, T), (C, T) to their signatures."""
         q, m = self._covariances(streams, mixture)
-        self.r, self.n = (q, m) if self.r is None else (self.r + q, self.n + m)
+        self.r, self.n = (self.r + q, self.n + m) if len(self.r) else (q, m)
         frames = (self.n / self.level.clamp_min(_TINY)).mean(-1)
         fade = (self.longest / frames.clamp_min(_TINY)).clamp_max(1.0)
         self.r, self.n = self.r * fade[:, None, None, None], self.n * fade[:, None]
@@ -373,7 +372,7 @@ class ContinuousSeparator:
         window = in_samples((self.window_s, self.hop_s), fs)
         for (streams,) in separate_windows(read, frames, window, source, [joined]):
             yield streams
-            if watch and joined.stitcher:
+            if watch and joined.stitcher and joined.stitcher.decision:
                 watch(joined.stitcher.decision)
 
     def __call__(self, waveform: np.ndarray, fs: int, resample: bool = False) -> np.ndarray:

@@ -1,5 +1,6 @@
 """A user's recordings in, one file per talker out."""
 
+import functools
 import resource
 import time
 from dataclasses import dataclass
@@ -145,7 +146,7 @@ def separate_files(jobs: list[Job], model: str, how: How) -> None:
             flush=True,
         )
     separator = Separator.from_pretrained(model, how.device, max(how.max_seconds, window))
-    refined = (lambda streams, mixture, fs: refine(streams, mixture, fs, how.refine)) if how.refine else None
+    refined = functools.partial(refine, steps=how.refine) if how.refine else None
     shown = Progress(sum(_seconds(job) for job in jobs), "separate", unit="s")
     audio_s = busy_s = 0.0
     for job in jobs:

@@ -17,7 +17,7 @@ from frontend.data.kaldi import write_set
 from frontend.data.mixtures import MixtureSet
 from frontend.dsp.metrics import match_streams, si_snr
 from frontend.dsp.refine import check_refinement
-from frontend.separation.loop import Layout, Result, run, stamp_of
+from frontend.separation.loop import Layout, Result, inputs_of, run, stamp_of
 from frontend.separation.pseudo_targets import check_rule
 from frontend.separation.sets import check_system, open_items
 from frontend.separation.systems import System
@@ -109,10 +109,10 @@ def label_set(
     if mixtures is None:
         raise UserError(f"{data}: expected a mixture set, found whole recordings (cut them: `data chunks`)")
     truth = _reference(reference, mixtures)
-    how = {"rule": labelling.rule, "refine": labelling.refine, "settings": labelling.settings}
-    system, talkers = System("targets", model=str(model), **how), labelling.n_talkers
+    talkers, rule = labelling.n_talkers, labelling.rule
+    system = System("targets", str(model), None, rule, labelling.refine, settings=labelling.settings)
     digest = check_system(system, "", items, talkers, str(model), mixtures=mixtures)
-    stamp = stamp_of(system, items, {"n_talkers": talkers}, digest)
+    stamp = stamp_of(system, inputs_of(items), {"n_talkers": talkers}, digest)
     result = Result(
         system, Path(out), stamp, items, _LAYOUT, files=("wav.scp", "utt2num_samples", "utt2spk", "spk2utt")
     )
@@ -157,7 +157,10 @@ def _write_quality(out: Path, model: str, labelling: Labelling, rows: list[dict]
     """
 
     def means(rows: list[dict]) -> dict:
-        found = {"n": len(rows), "sounding": round(float(np.mean([row["sounding"] for row in rows])), 3)}
+        found: dict = {
+            "n": len(rows),
+            "sounding": round(float(np.mean([row["sounding"] for row in rows])), 3),
+        }
         for key in ("si_snr", "si_snri"):
             values = np.concatenate([np.atleast_1d(row[key]) for row in rows])
             values = values[np.isfinite(values)]

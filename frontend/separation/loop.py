@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -38,14 +39,8 @@ _OURS = (DONE, BEGUN, "info.json", "made_from.json")
 _CODE = (blind, refine, pseudo_targets, continuous)
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Where the streams of an item go, and how they are encoded.
-
-    Attributes:
-        path: below the system's directory, with ``{id}`` and ``{k}``, the number of the stream.
-        encoding: of :class:`frontend.data.audio.BlockWriter`.
-    """
+class Layout(NamedTuple):
+    """Where streams go: a path below the directory with ``{id}`` and ``{k}``, and the writer's encoding."""
 
     path: str
     encoding: str
@@ -64,6 +59,7 @@ class Result:
         window: length and hop of windows in seconds; None: each item is one window.
         outputs: the result that keeps the outputs which this one's rule selects from, if any.
         files: what else belongs to it, written before :meth:`close`.
+        named: for a row that only names audio which is there, a table ``{id: entry}`` for each stream.
         due, why: the items that are not complete, and in one sentence why there is something to do; from
             :meth:`prepare`.
     """
@@ -76,6 +72,7 @@ class Result:
     window: tuple[float, float] | None = None
     outputs: "Result | None" = None
     files: Sequence[str] = ()
+    named: Sequence[Mapping[str, str]] = ()
     due: set[str] = field(default_factory=set)
     why: str = ""
 
@@ -112,11 +109,11 @@ class Result:
             )
         before = read_stamp(self.folder / BEGUN)
         kept = self._kept(before) if before else {}
-        self.due = self.items.keys() - kept.keys()
+        self.due = set() if self.named else self.items.keys() - kept.keys()
         self.why = self.stamp.why_stale(self.folder / DONE)
         if not self.why and (self.due or not self._tables_there(kept)):
             self.why = "some of its files are gone"
-        if not self.why:
+        if not self.why or self.named:
             return
         if there:
             print(f"{self.folder}: {self.why}: separating {len(self.due)} of {len(self.items)}", flush=True)
@@ -131,27 +128,24 @@ class Result:
 
     def _kept(self, before: Stamp) -> dict[str, dict]:
         """Return the lines of the items that need not be made again."""
-        ours = {_key(name) for name in self.items}
-
-        def of_all(stamp: Stamp) -> Stamp:
-            return replace(
-                stamp, inputs={k: v for k, v in stamp.inputs.items() if not k.startswith(_key(""))}
-            )
-
-        if of_all(before) != of_all(self.stamp):
+        old, now = (
+            {k: v for k, v in s.inputs.items() if not k.startswith(_key(""))} for s in (before, self.stamp)
+        )
+        if replace(before, inputs=old) != replace(self.stamp, inputs=now):
             return {}
-        same = {key for key in ours if before.inputs.get(key) == self.stamp.inputs[key]}
+        same = {k for k in self.items if before.inputs.get(_key(k)) == self.stamp.inputs[_key(k)]}
+        lines = {name: values for name, values in self.lines().items() if name in same}
         return {
             name: values
-            for name, values in self.lines().items()
-            if _key(name) in same and all(self.path(name, k + 1).is_file() for k in range(values["streams"]))
+            for name, values in lines.items()
+            if all(self.path(name, k + 1).is_file() for k in range(values["streams"]))
         }
 
     def _tables_there(self, lines: dict[str, dict]) -> bool:
-        first = next(iter(lines.values()))
-        names = [*self.files, *(f"spk{k + 1}.scp" for k in range(first["streams"]))]
-        if self.outputs:
-            names += [f"raw{k + 1}.scp" for k in range(first["outputs"])]
+        streams = len(self.named) or next(iter(lines.values()))["streams"]
+        outputs = next(iter(lines.values()))["outputs"] if self.outputs else 0
+        names = [*self.files, *(f"spk{k + 1}.scp" for k in range(streams))]
+        names += [f"raw{k + 1}.scp" for k in range(outputs)]
         return all((self.folder / name).is_file() for name in names)
 
     def write(self, item: str) -> BlockWriter:
@@ -165,18 +159,21 @@ class Result:
         with open(self.folder / ITEMS, "a", encoding="utf-8") as file:  # processes append whole lines
             file.write(json.dumps(values) + "\n")
 
-    def tables(self, kind: str = "spk") -> dict[str, dict[str, str]]:
+    def tables(self, kind: str = "spk") -> dict[str, Mapping[str, str]]:
         """Return ``{"spk1.scp": {id: file}, ...}``, to be written once all items are complete."""
-        streams = next(iter(self.lines().values()))["streams"]
-        return {
-            f"{kind}{k}.scp": {name: str(self.path(name, k)) for name in self.items}
-            for k in range(1, streams + 1)
-        }
+        tables = self.named
+        if not tables:
+            streams = next(iter(self.lines().values()))["streams"]
+            tables = [{name: str(self.path(name, k + 1)) for name in self.items} for k in range(streams)]
+        return {f"{kind}{k}.scp": table for k, table in enumerate(tables, 1)}
 
     def finish(self) -> None:
         """Write tables, ``info.json`` and the stamp."""
         write_set(self.folder, self.tables() | (self.outputs.tables("raw") if self.outputs else {}))
         lines = self.lines().values()
+        if self.named:
+            self.close({"rtf": None, "peak_memory_mib": None, "n_outputs": len(self.named)})
+            return
         seconds = sum(values["seconds"] for values in lines)
         info = {
             "rtf": round(sum(values["cpu_s"] for values in lines) / seconds, 5),
@@ -195,27 +192,6 @@ class Result:
         self.stamp.write(self.folder / DONE)
 
 
-@dataclass
-class Named(Result):
-    """A row that names audio which is there: the recordings themselves, or the true images."""
-
-    audio: Sequence[dict[str, str]] = ()
-
-    def prepare(self) -> None:
-        """Find out whether its tables are to be written."""
-        there = all((self.folder / name).is_file() for name in self.tables())
-        self.why = self.stamp.why_stale(self.folder / DONE) or ("" if there else "some of its files are gone")
-
-    def tables(self, kind: str = "spk") -> dict[str, dict[str, str]]:
-        """Return ``{"spk1.scp": {id: entry}, ...}``."""
-        return {f"{kind}{k}.scp": table for k, table in enumerate(self.audio, 1)}
-
-    def finish(self) -> None:
-        """Write tables, ``info.json`` and the stamp."""
-        write_set(self.folder, self.tables())
-        self.close({"rtf": None, "peak_memory_mib": None, "n_outputs": len(self.audio)})
-
-
 def _key(item: str) -> str:
     """The name of an item among the inputs of a stamp."""
     return f"recording {item}"
@@ -225,28 +201,25 @@ def _peak_memory_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def stamp_of(
-    system: System,
-    items: Mapping[str, Recording],
-    settings: dict,
-    model: str = "",
-    images: MixtureSet | None = None,
-) -> Stamp:
+def inputs_of(items: Mapping[str, Recording], images: MixtureSet | None = None) -> dict[str, str]:
+    """Return digests of the items, for the inputs of a stamp, with those of the talkers' images of a set."""
+    tables = images.speakers if images else []
+    entries = {name: [*item.entries, *(table[name] for table in tables)] for name, item in items.items()}
+    return {_key(name): stamp_of_entries(entries[name]) for name in entries}
+
+
+def stamp_of(system: System, inputs: Mapping[str, str], settings: dict, model: str = "") -> Stamp:
     """Return what the streams of a system are made from.
 
     Args:
         system: the row.
-        items: what is separated, by id.
+        inputs: of :func:`inputs_of`.
         settings: beside those of the row.
         model: a digest of the network's files, "" if there is none.
-        images: the set whose true images are used too.
     """
-    inputs = {"model": model} if model else {}
-    for name, item in items.items():
-        entries = [*item.entries, *(table[name] for table in images.speakers)] if images else item.entries
-        inputs[_key(name)] = stamp_of_entries(entries)
     versions = {"pyroomacoustics": importlib.metadata.version("pyroomacoustics")} if system.blind else {}
-    return Stamp.of({**system.processing, **settings, **versions}, inputs, _CODE)
+    given = {"model": model, **inputs} if model else inputs
+    return Stamp.of({**system.processing, **settings, **versions}, given, _CODE)
 
 
 # --- the loop
@@ -287,7 +260,7 @@ def load_source(
         return lambda mixture: separator.outputs(torch.from_numpy(mixture)).cpu()
 
     def run(mixture: np.ndarray) -> torch.Tensor:
-        streams = blind.separate_blind(system.blind, mixture, fs, n_talkers, **system.settings)
+        streams = blind.separate_blind(str(system.blind), mixture, fs, n_talkers, **system.settings)
         return torch.from_numpy(streams)
 
     return run
@@ -297,9 +270,10 @@ class _Timed:
     """A function whose CPU time is summed up: of one thread, time on one core. ``last`` is its result."""
 
     def __init__(self, function: Callable):
-        self.function, self.seconds, self.last = function, 0.0, None
+        self.function, self.seconds = function, 0.0
+        self.last: Any = None
 
-    def __call__(self, *arguments: object) -> object:
+    def __call__(self, *arguments: Any) -> Any:
         start = time.process_time()
         self.last = self.function(*arguments)
         self.seconds += time.process_time() - start
@@ -372,7 +346,8 @@ def _separate(
     source = _Timed(load_source(results[0].system, exp, items[names[0]].fs, n_talkers, device))
     for name in names:
         item, due = items[name], [result for result in results if name in result.due]
-        images = references(name) if any(r.system.rule == "oracle" for r in due) else None
+        needed = any(result.system.rule == "oracle" for result in due)
+        images = references(name) if references and needed else None
         joined = [
             _Timed(JoinedStreams(_maker(result.system, item.fs, n_talkers, images), item.fs))
             for result in due

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ class Separator:
 
     def __init__(
         self,
-        model: torch.nn.Module,
+        model: Any,  # ESPnet's enhancement model
         trained: Trained,
         device: str = "cpu",
         max_seconds: float = MAX_SECONDS,
@@ -43,7 +44,7 @@ class Separator:
         """Load a trained system.
 
         Args:
-            path: a training directory (``config.yaml`` and ``valid.loss.ave.pth``), or a
+            path: a training directory (``config.yaml`` and the averaged weights), or a
                 directory or zip made by ``mixit pack``.
             device: ``cpu``, ``cuda``, ``cuda:1``.
             max_seconds: refuse longer recordings, which are separated as a whole: see
@@ -93,7 +94,7 @@ class Separator:
             getattr(self.model.encoder, "n_fft", 0) or getattr(self.model.encoder, "kernel_size", 0) or 0
         )
         padded = torch.nn.functional.pad(waveform.to(self.device), (0, max(0, window - n_samples)))
-        door = padded.T[None] if len(padded) > 1 else padded  # (1, T, C) or (1, T)
+        batch = padded.T[None] if len(padded) > 1 else padded  # (1, T, C) or (1, T)
         lengths = torch.tensor([padded.shape[1]], device=padded.device)
-        streams = self.model.forward_enhance(door, lengths, {})[0]
+        streams = self.model.forward_enhance(batch, lengths, {})[0]
         return torch.cat(streams)[:, :n_samples].float()

@@ -60,7 +60,7 @@ def select(
     for name, signal in needed.items():
         if signal is None:
             raise UserError(f"rule '{rule}' needs the {name}")
-        if name != "fs" and signal.shape[-1] != outputs.shape[-1]:
+        if isinstance(signal, torch.Tensor) and signal.shape[-1] != outputs.shape[-1]:
             found = f"{signal.shape[-1]} and {outputs.shape[-1]} samples"
             raise UserError(f"rule '{rule}': {name} and outputs differ in length, {found}")
     return RULES[rule](outputs, n_talkers, **needed, **settings)

@@ -14,7 +14,7 @@ from frontend.data.kaldi import read_scp
 from frontend.data.mixtures import MixtureSet
 from frontend.dsp.refine import check_size
 from frontend.separation.continuous import HOP_S, WINDOW_S, check_window
-from frontend.separation.loop import Layout, Named, Result, run, stamp_of
+from frontend.separation.loop import Layout, Result, inputs_of, run, stamp_of
 from frontend.separation.systems import UNPROCESSED, System
 from frontend.training.checkpoints import MAX_SECONDS, open_trained
 from frontend.utils import stamps
@@ -81,55 +81,45 @@ def separate(
     """
     check_window(window_s, hop_s)
     items, mixtures = open_items(data)
-    results: list[Result] = []
+    inputs, with_images = inputs_of(items), inputs_of(items, mixtures)
+    results = []
     for system in systems:
         window = None if mixtures else system.windows(window_s, hop_s)
         model = check_system(system, exp, items, n_talkers, f"{data}: '{system.name}'", window, mixtures)
-        told = mixtures is not None and "oracle" in (system.name, system.rule)
-        stamp = stamp_of(
-            system, items, {"n_talkers": n_talkers, "window": window}, model, mixtures if told else None
-        )
-        common = (
-            system,
-            Path(out) / system.name,
-            stamp,
-            items,
-            _OF_SET if mixtures else _OF_RECORDINGS,
-            window,
-        )
+        used = with_images if "oracle" in (system.name, system.rule) else inputs
+        stamp = stamp_of(system, used, {"n_talkers": n_talkers, "window": window}, model)
+        layout = _OF_SET if mixtures else _OF_RECORDINGS
+        results.append(Result(system, Path(out) / system.name, stamp, items, layout, window))
         if system.name in UNPROCESSED:
             recordings = {name: item.name for name, item in items.items()}
-            audio = mixtures.speakers if system.name == "oracle" else [recordings] * n_talkers
-            results.append(Named(*common, audio=audio))
-        else:
-            results.append(Result(*common))
-    hidden = _keep_outputs(results) if mixtures else []
-    for result in results + hidden:
+            results[-1].named = [recordings] * n_talkers
+            if mixtures and system.name == "oracle":
+                results[-1].named = mixtures.speakers
+    hidden = _keep_outputs(results, inputs) if mixtures else []
+    for result in [*results, *hidden]:
         result.prepare()
     complete = sum(not result.why for result in results)
     print(f"{out}: {len(results)} systems, {complete} of them complete", flush=True)
-    # The memory of the blind methods is measured without ESPnet, which the networks import.
-    of = {kind: [r for r in results + hidden if getattr(r.system, kind)] for kind in ("blind", "model")}
-    named = [result for result in results if result.system.name in UNPROCESSED]
     references = mixtures.references if mixtures else None
-    for part, what in ((named, ""), (of["blind"], "blind separation"), (of["model"], "separation")):
+    # Last what needs ESPnet: the memory of the blind methods is measured without it.
+    for kind, what in (("named", ""), ("blind", "blind separation"), ("model", "separation")):
+        part = [r for r in [*results, *hidden] if getattr(r if kind == "named" else r.system, kind)]
         run(part, exp, n_talkers, nj, what, references)
         for result in part:
             if result.why:
                 result.finish()
 
 
-def _keep_outputs(results: list[Result]) -> list[Result]:
+def _keep_outputs(results: list[Result], inputs: dict[str, str]) -> list[Result]:
     """Let results with a rule have a further, hidden one that keeps the outputs they select from."""
     kept: dict[str, Result] = {}
     for result in results:
-        if result.system.rule:
-            model = result.system.model
+        model = result.system.model
+        if model and result.system.rule:
             system, folder = System(model, model=model), result.folder.parent / ".outputs" / model
-            stamp = stamp_of(system, result.items, {}, result.stamp.inputs["model"])
-            result.outputs = kept.setdefault(
-                model, Result(system, folder, stamp, result.items, result.layout)
-            )
+            stamp = stamp_of(system, inputs, {}, result.stamp.inputs["model"])
+            keeper = Result(system, folder, stamp, result.items, result.layout)
+            result.outputs = kept.setdefault(model, keeper)
     return list(kept.values())
 
 

@@ -38,12 +38,12 @@ from frontend.utils.files import read_settings
 UNPROCESSED = ("mixture", "oracle")
 LABELS = ("small", "full")
 _OWN_KEYS = ("model", "blind", "rule", "refine", "labels", "asr", "optional", "block", "block_hop")
-# Sections of the file -> the keys of each, None where they are names of rows.
-_SECTIONS = {
+# Sections of the file -> the keys of each; none where they are names of rows.
+_SECTIONS: dict[str, tuple[str, ...]] = {
     "reference": UNPROCESSED,
-    "blind": None,
+    "blind": (),
     "teacher": ("rules", "refine"),
-    "models": None,
+    "models": (),
     "curve": ("shares", "refine"),
     "further": ("steps", "rows"),
 }
@@ -158,7 +158,7 @@ def choose(systems: list[System], names: list[str], path: str | Path) -> list[Sy
 
 def trained(systems: list[System], exp: str | Path) -> list[System]:
     """Return ``systems`` without the optional ones that have no model below ``exp``."""
-    return [s for s in systems if not s.optional or (Path(exp) / s.model).exists()]
+    return [s for s in systems if not s.optional or (Path(exp) / str(s.model)).exists()]
 
 
 # --- rows from sections
@@ -177,7 +177,7 @@ def _generate(sections: dict, where: str) -> list[Row]:
                     f"{where}: {name}: unknown key '{key}'{did_you_mean(str(key), _SECTIONS[name])}"
                 )
     section = {name: sections.get(name) or {} for name in _SECTIONS}
-    rows = [("mixture", {})] if "mixture" in section["reference"] else []
+    rows: list[Row] = [("mixture", {})] if "mixture" in section["reference"] else []
     for method, settings in section["blind"].items():
         rows += _refined(str(method), {"blind": str(method), **_mapping(settings, f"{where}: {method}: ")})
     rows += _of_teacher(section["teacher"])

@@ -10,6 +10,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -66,7 +67,7 @@ def _settings(cls: type, given: frozenset[str]) -> dict[str, bool]:
     for base in cls.__mro__:
         if "__init__" not in vars(base):
             continue
-        parameters = inspect.signature(base.__init__).parameters.values()
+        parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
         named = [p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
         found = {p.name: p.default is p.empty for p in named} | found
         if len(named) == len(parameters):
@@ -269,7 +270,7 @@ def check_headers(
 # --- weights
 
 
-def check_weights(task: type, args: argparse.Namespace) -> None:
+def check_weights(task: Any, args: argparse.Namespace) -> None:
     """Build the network, and compare the weights it shall start from with it.
 
     Raises:

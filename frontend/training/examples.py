@@ -9,6 +9,8 @@ number of workers nor on how often training was interrupted. In validation the e
 left out of the key, so that an utterance is the same example in every epoch.
 """
 
+from typing import Any
+
 import numpy as np
 
 from frontend.data.audio import read_audio
@@ -123,7 +125,7 @@ class MixtureOfMixtures(_Crops):
         entries: dict[str, str],
         n_mixtures: int = 2,
         gain_db: float = 2.5,
-        **others: object,
+        **others: Any,
     ):
         super().__init__(train, **others)
         if len(entries) < n_mixtures:
@@ -152,7 +154,7 @@ class MixtureOfMixtures(_Crops):
         gain = self._draws(utterance, "gain", which).uniform(-self.gain_db, self.gain_db) if which else 0.0
         return audio * (10 ** (gain / 20) * _unit_deviation(audio[self.ref_channel]))
 
-    def __call__(self, uid: str, data: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def __call__(self, uid: str, data: dict[str, str]) -> dict[str, np.ndarray]:
         """Return speech_mix (T, C), or (T,) of one microphone, and speech_ref1..N (T,)."""
         mixtures = [self._one(uid, i, u) for i, u in enumerate([uid, *self.partners(uid)])]
         example = {"speech_mix": _to_espnet(np.sum(mixtures, axis=0))}
@@ -191,12 +193,12 @@ class CroppedSources(_Crops):
         others: see :class:`_Crops`.
     """
 
-    def __init__(self, train: bool, gain_db: float = 0.0, **others: object):
+    def __init__(self, train: bool, gain_db: float = 0.0, **others: Any):
         super().__init__(train, **others)
         self.gain_db = gain_db
         self.symmetries = [p for p in self.symmetries if p[self.ref_channel] == self.ref_channel]
 
-    def __call__(self, uid: str, data: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def __call__(self, uid: str, data: dict[str, str]) -> dict[str, np.ndarray]:
         """Return speech_mix (T, C), or (T,) of one microphone, and speech_ref1..S (T,)."""
         start = self._start(uid, self._draws(uid, "crop"))
         mixture = self._read(uid, data["speech_mix"], start, self.n_mics)

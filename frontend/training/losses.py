@@ -141,8 +141,8 @@ def _search(
     error = x.square().sum(-1, keepdim=True) - 2 * match + power[:, None]
     energy = energies.double().clamp_min(_SILENCE)[..., None]
     table = torch.log10(error.clamp_min(0) / energy + 10 ** (-snr_max / 10))
-    loss = sum(table[:, i].index_select(-1, index[:, i]) for i in range(n))  # (B, A)
-    return assignments[loss.argmin(-1)]
+    parts = [table[:, i].index_select(-1, index[:, i]) for i in range(n)]  # of (B, A)
+    return assignments[sum(parts[1:], parts[0]).argmin(-1)]
 
 
 def _least_squares(mixtures: torch.Tensor, estimates: torch.Tensor, allow_empty: bool) -> torch.Tensor:

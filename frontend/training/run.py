@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -83,22 +84,24 @@ class Training:
         output = options.get("output_dir")
         return cls(Path(str(output)) if output else None, Stamp.of(settings, inputs, [sys.modules[__name__]]))
 
+    def file(self, name: str) -> Path:
+        """Return a file of the training's directory."""
+        return Path(self.output or "") / name
+
     def is_complete(self) -> bool:
         """Say, also to the user, whether this very training has come to its end before."""
-        if self.output is None or not (self.output / MODEL).exists():
-            return False
-        if self.stamp.why_stale(self.output / DONE):
+        if self.output is None or not self.file(MODEL).exists() or self.stamp.why_stale(self.file(DONE)):
             return False
         print(f"{self.output}: training is complete; nothing to do", file=sys.stderr)
         return True
 
     def mark_complete(self) -> None:
         """Write the stamp that :meth:`is_complete` compares; last of all."""
-        self.stamp.write(self.output / DONE)
+        self.stamp.write(self.file(DONE))
 
     def changed(self) -> str:
         """Return in one sentence how this training differs from that of the checkpoint; "" if it does not."""
-        before = read_stamp(self.output / DONE) or read_stamp(self.output / BEGUN)
+        before = read_stamp(self.file(DONE)) or read_stamp(self.file(BEGUN))
         return self.stamp.changed_since(before) if before else ""
 
 
@@ -146,7 +149,7 @@ def of_data(directory: Path) -> str:
     return stamps.of_text(json.dumps([(path.name, stamps.of_file(path)) for path in files]))
 
 
-def make_parser(task: type, name: str, description: str, defaults: dict) -> argparse.ArgumentParser:
+def make_parser(task: Any, name: str, description: str | None, defaults: dict) -> argparse.ArgumentParser:
     """Return ESPnet's parser of the task, with our data directories, strict and with our defaults.
 
     Args:
@@ -203,7 +206,7 @@ def open_log(args: argparse.Namespace) -> None:
     print(f"{output}: training; the log is {log}", file=sys.stderr)
 
 
-def train(task: type, args: argparse.Namespace, training: Training) -> None:
+def train(task: Any, args: argparse.Namespace, training: Training) -> None:
     """Go on after the last complete epoch, and train to the end; the caller marks the training as complete.
 
     Raises:
@@ -215,9 +218,8 @@ def train(task: type, args: argparse.Namespace, training: Training) -> None:
     output = Path(args.output_dir)
     if args.resume:
         _repair(task, args, training)
-    for place in {output, training.output}:
-        (place / DONE).unlink(missing_ok=True)
-    training.stamp.write(training.output / BEGUN)
+    training.file(DONE).unlink(missing_ok=True)
+    training.stamp.write(training.file(BEGUN))
     try:
         task.main(args=args)
     except UserError as error:
@@ -235,7 +237,7 @@ def train(task: type, args: argparse.Namespace, training: Training) -> None:
         _link_average(output, args.best_model_criterion)
 
 
-def _repair(task: type, args: argparse.Namespace, training: Training) -> None:
+def _repair(task: Any, args: argparse.Namespace, training: Training) -> None:
     """Bring the directory to the state after its last complete epoch; refuse what cannot go on from there."""
     from frontend.training.checkpoints import check_state, had_enough, repair_checkpoint
 

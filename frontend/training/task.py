@@ -9,13 +9,14 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from espnet2.iterators.abs_iter_factory import AbsIterFactory
 from espnet2.iterators.sequence_iter_factory import worker_init_fn
 from espnet2.schedulers.abs_scheduler import AbsBatchStepScheduler
 from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from frontend.data.kaldi import read_scp
 from frontend.training.checkpoints import keep_previous_checkpoint
@@ -48,14 +49,14 @@ class KeyedIterFactory(AbsIterFactory):
 
     def __init__(
         self,
-        dataset: Dataset,
+        dataset: Any,
         ids: Sequence[str],
         batch_size: int,
         steps: int | None,
         seed: int,
         train: bool,
         shard: tuple[int, int] = (0, 1),
-        **options: int | bool | Callable,
+        **options: Any,
     ):
         self.dataset, self.ids, self.batch_size, self.steps = dataset, list(ids), batch_size, steps
         self.seed, self.train, self.shard, self.options = seed, train, shard, options
@@ -120,7 +121,7 @@ class WarmupCosine(LRScheduler, AbsBatchStepScheduler):
         fall = 0.5 * (1 + math.cos(math.pi * min(max(done, 0.0), 1.0)))
         return min(rise, self.floor + (1 - self.floor) * fall)
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[float | torch.Tensor]:
         """Return the rate of every group for the next step."""
         return [base * self.factor(self.last_epoch) for base in self.base_lrs]
 
@@ -159,7 +160,7 @@ class _Counted:
 
     shown: Progress | None = None
 
-    def __init__(self, loader: DataLoader, epoch: int, options: object):
+    def __init__(self, loader: DataLoader, epoch: int, options: Any):
         self.loader = loader
         if _Counted.shown is None:
             steps, name = len(loader), Path(options.output_dir).name
@@ -171,14 +172,15 @@ class _Counted:
     def __iter__(self) -> Iterator:
         for batch in self.loader:
             yield batch
-            _Counted.shown.step()
+            if _Counted.shown is not None:
+                _Counted.shown.step()
 
 
 class FrontendTrainer(Trainer):
     """ESPnet's trainer, with what it lacks to survive a kill and a diverged network."""
 
     @classmethod
-    def run(cls, *args: object, **kwargs: object) -> None:
+    def run(cls, *args: Any, **kwargs: Any) -> None:
         """Train, and show how far it is."""
         _Counted.shown = None
         super().run(*args, **kwargs)
@@ -186,7 +188,7 @@ class FrontendTrainer(Trainer):
             _Counted.shown.close()
 
     @classmethod
-    def train_one_epoch(cls, **kwargs: object) -> bool:
+    def train_one_epoch(cls, **kwargs: Any) -> bool:
         """Keep the last checkpoint aside, train, and stop where no step was valid.
 
         Raises:
