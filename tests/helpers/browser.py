@@ -4,7 +4,6 @@ No driver, no web socket, no port: messages are JSON, each ended by a zero byte,
 descriptors 3 (to the browser) and 4 (from it).
 """
 
-import base64
 import contextlib
 import json
 import os
@@ -64,11 +63,9 @@ class Browser:
         assert "error" not in answer, (method, answer["error"])
         return answer["result"]
 
-    def open(self, page: Path, width: int = 1200, height: int = 900, dark: bool = False) -> None:
+    def open(self, page: Path, width: int = 1200, height: int = 900) -> None:
         """Open a file and wait until it is loaded."""
         self.resize(width, height)
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.requests.clear()
         self.errors.clear()
         self.call("Page.navigate", url=page.resolve().as_uri())
@@ -92,14 +89,6 @@ class Browser:
             assert time.monotonic() < end, f"never became true: {script}"
             time.sleep(0.05)
 
-    def press(self, key: str, text: str = "") -> None:
-        """Press and release a key, as a keyboard does."""
-        codes = {"Tab": 9, "Enter": 13, " ": 32, "Escape": 27}
-        about = {"key": key, "code": "Space" if key == " " else key, "windowsVirtualKeyCode": codes[key]}
-        down = {"text": text, "type": "keyDown"} if text else {"type": "rawKeyDown"}
-        self.call("Input.dispatchKeyEvent", **about, **down)
-        self.call("Input.dispatchKeyEvent", **about, type="keyUp")
-
     def click(self, selector: str) -> None:
         """Press the mouse in the middle of the first element of a selector, which is scrolled into view."""
         where = (
@@ -110,11 +99,6 @@ class Browser:
         x, y = self.run(where)
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
-
-    def screenshot(self, path: Path, full: bool = True) -> None:
-        """Take a picture of the page."""
-        picture = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=full)
-        path.write_bytes(base64.b64decode(picture["data"]))
 
     def _receive(self) -> dict:
         while b"\0" not in self._rest:
