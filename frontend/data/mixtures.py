@@ -271,6 +271,24 @@ class Streams:
         return tables
 
 
+def find_systems(directory: str | Path, stage: str) -> list[Path]:
+    """Return the directories of the systems below ``directory``, one each, sorted by name.
+
+    Args:
+        directory: of streams or of hypotheses.
+        stage: which makes them, for the message.
+
+    Raises:
+        UserError: no such directory, or nothing in it.
+    """
+    if not Path(directory).is_dir():
+        raise UserError(f"{directory}: expected a directory with a directory per system, found none")
+    found = sorted(p for p in Path(directory).iterdir() if p.is_dir() and not p.name.startswith("."))
+    if not found:
+        raise UserError(f"{directory}: no system in it (run the stage '{stage}' first)")
+    return found
+
+
 def find_streams(directory: str | Path, ids: Iterable[str] | None = None) -> list[dict[str, str]]:
     """Find the streams of whole recordings: ``spk1.scp ...``, or files ``ID_spk1.wav`` of ``mixit separate``.
 

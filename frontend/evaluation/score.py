@@ -19,12 +19,11 @@ from pathlib import Path
 import numpy as np
 
 from frontend.data.audio import audio_info, read_audio, stamp_of_entries
-from frontend.data.mixtures import MixtureSet, Streams, Utterance, find_streams, labelled_set
+from frontend.data.mixtures import MixtureSet, Streams, Utterance, find_streams, find_systems, labelled_set
 from frontend.data.segments import read_segments
 from frontend.dsp import metrics
 from frontend.evaluation.intervals import bootstrap_interval, rounded
 from frontend.evaluation.measured import Job, run_jobs, stale_jobs
-from frontend.separation.systems import find_systems
 from frontend.training.checkpoints import open_trained
 from frontend.utils.errors import UserError, did_you_mean
 from frontend.utils.stamps import Stamp, of_file, of_text

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from frontend.data.kaldi import read_scp
-from frontend.data.mixtures import MixtureSet
+from frontend.data.mixtures import MixtureSet, find_systems
 from frontend.data.segments import in_seglst, read_segments
 from frontend.evaluation import intervals
 from frontend.evaluation.intervals import paired_ratio, rounded
@@ -45,7 +45,6 @@ from frontend.recognition.text import (
     utterance_errors,
     write_segments,
 )
-from frontend.separation.systems import find_systems
 from frontend.utils.errors import UserError, did_you_mean
 from frontend.utils.espnet import quiet
 from frontend.utils.files import write_text

@@ -21,7 +21,7 @@ import numpy as np
 
 from frontend.data.audio import audio_info, entry_stamp, read_audio
 from frontend.data.kaldi import read_scp
-from frontend.data.mixtures import MixtureSet, Streams, find_streams, labelled_set
+from frontend.data.mixtures import MixtureSet, Streams, find_streams, find_systems, labelled_set
 from frontend.data.segments import in_seglst, in_stm
 from frontend.dsp.activity import Rule, Segment, frame_samples, levels_db, segments_of_levels
 from frontend.dsp.refine import check_refinement, check_size
@@ -39,7 +39,7 @@ from frontend.recognition.text import (
     write_segments,
 )
 from frontend.separation.files import plan, write_streams
-from frontend.separation.systems import find_systems, load_systems, trained
+from frontend.separation.systems import load_systems, trained
 from frontend.training.checkpoints import MAX_SECONDS, check_length, open_trained
 from frontend.utils.errors import UserError, did_you_mean
 from frontend.utils.files import write_json

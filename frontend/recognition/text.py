@@ -24,7 +24,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import kaldialign
 import meeteval.wer
@@ -33,9 +33,11 @@ from frontend.data.audio import read_audio
 from frontend.data.kaldi import read_scp, scan_table, write_scp
 from frontend.data.mixtures import MixtureSet
 from frontend.data.segments import in_seglst
-from frontend.recognition.model import RecogniserFiles
 from frontend.utils.errors import UserError
 from frontend.utils.files import atomic_directory, read_json, read_text, write_json, write_text
+
+if TYPE_CHECKING:  # torch
+    from frontend.recognition.model import RecogniserFiles
 
 # Raised with every change after which the same texts have other errors.
 VERSION = 1
@@ -103,7 +105,7 @@ def unknown(counts: Counter, tokens: Iterable[str], token_type: str) -> str:
     return f"{total} {kind}{'s' if total > 1 else ''} unknown to the model's tokens: {named}{more}"
 
 
-def unknown_words(texts: Iterable[str], files: RecogniserFiles) -> str:
+def unknown_words(texts: Iterable[str], files: "RecogniserFiles") -> str:
     """List reference words the recogniser cannot produce.
 
     Texts and tokens are normalised as for scoring.

@@ -125,24 +125,6 @@ def _needs_array(system: System) -> bool:
     return bool(system.blind or system.refine or system.rule == "spatial_merge")
 
 
-def find_systems(directory: str | Path, stage: str) -> list[Path]:
-    """Return the directories of the systems below ``directory``, one each, sorted by name.
-
-    Args:
-        directory: of streams or of hypotheses.
-        stage: which makes them, for the message.
-
-    Raises:
-        UserError: no such directory, or nothing in it.
-    """
-    if not Path(directory).is_dir():
-        raise UserError(f"{directory}: expected a directory with a directory per system, found none")
-    found = sorted(p for p in Path(directory).iterdir() if p.is_dir() and not p.name.startswith("."))
-    if not found:
-        raise UserError(f"{directory}: no system in it (run the stage '{stage}' first)")
-    return found
-
-
 def choose(systems: list[System], names: list[str], path: str | Path) -> list[System]:
     """Return the systems called ``names``, in the order of the file ``path`` they came from.
 

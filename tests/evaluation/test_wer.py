@@ -186,7 +186,7 @@ def test_a_perfect_separator_is_the_oracle_and_no_separator_the_mixture(recipe, 
 
 
 def test_what_is_written(recipe, monkeypatch, capsys):
-    count(monkeypatch, "--nj", "2")
+    count(monkeypatch)
     about, rows = counted("teacher_outputs")
     assert (about["system"], about["data"], about["asr"]) == ("teacher_outputs", "data/test", "exp/x/asr")
     assert (about["streams"], about["n"], about["normaliser"]) == (4, N, list(RULES))
