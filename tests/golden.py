@@ -38,12 +38,12 @@ CLOCK = {
 def recordings(out: Path) -> None:
     """A recording of 45 s with four channels in one file, and one of 30 s with a file a channel."""
     out.mkdir(parents=True, exist_ok=True)
-    soundfile.write(out / "first.wav", _meeting(45, 0).T, 8000)
-    for k, channel in enumerate(_meeting(30, 1), 1):
+    soundfile.write(out / "first.wav", meeting(45, 0).T, 8000)
+    for k, channel in enumerate(meeting(30, 1), 1):
         soundfile.write(out / f"second_ch{k}.wav", channel, 8000)
 
 
-def _meeting(seconds: int, seed: int, fs: int = 8000, mics: int = 4) -> np.ndarray:
+def meeting(seconds: int, seed: int, fs: int = 8000, mics: int = 4) -> np.ndarray:
     """Two noises of speech's rhythm that arrive with delays of their own, and a little noise: (C, T)."""
     rng = np.random.default_rng(seed)
     found = 1e-4 * rng.standard_normal((mics, seconds * fs))

@@ -1,13 +1,11 @@
-"""egs/mc_libri2mix end to end on a stand-in for LibriSpeech, its training mixtures rendered on the fly."""
+"""egs/mc_libri2mix through `mixit run`: its data and its mixtures on the fly; the rest as commands."""
 
 import functools
 import hashlib
 import http.server
 import json
 import os
-import re
 import shutil
-import subprocess
 import tarfile
 import threading
 from pathlib import Path
@@ -15,14 +13,12 @@ from pathlib import Path
 import pytest
 import soundfile
 from librispeech_tree import SUBSETS, made_up_librispeech, standin_librispeech
+from recipes import ROOT, copy_recipe
 from speech_sets import voice
 
 from frontend.data.kaldi import read_scp
-from frontend.data.mixtures import MixtureSet
 
-ROOT = Path(__file__).resolve().parents[2]
 OCEAN = Path(os.environ.get("FRONTEND_CORPORA", ROOT.parent / "shared" / "corpora")) / "speechocean762"
-pytestmark = pytest.mark.chain
 
 
 @pytest.fixture(scope="module")
@@ -33,30 +29,17 @@ def librispeech(tmp_path_factory) -> Path:
     return made_up_librispeech(tree, speakers=4, each=4)
 
 
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory) -> Path:
-    """A copy of the recipe, so that its data and experiments lie in the test's own place."""
-    folder = tmp_path_factory.mktemp("recipe") / "mc_libri2mix"
-    return shutil.copytree(ROOT / "egs/mc_libri2mix", folder, ignore=shutil.ignore_patterns("data", "exp"))
+@pytest.fixture
+def recipe(tmp_path) -> Path:
+    return copy_recipe("mc_libri2mix", tmp_path / "mc_libri2mix")
 
 
-def _run(recipe: Path, *options: str) -> subprocess.CompletedProcess:
-    """What the recipe's own run.sh does, in the copy."""
-    call = re.search(r"^exec .*run\.sh\" (.*) \"\$@\"", (recipe / "run.sh").read_text(), re.M)[1]
-    command = [str(ROOT / "run.sh"), *call.replace('"$here"', str(recipe)).split(), *options]
-    return subprocess.run(command, capture_output=True, text=True, timeout=1500)
-
-
-def test_from_the_corpus_to_the_table(recipe, librispeech):
-    options = ["--librispeech", str(librispeech), "--size", "tiny", "--on_the_fly", "true"]
-    done = _run(recipe, *options)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    exp, data = recipe / "exp/librispeech_tiny_otf", recipe / "data/librispeech_tiny_otf"
-    results = json.loads((exp / "results.json").read_text())
-    rows = {row["system"]: row for row in results["rows"]}
-    for name in ("auxiva", "teacher_energy", "student", "student_ft", "distilled_ft", "supervised_full"):
-        assert rows[name]["si_snri"] is not None and rows[name]["cpwer"] is not None and rows[name]["n"] == 4
-    assert "--on_the_fly true" in results["command"]
+def test_from_the_corpus_to_mixtures_that_nobody_writes(recipe, librispeech, command, monkeypatch):
+    options = ["--recipe", recipe, "--librispeech", librispeech, "--size", "tiny", "--nj", 1]
+    options += ["--with", "on_the_fly"]
+    code, _, err = command("run", *options, "--stop_stage", "simulate")
+    assert code == 0, err
+    data = recipe / "data/librispeech_tiny_otf"
     # Two pools of different talkers; their mixtures have no audio, the test set's has.
     speakers = {
         name: {
@@ -67,12 +50,24 @@ def test_from_the_corpus_to_the_table(recipe, librispeech):
         for name in ("train", "labelled", "dev", "test")
     }
     assert not speakers["train"] & speakers["labelled"] and not speakers["labelled"] & speakers["test"]
-    for name, virtual in (("train", True), ("labelled", True), ("test", False)):
+    for name, on_the_fly in (("train", True), ("labelled", True), ("test", False)):
         entries = read_scp(data / name / "wav.scp").values()
-        assert [entry.startswith("scene:") for entry in entries] == [virtual] * len(entries)
-    assert set(MixtureSet(data / "train_small").ids) <= set(MixtureSet(data / "labelled").ids)
-    again = _run(recipe, *options)
-    assert again.returncode == 0 and "student: complete, nothing to do" in again.stdout
+        assert [entry.startswith("scene:") for entry in entries] == [on_the_fly] * len(entries)
+    code, out, err = command("run", *options, "--dry_run")
+    assert code == 0, err
+    lines = out.splitlines()
+    assert not any("simulate render" in line and "/scenes/" in line for line in lines), "it is complete"
+    small = next(
+        line
+        for line in lines
+        if "data subset" in line and line.endswith("--seed 0") and "train_small" in line
+    )
+    assert "--data data/librispeech_tiny_otf/labelled " in small
+    full = next(line for line in lines if "--output_dir exp/librispeech_tiny_otf/supervised_full" in line)
+    assert "--train_set data/librispeech_tiny_otf/labelled" in full and full.endswith("--num_workers 1")
+    assert json.loads((recipe / "exp/librispeech_tiny_otf/stages.json").read_text())["command"] == (
+        "egs/mc_libri2mix/run.sh --size tiny --librispeech .../LibriSpeech --with on_the_fly"
+    )
 
 
 @pytest.fixture
@@ -94,48 +89,29 @@ def mirror(tmp_path, librispeech):
         server.shutdown()
 
 
-def test_what_was_fetched_is_no_change_and_other_noise_is_one(recipe, mirror, tmp_path):
+@pytest.mark.skipif(shutil.which("wget") is None, reason="needs wget")
+def test_what_was_fetched_is_no_change_and_other_noise_is_one(recipe, mirror, tmp_path, command):
     """Into a folder that is not there yet; the second run finds the data complete."""
-    own = shutil.copytree(recipe, tmp_path / "recipe", ignore=shutil.ignore_patterns("data", "exp"))
-    sizes = own / "local/download_corpus.py"  # the real ones may not fit on this disk
-    sizes.write_text(sizes.read_text().replace("23.0", "0.1").replace("6.3", "0.1"))
     noise = tmp_path / "noise"
     noise.mkdir()
     for k in range(4):
         soundfile.write(noise / f"n{k}.wav", voice(f"noise {k}", 1.5, 16000), 16000)
-    corpus = tmp_path / "my corpora/LibriSpeech"
-    options = ["--librispeech", str(corpus), "--download", "true", "--size", "tiny"]
-    options += ["--noise_dir", str(noise), "--download_url", mirror, "--stop_stage", "data"]
-    done = _run(own, *options)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    speech = own / "data/librispeech_tiny_noise/speech"
+    options = ["--recipe", recipe, "--librispeech", tmp_path / "my corpora/LibriSpeech", "--download", "true"]
+    options += ["--size", "tiny", "--noise_dir", noise, "--download_url", mirror, "--stop_stage", "data"]
+    code, out, err = command("run", *options)
+    assert code == 0, err
+    speech = recipe / "data/librispeech_tiny_noise/speech"
     assert (speech / "test/wav.scp").exists() and (speech / "test/noise.scp").exists()
-    done = _run(own, *options)
-    assert done.returncode == 0 and "data: complete, nothing to do" in done.stdout, done.stdout + done.stderr
+    code, out, _ = command("run", *options)
+    assert code == 0 and "data: complete, nothing to do" in out
     soundfile.write(noise / "n0.wav", voice("another", 1.8, 16000), 16000)
-    done = _run(own, *options)
-    assert done.returncode == 0 and f"stage data: {noise} changed since it ran" in done.stdout
+    code, out, _ = command("run", *options)
+    assert code == 0 and f"stage data: input {noise} changed since it was made" in out
 
 
-def test_dry_run_says_what_the_real_sizes_make(recipe):
-    done = _run(recipe, "--dry_run", "true")
-    assert done.returncode == 0, done.stderr
-    for what in ("50,?800", "13,?900", r"\bGB\b", r"\bh\b|hours"):
-        assert re.search(what, done.stdout), what
-    assert not (recipe / "data/librispeech").exists() and not (recipe / "exp/librispeech").exists()
-
-
-def test_wrong_folders_are_one_line(recipe, librispeech, tmp_path):
-    for folder, message in (
-        (librispeech / "dev-clean", "expected"),
-        (librispeech.parent, "expected"),
-        (tmp_path / "nowhere", "no such directory"),
-    ):
-        done = _run(recipe, "--librispeech", str(folder), "--size", "tiny", "--seed", "7")
-        assert done.returncode == 2 and message in done.stderr and str(folder) in done.stderr
-        assert "Traceback" not in done.stderr and len(done.stderr.strip().splitlines()) == 1
-
-
-def test_its_options_are_not_the_other_recipes(tmp_path):
-    done = subprocess.run([ROOT / "run.sh", "--librispeech", str(tmp_path)], capture_output=True, text=True)
-    assert done.returncode == 2 and "egs/mc_libri2mix/run.sh" in done.stderr
+def test_wrong_folders_are_one_line(recipe, librispeech, command):
+    for folder in (librispeech / "dev-clean", librispeech.parent):
+        code, _, err = command(
+            "run", "--recipe", recipe, "--librispeech", folder, "--size", "tiny", "--stop_stage", "data"
+        )
+        assert code == 2 and "expected" in err and str(folder) in err and "Traceback" not in err

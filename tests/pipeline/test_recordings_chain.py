@@ -1,8 +1,6 @@
 """egs/recordings end to end on a minute of sound: from files to the report; repeated, adapted, misused."""
 
 import json
-import os
-import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import torch
+from golden import meeting
 from opened import opened
+from recipes import ROOT
 from tiny_recognisers import make_recogniser
 
 from frontend.data.audio import audio_info, read_audio
@@ -19,31 +18,13 @@ from frontend.data.kaldi import read_scp, write_scp
 from frontend.data.mixtures import find_streams
 from frontend.data.segments import write_references
 
-ROOT = Path(__file__).resolve().parents[2]
-RUN = ROOT / "egs/recordings/run.sh"
 STAGES = "data chunks teacher pseudo student separate recognise report".split()
 FS, MICS = 8000, 4
-pytestmark = pytest.mark.chain
 
 
-def _run(folder: Path, *options: str) -> subprocess.CompletedProcess:
-    command = [str(RUN), "--size", "tiny", "--nj", "1", *options]
-    if "--out_dir" not in options:
-        command += ["--out_dir", str(folder)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600)
-
-
-def _meeting(seconds: int, seed: int) -> np.ndarray:
-    """Two noises of speech's rhythm that arrive with delays of their own, and a little noise: (C, T)."""
-    rng = np.random.default_rng(seed)
-    found = 1e-4 * rng.standard_normal((MICS, seconds * FS))
-    for delays in ((0, 1, 2, 1), (0, -1, 0, 2)):
-        dry = rng.standard_normal(seconds * FS)
-        syllables = np.repeat(rng.random(seconds * 5) ** 2, FS // 5)
-        turns = np.repeat(rng.random(seconds // 5 + 1) < 0.6, 5 * FS)[: len(dry)]
-        dry = 0.1 * dry * syllables * turns
-        found += np.stack([np.roll(dry, delay) for delay in delays])
-    return found.clip(-0.99, 0.99)
+def _options(folder: Path, *more: object) -> list[object]:
+    options = ["--recipe", "egs/recordings", "--size", "tiny", "--nj", "1", "--out_dir", folder]
+    return [*options, "--recordings", folder / "in", *more]
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +32,8 @@ def folder(tmp_path_factory) -> Path:
     """A multi-channel recording of 45 s, and one of 30 s with a file a channel; the truth beside them."""
     out = tmp_path_factory.mktemp("field")
     (out / "in").mkdir()
-    soundfile.write(out / "in/first.wav", _meeting(45, 0).T, FS)
-    for k, channel in enumerate(_meeting(30, 1), 1):
+    soundfile.write(out / "in/first.wav", meeting(45, 0).T, FS)
+    for k, channel in enumerate(meeting(30, 1), 1):
         soundfile.write(out / f"in/second_ch{k}.wav", channel, FS)
     (out / "wav").mkdir()
     for name, path in (("first", out / "in/first.wav"), ("second", out / "in/second_ch1.wav")):
@@ -69,9 +50,10 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def watched(folder) -> tuple[Path, set[Path] | None]:
-    """The whole recipe has run; which of the recordings and of the truth it opened."""
+    """The whole recipe has run, through its run.sh; which of the recordings and of the truth it opened."""
+    command = [ROOT / "egs/recordings/run.sh", *map(str, _options(folder)[2:])]
     with opened([path for path in folder.rglob("*") if path.is_file()]) as files:
-        ran = _run(folder, "--recordings", str(folder / "in"))
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert ran.returncode == 0, ran.stdout[-3000:] + ran.stderr[-3000:]
     assert "recognise: off, --transcripts and --asr_exp run it" in ran.stdout
     return folder, files
@@ -82,6 +64,7 @@ def done(watched) -> Path:
     return watched[0]
 
 
+@pytest.mark.chain
 def test_streams_and_report(done):
     exp, data = done / "exp/in_tiny", done / "data/in_tiny"
     wav = read_scp(data / "whole/wav.scp")
@@ -103,8 +86,9 @@ def test_streams_and_report(done):
     assert str(done) not in page and str(ROOT) not in page
 
 
+@pytest.mark.chain
 def test_no_truth_is_looked_at(watched):
-    """As mixit simulate meetings leaves it: spk1.scp, the images it names and ref.* beside the recordings."""
+    """As a simulator leaves it: spk1.scp, the images it names and ref.* beside the recordings."""
     folder, files = watched
     if files is None:
         pytest.skip("needs inotify, to see what is opened")
@@ -115,64 +99,85 @@ def test_no_truth_is_looked_at(watched):
     }
 
 
-def test_a_second_run_does_nothing_and_an_adapted_one_starts_from_it(done):
-    again = _run(done, "--recordings", str(done / "in"))
-    assert again.returncode == 0 and again.stdout.count("complete, nothing to do") == len(STAGES) - 1
+@pytest.mark.chain
+def test_a_second_run_does_nothing_and_other_options_train_again(done, command):
+    code, out, _ = command("run", *_options(done))
+    assert code == 0 and out.count("complete, nothing to do") == len(STAGES) - 1
+    for option, value, name in (
+        ("seed", 1, "seed"),
+        ("fs", 4000, "fs"),
+        ("geometry", "circular", "geometry"),
+    ):
+        code, out, _ = command("run", *_options(done), f"--{option}", value, "--list")
+        changed = {line.split()[1]: name in line.partition("[")[2] for line in out.splitlines()[:-1]}
+        assert code == 0 and (changed["data"] or changed["teacher"]), out
+
+
+@pytest.mark.chain
+def test_an_adapted_model_starts_from_another(done, command):
     start = done / "exp/in_tiny"
-    options = ["--recordings", str(done / "in"), "--init_model", str(start), "--tag", "adapted"]
-    adapted = _run(done, *options, "--stop_stage", "student")
-    assert adapted.returncode == 0, adapted.stdout[-3000:] + adapted.stderr[-3000:]
-    assert (done / "exp/adapted_tiny/start").resolve() == start / "student"
-    for network in ("teacher", "student"):  # two small steps away from where it started
-        before, after = (
-            torch.load(exp / network / "valid.loss.ave.pth") for exp in (start, done / "exp/adapted_tiny")
-        )
-        moved = max(float((after[key].float() - before[key].float()).abs().max()) for key in before)
-        assert 0 < moved < 0.01
-    other = _run(
-        done, "--recordings", str(done / "in"), "--init_model", str(start), "--tag", "x", "--fs", "4000"
+    adapted = _options(done, "--init_model", start, "--tag", "adapted")
+    code, out, err = command("run", *adapted, "--stop_stage", "chunks")
+    assert code == 0, err
+    code, out, _ = command("run", *adapted, "--dry_run")
+    train = [line for line in out.splitlines() if " train separator --config" in line]
+    assert [line.rpartition("--init_param ")[2] for line in train] == [
+        str(start / part / "valid.loss.ave.pth") for part in ("teacher", "student")
+    ]
+    assert (
+        "teacher_adapt.yaml" in train[0]
+        and f"/bin/ln -sfn {start}/student {done}/exp/adapted_tiny/start" in out
     )
-    assert other.returncode == 2 and "trained for 8000 Hz, expected 4000" in other.stderr
+    other = _options(done, "--init_model", start, "--tag", "x", "--fs", "4000", "--stop_stage", "chunks")
+    code, _, err = command("run", *other)
+    assert code == 2 and "trained for 8000 Hz, expected 4000" in err
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "--recordings is missing"),
-        (["--recordings", "nowhere"], "--recordings nowhere: expected a file or directory"),
-        (["--recording", "x"], "unknown option --recording (did you mean recordings?)"),
-        (["--recordings", "{in}", "--size", "huge"], "unknown size 'huge'"),
-        (["--recordings", "{in}", "--talkers", "1"], "--talkers 1: expected 2 to 4"),
-        (["--recordings", "{in}", "--transcripts", "{in}"], "--transcripts and --asr_exp belong together"),
-        (["--recordings", "{in}", "--init_model", "{in}"], "expected a trained teacher in it"),
-        (
-            ["--recordings", "{in}", "--geometry", "round"],
-            "--geometry round: expected circular, linear, none",
-        ),
-        (["--recordings", "{in}", "--fs", "16000"], "8000 Hz, expected 16000 Hz or more"),
-        (["--recordings", "{in}", "--rttm", "{in}", "--segments", "{in}"], "give one of them"),
-        (["--recordings", "{in}", "--stage", "report", "--stop_stage", "data"], "comes after"),
+        (["--geometry", "round"], "--geometry round: expected circular, linear, none"),
+        (["--fs", "16000"], "8000 Hz, expected 16000 Hz or more"),
     ],
 )
-def test_misuse_is_one_line(folder, tmp_path, options, message):
-    ran = _run(tmp_path, *[option.replace("{in}", str(folder / "in")) for option in options])
-    assert ran.returncode == 2 and message in ran.stderr, ran.stderr
-    assert "Traceback" not in ran.stderr and len(ran.stderr.strip().splitlines()) == 1
+def test_what_only_the_recordings_tell_is_one_line(folder, tmp_path, command, options, message):
+    code, _, err = command("run", *_options(folder), *options, "--out_dir", tmp_path, "--stop_stage", "data")
+    assert code == 2 and message in err
 
 
-def test_transcripts_of_other_recordings_are_found_before_the_training(folder, tmp_path):
+def test_transcripts_of_other_recordings_are_found_before_the_training(folder, tmp_path, command):
     asr = make_recogniser(tmp_path / "asr")
     (tmp_path / "ref.stm").write_text("first 1 a 0 1 one\nsecnd 1 a 0 1 one\n")
-    options = ["--recordings", str(folder / "in"), "--transcripts", str(tmp_path / "ref.stm")]
+    options = [
+        *_options(folder),
+        "--out_dir",
+        tmp_path,
+        "--transcripts",
+        tmp_path / "ref.stm",
+        "--asr_exp",
+        asr,
+    ]
     for again in (False, True):
-        ran = _run(tmp_path, *options, "--asr_exp", str(asr), "--stop_stage", "chunks")
-        assert ran.returncode == 2 and "has no recording 'secnd'" in ran.stderr, ran.stderr
-        assert ("stage 1 data: complete" in ran.stdout) is again and "chunks" not in ran.stdout
-        assert len(ran.stderr.strip().splitlines()) == 1
+        code, out, err = command("run", *options, "--stop_stage", "chunks")
+        assert code == 2 and "has no recording 'secnd'" in err, err
+        assert ("stage 1 data: complete" in out) is again and "chunks of" not in out
 
 
-def test_list_and_help():
-    listed = subprocess.run([RUN, "--list"], capture_output=True, text=True, env=os.environ)
-    assert [line.split()[1] for line in listed.stdout.splitlines()] == STAGES
-    text = subprocess.run([RUN, "--help"], capture_output=True, text=True).stdout
-    assert re.search(r"--recordings +the folder", text) and "--init_model" in text
+def test_another_model_of_the_recogniser_recognises_again(folder, tmp_path, command):
+    """The stage reads the files of the recogniser, but for those of single epochs."""
+    asr = tmp_path / "asr"
+    asr.mkdir()
+    for name in ("config.yaml", "valid.acc.ave.pth", "3epoch.pth", "checkpoint.pth", "train.log"):
+        (asr / name).write_text(name)
+    from frontend.pipeline.options import Given
+    from frontend.pipeline.recipes import read_options, stages_of
+
+    more = {"recordings": str(folder / "in"), "transcripts": str(asr / "train.log"), "out_dir": str(tmp_path)}
+    o = read_options(Given("egs/recordings", size="tiny", asr_exp=str(asr), more=more))
+    o.asr_exp = str(asr)
+    stage = next(s for s in stages_of(o) if s.name == "recognise")
+    assert [path.name for path in stage.reads if path.parent == asr] == [
+        "train.log",
+        "config.yaml",
+        "valid.acc.ave.pth",
+    ]
