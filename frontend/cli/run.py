@@ -97,6 +97,7 @@ def run(stop_stage: str, list: bool, dry_run: bool, show: str | None, adopt: boo
             engine.list()
         elif show is not None:
             engine.show(show)
+            engine.write_if_free()
         elif dry_run:
             engine.dry_run(options.given.stage, stop_stage)
         else:

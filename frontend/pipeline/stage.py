@@ -14,6 +14,7 @@ import fcntl
 import json
 import os
 import re
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -314,7 +315,7 @@ class Engine:
     def dry_run(self, first: str, last: str) -> None:
         """Print the commands that would run, a line each, to be run in the recipe's directory."""
         begin, end = self._range(first, last)
-        print(f"cd {self.options.place}")
+        print(f"cd {shlex.quote(str(self.options.place))}")
         for place in range(begin, end + 1):
             stage = self.recipe(self.options)[place - 1]
             needs = any(self._is_planned(path) for path in stage.reads)
@@ -322,6 +323,7 @@ class Engine:
                 continue
             self.options.planned |= {*stage.makes}
             self.show(stage.name, first=True)
+        self.write_if_free()
 
     def _is_planned(self, path: Path) -> bool:
         made = self.options.planned
@@ -334,6 +336,12 @@ class Engine:
         print(f"# {stage.name}: {stage.about}{f' (off, {stage.skip})' if stage.skip else ''}")
         for command in (*(stage.first if first else ()), *stage.commands):
             print(shown(command))
+
+    def write_if_free(self) -> None:
+        """Write the configurations that printed commands name, unless a run is at work with its own."""
+        with locked(self.exp, 0.0) as mine:
+            if mine:
+                self.options.write()
 
     def adopt(self, first: str, last: str) -> None:
         """Write the records of stages whose outputs are all there, without running them."""
