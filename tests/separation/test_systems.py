@@ -294,7 +294,8 @@ RECORDINGS = (
 def test_the_generated_rows_are_those_that_were_listed(tmp_path, variant, rows):
     conf = ROOT / "egs/TEMPLATE/conf"
     layers = [OmegaConf.load(conf / "systems.yaml")]
-    layers += [OmegaConf.load(conf / f"variants/{variant}.yaml").systems] if variant else []
+    if variant:
+        layers.append(OmegaConf.load(conf / f"variants/{variant}.yaml").systems)
     OmegaConf.save(OmegaConf.merge(*layers), tmp_path / "systems.yaml")
     found = load_systems(tmp_path / "systems.yaml")
     assert [system.name for system in found] == rows
