@@ -312,7 +312,7 @@ def _write_tables(scenes: list[dict], records: list[dict], job: _Job, speech: Pa
 
 _ENTRY = re.compile(r"scene:(.+?\.jsonl):(.+):((?:mix|noise)|(?:spk|image)[1-9][0-9]*)")
 _ID = re.compile(rb'\{"id": ("(?:[^"\\]|\\.)*")')
-_AGAIN = "make the set again (simulate render --on_the_fly)"
+_AGAIN = "make the set again (mixit simulate render --on_the_fly)"
 
 # Of each file of scenes that was read: its version, and where the line of each id is.
 _lines: dict[str, tuple] = {}

@@ -342,7 +342,7 @@ def read_scenes(path: str | Path) -> list[dict]:
             a microphone or talker outside the room, ...
     """
     scenes: dict[str, dict] = {}
-    for number, line in enumerate(read_lines(path, "file of scenes (simulate scenes makes it)"), 1):
+    for number, line in enumerate(read_lines(path, "file of scenes (mixit simulate scenes makes it)"), 1):
         where = f"{path}:{number}"
         try:
             scene = json.loads(line)

@@ -263,7 +263,7 @@ def test_mistakes_are_named_in_one_line_and_leave_no_set(base, tmp_path, monkeyp
     wav.write_bytes(good)
     fails("wav.scp: expected a table", speech=tmp_path / "nowhere")
     fails(
-        "expected a file of scenes (simulate scenes makes it), found no such file",
+        "expected a file of scenes (mixit simulate scenes makes it), found no such file",
         scenes=tmp_path / "nowhere.jsonl",
     )
     fails("--nj: expected at least 1, found 0", nj=0)
