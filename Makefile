@@ -1,12 +1,15 @@
-.PHONY: test lint bench
+.PHONY: test lint bench docs
 
 test:   # the whole suite, recipe included; sets up .venv first
 	@bin=$$(local/install.sh --extras mini,test) && PATH="$$bin:$$PATH" python -m pytest
 
 lint:
 	@bin=$$(local/install.sh --extras mini,test,lint) && export PATH="$$bin:$$PATH" && \
-	  ruff check . && ruff format --check . && \
+	  ruff check . && ruff format --check . && mypy && \
 	  shellcheck -x run.sh local/install.sh egs/*/run.sh egs/*/local/*.sh .ci/run
+
+docs:   # the site, in site/
+	@bin=$$(local/install.sh --extras docs) && PATH="$$bin:$$PATH" NO_MKDOCS_2_WARNING=1 mkdocs build --quiet
 
 bench:  # speeds, as ratios to a peer in the same run
 	@bin=$$(local/install.sh --extras mini,test) && export PATH="$$bin:$$PATH" && \
