@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import itertools
 import logging
 import os
 import pickle
@@ -122,14 +121,10 @@ def open_trained(path: str | Path) -> Iterator[Trained]:
 
 
 def pack(path: str | Path, out: str | Path) -> Trained:
-    """Write what inference needs of a training directory to one directory or, if named ``*.zip``, a zip.
-
-    Args:
-        path: a training directory (or anything :func:`open_trained` takes).
-        out: the directory or zip to write; it must not exist.
+    """Write what inference needs of the trained system ``path`` to a directory or, if named ``*.zip``, a zip.
 
     Returns:
-        The packed system (of a zip: as it was before packing).
+        the packed system (of a zip: as it was before packing).
 
     Raises:
         UserError: ``path`` is no trained system, or ``out`` exists.
@@ -198,12 +193,9 @@ def is_sound_checkpoint(path: Path) -> bool:
 def repair_checkpoint(directory: str | Path, criteria: Sequence = (("valid", "loss", "min"),)) -> dict | None:
     """Bring ``directory`` to the state after its last complete epoch.
 
-    Args:
-        directory: of the training.
-        criteria: (phase, value, min or max) of the models that are kept: ``best_model_criterion``.
-
     Returns:
-        the checkpoint to go on from, or None where training starts anew.
+        the checkpoint to go on from, or None where training starts anew. ``criteria`` are ESPnet's
+        ``best_model_criterion``: (phase, value, min or max) of the models that are kept.
     """
     directory = Path(directory)
     checkpoint, previous = directory / CHECKPOINT, directory / PREVIOUS
@@ -264,17 +256,9 @@ def _link(link: Path, target: str) -> None:
 
 
 def load_model(config: str | Path, checkpoint: str | Path, device: str = "cpu") -> torch.nn.Module:
-    """Build the network of a training and load its weights, strictly.
+    """Build the network of a training's ``config.yaml`` and load its weights, strictly; in evaluation mode.
 
     ESPnet's ``build_model_from_file`` loads with ``strict=False`` and so takes any file.
-
-    Args:
-        config: ``config.yaml`` that the training wrote.
-        checkpoint: weights, such as :data:`MODEL`.
-        device: ``cpu``, ``cuda``, ``cuda:0``.
-
-    Returns:
-        the model in evaluation mode.
 
     Raises:
         UserError: no such file, not a training's configuration or weights, or weights of another network.
@@ -282,30 +266,20 @@ def load_model(config: str | Path, checkpoint: str | Path, device: str = "cpu") 
     from frontend.training.task import FrontendTask, register  # ESPnet: 8 s
 
     register()
-    settings = _read_config(config)
-    model = FrontendTask.build_model(settings)
+    settings = read_settings(config, "config.yaml of a training")
+    needed = [f"{x}{y}" for x in ("encoder", "separator", "decoder") for y in ("", "_conf")]
+    missing = [k for k in (*needed, "model_conf", "criterions", "init") if k not in settings]
+    if missing:
+        raise UserError(f"{config}: not the config.yaml of a training: no {', '.join(missing)}")
+    model = FrontendTask.build_model(argparse.Namespace(**settings))
     state = read_state(checkpoint, device)
     check_state(state, model.state_dict(), str(checkpoint), f"the network of {config}")
     model.load_state_dict(state)
     return model.to(device).eval()
 
 
-def _read_config(path: str | Path) -> argparse.Namespace:
-    settings = read_settings(path, "config.yaml of a training")
-    needed = [f"{x}{y}" for x, y in itertools.product(("encoder", "separator", "decoder"), ("", "_conf"))]
-    needed += ["model_conf", "criterions", "init"]
-    missing = [k for k in needed if k not in settings]
-    if missing:
-        raise UserError(f"{path}: not the config.yaml of a training: no {', '.join(missing)}")
-    return argparse.Namespace(**settings)
-
-
 def read_state(path: str | Path, device: str = "cpu") -> dict[str, torch.Tensor]:
-    """Return the weights stored in ``path``, by name.
-
-    Raises:
-        UserError: missing, damaged, or no weights.
-    """
+    """Return the weights stored in ``path`` by name; raise a UserError if there are none or damaged ones."""
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file; weights of a training (.pth) expected")
     if not is_sound_checkpoint(Path(path)):
@@ -322,11 +296,7 @@ def read_state(path: str | Path, device: str = "cpu") -> dict[str, torch.Tensor]
 
 
 def check_state(found: Mapping, expected: Mapping, where: str, what: str) -> None:
-    """Compare names and shapes of two sets of weights.
-
-    Raises:
-        UserError: naming the first few that are missing, unexpected, or of another shape.
-    """
+    """Raise a UserError that names the first weights that are missing, unexpected or of another shape."""
     problems = [f"missing {k}" for k in expected if k not in found]
     problems += [f"unexpected {k}" for k in found if k not in expected]
     problems += [

@@ -7,12 +7,11 @@ channels, do the weights to start from fit the network. They are asked here.
 
 import argparse
 import inspect
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from frontend.data.audio import audio_info
 from frontend.data.kaldi import read_scp
@@ -28,21 +27,13 @@ from frontend.utils.parallel import progress
 GIVEN = frozenset({"self", "optimizer", "params"})
 _GIVEN = GIVEN | {"train", "lengths", "entries", "seed", "input_dim", "criterion"}
 _GIVEN |= {"encoder", "separator", "decoder", "mask_module", "loss_wrappers"}
-_ARCHITECTURE = ("encoder", "encoder_conf", "separator", "decoder", "decoder_conf")
-_SAMPLES = ("n_fft", "hop_length")
 
 
 # --- settings
 
 
 def check_values(args: argparse.Namespace, wanted: Mapping[str, object], where: str) -> None:
-    """Raise a UserError for the first setting that has none of the values it must have.
-
-    Args:
-        args: parsed options.
-        wanted: setting -> its value, or a tuple of values that are possible.
-        where: file, for the message.
-    """
+    """Raise a UserError for the first of the settings ``wanted`` that is not its value, or one of a tuple."""
     for key, values in wanted.items():
         values, found = values if isinstance(values, tuple) else (values,), getattr(args, key)
         if found not in values:
@@ -51,11 +42,7 @@ def check_values(args: argparse.Namespace, wanted: Mapping[str, object], where: 
 
 
 def lookup(name: str | None, classes: dict[str, type], what: str, where: str) -> type:
-    """Return the class that a configuration names.
-
-    Raises:
-        UserError: there is none of that name.
-    """
+    """Return the class that a configuration names; raise a UserError if there is none of that name."""
     if name not in classes:
         raise UserError(f"{where}: unknown {what} '{name}'{did_you_mean(str(name), classes)}")
     return classes[name]
@@ -76,12 +63,11 @@ def _settings(cls: type, given: frozenset[str]) -> dict[str, bool]:
 
 
 def check_conf(conf: object, cls: type, name: str, where: str, given: frozenset[str] = GIVEN) -> None:
-    """Check a mapping of settings against what a class takes.
+    """Check a mapping of settings, such as ``encoder_conf``, against what a class takes.
 
     Args:
-        conf: the settings.
+        conf, name: the settings, and what they are called.
         cls: the class.
-        name: of the mapping: ``encoder_conf``.
         where: file, for the message.
         given: arguments that the task itself gives to the class.
 
@@ -124,8 +110,7 @@ def check_criterions(
     """Check a list of criteria; give each the ``conf`` and ``wrapper_conf`` that ESPnet asks for, in place.
 
     Args:
-        criterions: each with ``name`` and ``wrapper``, and perhaps ``conf`` and ``wrapper_conf``.
-        name: of the list: ``criterions``.
+        criterions, name: each with ``name`` and ``wrapper``, perhaps their settings; what the list is called.
         where: file, for the message.
         check_solver: called with the name and the class of each wrapper, to refuse some.
 
@@ -156,11 +141,8 @@ def fill_schedule(args: argparse.Namespace, count_steps: Callable[[], int] | Non
     if args.scheduler == "warmupcosine" and "total_steps" not in args.scheduler_conf:
         steps = args.num_iters_per_epoch
         if not steps:
-            steps = (
-                count_steps()
-                if count_steps
-                else -(-len(read_scp(args.train_shape_file[0])) // args.batch_size)
-            )
+            utterances = read_scp(args.train_shape_file[0])
+            steps = count_steps() if count_steps else math.ceil(len(utterances) / args.batch_size)
         args.scheduler_conf["total_steps"] = args.max_epoch * max(1, steps // args.accum_grad)
 
 
@@ -168,15 +150,10 @@ def fill_schedule(args: argparse.Namespace, count_steps: Callable[[], int] | Non
 
 
 def given_set(args: argparse.Namespace, which: str, hint: str = "") -> Path:
-    """Return the directory of ``--train_set`` or ``--valid_set``.
-
-    Args:
-        args: with ``train_set`` and ``valid_set``.
-        which: ``train`` or ``valid``.
-        hint: what the directory should hold, for who gave none.
+    """Return the directory of ``--train_set`` or ``--valid_set``, as ``which`` says.
 
     Raises:
-        UserError: none was given, or there is no such directory.
+        UserError: none was given (``hint``: what it should hold), or there is no such directory.
     """
     given = getattr(args, f"{which}_set")
     if given is None:
@@ -194,14 +171,7 @@ def reference_tables(directory: Path) -> dict[str, str]:
 
 
 def use_tables(args: argparse.Namespace, which: str, directory: Path, names: Mapping[str, str]) -> None:
-    """Give ESPnet the tables of a directory as data, in place; the preprocessors read the audio themselves.
-
-    Args:
-        args: parsed options.
-        which: ``train`` or ``valid``.
-        directory: of the data.
-        names: file -> ESPnet's name for it.
-    """
+    """Give ESPnet tables of a directory, file -> its name, as data in place; the preprocessors read audio."""
     triples = [(str(directory / file), name, "text") for file, name in names.items()]
     setattr(args, f"{which}_data_path_and_name_and_type", triples)
     setattr(args, f"{which}_shape_file", [str(directory / "utt2num_samples")])
@@ -242,10 +212,8 @@ def check_headers(
     """Check channels, rate and readability of all recordings of a table (0.05 ms each).
 
     Args:
-        path: of the table.
-        entries: its content.
-        channels: how many there must be, and where that is said, for the message.
-        fs: the rate in Hz, and where that is said.
+        path, entries: the table.
+        channels, fs: how many there must be, the rate in Hz; and where each is said, for the message.
         frames: utterance -> length in samples; filled for those not in it, compared for the others.
 
     Raises:
@@ -271,11 +239,7 @@ def check_headers(
 
 
 def check_weights(task: Any, args: argparse.Namespace) -> None:
-    """Build the network, and compare the weights it shall start from with it.
-
-    Raises:
-        UserError: no weights, or those of another network.
-    """
+    """Build the network; raise a UserError if weights it shall start from are missing or do not fit."""
     expected = task.build_model(args).state_dict()
     for spec in args.init_param:
         path, *rest = spec.split(":")
@@ -310,11 +274,8 @@ def check_start(model: str, config: str, n_mics: int, fs: int, n_outputs: int) -
                     f"{model}: trained for {has} {what}, expected {need} to start from it here "
                     "(give another --init_model, or leave it out and train from nothing)"
                 )
-        found = _architecture(yaml.safe_load(trained.config.read_text(encoding="utf-8")), 1.0)
-        # A configuration that names no rate of its own has its windows in samples at that of `fs`.
-        for key, value in _architecture(
-            wanted, fs / wanted.get("preprocessor_conf", {}).get("fs", fs)
-        ).items():
+        found = _architecture(read_settings(trained.config, "config.yaml of a training"))
+        for key, value in _architecture(wanted).items():
             if found.get(key) != value:
                 raise UserError(
                     f"{model}: {key} is {found.get(key)}, expected {value} as in {config} (copy the "
@@ -323,15 +284,13 @@ def check_start(model: str, config: str, n_mics: int, fs: int, n_outputs: int) -
         return trained.checkpoint
 
 
-def _architecture(config: dict, rate: float) -> dict:
-    """Return what says how a network is built, windows in samples at ``rate`` times the configuration's."""
-    found = {key: config.get(key) for key in _ARCHITECTURE}
-    for key in ("encoder_conf", "decoder_conf"):
-        conf = found[key] or {}
-        found[key] = conf | {k: round(v * rate) for k, v in conf.items() if k in _SAMPLES}
-    own = config.get("separator_conf", {}).items()
-    left_out = ("n_mics", "num_spk", "precision")  # the first two are compared with the recordings
-    return found | {f"separator_conf.{k}": v for k, v in own if k not in left_out}
+def _architecture(config: dict) -> dict:
+    """Return what says how a network is built, but for what is compared with the recordings."""
+    found = {key: config.get(key) for key in ("encoder", "separator", "decoder")}
+    for part in ("encoder_conf", "decoder_conf", "separator_conf"):
+        left_out = ("n_mics", "num_spk", "precision")
+        found |= {f"{part}.{k}": v for k, v in (config.get(part) or {}).items() if k not in left_out}
+    return found
 
 
 # --- the training of a separator

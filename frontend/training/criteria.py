@@ -12,8 +12,7 @@ from frontend.utils.errors import UserError
 class ThresholdedSNR(TimeDomainLoss):
     """Negative SNR in dB with a soft threshold: :func:`frontend.training.losses.thresholded_snr`.
 
-    Not SI-SNR: the level is part of what is to be learned, and SI-SNR has no finite
-    value on silence.
+    Not SI-SNR: the level is to be learned too, and SI-SNR has no finite value on silence.
 
     Args:
         snr_max: threshold in dB; errors below it stop mattering.
@@ -86,18 +85,14 @@ class MixIT(AbsLossWrapper):
 class ThresholdedPIT(PITSolver):
     """ESPnet's PIT with errors and threshold relative to the mixture, not to each source.
 
-    Loss per source: ``10 log10((|s - s^|^2 + tau |x|^2) / |x|^2)`` with x the sum of the
-    references. A silent reference (a mixture with fewer talkers than outputs) so asks for
-    a silent output, with a finite loss, and the threshold is the same for all sources of
-    a mixture.
+    Loss per source: ``10 log10((|s - s^|^2 + tau |x|^2) / |x|^2)`` with x the sum of the references. A silent
+    reference (a mixture with fewer talkers than outputs) so asks for a silent output, with a finite loss.
 
-    The gradient of a decibel grows as its error shrinks. Where a reference is silent the
-    error can become very small (one output takes everything), so that a few such crops
-    outweigh the many in which talkers overlap: a network that starts from nothing then
-    learns to route everything to one output, and stays there. A lower threshold for such
-    crops keeps the balance (measured in ``docs/ablations.md``). A lower threshold for
-    silent references is also that of Wisdom et al., What's all the fuss about free
-    universal sound separation data?, ICASSP 2021.
+    The gradient of a decibel grows as its error shrinks. Where a reference is silent the error can become
+    very small, so that a few such crops outweigh the many in which talkers overlap: a network that starts
+    from nothing then learns to put everything into one output, and stays there. A lower threshold for such
+    crops keeps the balance (docs/ablations.md), as in Wisdom et al., "What's all the fuss about free
+    universal sound separation data?", ICASSP 2021.
 
     Args:
         criterion: :class:`ThresholdedSNR`.

@@ -52,13 +52,8 @@ class _Crops(AbsPreprocessor):
         ref_channel: int = 0,
     ):
         super().__init__(train)
-        self.lengths, self.seed, self.fs, self.n_mics, self.ref_channel = (
-            lengths,
-            seed,
-            fs,
-            n_mics,
-            ref_channel,
-        )
+        self.lengths, self.seed, self.fs = lengths, seed, fs
+        self.n_mics, self.ref_channel = n_mics, ref_channel
         self.samples = round(crop * fs)
         if self.samples < 1:
             raise UserError(f"preprocessor_conf: crop must be a positive number of seconds, found {crop}")
@@ -104,9 +99,9 @@ class _Crops(AbsPreprocessor):
 class MixtureOfMixtures(_Crops):
     """Add an utterance and random others to a mixture of mixtures (``preprocessor: mom``).
 
-    Every mixture is cropped, turned by a random symmetry of the array (one for all its
-    channels, so that its phases stay those of a room), scaled to unit deviation at the
-    reference channel; the others get a gain. The references are the mixtures themselves.
+    Every mixture is cropped, its channels are reordered by a random symmetry of the array, and it is scaled
+    to unit deviation at the reference channel; the others get a gain. The references are the mixtures
+    themselves.
 
     MixIT takes the mixtures to be independent. Chunks of one recording (:mod:`frontend.data.recordings`) are
     not: the same talkers sit in the same places. So the partners of a chunk come from other recordings; where
@@ -136,13 +131,13 @@ class MixtureOfMixtures(_Crops):
         # What is no chunk is a recording of its own.
         chunks = {utterance: Chunk.of(utterance) or Chunk(utterance, 0, 0) for utterance in entries}
         self.ids = sorted(entries, key=lambda u: (chunks[u].recording, chunks[u].start, u))
-        self.kin = _kin([chunks[u].recording for u in self.ids], n_mixtures - 1)
+        self.related = _related([chunks[u].recording for u in self.ids], n_mixtures - 1)
         self.place = {utterance: i for i, utterance in enumerate(self.ids)}
 
     def partners(self, utterance: str) -> list[str]:
         """Return the N - 1 other utterances this one is mixed with now."""
         draws = self._draws(utterance, "partners")
-        first, end = self.kin[self.place[utterance]]
+        first, end = self.related[self.place[utterance]]
         picks = draws.choice(len(self.ids) - (end - first), self.n_mixtures - 1, replace=False)
         return [self.ids[i + (end - first) * (i >= first)] for i in picks]
 
@@ -163,7 +158,7 @@ class MixtureOfMixtures(_Crops):
         return example
 
 
-def _kin(recordings: list[str], wanted: int) -> list[tuple[int, int]]:
+def _related(recordings: list[str], wanted: int) -> list[tuple[int, int]]:
     """Return for each place the places ``[first, end)``, itself among them, that no partner comes from.
 
     Args:

@@ -89,7 +89,7 @@ class Training:
         return Path(self.output or "") / name
 
     def is_complete(self) -> bool:
-        """Say, also to the user, whether this very training has come to its end before."""
+        """Tell whether this very training has come to its end before, and say so."""
         if self.output is None or not self.file(MODEL).exists() or self.stamp.why_stale(self.file(DONE)):
             return False
         print(f"{self.output}: training is complete; nothing to do", file=sys.stderr)
@@ -150,14 +150,7 @@ def of_data(directory: Path) -> str:
 
 
 def make_parser(task: Any, name: str, description: str | None, defaults: dict) -> argparse.ArgumentParser:
-    """Return ESPnet's parser of the task, with our data directories, strict and with our defaults.
-
-    Args:
-        task: a subclass of ESPnet's ``AbsTask``.
-        name: of the command: ``train separator``.
-        description: for ``--help``.
-        defaults: beside :data:`DEFAULTS`.
-    """
+    """Return ESPnet's parser of a task, for the command ``name``: strict, with our options and defaults."""
     parser = task.get_parser()
     parser.prog = f"mixit {name}"
     parser.description = description
@@ -178,11 +171,7 @@ def make_parser(task: Any, name: str, description: str | None, defaults: dict) -
 
 
 def parse(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespace:
-    """Parse, and set the number of threads.
-
-    Raises:
-        UserError: an unknown option or key, or no ``--output_dir``.
-    """
+    """Parse, and set the number of threads; raise a UserError for an unknown option, or no output."""
     import torch
 
     args = parser.parse_args(argv)
@@ -263,9 +252,7 @@ def _link_average(output: Path, criteria: list) -> None:
     phase, key, _ = criteria[0]
     average = f"{phase}.{key}.ave.pth"
     if not (output / average).exists():
-        raise UserError(
-            f"{output}: best_model_criterion: no '{key}' was measured in '{phase}' to choose a model by"
-        )
+        raise UserError(f"{output}: best_model_criterion: no '{key}' was measured in '{phase}'")
     if average != MODEL:
         (output / MODEL).unlink(missing_ok=True)
         (output / MODEL).symlink_to(average)

@@ -31,10 +31,9 @@ from frontend.utils.rng import generator
 class KeyedIterFactory(AbsIterFactory):
     """Batches of equally long crops, as a function of seed and epoch alone.
 
-    The training set is an endless sequence of shuffles of its utterances; an epoch is the
-    next ``steps * batch_size`` of it, so every utterance is used equally often whatever
-    the length of an epoch. (ESPnet's unsorted sampler keeps the same utterances together
-    in every epoch and lets batches grow beyond the batch size.)
+    The training set is an endless sequence of shuffles of its utterances; an epoch is the next ``steps *
+    batch_size`` of it, so every utterance is used equally often whatever the length of an epoch. (ESPnet's
+    unsorted sampler keeps the same utterances together, and lets batches grow beyond the batch size.)
 
     Args:
         dataset: ESPnet's; its ``preprocess`` has ``set_epoch``.
@@ -93,12 +92,11 @@ class KeyedIterFactory(AbsIterFactory):
 class WarmupCosine(LRScheduler, AbsBatchStepScheduler):
     """Linear warm-up, then a cosine down to a fraction, per step (``scheduler: warmupcosine``).
 
-    The peak is the optimiser's ``lr``. ESPnet's ``CosineAnnealingWarmupRestarts`` wants
-    both rates again as settings of its own, starts at the lowest and jumps back to the
-    peak after its last step; and a ``LambdaLR`` would be stepped a second time per epoch.
-
-    The rate is a closed form of the step number, which is all the state there is, so
-    that a resumed training goes on exactly, and one that is prolonged takes the new length.
+    The peak is the optimiser's ``lr``. (ESPnet's ``CosineAnnealingWarmupRestarts`` wants both rates again as
+    settings of its own, and jumps back to the peak after its last step.) The rate is a closed form of the
+    step
+    number, which is all the state there is: a resumed training goes on exactly, a longer one takes its
+        length.
 
     Args:
         optimizer: its groups' ``lr`` is the peak.
@@ -140,11 +138,7 @@ PREPROCESSORS = {"mom": MixtureOfMixtures, "crop": CroppedSources}
 
 
 def register() -> None:
-    """Make our classes known to ESPnet by name; safe to call again.
-
-    ESPnet's joint task (``espnet2.tasks.enh_s2t``) copies the choices when it is
-    imported: call this first.
-    """
+    """Make our classes known to ESPnet by name; safe to call again."""
     for name, (module, cls) in SEPARATORS.items():
         enh.separator_choices.classes[name] = getattr(importlib.import_module(module), cls)
     enh.criterion_choices.classes["thresholded_snr"] = ThresholdedSNR

@@ -314,7 +314,7 @@ def test_speech_by_energy_does_not_depend_on_blocks(whole, monkeypatch):
         ({"fs": 16000}, "trained for 8000 Hz, expected 16000"),
         ({"n_outputs": 4}, "trained for 3 outputs, expected 4"),
         ({"blocks": 2}, "separator_conf.blocks is 1, expected 2"),
-        ({"n_fft": 256}, "encoder_conf is .*128.*, expected .*256"),
+        ({"n_fft": 256}, "encoder_conf.n_fft is 128, expected 256"),
     ],
 )
 def test_a_model_that_does_not_fit_is_no_start(models, tmp_path, changed, message):
