@@ -14,12 +14,11 @@ Shapes and units, the same in every module:
   the *reference channel* is microphone 0 unless a configuration says otherwise.
 """
 
-from frontend.data import register_reader
-
 __version__ = "0.2.0"
 
-# Mixtures that are rendered when they are read.
-register_reader("scene", "frontend.simulation.mixture_sets:READER")
+# Entries ``SCHEME:...`` of ``.scp`` files whose audio is made when it is read (frontend.data.audio). Named here,
+# in what every process imports, and by name: nothing is imported before the first such entry is met.
+AUDIO_READERS = {"scene": "frontend.simulation.mixture_sets:READER"}
 
 
 def __getattr__(name: str) -> object:

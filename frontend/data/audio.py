@@ -1,10 +1,10 @@
 """Audio in: wav and flac files and Kaldi archives of them, as arrays ``(C, T)`` of full scale 1.0.
 
 An entry of a ``.scp`` file names a file, a place in an archive (``FILE.ark:OFFSET``), or audio that is made
-when it is read (``scene:...``, see :func:`frontend.data.register_reader`). Audio is written by
-:mod:`frontend.data.writers`.
+when it is read (``scene:...``, see :class:`Reader`). Audio is written by :mod:`frontend.data.writers`.
 """
 
+import importlib
 import io
 import json
 import struct
@@ -15,13 +15,13 @@ from typing import NamedTuple
 import numpy as np
 import soundfile
 
-from frontend.data import reader_of
+from frontend import AUDIO_READERS
 from frontend.utils.errors import UserError
 from frontend.utils.stamps import of_text
 
 
 class Reader(NamedTuple):
-    """How the audio of a scheme of entries is made; each function takes the whole entry.
+    """How the audio of a scheme of entries is made (``frontend.AUDIO_READERS``), from the whole entry.
 
     Attributes:
         file: the file that the audio is described in.
@@ -36,12 +36,19 @@ class Reader(NamedTuple):
     stamp: Callable[[str], tuple]
 
 
+def _reader_of(entry: str) -> Reader | None:
+    """Return the reader of an entry, None where a file holds its audio."""
+    scheme, colon, _ = entry.partition(":")
+    if not colon or scheme not in AUDIO_READERS:
+        return None
+    module, name = AUDIO_READERS[scheme].split(":")
+    return getattr(importlib.import_module(module), name)
+
+
 def audio_file(entry: str) -> Path:
     """Return the file, or archive, that an entry of a ``.scp`` file names; the scenes of a rendered one."""
-    reader = reader_of(entry)
-    if reader:
-        return reader.file(entry)
-    return Path(_split_archive(entry)[0])
+    reader = _reader_of(entry)
+    return reader.file(entry) if reader else Path(_split_archive(entry)[0])
 
 
 def audio_info(entry: str) -> tuple[int, int, int]:
@@ -50,11 +57,11 @@ def audio_info(entry: str) -> tuple[int, int, int]:
     Raises:
         UserError: as :func:`read_audio`.
     """
-    reader = reader_of(entry)
+    reader = _reader_of(entry)
     if reader:
         return reader.info(entry)
     with _open(entry) as audio:
-        return audio.channels, _checked_frames(entry, audio), audio.samplerate
+        return audio.channels, audio.frames, audio.samplerate
 
 
 def read_audio(
@@ -63,26 +70,24 @@ def read_audio(
     """Read a recording or a piece of it.
 
     Args:
-        entry: a wav or flac file, ``archive.ark:offset``, or what is made when read
-            (:func:`frontend.data.register_reader`); paths are relative to the working directory.
+        entry: paths are relative to the working directory.
         start: first sample.
         frames: number of samples, -1 = to the end; fewer come back only at the end of the recording.
         finite: check for NaN and infinity.
 
     Returns:
-        array ``(C, T)`` float32, full scale 1.0 (16-bit sample / 32768), and the rate in Hz.
+        ``(C, T)`` float32, full scale 1.0 (16-bit sample / 32768), and the rate in Hz.
 
     Raises:
         UserError: missing, unreadable, truncated or empty file, ``start`` beyond its end, NaN.
     """
     entry = str(entry)
-    reader = reader_of(entry)
+    reader = _reader_of(entry)
     if reader:
         made, fs = reader.read(entry)  # finite: it was checked when it was made
         return made[:, start : start + _wanted(entry, start, frames, made.shape[1])].copy(), fs
     with _open(entry) as audio:
-        total, fs = _checked_frames(entry, audio), audio.samplerate
-        wanted = _wanted(entry, start, frames, total)
+        wanted, fs = _wanted(entry, start, frames, audio.frames), audio.samplerate
         try:
             audio.seek(start)
             data = audio.read(wanted, dtype="float32", always_2d=True)
@@ -91,8 +96,39 @@ def read_audio(
     if len(data) < wanted:
         raise UserError(f"{entry}: truncated or damaged, {wanted} samples expected (copy or make it again)")
     if finite and not np.isfinite(data).all():
-        raise UserError(f"{entry}: NaN or infinity at sample {start + _first_bad(data)} (make it again)")
+        bad = start + int(np.argmin(np.isfinite(data).all(axis=1)))
+        raise UserError(f"{entry}: NaN or infinity at sample {bad} (make it again)")
     return np.ascontiguousarray(data.T), fs
+
+
+def read_image(entry: str, frames: int, fs: int) -> np.ndarray:
+    """Read a talker's image ``(T,)`` at the reference channel of a mixture of that length and rate.
+
+    Raises:
+        UserError: as :func:`read_audio`; several channels, another length or rate.
+    """
+    image, rate = read_audio(entry, finite=True)
+    if (*image.shape, rate) != (1, frames, fs):
+        wanted = f"expected 1 channel of {frames} samples at {fs} Hz, as the mixture"
+        raise UserError(f"{entry}: {wanted}, found {image.shape[0]} of {image.shape[1]} at {rate} Hz")
+    return image[0]
+
+
+def check_alike(
+    entry: str, frames: int, fs: int, other: str, what_to_do: str, slack_s: float = 0.0
+) -> tuple[int, int, int]:
+    """Return :func:`audio_info` of ``entry``; raise UserError unless it is as long and fast as ``other``.
+
+    It may be shorter or longer by ``slack_s`` seconds. ``other`` and ``what_to_do`` go into the message.
+    """
+    channels, found, rate = audio_info(entry)
+    if rate != fs or abs(found - frames) > slack_s * fs:
+        within = f" to within {1000 * slack_s:g} ms" if slack_s else ""
+        raise UserError(
+            f"{entry}: expected {frames} samples at {fs} Hz{within} as {other}, found {found} at {rate} Hz "
+            f"({what_to_do})"
+        )
+    return channels, found, rate
 
 
 class Recording:
@@ -103,35 +139,21 @@ class Recording:
         slack_s: by so many seconds the files may differ in length; the shortest counts.
 
     Attributes:
-        channels, frames, fs: what it has; fs in Hz.
+        name: the first file.
+        channels, frames, seconds, fs: what it has; fs in Hz.
 
     Raises:
         UserError: unreadable or empty files, or files that differ in rate or length.
     """
 
     def __init__(self, entries: Sequence[str], slack_s: float = 0.0):
-        self.entries = tuple(entries)
-        found = [audio_info(entry) for entry in entries]
+        self.entries, self.name = tuple(entries), entries[0]
+        _, first, self.fs = audio_info(self.name)
+        same, advice = f"{self.name} of the same recording", "cut or resample the files to match"
+        found = [check_alike(entry, first, self.fs, same, advice, slack_s) for entry in entries]
         self.channels = sum(channels for channels, _, _ in found)
-        _, first, self.fs = found[0]
-        for entry, (_, frames, fs) in zip(entries, found, strict=True):
-            if fs != self.fs or abs(frames - first) > slack_s * fs:
-                within = f" to within {1000 * slack_s:g} ms" if slack_s else ""
-                raise UserError(
-                    f"{entry}: expected {first} samples at {self.fs} Hz{within} as {entries[0]} of the same "
-                    f"recording, found {frames} at {fs} Hz (cut or resample the files to match)"
-                )
         self.frames = min(frames for _, frames, _ in found)
-
-    @property
-    def name(self) -> str:
-        """The first file's path."""
-        return self.entries[0]
-
-    @property
-    def seconds(self) -> float:
-        """Duration."""
-        return self.frames / self.fs
+        self.seconds = self.frames / self.fs
 
     def read(self, start: int = 0, frames: int = -1) -> np.ndarray:
         """Return samples ``(C, T)`` from ``start`` on, -1 = to the end.
@@ -158,14 +180,12 @@ class Recording:
 
 
 def entry_stamp(entry: str) -> tuple:
-    """Return what changes when the audio of an entry does: size and time of change of its file or archive.
-
-    For audio that is made when it is read it is what its reader says: a digest of the scene and its speech.
+    """Return what changes when the audio of an entry does: size and time of its file, or what a reader says.
 
     Raises:
         UserError: there is no such file.
     """
-    reader = reader_of(entry)
+    reader = _reader_of(entry)
     if reader:
         return reader.stamp(entry)
     path = audio_file(entry)
@@ -229,10 +249,11 @@ def _open(entry: str) -> soundfile.SoundFile:
             record = _archive_record(path, offset)
             if record is None:
                 raise UserError(f"{entry}: no complete audio there in the archive (write the archive again)")
-            return soundfile.SoundFile(record)
-        if _is_cut_off(path):
+            audio = soundfile.SoundFile(record)
+        elif _is_cut_off(path):
             raise UserError(f"{entry}: truncated, shorter than its header says (copy or make it again)")
-        return soundfile.SoundFile(path)
+        else:
+            audio = soundfile.SoundFile(path)
     except FileNotFoundError:
         hint = "" if Path(path).is_absolute() else "; relative paths start at the working directory"
         raise UserError(f"{path}: no such audio file (check the path{hint})") from None
@@ -240,12 +261,10 @@ def _open(entry: str) -> soundfile.SoundFile:
         raise UserError(f"{path}: expected an audio file, found a directory (check the path)") from None
     except soundfile.LibsndfileError as error:
         raise UserError(f"{entry}: expected wav or flac audio: {error.error_string}") from None
-
-
-def _checked_frames(entry: str, audio: soundfile.SoundFile) -> int:
     if audio.frames == 0:
+        audio.close()
         raise UserError(f"{entry}: 0 samples (remove the entry or make the file again)")
-    return audio.frames
+    return audio
 
 
 def _wanted(entry: str, start: int, frames: int, total: int) -> int:
@@ -253,7 +272,3 @@ def _wanted(entry: str, start: int, frames: int, total: int) -> int:
     if not 0 <= start < total:
         raise UserError(f"{entry}: sample {start} asked for, found {total} samples")
     return total - start if frames < 0 else min(frames, total - start)
-
-
-def _first_bad(data: np.ndarray) -> int:
-    return int(np.argmin(np.isfinite(data).all(axis=1)))

@@ -9,9 +9,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from frontend.data.audio import read_audio
+from frontend.data.audio import read_audio, read_image
 from frontend.utils.errors import UserError
 from frontend.utils.files import write_text
 from frontend.utils.parallel import progress
@@ -37,7 +36,8 @@ def read_scp(path: str | Path, allow_empty: bool = False) -> dict[str, str]:
 
     Args:
         path: the file.
-        allow_empty: an id alone on its line is fine and gives ``""``.
+        allow_empty: an id alone on its line is fine and gives ``""`` (a mixture without a k-th talker in
+            ``text_spkK``).
 
     Raises:
         UserError: no such file, no entries, a duplicate, unsorted ids, or a missing second column.
@@ -49,17 +49,19 @@ def read_scp(path: str | Path, allow_empty: bool = False) -> dict[str, str]:
 
 
 def scan_table(path: str | Path, allow_empty: bool = False) -> Table:
-    """Read a table and list what is wrong with it instead of stopping there.
-
-    Args:
-        path: the file.
-        allow_empty: an id alone on its line is fine (a mixture without a k-th talker in ``text_spkK``).
-    """
-    lines, problem = _read_lines(path)
-    if problem:
-        return Table(problems=[problem])
+    """Read a table as :func:`read_scp`, and list what is wrong with it instead of stopping there."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        found = "no file" if isinstance(error, FileNotFoundError) else "a directory"
+        return Table(problems=[f"{path}: expected a table 'id value', found {found} (check the path)"])
+    except UnicodeDecodeError as error:
+        return Table(problems=[f"{path}: not UTF-8 text at byte {error.start} (convert it)"])
+    if not text.strip():
+        return Table(problems=[f"{path}: no entries (is the step that makes it complete?)"])
     table, previous = Table(), ""
-    for number, line in enumerate(lines, 1):
+    # Not splitlines(), which also splits at U+2028 and others that may stand in a text.
+    for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
         # Not str.split(), which also splits at the no-break and ideographic spaces of texts.
         key, *rest = re.split(r"[ \t]+", line.strip(" \t\r"), maxsplit=1)
         wrong = ""
@@ -85,21 +87,18 @@ def read_records(path: str | Path) -> Table:
         return Table(problems=[f"{path}: expected JSON lines, found no file"])
     table = Table()
     for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
-        record: Any = None
-        wrong = ""
         try:
             record = json.loads(line)
         except json.JSONDecodeError as error:
-            wrong = f"not JSON: {error.msg} (make the file again)"
-        else:
-            if not isinstance(record, dict) or not isinstance(record.get("id"), str):
-                wrong = 'expected an object with a key "id" (make the file again)'
-            elif record["id"] in table.entries:
-                wrong = f"id {record['id']} occurs twice (keep one of the lines)"
-        if wrong:
+            table.problems.append(f"{path}:{number}: not JSON: {error.msg} (make the file again)")
+            continue
+        if not isinstance(record, dict) or not isinstance(record.get("id"), str):
+            wrong = 'expected an object with a key "id" (make the file again)'
             table.problems.append(f"{path}:{number}: {wrong}")
+        elif (key := record["id"]) in table.entries:
+            table.problems.append(f"{path}:{number}: id {key} occurs twice (keep one of the lines)")
         else:
-            table.entries[record["id"]], table.lines[record["id"]] = record, number
+            table.entries[key], table.lines[key] = record, number
     return table
 
 
@@ -120,9 +119,9 @@ def write_set(
 ) -> None:
     """Write the tables of a data directory, or of a directory of streams: the one writer of sets.
 
-    ``wav.scp`` is removed first and written last: with it a set is complete. Tables of an earlier run that are
-    not among ``tables`` are removed: those with a number (``spk3.scp``, ``text_spk3``, ``image1.scp`` ...),
-    ``text`` and ``utt2num_samples`` of a set, ``noise.scp`` of one with records. Other files are left alone.
+    ``wav.scp`` is removed first and written last: with it a set is complete. Tables of an earlier run that
+    are not among ``tables`` are removed: those with a number (``spk3.scp``, ``text_spk3``, ``image1.scp``
+    ...), ``text`` and ``utt2num_samples`` of a set, ``noise.scp`` of one with records. Other files stay.
 
     Args:
         directory: made if it is not there.
@@ -131,7 +130,7 @@ def write_set(
         utt2spk: the talker of each utterance; None: every utterance is its own. ``spk2utt`` follows from it.
         records: for ``scenes.jsonl``, objects with a key ``id``.
     """
-    directory, patterns = Path(directory), list(_NUMBERED)
+    directory, patterns = Path(directory), [*_NUMBERED]
     if "wav.scp" in tables:
         patterns += ["text", "utt2num_samples"]
     directory.mkdir(parents=True, exist_ok=True)
@@ -187,8 +186,13 @@ def validate(path: str | Path) -> list[str]:
         spk, texts = numbered(directory, "spk", ".scp"), numbered(directory, "text_spk")
     except UserError as error:
         return [*wav.problems, str(error)]
-    tables = _read_tables(directory, spk, texts)
-    problems = list(wav.problems)
+    # Every table beside wav.scp whose ids must be those of wav.scp.
+    optional = [p for p in (directory / "text", directory / "utt2num_samples") if p.exists()]
+    tables = {p: scan_table(p) for p in [*spk, directory / "utt2spk"]}
+    tables |= {p: scan_table(p, allow_empty=True) for p in texts} | {p: scan_table(p) for p in optional}
+    if (scenes := directory / "scenes.jsonl").exists():
+        tables[scenes] = read_records(scenes)
+    problems = [*wav.problems]
     for name, table in tables.items():
         problems += table.problems + (_compare_ids(name, table, wav) if table.entries else [])
     problems += _check_spk2utt(directory / "spk2utt", tables[directory / "utt2spk"].entries)
@@ -196,37 +200,11 @@ def validate(path: str | Path) -> list[str]:
     return problems + _check_audio(directory / "wav.scp", wav, {p: tables[p] for p in spk}, lengths)
 
 
-def _read_lines(path: str | Path) -> tuple[list[str], str]:
-    """Return the lines of a text file, or the problem with it."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return [], f"{path}: expected a table 'id value', found no file (check the path)"
-    except (IsADirectoryError, NotADirectoryError):
-        return [], f"{path}: expected a table 'id value', found a directory (check the path)"
-    except UnicodeDecodeError as error:
-        return [], f"{path}: not UTF-8 text at byte {error.start} (convert it)"
-    # Not splitlines(), which also splits at U+2028 and others that may stand in a text.
-    lines = text.removesuffix("\n").split("\n") if text.strip() else []
-    return lines, "" if lines else f"{path}: no entries (is the step that makes it complete?)"
-
-
-def _read_tables(directory: Path, spk: list[Path], texts: list[Path]) -> dict[Path, Table]:
-    """Read every table beside wav.scp whose ids must be those of wav.scp."""
-    tables = {p: scan_table(p) for p in [*spk, directory / "utt2spk"]}
-    tables |= {p: scan_table(p, allow_empty=True) for p in texts}
-    optional = [directory / "text", directory / "utt2num_samples"]
-    tables |= {p: scan_table(p) for p in optional if p.exists()}
-    scenes = directory / "scenes.jsonl"
-    return tables | ({scenes: read_records(scenes)} if scenes.exists() else {})
-
-
 def _compare_ids(path: Path, table: Table, wav: Table) -> list[str]:
-    missing = [k for k in wav.entries if k not in table.entries]
-    extra = [k for k in table.entries if k not in wav.entries]
-    return [f"{path}: id {k} of wav.scp:{wav.lines[k]} is missing (add it)" for k in missing] + [
-        f"{path}:{table.lines[k]}: id {k} is not in wav.scp (remove it)" for k in extra
-    ]
+    missing = [(key, line) for key, line in wav.lines.items() if key not in table.lines]
+    extra = [(key, line) for key, line in table.lines.items() if key not in wav.lines]
+    problems = [f"{path}: id {key} of wav.scp:{line} is missing (add it)" for key, line in missing]
+    return problems + [f"{path}:{line}: id {key} is not in wav.scp (remove it)" for key, line in extra]
 
 
 def _check_spk2utt(path: Path, utt2spk: dict[str, str]) -> list[str]:
@@ -266,17 +244,8 @@ def _check_audio(path: Path, wav: Table, spk: dict[Path, Table], lengths: dict[s
             problems.append(f"{where}: {wrong}")
         for table_path, table in spk.items():
             if key in table.entries:
-                image = f"{table_path}:{table.lines[key]}"
-                problems += _check_image(image, table.entries[key], frames, fs)
+                try:
+                    read_image(table.entries[key], frames, fs)
+                except UserError as error:
+                    problems.append(f"{table_path}:{table.lines[key]}: {error}")
     return problems
-
-
-def _check_image(where: str, entry: str, frames: int, fs: int) -> list[str]:
-    try:
-        image, rate = read_audio(entry, finite=True)
-    except UserError as error:
-        return [f"{where}: {error}"]
-    if (*image.shape, rate) == (1, frames, fs):
-        return []
-    wanted = f"expected 1 channel of {frames} samples at {fs} Hz, as the mixture"
-    return [f"{where}: {wanted}, found {image.shape[0]} of {image.shape[1]} at {rate} Hz in {entry}"]

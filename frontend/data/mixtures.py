@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from frontend.data.audio import audio_file, audio_info, read_audio
+from frontend.data.audio import audio_info, check_alike, read_audio, read_image
 from frontend.data.kaldi import numbered, read_records, read_scp, write_set
 from frontend.utils.errors import UserError
 from frontend.utils.files import atomic_directory
@@ -35,10 +35,8 @@ _STREAM_NAME = re.compile(r"(.+)_spk([1-9][0-9]*)\.(wav|flac)")
 class MixtureSet:
     """A mixture set, labelled or not, read as it is asked for.
 
-    Args:
-        path: the directory.
-
     Attributes:
+        path: the directory.
         ids: utterance ids, sorted.
         wav: ``{id: entry}`` of the mixtures.
         speakers: one ``{id: entry}`` a talker; empty in an unlabelled set.
@@ -78,14 +76,7 @@ class MixtureSet:
         if not self.speakers:
             raise UserError(f"{self.path}: expected spk1.scp ..., found none (this set is unlabelled)")
         _, frames, fs = audio_info(self._entry(self.wav, utterance_id))
-        images = []
-        for entry in (table[utterance_id] for table in self.speakers):
-            image, rate = read_audio(entry, finite=True)
-            if (*image.shape, rate) != (1, frames, fs):
-                wanted = f"expected 1 channel of {frames} samples at {fs} Hz, as the mixture"
-                raise UserError(f"{entry}: {wanted}, found {image.shape} at {rate} Hz")
-            images.append(image[0])
-        return np.stack(images)
+        return np.stack([read_image(table[utterance_id], frames, fs) for table in self.speakers])
 
     def texts(self, utterance_id: str) -> list[str]:
         """Return what each talker says, ``""`` where there is none; an empty list without ``text_spkN``."""
@@ -144,7 +135,7 @@ def subset(source: str | Path, destination: str | Path, ids: Iterable[str], labe
 
     Args:
         source: a speech or mixture set.
-        destination: the new directory; one made by this function before is replaced.
+        destination: one of tables alone is replaced.
         ids: the utterances to keep.
         labelled: False leaves out whatever says who spoke or what: images, texts, scenes.
 
@@ -199,20 +190,16 @@ class Utterance:
             UserError: unreadable audio, NaN.
         """
         mixture, fs = read_audio(self.mixture)
-        return *map(_stack, (self.references, self.streams, self.outputs)), mixture[0], fs
-
-
-def _stack(entries: tuple[str, ...]) -> np.ndarray:
-    # The row `mixture` names the multi-channel recording itself: its reference channel is meant.
-    return np.stack([read_audio(entry, finite=True)[0][0] for entry in entries])
+        # The row `mixture` names the multi-channel recording itself: its reference channel is meant.
+        references, streams, outputs = (
+            np.stack([read_audio(entry, finite=True)[0][0] for entry in entries])
+            for entries in (self.references, self.streams, self.outputs)
+        )
+        return references, streams, outputs, mixture[0], fs
 
 
 class Streams:
     """Streams of one system, checked against the test set they belong to.
-
-    Args:
-        directory: with ``spk1.scp`` ...
-        mixtures: the test set that was separated.
 
     Raises:
         UserError: no ``spk1.scp``, fewer streams than talkers, ids that are not those of the set.
@@ -227,14 +214,10 @@ class Streams:
 
     def utterances(self) -> list[Utterance]:
         """Return what there is to score; outputs are the streams where none were kept beside them."""
-        mixtures, outputs = self.mixtures, self._raw or self._spk
+        tables = (self.mixtures.speakers, self._spk, self._raw or self._spk)
         return [
-            Utterance(
-                key,
-                mixtures.wav[key],
-                *(tuple(t[key] for t in ts) for ts in (mixtures.speakers, self._spk, outputs)),
-            )
-            for key in mixtures.ids
+            Utterance(key, entry, *(tuple(table[key] for table in kind) for kind in tables))
+            for key, entry in self.mixtures.wav.items()
         ]
 
     def check(self) -> None:
@@ -242,12 +225,8 @@ class Streams:
         for utterance in self.utterances():
             _, frames, fs = audio_info(utterance.mixture)
             for entry in (*utterance.references, *utterance.streams, *utterance.outputs):
-                channels, found, rate = audio_info(entry)
-                if (found, rate) != (frames, fs):
-                    raise UserError(
-                        f"{entry}: expected {frames} samples at {fs} Hz as in the mixture {utterance.id}, "
-                        f"found {found} at {rate} Hz (make it again)"
-                    )
+                same = f"in the mixture {utterance.id}"
+                channels, *_ = check_alike(entry, frames, fs, same, "make it again")
                 if channels > 1 and os.path.realpath(entry) != os.path.realpath(utterance.mixture):
                     raise UserError(
                         f"{entry}: expected a mono stream, found {channels} channels (separate again)"
@@ -272,11 +251,7 @@ class Streams:
 
 
 def find_systems(directory: str | Path, stage: str) -> list[Path]:
-    """Return the directories of the systems below ``directory``, one each, sorted by name.
-
-    Args:
-        directory: of streams or of hypotheses.
-        stage: which makes them, for the message.
+    """Return the systems' directories, sorted; the message names the ``stage`` that makes them.
 
     Raises:
         UserError: no such directory, or nothing in it.
@@ -293,7 +268,7 @@ def find_streams(directory: str | Path, ids: Iterable[str] | None = None) -> lis
     """Find the streams of whole recordings: ``spk1.scp ...``, or files ``ID_spk1.wav`` of ``mixit separate``.
 
     Args:
-        directory: where they lie.
+        directory: of the streams.
         ids: the recordings there must be; None: whichever there are.
 
     Returns:
@@ -316,7 +291,10 @@ def find_streams(directory: str | Path, ids: Iterable[str] | None = None) -> lis
             lacks = "has no stream of" if name in wanted else "has a stream of unknown"
             raise UserError(f"{directory}: spk{number} {lacks} recording {name} (separate again)")
     for name in sorted(wanted):
-        _check_alike([table[name] for table in tables])
+        first = tables[0][name]
+        _, frames, fs = audio_info(first)
+        for table in tables[1:]:
+            check_alike(table[name], frames, fs, f"in {first}", "separate again")
     return tables
 
 
@@ -326,22 +304,3 @@ def _by_name(directory: Path) -> list[dict[str, str]]:
         if match := _STREAM_NAME.fullmatch(path.name):
             found.setdefault(int(match[2]), {})[match[1]] = str(path)
     return [found.get(number, {}) for number in range(1, max(found, default=0) + 1)]
-
-
-def _check_alike(entries: list[str]) -> None:
-    _, frames, fs = audio_info(entries[0])
-    for entry in entries[1:]:
-        _, found, rate = audio_info(entry)
-        if (found, rate) != (frames, fs):
-            raise UserError(
-                f"{entry}: expected {frames} samples at {fs} Hz as in {entries[0]}, found {found} at "
-                f"{rate} Hz (separate again)"
-            )
-
-
-def all_there(tables: Iterable[Path]) -> bool:
-    """Tell whether all of these ``.scp`` files exist, and all the audio files they name."""
-    return all(
-        table.is_file() and all(audio_file(entry).is_file() for entry in read_scp(table).values())
-        for table in tables
-    )

@@ -1,7 +1,7 @@
 """Dry speech, which talkers are made of: speech sets read, levelled, and written from any corpus.
 
 A speech set is a Kaldi directory, one talker an utterance: ``wav.scp text utt2spk spk2utt utt2num_samples``.
-A corpus is planned first (text only: who is in which set) and rendered then, in processes, complete or not at
+A corpus is planned first (text only: who is in which set) and rendered then, in processes, whole or not at
 all. Ids begin with the talker's, so that sorting by utterance sorts by talker too, as Kaldi demands.
 """
 
@@ -91,15 +91,6 @@ def check_speech(name: str, entry: str, fs: int, samples: int | None = None) -> 
     return frames
 
 
-def fingerprint(entry: str) -> str:
-    """Return a digest of the samples of an utterance, whatever file they are in.
-
-    Raises:
-        UserError: unreadable audio, NaN.
-    """
-    return digest(read_audio(entry, finite=True)[0])
-
-
 def digest(samples: np.ndarray) -> str:
     """Return a digest of ``(C, T)`` float32, the fingerprint of an utterance."""
     return hashlib.blake2b(samples.tobytes(), digest_size=8).hexdigest()
@@ -145,13 +136,16 @@ class Utterance(Protocol):
     """What :func:`write_sets` writes: an id, who says it, the words, and how it sounds."""
 
     @property
-    def id(self) -> str: ...
+    def id(self) -> str:
+        """Of the utterance, ``SPEAKER-...``."""
 
     @property
-    def speaker(self) -> str: ...
+    def speaker(self) -> str:
+        """Id of the talker."""
 
     @property
-    def text(self) -> str: ...
+    def text(self) -> str:
+        """What is said."""
 
     def render(self) -> np.ndarray:
         """Return the speech ``(T,)`` at the rate of the sets."""
@@ -159,14 +153,7 @@ class Utterance(Protocol):
 
 @dataclass(frozen=True)
 class Spoken:
-    """One utterance of a corpus.
-
-    Attributes:
-        id: of the utterance, ``SPEAKER-...``.
-        speaker: id of the talker.
-        text: what is said.
-        source: path of a mono audio file, relative to the working directory or absolute.
-    """
+    """A recorded utterance: its id, ``SPEAKER-...``, talker, words, and the path of a mono file."""
 
     id: str
     speaker: str
@@ -174,12 +161,47 @@ class Spoken:
     source: str
 
 
+@dataclass(frozen=True)
+class _Recorded(Spoken):
+    fs: int
+
+    def render(self) -> np.ndarray:
+        audio, rate = read_audio(self.source, finite=True)
+        if len(audio) != 1:
+            raise UserError(f"{self.source}: expected 1 channel, found {len(audio)} (take one of them)")
+        if not audio.any():
+            raise UserError(f"{self.source}: nothing but zeros (copy it again, or take it out of the corpus)")
+        signal = resample(audio[0].astype(np.float64), rate, self.fs)
+        return normalise(trim(signal, self.fs), self.fs)
+
+
+def write_speech_sets(
+    out: str | Path, sets: Mapping[str, Sequence[Spoken]], fs: int, nj: int = 1
+) -> dict[str, float]:
+    """Write speech sets from recordings: resampled, trimmed to 50 ms of silence, active level -26 dB.
+
+    Arguments and result are those of :func:`write_sets`.
+
+    Raises:
+        UserError: an id that occurs twice or does not begin with its talker's, a set without utterances,
+            a recording that is missing, damaged, silent, has NaN or several channels.
+    """
+    seen: set[str] = set()
+    for name, utterances in sets.items():
+        if not utterances:
+            raise UserError(f"set {name}: expected utterances, found none (is the corpus complete?)")
+        for utterance in utterances:
+            if utterance.id in seen:
+                raise UserError(f"{utterance.source}: id {utterance.id} occurs twice (rename one of them)")
+            if not utterance.id.startswith(f"{utterance.speaker}-"):  # Kaldi's tools could not read the set
+                found = f"id {utterance.id} of talker {utterance.speaker}"
+                raise UserError(f"{utterance.source}: expected an id 'TALKER-...', found {found}")
+            seen.add(utterance.id)
+    return write_sets(out, {k: [_Recorded(**vars(u), fs=fs) for u in sets[k]] for k in sets}, fs, nj)
+
+
 def write_sets(
-    out: str | Path,
-    sets: Mapping[str, Sequence[Utterance]],
-    fs: int,
-    nj: int = 1,
-    audio_format: str = "wav",
+    out: str | Path, sets: Mapping[str, Sequence[Utterance]], fs: int, nj: int = 1
 ) -> dict[str, float]:
     """Render speech sets ``OUT/SET/{wav.scp,text,utt2num_samples,utt2spk,spk2utt,wav/}``, all or nothing.
 
@@ -188,7 +210,6 @@ def write_sets(
         sets: utterances of each set; ids are unique over all sets.
         fs: rate of what they render, in Hz.
         nj: processes.
-        audio_format: ``wav`` or ``flac``.
 
     Returns:
         seconds of each set.
@@ -199,132 +220,37 @@ def write_sets(
     out = Path(out)
     with atomic_directory(out) as part:
         # one pool of processes for all sets: each start costs a second of imports
-        jobs = [(u, str(part / name / audio_format)) for name, utterances in sets.items() for u in utterances]
-        samples = dict(parallel_map(partial(_render, fs, audio_format), jobs, nj, "speech"))
+        jobs = [(u, str(part / name / "wav")) for name, utterances in sets.items() for u in utterances]
+        samples = dict(parallel_map(partial(_render, fs), jobs, nj, "speech"))
         for name, utterances in sets.items():
-            files = {u.id: out / name / audio_format / f"{u.id}.{audio_format}" for u in utterances}
-            _write_tables(part / name, utterances, files, samples)
-    return _seconds(sets, samples, fs)
+            tables = {
+                "wav.scp": {u.id: out / name / "wav" / f"{u.id}.wav" for u in utterances},
+                "text": {u.id: u.text for u in utterances},
+                "utt2num_samples": {u.id: samples[u.id] for u in utterances},
+            }
+            write_set(part / name, tables, {u.id: u.speaker for u in utterances})
+    return {name: sum(samples[u.id] for u in utterances) / fs for name, utterances in sets.items()}
 
 
-def write_speech_sets(
-    out: str | Path,
-    sets: Mapping[str, Sequence[Spoken]],
-    fs: int,
-    nj: int = 1,
-    trimmed: bool = True,
-    audio_format: str = "wav",
-) -> dict[str, float]:
-    """Write speech sets from recordings: resampled, trimmed to 50 ms of silence, active level -26 dB.
-
-    Args:
-        out: directory to make; it is replaced.
-        sets: utterances of each set.
-        fs: rate to write, in Hz.
-        nj: processes.
-        trimmed: False keeps silence and level as they were recorded; nothing is copied then of sets
-            whose recordings all have the rate ``fs``: ``wav.scp`` names the recordings.
-        audio_format: ``wav`` or ``flac``, of what is written.
-
-    Returns:
-        seconds of each set.
-
-    Raises:
-        UserError: an id that occurs twice or does not begin with its talker's, a set without utterances,
-            a recording that is missing, damaged, silent, has NaN or several channels.
-    """
-    _check_ids(sets)
-    out = Path(out)
-    if not trimmed:
-        infos = {u.id: audio_info(u.source) for utterances in sets.values() for u in utterances}
-        if {(channels, rate) for channels, _, rate in infos.values()} == {(1, fs)}:
-            samples = {key: frames for key, (_, frames, _) in infos.items()}
-            with atomic_directory(out) as part:
-                for name, utterances in sets.items():
-                    _write_tables(part / name, utterances, {u.id: u.source for u in utterances}, samples)
-            return _seconds(sets, samples, fs)
-    recorded = {
-        name: [_Recorded(u.id, u.speaker, u.text, u.source, fs, trimmed) for u in utterances]
-        for name, utterances in sets.items()
-    }
-    return write_sets(out, recorded, fs, nj, audio_format)
+def _render(fs: int, job: tuple[Utterance, str]) -> tuple[str, int]:
+    """Make and write one utterance in a worker; return its id and length in samples."""
+    utterance, directory = job
+    signal = utterance.render()
+    AudioWriter(directory, "wav", fs).write(utterance.id, signal)
+    return utterance.id, len(signal)
 
 
 def check_out(out: Path, sets: Sequence[str]) -> None:
     """Refuse to replace anything but speech sets of these names.
 
     Raises:
-        UserError: ``out`` is a file, or a directory that holds something else.
+        UserError: ``out`` is a file, or holds something else.
     """
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: expected a directory to make, found a file (choose another)")
     others = {p.name for p in out.iterdir()} - set(sets) if out.exists() else set()
     if others:
         raise UserError(f"--out {out}: holds {min(others)}, which would be lost (choose another directory)")
-
-
-@dataclass(frozen=True)
-class _Recorded(Spoken):
-    """One utterance that renders itself."""
-
-    fs: int
-    trimmed: bool
-
-    def render(self) -> np.ndarray:
-        """Return ``(T,)`` at ``fs``; trimmed also means brought to the common level."""
-        audio, rate = read_audio(self.source, finite=True)
-        if len(audio) != 1:
-            raise UserError(f"{self.source}: expected 1 channel, found {len(audio)} (take one of them)")
-        if not audio.any():
-            raise UserError(f"{self.source}: nothing but zeros (copy it again, or take it out of the corpus)")
-        signal = resample(audio[0].astype(np.float64), rate, self.fs)
-        if self.trimmed:
-            return normalise(trim(signal, self.fs), self.fs)
-        return np.clip(signal, -1.0, 1.0)  # the filter of resampling can overshoot a full-scale recording
-
-
-def _render(fs: int, audio_format: str, job: tuple[Utterance, str]) -> tuple[str, int]:
-    """Make and write one utterance in a worker; return its id and length in samples."""
-    utterance, directory = job
-    signal = utterance.render()
-    with AudioWriter(directory, audio_format, fs) as writer:
-        writer.write(utterance.id, signal)
-    return utterance.id, len(signal)
-
-
-def _check_ids(sets: Mapping[str, Sequence[Spoken]]) -> None:
-    """Find what would make tables that Kaldi's tools do not read."""
-    seen: set[str] = set()
-    for name, utterances in sets.items():
-        if not utterances:
-            raise UserError(f"set {name}: expected utterances, found none (is the corpus complete?)")
-        for utterance in utterances:
-            if utterance.id in seen:
-                raise UserError(f"{utterance.source}: id {utterance.id} occurs twice (rename one of them)")
-            if not utterance.id.startswith(f"{utterance.speaker}-"):
-                found = f"id {utterance.id} of talker {utterance.speaker}"
-                raise UserError(f"{utterance.source}: expected an id 'TALKER-...', found {found}")
-            seen.add(utterance.id)
-
-
-def _write_tables(
-    directory: Path,
-    utterances: Sequence[Spoken | Utterance],
-    files: Mapping[str, object],
-    samples: Mapping[str, int],
-) -> None:
-    tables = {
-        "wav.scp": files,
-        "text": {u.id: u.text for u in utterances},
-        "utt2num_samples": {u.id: samples[u.id] for u in utterances},
-    }
-    write_set(directory, tables, {u.id: u.speaker for u in utterances})
-
-
-def _seconds(
-    sets: Mapping[str, Sequence[Spoken | Utterance]], samples: Mapping[str, int], fs: int
-) -> dict[str, float]:
-    return {name: sum(samples[u.id] for u in utterances) / fs for name, utterances in sets.items()}
 
 
 # --- planning
@@ -370,10 +296,7 @@ def split_speakers(
 def evenly_by_talker(utterances: Sequence[Spoken], number: int, seed: int) -> list[Spoken]:
     """Take at most ``number`` utterances: the talkers take turns, each with its own in random order.
 
-    Args:
-        utterances: to choose from.
-        number: how many at most; a smaller number gives a part of what a larger one gives.
-        seed: of the choice.
+    A smaller number gives a part of what a larger one gives.
     """
     of_talker: dict[str, list[Spoken]] = {}
     for utterance in sorted(utterances, key=lambda u: generator(seed, u.id, "turn").random()):

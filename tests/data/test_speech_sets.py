@@ -59,24 +59,6 @@ def test_a_tone_stays_where_it_is_and_what_8_khz_cannot_hold_goes(tmp_path):
     assert power.argmax() == 1000 and power[1000] / power.sum() > 0.999  # 6 kHz would fold to 2 kHz
 
 
-def test_untrimmed_recordings_of_the_right_rate_are_named_not_copied(sets, tmp_path):
-    seconds = write_speech_sets(tmp_path / "named", sets, 16000, trimmed=False)
-    assert seconds == {"train": 4.0, "test": 4.0}
-    for name, utterances in sets.items():
-        assert read_scp(tmp_path / "named" / name / "wav.scp") == {u.id: u.source for u in utterances}
-        assert validate(tmp_path / "named" / name) == []
-    assert not list((tmp_path / "named").rglob("*.wav"))
-    # at another rate they are written, as long and as loud as they were
-    assert write_speech_sets(tmp_path / "copied", sets, 8000, trimmed=False, audio_format="flac") == seconds
-    for utterance in sets["test"]:
-        before, after = (
-            read_audio(utterance.source)[0],
-            read_audio(tmp_path / f"copied/test/flac/{utterance.id}.flac")[0],
-        )
-        below_4k = np.abs(np.fft.rfft(before[0]))[: after.shape[1] // 2] ** 2
-        assert np.sum(after**2) / after.size == pytest.approx(2 * below_4k.sum() / before.size**2, rel=0.05)
-
-
 def test_the_same_bits_for_any_number_of_processes(sets, tmp_path, monkeypatch):
     made = []
     for nj in (1, 2):
