@@ -7,11 +7,13 @@ microphones under the stream's mask, which for one talker and little noise is th
 up to scale. Where a stream changes over to another talker, or holds pieces of several, the vector varies. It
 is compared with the vector of *all other* blocks, so that no block is compared with itself.
 
-Of a teacher: its MixIT loss on mixtures of held-out chunks, which its training chose the weights by.
+Of a network: its parameters; of a teacher: its MixIT loss on mixtures of held-out chunks, which its training
+chose the weights by.
 """
 
 import itertools
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,7 +25,7 @@ from frontend.data.mixtures import MixtureSet
 from frontend.dsp.activity import frame_samples, levels_db, segments_of_levels
 from frontend.dsp.metrics import ACTIVE_DB, surplus_outputs
 from frontend.dsp.spatial import spatial_covariance, stft, stream_masks
-from frontend.training.checkpoints import open_trained
+from frontend.training.checkpoints import MODEL, open_trained
 from frontend.utils.errors import UserError
 from frontend.utils.parallel import progress
 from frontend.utils.rng import generator
@@ -34,6 +36,7 @@ _WINDOW_S = 0.064
 _ACTIVE_SHARE = 0.05
 _LEVELS = 10  # frames of 20 ms that make one in which a stream is active or not: 0.2 s, about a syllable
 _LAG_S = 0.01  # an echo of one stream in another may come late
+_MOST_COLUMNS = 480  # of a spectrogram
 _TINY = 1e-12
 _TINY_ENERGY = 1e-20
 
@@ -307,3 +310,26 @@ def validate_teacher(model: str, data: str, n_talkers: int, seed: int = 0) -> di
         found.append((loss, *surplus_outputs(alone, chunk[examples.ref_channel], n_talkers)))
     means = (float(np.mean(values)) for values in zip(*found, strict=True))
     return dict(zip(("loss", "active_outputs", "surplus"), means, strict=True)) | {"n": len(found)}
+
+
+def parameters(directory: Path) -> int | None:
+    """Count the numbers in the weights of a training; None where they are elsewhere."""
+    if not (directory / MODEL).exists():
+        return None
+    state = torch.load(directory / MODEL, map_location="cpu", weights_only=True)
+    return sum(tensor.numel() for tensor in state.values())  # our networks store nothing else
+
+
+def spectrogram_db(signal: np.ndarray, fs: int) -> np.ndarray:
+    """Return the spectrogram of ``(T,)`` in dB, ``(F, L)``, low frequencies first; -inf in silence.
+
+    Windows of 32 ms, a new one every 8 ms; 0 dB is a sine of amplitude 2. The power of neighbours is averaged
+    where there would be more than 480 columns.
+    """
+    window = round(0.032 * fs)
+    spectrum = stft(torch.from_numpy(np.array(signal, np.float64)), window, window // 4).abs().numpy()
+    power = (spectrum / torch.hann_window(window, dtype=torch.float64).sqrt().sum().item()) ** 2
+    starts = np.arange(0, power.shape[1], -(-power.shape[1] // _MOST_COLUMNS))
+    widths = np.diff(starts, append=power.shape[1])
+    with np.errstate(divide="ignore"):
+        return 10 * np.log10(np.add.reduceat(power, starts, axis=1) / widths)

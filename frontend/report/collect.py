@@ -25,11 +25,10 @@ from frontend.evaluation.results import (
     word_columns,
     word_comparisons,
 )
-from frontend.evaluation.without_references import measure, pooled, validate_teacher
+from frontend.evaluation.without_references import measure, parameters, pooled, validate_teacher
 from frontend.report.pages import write_page
 from frontend.report.plots import learning_curves, plot_curves, plot_words
 from frontend.separation.systems import System, load_systems, trained
-from frontend.training.checkpoints import MODEL
 from frontend.utils.errors import UserError
 from frontend.utils.files import read_json, read_settings, read_text, write_json
 from frontend.utils.parallel import parallel_map
@@ -189,7 +188,7 @@ def training_facts(directory: Path) -> dict:
     return {
         "model": directory.name,
         "network": config.get("separator"),
-        "parameters": _parameters(directory / MODEL),
+        "parameters": parameters(directory),
         "precision": (config.get("separator_conf") or {}).get("precision"),
         "epochs": epochs,
         "steps": epochs * iterations if epochs and iterations else None,
@@ -197,16 +196,6 @@ def training_facts(directory: Path) -> dict:
         "init": None if init is None else [Path(str(one).split(":")[0]).parent.name for one in init],
         **{f"{part}_set": first and Path(first).parent.name for part, ((first, *_), *_) in sets.items()},
     }
-
-
-def _parameters(checkpoint: Path) -> int | None:
-    """Count the numbers in a state dict; our networks store nothing else in it."""
-    if not checkpoint.exists():
-        return None
-    import torch
-
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    return sum(tensor.numel() for tensor in state.values())
 
 
 def _check_alike(experiments: Sequence[Path], sets: Sequence[Mapping]) -> None:

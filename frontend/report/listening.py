@@ -16,9 +16,10 @@ from frontend.data.mixtures import Streams, labelled_set
 from frontend.data.writers import AudioWriter
 from frontend.evaluation.measured import Scores, load_scores, read_measured
 from frontend.evaluation.results import mean
+from frontend.evaluation.without_references import spectrogram_db
 from frontend.recognition.text import align, mark
 from frontend.report.pages import render
-from frontend.report.plots import RANGE_DB, power_db, write_spectrogram
+from frontend.report.plots import RANGE_DB, write_spectrogram
 from frontend.separation.systems import System
 from frontend.utils.errors import UserError
 from frontend.utils.files import atomic_directory, write_text
@@ -407,7 +408,7 @@ def _write_media(directory: Path, signals: Mapping[str, np.ndarray], fs: int) ->
     """
     peak = max(float(np.abs(signal).max()) for signal in signals.values())
     gain = min(1.0, _FULL_SCALE / peak) if peak > 0 else 1.0
-    levels = {name: power_db(signal, fs) for name, signal in signals.items()}
+    levels = {name: spectrogram_db(signal, fs) for name, signal in signals.items()}
     top = max(level.max() for level in levels.values())
     with AudioWriter(directory, "wav", fs) as writer:
         for name, signal in signals.items():

@@ -5,20 +5,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from frontend.dsp.spatial import stft
 from frontend.report.pages import number
 from frontend.utils.files import atomic_file
 
 # One list of (step, value) per part, "train" and "valid".
 Curves = dict[str, list[tuple[int, float]]]
 RANGE_DB = 63  # of a spectrogram: as many steps of colour, 1 dB each
-WINDOW_S = 0.032
-_MOST_COLUMNS = 480
 _COLUMNS = 3
 _ROW = 0.22  # inches that a label needs
-KINDS = ("supervised", "fine-tuned", "distilled")
+_KINDS = ("supervised", "fine-tuned", "distilled")
 _LABELS = {"si_snri": "SI-SNRi (dB)", "cpwer": "cpWER (%)", "cpcer": "cpCER (%)"}
 _OFFSET = 1.06  # points of one share stand beside each other, or their bars would hide one another
 
@@ -110,7 +106,19 @@ def plot_words(rows: Sequence[Mapping], path: Path) -> bool:
     axis.set(xlabel="SI-SNRi (dB)", ylabel="cpWER (%)", title="blue: without labels, orange: with labels")
     axis.grid(alpha=0.3)
     axis.set_ylim(bottom=0)
-    _label(axis, points, [names[id(row)] for row in points])
+    # The names beside the plot in the order of cpWER, each with a line to its point: none collide.
+    ordered = sorted(points, key=lambda row: (row["cpwer"], -row["si_snri"]))
+    for k, row in enumerate(ordered):
+        axis.annotate(
+            names[id(row)],
+            (row["si_snri"], row["cpwer"]),
+            xytext=(1.03, (k + 0.5) / len(ordered)),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=8,
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": "grey", "linewidth": 0.5, "alpha": 0.6, "shrinkB": 3},
+        )
     _save(figure, path)
     return True
 
@@ -122,37 +130,26 @@ def plot_claims(results: Mapping, path: Path) -> None:
         results: what ``claims.json`` holds.
         path: the picture.
     """
-    rows = [row for row in results["curve"] if row["refinement"] is None or results["refinement"]]
+    points = [row for row in results["rows"] if "share" in row]
     steps = [None, *([results["refinement"]] if results["refinement"] else [])]
-    measures = [m for m in _LABELS if any(row[m] for row in rows)]
+    measures = [measure for measure in _LABELS if any(row[measure] for row in points)]
     size = (5.2 * len(measures), 3.9 * len(steps))
     figure, axes = _figure(len(steps), len(measures), figsize=size, squeeze=False, sharey="col")
-    zero = min((row["share"] for row in rows if row["share"]), default=0.01) / 2.5
+    zero = min((row["share"] for row in points if row["share"]), default=0.01) / 2.5
     for row, refinement in zip(axes, steps, strict=True):
-        shown = [point for point in rows if point["refinement"] == refinement]
+        shown = [point for point in points if point["refinement"] == refinement]
         for axis, measure in zip(row, measures, strict=True):
             _panel(axis, shown, measure, zero)
-            _band(axis, results, measure, refinement)
+            best = results["best_blind"]["refined" if refinement else "plain"][measure]
+            for one in (row[measure] for row in results["rows"] if row["system"] == best):
+                axis.axhline(one["value"], color="grey", linestyle=":", label=best)
+                if one["ci"]:
+                    axis.axhspan(*one["ci"], color="grey", alpha=0.15)
             title = f"refined by {refinement}" if refinement else "as separated"
             axis.set(xlabel="share of the labels (%)", ylabel=_LABELS[measure], title=title)
             axis.grid(alpha=0.3)
             axis.legend(fontsize=8)
     _save(figure, path)
-
-
-def power_db(signal: np.ndarray, fs: int) -> np.ndarray:
-    """Return the spectrogram of ``(T,)`` in dB, ``(F, L)``, low frequencies first; -inf in silence.
-
-    Windows of 32 ms, a new one every 8 ms; 0 dB is a sine of amplitude 2. The power of neighbours is averaged
-    where there would be more than 480 columns.
-    """
-    window = round(WINDOW_S * fs)
-    spectrum = stft(torch.from_numpy(np.array(signal, np.float64)), window, window // 4).abs().numpy()
-    power = (spectrum / torch.hann_window(window, dtype=torch.float64).sqrt().sum().item()) ** 2
-    starts = np.arange(0, power.shape[1], -(-power.shape[1] // _MOST_COLUMNS))
-    widths = np.diff(starts, append=power.shape[1])
-    with np.errstate(divide="ignore"):
-        return 10 * np.log10(np.add.reduceat(power, starts, axis=1) / widths)
 
 
 def write_spectrogram(path: Path, levels: np.ndarray, top_db: float) -> None:
@@ -198,28 +195,11 @@ def _bars(figures: Sequence[tuple[float, Sequence[float] | None]]) -> list[list[
     return [below, [max(0.0, high - value) for value, _, high in bounds]]
 
 
-def _label(axis, points: Sequence[Mapping], names: Sequence[str]) -> None:
-    """Write the names beside the plot in the order of cpWER, each with a line to its point: none collide."""
-    pairs = zip(points, names, strict=True)
-    ordered = sorted(pairs, key=lambda pair: (pair[0]["cpwer"], -pair[0]["si_snri"]))
-    for k, (row, name) in enumerate(ordered):
-        axis.annotate(
-            name,
-            (row["si_snri"], row["cpwer"]),
-            xytext=(1.03, (k + 0.5) / len(ordered)),
-            textcoords="axes fraction",
-            va="center",
-            fontsize=8,
-            annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": "grey", "linewidth": 0.5, "alpha": 0.6, "shrinkB": 3},
-        )
-
-
 def _panel(axis, points: Sequence[Mapping], measure: str, zero: float) -> None:
     """Draw one curve a kind of training; 0 %, which a log axis has no place for, stands at ``zero``."""
     axis.set_xscale("log")
     student = [point for point in points if point["share"] == 0]
-    for k, kind in enumerate(KINDS):
+    for k, kind in enumerate(_KINDS):
         own = [point for point in points if point["kind"] == kind and point["share"] > 0]
         # Both semi-supervised curves leave from the student.
         line = [point for point in ([] if kind == "supervised" else student) + own if point[measure]]
@@ -232,14 +212,3 @@ def _panel(axis, points: Sequence[Mapping], measure: str, zero: float) -> None:
     shares = sorted({point["share"] for point in points})
     axis.set_xticks([100 * (share or zero) for share in shares], [f"{100 * share:g}" for share in shares])
     axis.minorticks_off()
-
-
-def _band(axis, results: Mapping, measure: str, refinement: str | None) -> None:
-    """Draw the best blind row as a line, its interval as a band."""
-    name = results["best_blind"]["refined" if refinement else "plain"][measure]
-    figure = next((row[measure] for row in results["references"] if row["system"] == name), None)
-    if figure is None:
-        return
-    axis.axhline(figure["value"], color="grey", linestyle=":", label=name)
-    if figure["ci"]:
-        axis.axhspan(*figure["ci"], color="grey", alpha=0.15)

@@ -16,6 +16,7 @@ import frontend.report.listening as listening
 from frontend.data.kaldi import write_scp, write_set
 from frontend.data.writers import AudioWriter
 from frontend.evaluation.measured import Scores
+from frontend.evaluation.without_references import spectrogram_db
 from frontend.recognition.text import utterance_errors
 from frontend.report.listening import (
     Picture,
@@ -23,7 +24,7 @@ from frontend.report.listening import (
     main_system,
     write_listening_page,
 )
-from frontend.report.plots import power_db, write_spectrogram
+from frontend.report.plots import write_spectrogram
 from frontend.separation.systems import System
 from frontend.utils.errors import UserError
 from frontend.utils.rng import generator
@@ -364,7 +365,7 @@ def test_systems_are_chosen_by_the_stated_rule():
 
 def test_spectrogram_shows_a_tone_and_its_level(tmp_path):
     time = np.arange(FS) / FS
-    levels = power_db(0.5 * np.sin(2 * np.pi * 1000 * time), FS)
+    levels = spectrogram_db(0.5 * np.sin(2 * np.pi * 1000 * time), FS)
     assert levels.shape == (129, 126)  # 31.25 Hz and 8 ms a bin
     assert (levels.argmax(0)[2:-2] == 32).all()
     # A sine of amplitude a has a line of a / 2 on either side.
@@ -380,12 +381,12 @@ def test_spectrogram_shows_a_tone_and_its_level(tmp_path):
 
 def test_spectrogram_of_silence_and_of_long_and_short_signals(tmp_path):
     for length in (1, 100, FS * 60):
-        levels = power_db(np.zeros(length), FS)
+        levels = spectrogram_db(np.zeros(length), FS)
         assert levels.shape[0] == 129 and 1 <= levels.shape[1] <= 480
         write_spectrogram(tmp_path / "silence.png", levels, levels.max())
         assert not np.array(Image.open(tmp_path / "silence.png")).any()
     noise = signal("noise")
-    power = [np.mean(10 ** (power_db(np.tile(noise, k), FS) / 10)) for k in (2, 40)]
+    power = [np.mean(10 ** (spectrogram_db(np.tile(noise, k), FS) / 10)) for k in (2, 40)]
     assert power[0] == pytest.approx(power[1], rel=0.05)  # averaging columns keeps the power
 
 
