@@ -134,6 +134,19 @@ class AtLeastOne(click.ParamType):
         return int(value)
 
 
+class Shard(click.ParamType):
+    """A part of the work, ``I/N``; anything else is a ``UserError``."""
+
+    name = "I/N"
+
+    def convert(self, value, param, ctx) -> tuple[int, int]:
+        """Read it."""
+        number, _, parts = str(value).partition("/")
+        if not (number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)):
+            raise UserError(f"--shard: expected I/N, such as 1/8, found {value}")
+        return int(number), int(parts)
+
+
 COUNT, PATH = AtLeastOne(), click.Path(path_type=Path)
 
 
@@ -159,6 +172,7 @@ def stack(*options: Callable) -> Callable:
 
 
 nj = option("nj", "number of processes", type=COUNT, default=1)
+shard = option("shard", "do part I of N and write no tables: run it without --shard in the end", type=Shard())
 device = option("device", "cpu, cuda, ...", default="cpu")
 refine = option("refine", "refine the streams: mvdr, iva or mask, joined by a plus", metavar="STEPS")
 recogniser = stack(

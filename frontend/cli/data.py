@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import click
 
-from frontend.cli import COUNT, Group, flag, needed, nj, one_of, option, way
+from frontend.cli import COUNT, Group, flag, needed, nj, one_of, option, shard, way
 from frontend.utils.errors import UserError
 
 MOST_SHOWN = 20
@@ -223,6 +223,7 @@ def _overrides(
 @flag("on_the_fly", "write no audio: it is rendered when it is read")
 @option("rir_cache", "directory of impulse responses (default: OUT/rirs)")
 @flag("parts", "also write all channels of each image, and the noise (image1.scp ...)")
+@shard
 @option("n_talkers", "spkN.scp to write, silent where fewer talk (default: as many as ever talk)", type=int)
 def render(on_the_fly: bool, audio_format: str | None, **options) -> None:
     """Render scenes into a mixture set: audio, images at the reference channel, tables.

@@ -16,6 +16,7 @@ from frontend.cli import (
     one_of,
     option,
     recogniser,
+    shard,
     split,
     way,
 )
@@ -47,6 +48,7 @@ _RULE = ("margin_db", "range_db", "min_pause", "max_seconds")
 )
 @nj
 @option("ngpu", "1: recognise on a GPU, in one process", type=int, default=0)
+@shard
 def decode(data: str, only: str, ngpu: int, **_) -> None:
     """Recognise the streams of every system, on a test set or on whole recordings.
 
@@ -62,7 +64,7 @@ def decode(data: str, only: str, ngpu: int, **_) -> None:
     one_of("asr", "asr_model", required=True)
     if ngpu not in (0, 1):
         raise UserError(f"--ngpu: expected 0 or 1, found {ngpu} (decoding uses one GPU)")
-    may = "asr asr_model only nj ngpu"
+    may = "asr asr_model only nj ngpu shard"
     if is_recordings(data):
         o = vars(
             way("with whole recordings", "data separated out", f"{may} config leak_db {' '.join(_RULE)}")
@@ -93,6 +95,7 @@ def decode(data: str, only: str, ngpu: int, **_) -> None:
 @option("least_s", "recordings: length of what is separated alone, at least", type=float, default=2.5)
 @option("device", "recordings: cpu, cuda, ...", default="cpu")
 @option("seed", "recordings: of the intervals", type=int, default=0)
+@shard
 def score(data: str, ref: str | None, **_) -> None:
     """Score the streams of every system, on a test set or on whole recordings.
 
@@ -113,15 +116,16 @@ def score(data: str, ref: str | None, **_) -> None:
         how = scoring.RecordingSettings(o.ref, o.model, o.least_s, o.device, o.seed)
         scoring.score_recordings(o.data, o.separated, o.out, how, o.nj)
         return
-    may = "single_data single_separated measures active_db nj"
+    may = "single_data single_separated measures active_db nj shard"
     o = way("with a test set", "data separated out", may)
     if (o.single_data is None) != (o.single_separated is None):
         raise UserError("--single_data and --single_separated belong together: give both or none")
-    scoring.score_set(o.data, o.separated, o.out, scoring.Settings(split(o.measures), o.active_db), o.nj)
+    settings = scoring.Settings(split(o.measures), o.active_db)
+    scoring.score_set(o.data, o.separated, o.out, settings, o.nj, o.shard)
     if o.single_data is not None:
         # A talker alone has nothing to be separated from: only over-separation is asked of this set.
         settings, out = scoring.Settings((), o.active_db), Path(o.out) / "one_talker"
-        scoring.score_set(o.single_data, o.single_separated, out, settings, o.nj)
+        scoring.score_set(o.single_data, o.single_separated, out, settings, o.nj, o.shard)
 
 
 @click.command(cls=Command)

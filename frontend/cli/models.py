@@ -14,6 +14,7 @@ from frontend.cli import (
     option,
     recogniser,
     refine,
+    shard,
     way,
 )
 from frontend.utils.errors import UserError
@@ -36,7 +37,8 @@ MAX_SECONDS = 120.0
 @option("reference", "labelled set to compare with, for information")
 @nj
 @device
-def label(model, data, out, config, rule, n_talkers, refine, reference, nj, device) -> None:
+@shard
+def label(model, data, out, config, rule, n_talkers, refine, reference, nj, device, shard) -> None:
     """Label a set of mixtures with a trained network's streams: pseudo-targets for the next network.
 
     OUT becomes a mixture set whose spk1.scp, spk2.scp ... are the targets. A run that was cut off goes on at
@@ -45,7 +47,7 @@ def label(model, data, out, config, rule, n_talkers, refine, reference, nj, devi
     from frontend.separation.labels import label_set, load_labelling
 
     labelling = load_labelling(config, rule=rule, n_talkers=n_talkers, refine=refine)
-    label_set(model, data, out, labelling, nj, device, reference)
+    label_set(model, data, out, labelling, nj, device, reference, shard)
 
 
 @click.command(cls=Command)
@@ -68,6 +70,7 @@ def label(model, data, out, config, rule, n_talkers, refine, reference, nj, devi
 @flag("blind", "likewise: only what needs no trained model")
 @flag("models", "likewise: only trained models")
 @option("nj", "with --systems: number of processes", type=COUNT, default=1)
+@shard
 def separate(inputs, scp, systems, **options) -> None:
     """Separate recordings with a trained system, or a set with every system of a table.
 
@@ -109,7 +112,7 @@ def _separate_files(inputs: tuple[str, ...], scp: str | None) -> None:
 
 
 def _separate_systems() -> None:
-    o = way("with --systems", "systems exp out", "data scp n_talkers only blind models window hop nj")
+    o = way("with --systems", "systems exp out", "data scp n_talkers only blind models window hop nj shard")
     one_of("data", "scp", required=True)
     one_of("only", "blind", "models")
     from frontend.separation.continuous import HOP_S, WINDOW_S
@@ -126,7 +129,7 @@ def _separate_systems() -> None:
     elif o.blind or o.models:
         chosen = [system for system in chosen if bool(system.model) == o.models]
     window, hop = (WINDOW_S if o.window is None else o.window), (HOP_S if o.hop is None else o.hop)
-    separate(chosen, o.exp, o.scp or o.data, o.out, o.n_talkers, o.nj, window, hop)
+    separate(chosen, o.exp, o.scp or o.data, o.out, o.n_talkers, o.nj, window, hop, o.shard)
 
 
 @click.command(cls=Command)

@@ -26,6 +26,7 @@ from frontend.evaluation.intervals import bootstrap_interval, rounded
 from frontend.evaluation.measured import Job, run_jobs, stale_jobs
 from frontend.training.checkpoints import open_trained
 from frontend.utils.errors import UserError, did_you_mean
+from frontend.utils.parallel import Shard, part_of
 from frontend.utils.stamps import Stamp, of_file, of_text
 
 VERSION = 1
@@ -48,7 +49,14 @@ class Settings:
                 raise UserError(f"measure '{name}': expected some of {known}{hint}")
 
 
-def score_set(data: str, separated: str | Path, out: str | Path, settings: Settings, nj: int = 1) -> None:
+def score_set(
+    data: str,
+    separated: str | Path,
+    out: str | Path,
+    settings: Settings,
+    nj: int = 1,
+    shard: Shard = None,
+) -> None:
     """Score every system below ``separated`` whose score in ``out`` is not current.
 
     Args:
@@ -57,6 +65,7 @@ def score_set(data: str, separated: str | Path, out: str | Path, settings: Setti
         out: where the scores go.
         settings: what to measure.
         nj: number of processes.
+        shard: part I of N of the systems alone is scored.
 
     Raises:
         UserError: a stream is missing, too short or of another rate; found before anything is scored.
@@ -66,7 +75,9 @@ def score_set(data: str, separated: str | Path, out: str | Path, settings: Setti
     if "pesq" in settings.measures:
         metrics.check_pesq_rate(fs)
     about = {"data": str(data), "channels": channels, "fs": fs, "talkers": mixtures.n_talkers}
-    systems = {path.name: Streams(path, mixtures) for path in find_systems(separated, "separate")}
+    systems = {
+        path.name: Streams(path, mixtures) for path in part_of(find_systems(separated, "separate"), shard)
+    }
     jobs = [_job(name, streams, about, settings) for name, streams in systems.items()]
     stale = stale_jobs(jobs, out)
     for job in stale:

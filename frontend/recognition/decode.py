@@ -43,7 +43,7 @@ from frontend.separation.systems import load_systems, trained
 from frontend.training.checkpoints import MAX_SECONDS, check_length, open_trained
 from frontend.utils.errors import UserError, did_you_mean
 from frontend.utils.files import write_json
-from frontend.utils.parallel import progress
+from frontend.utils.parallel import Shard, part_of, progress
 from frontend.utils.stamps import Stamp, of_text
 
 # Raised with every change after which the same recordings are cut into other segments.
@@ -78,6 +78,7 @@ class Request:
         shared: of a test set: leave out systems with a recogniser of their own.
         rule: of whole recordings: where there is speech.
         leak_db: of whole recordings: see above.
+        shard: part I of N of the systems alone.
     """
 
     asr: str | None
@@ -96,6 +97,7 @@ class Request:
     shared: bool = False
     rule: Rule = field(default_factory=Rule)
     leak_db: float = LEAK_DB
+    shard: Shard = None
 
 
 def decode(request: Request) -> None:
@@ -105,7 +107,7 @@ def decode(request: Request) -> None:
         UserError: whatever is wrong with texts, streams, recogniser or options; before the long work.
     """
     out, is_long = Path(request.out), (Path(request.data) / "array").is_file()  # see `data recordings`
-    systems = (_recordings if is_long else _test_set)(request)
+    systems = part_of((_recordings if is_long else _test_set)(request), request.shard)
     why = {system.name: system.stamp.why_stale(out / system.name / STAMP) for system in systems}
     stale = [system for system in systems if why[system.name]]
     print(f"{out}: {len(why)} systems, {len(why) - len(stale)} of them recognised before", flush=True)

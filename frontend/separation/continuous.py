@@ -73,7 +73,9 @@ class SpatialMemory:
         self.loudness = Loudness()
         self.level = torch.zeros(0)  # (F,), of magnitudes
         self.n_streams = n_streams
-        self.r = self.n = torch.zeros(0)  # (S, F, C, C), sum of x x^H / |x|; (S, F), sum of |x|: the trace of r
+        self.r = self.n = torch.zeros(
+            0
+        )  # (S, F, C, C), sum of x x^H / |x|; (S, F), sum of |x|: the trace of r
 
     def update_level(self, mixture: np.ndarray) -> None:
         """Update the level of each frequency from the new samples (C, T) of the mixture."""

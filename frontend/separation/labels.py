@@ -24,7 +24,7 @@ from frontend.separation.systems import System
 from frontend.utils.device import check_device
 from frontend.utils.errors import UserError, did_you_mean
 from frontend.utils.files import read_settings, write_json
-from frontend.utils.parallel import parallel_map
+from frontend.utils.parallel import Shard, parallel_map
 
 QUALITY = "quality.json"
 _LAYOUT = Layout("wav/spk{k}/{id}.wav", "float32")
@@ -88,6 +88,7 @@ def label_set(
     nj: int = 1,
     device: str = "cpu",
     reference: str | None = None,
+    shard: Shard = None,
 ) -> None:
     """Make ``out`` the set ``data`` with the model's streams as its talkers.
 
@@ -100,6 +101,7 @@ def label_set(
         device: a GPU works in this process alone.
         reference: a labelled set with the same utterances. How good the targets are is
             written to ``out/quality.json`` for the reader; nothing is chosen by it.
+        shard: part I of N of the utterances alone is labelled, and no set made; None: all, and the set.
 
     Raises:
         UserError: found before the first separation where it can be.
@@ -116,12 +118,14 @@ def label_set(
     result = Result(
         system, Path(out), stamp, items, _LAYOUT, files=("wav.scp", "utt2num_samples", "utt2spk", "spk2utt")
     )
-    result.prepare()
+    result.prepare(shard)
     if not result.why and not (truth and not (result.folder / QUALITY).is_file()):
         print(f"{out}: targets are complete; nothing to do", flush=True)
         return
     if result.why:
         run([result], "", talkers, nj, f"targets {result.folder.name}", device=device)
+        if shard is not None:
+            return
         samples = {name: item.frames for name, item in items.items()}
         write_set(result.folder, result.tables() | {"utt2num_samples": samples, "wav.scp": mixtures.wav})
     if truth:

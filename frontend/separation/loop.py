@@ -6,6 +6,7 @@ set is an item of one window, a whole recording one of many. Test sets, whole re
 separated by this loop, and go on at the next item after a kill at any moment.
 """
 
+import fcntl
 import functools
 import importlib.metadata
 import json
@@ -30,7 +31,7 @@ from frontend.separation.continuous import JoinedStreams, in_samples, separate_w
 from frontend.separation.systems import System
 from frontend.utils.errors import UserError
 from frontend.utils.files import atomic_directory, write_json, write_text
-from frontend.utils.parallel import Progress, parallel_map
+from frontend.utils.parallel import Progress, Shard, parallel_map, part_of
 from frontend.utils.stamps import Stamp, read_stamp
 
 # With DONE all items are complete; BEGUN says what those were made from that ITEMS has a line of.
@@ -96,12 +97,26 @@ class Result:
                 continue
         return found
 
-    def prepare(self) -> None:
+    def prepare(self, shard: Shard = None) -> None:
         """Find out what is due and why, after removing what was made from something else.
+
+        Args:
+            shard: part I of N of the items alone is due. Processes that each do a part may begin together: the
+                first of them removes what is of something else, the others find it removed.
 
         Raises:
             UserError: the directory holds something that was not made here.
         """
+        if shard is None:
+            self._prepare(begun=False)
+            return
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.folder.parent / f".{self.folder.name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._prepare(begun=True)
+        self.due &= set(part_of(list(self.items), shard))
+
+    def _prepare(self, begun: bool) -> None:
         there = self.folder.is_dir() and any(self.folder.iterdir())
         if there and not any((self.folder / name).exists() for name in _OURS):
             raise UserError(
@@ -113,7 +128,7 @@ class Result:
         self.why = self.stamp.why_stale(self.folder / DONE)
         if not self.why and (self.due or not self._tables_there(kept)):
             self.why = "some of its files are gone"
-        if not self.why or self.named:
+        if not self.why or self.named or (begun and before == self.stamp):
             return
         if there:
             print(f"{self.folder}: {self.why}: separating {len(self.due)} of {len(self.items)}", flush=True)

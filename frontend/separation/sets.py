@@ -19,6 +19,7 @@ from frontend.separation.systems import UNPROCESSED, System
 from frontend.training.checkpoints import MAX_SECONDS, open_trained
 from frontend.utils import stamps
 from frontend.utils.errors import UserError
+from frontend.utils.parallel import Shard
 
 _OF_SET = Layout("wav{k}/{id}.wav", "float32")
 _OF_RECORDINGS = Layout("wav/{id}_spk{k}.flac", "pcm24")
@@ -60,6 +61,7 @@ def separate(
     nj: int = 1,
     window_s: float = WINDOW_S,
     hop_s: float = HOP_S,
+    shard: Shard = None,
 ) -> None:
     """Write the streams of every system that has none yet, or whose model, settings or data have changed.
 
@@ -75,6 +77,7 @@ def separate(
         window_s, hop_s: of the windows of whole recordings in seconds, see
             :mod:`frontend.separation.continuous`; a system's own ``block`` and ``block_hop`` take their
             place.
+        shard: part I of N of the items alone is separated, and no table written; None: all, and the tables.
 
     Raises:
         UserError: a model is missing or does not fit the data; found before the first separation.
@@ -97,7 +100,7 @@ def separate(
                 results[-1].named = mixtures.speakers
     hidden = _keep_outputs(results, inputs) if mixtures else []
     for result in [*results, *hidden]:
-        result.prepare()
+        result.prepare(shard)
     complete = sum(not result.why for result in results)
     print(f"{out}: {len(results)} systems, {complete} of them complete", flush=True)
     references = mixtures.references if mixtures else None
@@ -106,7 +109,7 @@ def separate(
         part = [r for r in [*results, *hidden] if getattr(r if kind == "named" else r.system, kind)]
         run(part, exp, n_talkers, nj, what, references)
         for result in part:
-            if result.why:
+            if result.why and shard is None:
                 result.finish()
 
 

@@ -30,7 +30,7 @@ from frontend.simulation import render, rirs
 from frontend.simulation.scenes import MADE_KEYS, read_scenes
 from frontend.utils.errors import UserError
 from frontend.utils.files import write_text
-from frontend.utils.parallel import parallel_map
+from frontend.utils.parallel import Shard, parallel_map, part_of
 from frontend.utils.stamps import Stamp
 
 _SHARD = 50  # mixtures an archive: of flac.ark, the piece of work that is done or not
@@ -82,6 +82,7 @@ def make_set(
     rir_cache: str | Path | None = None,
     parts: bool = False,
     n_talkers: int | None = None,
+    shard: Shard = None,
 ) -> dict[str, int]:
     """Make the mixture set ``out`` of a file of scenes.
 
@@ -97,6 +98,7 @@ def make_set(
         on_the_fly: write no audio.
         rir_cache: where impulse responses are kept (and read ever after on the fly); None: ``out/rirs``.
         parts: also with ``image1.scp ...`` (all channels of each talker) and ``noise.scp``.
+        shard: part I of N of the audio alone, and no set.
         n_talkers: number of ``spkN.scp`` (a small set may lack a mixture of as many as others have); None: as
             many as talk in the fullest mixture.
 
@@ -120,8 +122,9 @@ def make_set(
     Path(out).mkdir(parents=True, exist_ok=True)  # now, not after minutes, if it cannot be
     prints = _fingerprints(entries, Path(out) / "fingerprints", nj)
     job = _Job(str(out), talkers, audio_format, cache, parts, entries, prints)
-    records, counts = (_name_scenes if on_the_fly else _render_files)(todo, job, nj)
-    _write_tables(todo, records, job, Path(speech))
+    records, counts = (_name_scenes if on_the_fly else _render_files)(todo, job, nj, shard)
+    if shard is None:
+        _write_tables(todo, records, job, Path(speech))
     return counts | {"total": len(todo), "channels": len(todo[0]["mics"]), "talkers": talkers}
 
 
@@ -219,17 +222,16 @@ def _digest_of(name: str, entry: str) -> str:
     return digest(samples)
 
 
-def _render_files(scenes: list[dict], job: _Job, nj: int) -> tuple[list[dict], dict[str, int]]:
+def _render_files(scenes: list[dict], job: _Job, nj: int, shard: Shard) -> tuple[list[dict], dict[str, int]]:
     """Render what is not done yet; return a record a scene (``measured``, ``entries``) and counts."""
     job.audio.mkdir(parents=True, exist_ok=True)
     size = _SHARD if job.audio_format == "flac.ark" else 1
     shards = [scenes[k : k + size] for k in range(0, len(scenes), size)]
-    left = [shard for shard in shards if _read_done(shard, job) is None]
+    left = [piece for piece in part_of(shards, shard) if _read_done(piece, job) is None]
     if left:
         (Path(job.out) / "wav.scp").unlink(missing_ok=True)  # no set until it is complete again
-    for _ in parallel_map(functools.partial(_render_shard, job=job), left, nj, "simulate"):
-        pass
-    records = [record for shard in shards for record in _read_done(shard, job) or []]
+    list(parallel_map(functools.partial(_render_shard, job=job), left, nj, "simulate"))
+    records = [record for piece in shards for record in _read_done(piece, job) or []]
     return records, {"rendered": sum(map(len, left))}
 
 
@@ -271,15 +273,15 @@ def _measured(t60: float, drr_db: Sequence[float] | np.ndarray) -> dict:
     return {"t60": round(t60, 3), "drr_db": drr}
 
 
-def _name_scenes(scenes: list[dict], job: _Job, nj: int) -> tuple[list[dict], dict[str, int]]:
+def _name_scenes(scenes: list[dict], job: _Job, nj: int, shard: Shard) -> tuple[list[dict], dict[str, int]]:
     """Compute the rooms of a set on the fly; return a record a scene (with ``rendered_from``) and counts."""
     paths = {scene["id"]: str(rirs.rirs_path(scene, job.rir_cache)) for scene in scenes}
-    rooms = {paths[scene["id"]]: scene for scene in scenes}
+    rooms = dict(part_of([*{paths[scene["id"]]: scene for scene in scenes}.items()], shard))
     computed = sum(not Path(path).exists() for path in rooms)
     found = parallel_map(functools.partial(_measure, cache=job.rir_cache), list(rooms.values()), nj, "rooms")
     measured = dict(zip(rooms, found, strict=True))
     where, records = Path(job.out) / "scenes.jsonl", []
-    for scene in scenes:
+    for scene in scenes if shard is None else ():
         room = paths[scene["id"]]
         dry = {name: (job.speech[name], job.prints[name]) for name in spoken(scene)}
         entries = {stream: make_entry(where, scene["id"], stream) for stream in job.streams}

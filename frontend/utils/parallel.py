@@ -25,6 +25,7 @@ from frontend.utils.errors import UserError
 # Set before a worker imports numpy or torch: one thread a process, so that
 # --nj processes use nj cores, and so that sums are made in one order.
 _ONE_THREAD = {k: "1" for k in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+Shard = tuple[int, int] | None  # part I of N of the work; None: all of it
 _LOG_EVERY_S = 15.0
 _AHEAD = 16  # items a process that are given out before the first of them is done
 
@@ -228,3 +229,8 @@ def _end_with_parent() -> None:
     while parent and os.getppid() == parent.pid:
         time.sleep(1.0)
     os._exit(1)
+
+
+def part_of(items: Sequence, shard: Shard) -> list:
+    """Return the items of part ``(I, N)`` of the work, I from 1 on; all of them for None."""
+    return list(items) if shard is None else list(items[shard[0] - 1 :: shard[1]])
