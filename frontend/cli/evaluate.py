@@ -261,16 +261,10 @@ def _report() -> None:
     configs = o.config or sorted(o.systems.parent.glob("*.yaml"))
     results = write_report(o.exp, o.systems, o.out, configs, o.quality, o.quick)
     if o.listen is not None:
-        from frontend.report.listening import Picture, write_listening_page
+        from frontend.report.listening import write_listening_page
         from frontend.separation.systems import load_systems
 
-        said = {
-            "words": ("SI-SNRi against cpWER", "cpWER over SI-SNRi, one point a system"),
-            "curves": ("Learning curves", "loss of every network over its training steps"),
-        }
-        there = {key: o.out / name for key, name in results["pictures"].items()}
-        shown = [Picture(title, there[key], alt) for key, (title, alt) in said.items() if key in there]
-        page = write_listening_page(o.listen, results, o.exp[0], load_systems(o.systems), shown)
+        page = write_listening_page(o.listen, results, o.exp[0], load_systems(o.systems), o.out)
         print(f"To listen to: {page}")
     print(results_table(o.out))
 

@@ -224,7 +224,7 @@ def _figures_of_claims(runs: Runs, refinements: Sequence[str | None]) -> tuple[d
     _check_recogniser(runs, list(about))
     rows = []
     for name, more in about.items():
-        keys = ("si_snri",) if name.startswith(("teacher", TRUE_IMAGES)) else MEASURES
+        keys = [*(("si_snri",) if name.startswith(("teacher", TRUE_IMAGES)) else MEASURES)]
         keys += SEPARATION_KEYS if name in (OUTPUTS, STUDENT, TRUE_IMAGES) else ()
         found = {key: figure(runs, name, key) for key in keys}
         rows += [{"system": name, **more, **found}] if any(found.values()) else []
@@ -238,9 +238,9 @@ def _figures_of_claims(runs: Runs, refinements: Sequence[str | None]) -> tuple[d
                 best = [(_best(rows, opponents, measure), measure) for measure in MEASURES]
                 pairs += [(_refined(name, refinement), one, measure) for one, measure in best if one]
     differences = [
-        {"system": a, "against": b, "measure": measure, **found}
+        {"system": a, "against": b, "measure": measure, **one}
         for a, b, measure in pairs
-        if (found := difference(runs, a, b, measure))
+        if (one := difference(runs, a, b, measure))
     ]
 
     ratios = []
@@ -274,7 +274,7 @@ def _label_curve(runs: Runs, refinements: Sequence[str | None]) -> list[dict]:
                 f"{experiment}/stages.json: label_share is {share:g}, that of {runs.names[0]} is "
                 f"{noted[0]:g}; expected the same share of labels in all experiments"
             )
-    shares = {None: noted[0], "small": noted[0], "full": 1.0}
+    shares: dict[str | None, float] = {None: noted[0], "small": noted[0], "full": 1.0}
     points = [(STUDENT, "fine-tuned", 0.0)] if STUDENT in runs.systems else []
     for match in filter(None, map(_TRAINED.fullmatch, runs.systems)):
         share = shares[match[2]] if match[2] in shares else int(match[2]) / 100
@@ -310,7 +310,11 @@ def _best(rows: Sequence[dict], names: Sequence[str], measure: str) -> str | Non
 
 def _missing(runs: Runs, names: Sequence[str]) -> list[str]:
     """Return a line per experiment and kind of measurement that lacks rows which another experiment has."""
-    kinds = {"scores": runs.two, "one-talker scores": runs.one, "word errors": runs.words}
+    kinds: dict[str, Sequence[dict]] = {
+        "scores": runs.two,
+        "one-talker scores": runs.one,
+        "word errors": runs.words,
+    }
     lines = []
     for k, experiment in enumerate(runs.names):
         for what, sets in kinds.items():

@@ -5,7 +5,6 @@ utterances, chosen by rules that are shown on the page, audio, spectrograms and 
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -51,21 +50,8 @@ KINDS = {
 _FULL_SCALE = 32767 / 32768  # the largest sample that 16 bits hold on both sides
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A plot for the page: a PNG file, its heading, and what it shows in words."""
-
-    title: str
-    path: Path
-    alt: str
-
-
 def write_listening_page(
-    out: Path,
-    results: Mapping,
-    experiment: Path,
-    systems: Sequence[System],
-    pictures: Sequence[Picture] = (),
+    out: Path, results: Mapping, experiment: Path, systems: Sequence[System], report: Path
 ) -> Path:
     """Write ``report.html`` and ``report_files/`` to ``out``, which is replaced as a whole.
 
@@ -74,7 +60,7 @@ def write_listening_page(
         results: what ``results.json`` holds.
         experiment: ``exp/NAME`` with ``scores/``, ``separated/test/`` and, if words were counted, ``wer/``.
         systems: what the systems file lists; others are not played.
-        pictures: plots to show.
+        report: directory with the pictures of the results.
 
     Returns:
         the page.
@@ -82,16 +68,17 @@ def write_listening_page(
     Raises:
         UserError: ``out`` holds something else; scores, word errors, streams and test set do not fit.
     """
-    _refuse_to_replace(out)
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: expected a directory to make, found a file (choose another)")
+    for child in sorted(out.iterdir()) if out.is_dir() else ():
+        if child.name not in (PAGE, FILES):
+            raise UserError(f"{out}: holds {child.name}, which would be lost (choose a directory of its own)")
     source = Source(experiment, systems)
     with atomic_directory(out) as part:
         (part / FILES).mkdir()
-        plots = []
-        for k, one in enumerate(pictures, 1):
-            if not one.path.is_file():
-                raise UserError(f"{one.path}: no such picture for the page (make the report again)")
-            (part / FILES / f"plot{k}.png").write_bytes(one.path.read_bytes())
-            plots.append({"title": one.title, "alt": one.alt, "source": f"{FILES}/plot{k}.png"})
+        plots = {kind: f"{FILES}/{name}" for kind, name in results["pictures"].items()}
+        for name in results["pictures"].values():
+            (part / FILES / name).write_bytes((report / name).read_bytes())
         examples = []
         for k, (key, kind) in enumerate(source.choose().items(), 1):
             example, signals = source.example(key, kind)
@@ -106,14 +93,6 @@ def write_listening_page(
         text = render("listening.html.j2", words=source.has_words, range_db=RANGE_DB, **page)
         write_text(part / PAGE, text)
     return out / PAGE
-
-
-def _refuse_to_replace(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out}: expected a directory to make, found a file (choose another)")
-    for child in sorted(out.iterdir()) if out.is_dir() else ():
-        if child.name not in (PAGE, FILES):
-            raise UserError(f"{out}: holds {child.name}, which would be lost (choose a directory of its own)")
 
 
 # --- which systems and utterances
@@ -188,14 +167,11 @@ class Source:
     """Scores, word errors, streams and test set of an experiment, checked to fit.
 
     Args:
-        experiment: ``exp/NAME`` with ``scores/``, ``separated/test/`` and, if words were counted, ``wer/``.
-        systems: those that the systems file lists; others are not played.
+        experiment, systems: see :func:`write_listening_page`.
 
     Attributes:
-        main: the system that utterances are chosen by.
-        played: names of the systems to play.
-        has_words: whether words were counted.
-        fs: rate of the test set in Hz.
+        main: the system that utterances are chosen by; ``played``: names of the systems to play.
+        has_words: whether words were counted; ``fs``: rate of the test set in Hz.
 
     Raises:
         UserError: no scores, or scores, word errors, streams and test set that do not fit.
@@ -258,24 +234,23 @@ class Source:
             for k, entry in enumerate(entries):
                 signals[f"{name}-{k + 1}"] = _read(entry, recording.shape[1], fs, key)
             score, row = (table.get(name, {}).get(key) for table in (self._scores, self._words))
-            words = _Words(row, [k for k, text in enumerate(texts) if text], name, key)
-            blocks.append(_block(name, len(entries), present, score, words))
+            words = _texts(row, [k for k, text in enumerate(texts) if text], name, key)
+            blocks.append(_block(name, len(entries), present, score or {}, row, words))
         example = {
             "id": key,
             "kind": kind,
             "seconds": recording.shape[1] / fs,
             "khz": f"{fs / 2000:.1f}".removesuffix(".0"),
             "talkers": [(f"talker {k + 1}", texts[k] if texts else "") for k in present],
-            "facts": [*self._facts(key), *self._ranks(key)],
+            "facts": self._facts(key),
             "blocks": blocks,
         }
         return example, signals
 
     def _facts(self, key: str) -> list[str]:
-        """Return what makes the utterance hard, as far as its scene is known."""
-        if not (self._mixtures.path / "scenes.jsonl").is_file():
-            return []
-        scene = self._mixtures.scene(key)
+        """Return what makes the utterance hard, as far as its scene is known, and its ranks."""
+        known = (self._mixtures.path / "scenes.jsonl").is_file()
+        scene = self._mixtures.scene(key) if known else {}
         t60 = scene.get("measured", {}).get("t60", scene.get("t60"))
         facts = [] if t60 is None else [f"T60 {t60:.2f} s"]
         for k, talker in enumerate(scene.get("talkers", [])[1:], 2):
@@ -283,14 +258,12 @@ class Source:
         noise = scene.get("noise") or {}
         if noise.get("snr_db") is not None:
             facts.append(f"{noise.get('kind', '')} noise at {noise['snr_db']:.0f} dB SNR".strip())
-        return facts
-
-    def _ranks(self, key: str) -> list[str]:
         found = ranks(self._gains, self._rates)
-        if key not in found:
-            return []
-        gain, words = found[key]
-        return [f"{self.main} has rank {gain:g} of {len(found)} by SI-SNRi and {words:g} by word errors"]
+        if key in found:
+            gain, words = found[key]
+            of = f"{gain:g} of {len(found)} by SI-SNRi and {words:g} by word errors"
+            facts.append(f"{self.main} has rank {of}")
+        return facts
 
     def _by_id(self, measured: Mapping[str, Sequence[dict]], stage: str) -> dict[str, dict[str, dict]]:
         """Return ``{system: {utterance id: row}}`` of what is played, checked to be of the test set."""
@@ -314,63 +287,67 @@ def _read(entry: str, frames: int, fs: int, key: str) -> np.ndarray:
 
 # --- one system on one utterance
 
+# (talker, stream, words as marked): each talker with the stream that cpWER gives it, then surplus streams.
+Texts = list[tuple[int | None, int | None, list[tuple]]]
 
-class _Words:
-    """The words of one system's streams, aligned with those of the talkers that cpWER gives them."""
 
-    def __init__(self, row: Mapping | None, speaking: Sequence[int], name: str, key: str):
-        self.row = row
-        if row is not None and len(row["references"]) != len(speaking):
-            raise UserError(
-                f"{name}: word errors of {key} are of {len(row['references'])} talkers, found texts of "
-                f"{len(speaking)} (run the stage 'wer' again)"
+def _texts(row: Mapping | None, speaking: Sequence[int], name: str, key: str) -> Texts:
+    """Return the aligned words of a system's streams; ``speaking``: the talkers that have a text."""
+    if row is None:
+        return []
+    if len(row["references"]) != len(speaking):
+        raise UserError(
+            f"{name}: word errors of {key} are of {len(row['references'])} talkers, found texts of "
+            f"{len(speaking)} (run the stage 'wer' again)"
+        )
+    assigned = [*zip(speaking, row["assignment"], row["references"], strict=True)]
+    found: Texts = []
+    for talker, stream, words in [*assigned, *((None, stream, "") for stream in row["surplus"])]:
+        pairs = align(words, "" if stream is None else row["hypotheses"][stream])
+        found.append((talker, stream, [(mark(pair), *pair) for pair in pairs]))
+    return found
+
+
+def _of_stream(texts: Texts, wanted: int, best: int | None) -> list[dict]:
+    """Return the words of one stream, whose best SI-SNR is with the talker ``best``."""
+    found = []
+    for talker, stream, pairs in texts:
+        if stream == wanted:
+            whose = ", of no talker" if talker is None else f", counted as talker {talker + 1}"
+            found.append({"title": "recognised" + whose * (talker != best or talker is None), "pairs": pairs})
+    return found
+
+
+def _others(texts: Texts, shown: Collection[int] = (), prefix: str = "") -> list[dict]:
+    """Return the words of all streams but those ``shown``, and of talkers whom cpWER gives no stream."""
+    found = []
+    for talker, stream, pairs in texts:
+        if stream not in shown:
+            title = "of no talker" if talker is None else f"talker {talker + 1}"
+            title = (
+                f"{title} has no stream" if stream is None else (prefix if talker is not None else "") + title
             )
-        columns = (speaking, row["references"], row["assignment"]) if row else ((), (), ())
-        self.assigned = list(zip(*columns, strict=True))  # (talker, words, stream) each
-        self.surplus = row["surplus"] if row else ()
-        self.hypotheses = row["hypotheses"] if row else ()
-
-    def of(self, stream: int, talker: int | None) -> list[dict]:
-        """Return the words of a stream, whose best SI-SNR is with ``talker``."""
-        found = []
-        for other, words, its in self.assigned:
-            if its == stream:
-                title = "recognised" if other == talker else f"recognised, counted as talker {other + 1}"
-                found.append(self._text(title, words, stream))
-        if stream in self.surplus:
-            found.append(self._text("recognised, of no talker", "", stream))
-        return found
-
-    def rest(self, shown: Collection[int], title: str = "talker {}") -> list[dict]:
-        """Return the words of all streams but those ``shown``, and of talkers whom cpWER gives no stream."""
-        found = []
-        for talker, words, stream in self.assigned:
-            if stream is None:
-                found.append(self._text(f"talker {talker + 1} has no stream", words, None))
-            elif stream not in shown:
-                found.append(self._text(title.format(talker + 1), words, stream))
-        return found + [self._text("of no talker", "", k) for k in self.surplus if k not in shown]
-
-    def _text(self, title: str, words: str, stream: int | None) -> dict:
-        pairs = align(words, "" if stream is None else self.hypotheses[stream])
-        return {"title": title, "pairs": [(mark(pair), *pair) for pair in pairs]}
+            found.append({"title": title, "pairs": pairs})
+    return found
 
 
-def _block(name: str, streams: int, present: Sequence[int], score: Mapping | None, words: _Words) -> dict:
+def _block(
+    name: str, streams: int, present: Sequence[int], score: Mapping, errors: Mapping | None, texts: Texts
+) -> dict:
     """Return one system on one utterance: its figures, its clips, and words that belong to no clip."""
-    gains = [gain for gain in (score or {}).get("si_snri", []) if gain is not None]
-    if name == "dry":
-        clips, rest = [], words.rest(())
-    elif name == "mixture":
-        clips, rest = [_clip("mixture", "reference channel", words.rest((), "as talker {}"))], []
+    gains = [gain for gain in score.get("si_snri", []) if gain is not None]
+    clips: list[dict] = []
+    rest = _others(texts)
+    if name == "mixture":
+        clips, rest = [_clip("mixture", "reference channel", _others(texts, prefix="as "))], []
     elif name == "oracle":
-        titles = [(k, f"talker {k + 1}, reference") for k in present]
-        clips = [_clip(f"reference-{k + 1}", title, words.of(k, k)) for k, title in titles]
-        rest = words.rest(present)
-    else:
-        clips, rest = _stream_clips(name, streams, present, score or {}, words), words.rest(range(streams))
+        for k in present:
+            clips.append(_clip(f"reference-{k + 1}", f"talker {k + 1}, reference", _of_stream(texts, k, k)))
+        rest = _others(texts, present)
+    elif name != "dry":
+        clips, rest = _stream_clips(name, streams, present, score, texts), _others(texts, range(streams))
     si_snri = float(np.mean(gains)) if gains and name != "mixture" else None
-    return {"system": name, "clips": clips, "texts": rest, "si_snri": si_snri, "errors": words.row}
+    return {"system": name, "clips": clips, "texts": rest, "si_snri": si_snri, "errors": errors}
 
 
 def _clip(stem: str, title: str, texts: list[dict], **more: object) -> dict:
@@ -378,7 +355,7 @@ def _clip(stem: str, title: str, texts: list[dict], **more: object) -> dict:
 
 
 def _stream_clips(
-    name: str, streams: int, present: Sequence[int], score: Mapping, words: _Words
+    name: str, streams: int, present: Sequence[int], score: Mapping, texts: Texts
 ) -> list[dict]:
     """Return the streams in the order of the talkers that the best SI-SNR gives them, then surplus ones."""
     order = score["permutation"]
@@ -389,12 +366,12 @@ def _stream_clips(
         )
     clips = []
     for k, (talker, stream) in enumerate(zip(present, order, strict=True)):
-        title = f"talker {talker + 1}, stream {stream + 1}"
+        title, words = f"talker {talker + 1}, stream {stream + 1}", _of_stream(texts, stream, talker)
         more = {"si_snri": score["si_snri"][k], "silent": k in score["silent"]}
-        clips.append(_clip(f"{name}-{stream + 1}", title, words.of(stream, talker), **more))
+        clips.append(_clip(f"{name}-{stream + 1}", title, words, **more))
     for stream in sorted(set(range(streams)) - set(order)):
         title = f"no talker, stream {stream + 1}"
-        clips.append(_clip(f"{name}-{stream + 1}", title, words.of(stream, None)))
+        clips.append(_clip(f"{name}-{stream + 1}", title, _of_stream(texts, stream, None)))
     return clips
 
 

@@ -502,8 +502,8 @@ def test_the_page_to_listen_to_shows_the_pictures(recipe, monkeypatch, capsys):
         listening, "write_listening_page", lambda *given: asked.append(given) or Path("x.html")
     )
     results, _ = report("--listen", "exp/mini/report")
-    ((out, given, experiment, systems, pictures),) = asked
+    ((out, given, experiment, systems, place),) = asked
     assert (out, given, experiment) == (Path("exp/mini/report"), results, Path("exp/mini"))
     assert [one.name for one in systems] == [line.split(":")[0] for line in SYSTEMS.splitlines()]
-    assert [one.path for one in pictures] == [Path("out/cpwer_sisnri.png")]
+    assert given["pictures"] == {"words": "cpwer_sisnri.png"} and place == Path("out")
     assert "To listen to: x.html" in capsys.readouterr().out
