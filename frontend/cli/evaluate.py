@@ -69,9 +69,7 @@ def decode(data: str, only: str, ngpu: int, **_) -> None:
         o = vars(
             way("with whole recordings", "data separated out", f"{may} config leak_db {' '.join(_RULE)}")
         )
-        from frontend.dsp.activity import Rule
-
-        o["rule"] = Rule(**{name: o.pop(name) for name in _RULE})
+        o["activity"] = {name: o.pop(name) for name in _RULE}
     else:
         must = "config data separated speech systems exp out"
         o = vars(way("with a test set", must, f"{may} shared allow_unknown"))

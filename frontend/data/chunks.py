@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from frontend.data.audio import audio_info, read_audio, stamp_of_entries
+from frontend.data.audio import Recording, audio_info, read_audio, stamp_of_entries
 from frontend.data.kaldi import read_scp, write_set
 from frontend.data.segments import Span, read_spans, spans_by_energy, union
-from frontend.data.writers import FLAC_CHANNELS, AudioWriter
+from frontend.data.writers import AudioWriter, ending_for
 from frontend.utils.errors import UserError
 from frontend.utils.parallel import parallel_map
 from frontend.utils.rng import generator
 from frontend.utils.stamps import Stamp
 
-MIN_S, MAX_S = 3.0, 8.0  # of a chunk
+MIN_S, MAX_S = 3.0, 8.0  # of a chunk; halves of a longer stretch are long enough
 MIN_SPEECH_S = 60.0  # in all; less teaches nothing, and the sums of mixtures need variety
 DEV_SHARE = 0.1
 _RUN = 4  # chunks for validation that follow each other
@@ -29,7 +29,7 @@ _ID = re.compile(r"(.+)-([0-9]{10,})-([0-9]{10,})")
 
 @dataclass(frozen=True)
 class Chunk:
-    """A piece of a recording, in samples; its id says where it lies."""
+    """A piece of a recording, in samples."""
 
     recording: str
     start: int
@@ -37,7 +37,7 @@ class Chunk:
 
     @property
     def id(self) -> str:
-        """``RECORDING-START-END``, in samples of ten digits."""
+        """``RECORDING-START-END``, of ten digits."""
         return f"{self.recording}-{self.start:010d}-{self.end:010d}"
 
     @classmethod
@@ -51,49 +51,38 @@ class Chunk:
         return found and cls(found[1], int(found[2]), int(found[3]))
 
 
-def chunk_spans(spans: list[Span], seconds: float, min_s: float = MIN_S, max_s: float = MAX_S) -> list[Span]:
-    """Turn stretches of speech into chunks.
+def chunk_spans(spans: list[Span], seconds: float) -> list[Span]:
+    """Turn stretches of speech in a recording of ``seconds`` into chunks of 3 to 8 s, apart or touching.
 
     Neighbours with less than half a second between them become one stretch; a stretch is divided evenly into
-    as few chunks as ``max_s`` allows; a short one is widened on both sides to ``min_s``, as far as its
+    as few chunks as the longest allows; a short one is widened on both sides to the shortest, as far as its
     neighbours and the ends of the recording leave room.
-
-    Args:
-        spans: ``[(start, end)]`` in seconds, sorted, none overlapping.
-        seconds: length of the recording.
-        min_s, max_s: of a chunk; ``max_s`` at least twice ``min_s``, so that halves are long enough.
-
-    Returns:
-        ``[(start, end)]`` in order, apart or touching, all of ``min_s`` to ``max_s``.
     """
     stretches = union(spans, gap=0.5)
     chunks: list[Span] = []
     for index, (start, end) in enumerate(stretches):
         floor = chunks[-1][1] if chunks else 0.0
         ceiling = stretches[index + 1][0] if index + 1 < len(stretches) else seconds
-        missing = min_s - (end - start)
+        missing = MIN_S - (end - start)
         if missing > 0:
-            start = max(floor, min(start - missing / 2, ceiling - min_s))
-            end = min(ceiling, max(end, start + min_s))
-            if end - start < min_s - 1e-6:
+            start = max(floor, min(start - missing / 2, ceiling - MIN_S))
+            end = min(ceiling, max(end, start + MIN_S))
+            if end - start < MIN_S - 1e-6:
                 continue  # squeezed between others
         start = max(start, floor)
-        pieces = max(1, -int(-(end - start) // max_s))
+        pieces = max(1, -int(-(end - start) // MAX_S))
         edges = [start + (end - start) * k / pieces for k in range(pieces + 1)]
         chunks += list(zip(edges[:-1], edges[1:], strict=True))
     return chunks
 
 
 def split(chunks: list[Chunk], share: float, seed: int) -> tuple[list[Chunk], list[Chunk]]:
-    """Divide chunks into training and validation.
+    """Divide chunks into training and validation; a training chunk beside a validation run is in neither.
 
     Args:
         chunks: sorted by recording and time.
         share: of the chunks, for validation; at least two are.
         seed: of the draw.
-
-    Returns:
-        training chunks, validation chunks; a training chunk beside a validation run is in neither.
     """
     wanted = max(_MIN_DEV, round(share * len(chunks)))
     run = min(_RUN, wanted)
@@ -102,21 +91,18 @@ def split(chunks: list[Chunk], share: float, seed: int) -> tuple[list[Chunk], li
     chosen: set[int] = set()
     held: list[int] = []
     for k in order:
-        if len(held) >= wanted:
-            break
-        if not {k - 1, k + 1} & chosen:
+        if len(held) < wanted and not {k - 1, k + 1} & chosen:
             chosen.add(k)
             held += runs[k]
     dev = set(held[:wanted])
-
-    def same_recording(i: int, j: int) -> bool:
-        return 0 <= j < len(chunks) and chunks[i].recording == chunks[j].recording
-
-    beside = {i + step for i in dev for step in (-1, 1) if same_recording(i, i + step)} - dev
-    return (
-        [chunk for i, chunk in enumerate(chunks) if i not in dev | beside],
-        [chunk for i, chunk in enumerate(chunks) if i in dev],
-    )
+    beside = {
+        j
+        for i in dev
+        for j in (i - 1, i + 1)
+        if 0 <= j < len(chunks) and chunks[i].recording == chunks[j].recording
+    }
+    train = sorted(set(range(len(chunks))) - dev - beside)
+    return [chunks[i] for i in train], [chunks[i] for i in sorted(dev)]
 
 
 def make_chunks(
@@ -145,18 +131,18 @@ def make_chunks(
         UserError: too little speech, an unusable RTTM or segments file, unreadable audio.
     """
     wav = read_scp(Path(data) / "wav.scp")
-    rates = {name: audio_info(entry)[2] for name, entry in wav.items()}
-    seconds = {name: audio_info(entry)[1] / rates[name] for name, entry in wav.items()}
+    whole = {name: Recording([entry]) for name, entry in wav.items()}
+    seconds = {name: recording.seconds for name, recording in whole.items()}
     if given:
         spans = read_spans(given[1], given[0], seconds)
     else:
         spans = dict(zip(wav, parallel_map(spans_by_energy, list(wav.values()), nj, "speech"), strict=True))
     chunks = [
-        Chunk(name, round(start * rates[name]), round(end * rates[name]))
-        for name in wav
-        for start, end in chunk_spans(spans[name], seconds[name])
+        Chunk(name, round(start * recording.fs), round(end * recording.fs))
+        for name, recording in whole.items()
+        for start, end in chunk_spans(spans[name], recording.seconds)
     ]
-    total = _seconds(chunks, rates)
+    total = sum((chunk.end - chunk.start) / whole[chunk.recording].fs for chunk in chunks)
     if total < min_speech:
         raise UserError(
             f"{data}: found {total:.1f} s of speech in {len(wav)} recording(s) of "
@@ -171,22 +157,20 @@ def make_chunks(
         )
     for out, part, what in zip(outs, parts, ("training", "validation"), strict=True):
         _write_chunks(Path(out), part, wav, nj)
-        minutes = _seconds(part, rates) / 60
+        minutes = sum((chunk.end - chunk.start) / whole[chunk.recording].fs for chunk in part) / 60
         print(f"{out}: {len(part)} chunks for {what}, {minutes:.1f} min", flush=True)
-
-
-def _seconds(chunks: list[Chunk], rates: dict[str, int]) -> float:
-    return sum((chunk.end - chunk.start) / rates[chunk.recording] for chunk in chunks)
 
 
 def _write_chunks(directory: Path, chunks: list[Chunk], wav: dict[str, str], nj: int) -> None:
     (directory / "wav.scp").unlink(missing_ok=True)  # no set until it is complete again
-    by_recording = {name: [chunk for chunk in chunks if chunk.recording == name] for name in wav}
-    jobs = [(wav[name], found) for name, found in by_recording.items() if found]
+    by_recording: dict[str, list[Chunk]] = {}
+    for chunk in chunks:
+        by_recording.setdefault(chunk.recording, []).append(chunk)
+    jobs = [(wav[name], found) for name, found in by_recording.items()]
     work = partial(_cut, directory=directory / "wav")
-    entries = {
-        k: v for made in parallel_map(work, jobs, nj, f"chunks {directory.name}") for k, v in made.items()
-    }
+    entries: dict[str, str] = {}
+    for made in parallel_map(work, jobs, nj, f"chunks {directory.name}"):
+        entries |= made
     samples = {chunk.id: chunk.end - chunk.start for chunk in chunks}
     write_set(directory, {"wav.scp": entries, "utt2num_samples": samples})
 
@@ -195,7 +179,7 @@ def _cut(job: tuple[str, list[Chunk]], directory: Path) -> dict[str, str]:
     """Write the chunks of one recording and return their entries."""
     source, chunks = job
     channels, _, fs = audio_info(source)
-    ending = "flac" if channels <= FLAC_CHANNELS else "wav"
+    ending = ending_for(channels)
     entries = {chunk.id: str(directory / f"{chunk.id}.{ending}") for chunk in chunks}
     stamp = Stamp.of({"chunks": list(entries)}, {"recording": stamp_of_entries([source])})
     place = directory / f"{chunks[0].recording}.json"

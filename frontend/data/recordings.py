@@ -16,7 +16,7 @@ import numpy as np
 
 from frontend.data.audio import Recording, audio_info, stamp_of_entries
 from frontend.data.kaldi import read_scp, write_set
-from frontend.data.writers import FLAC_CHANNELS, BlockWriter
+from frontend.data.writers import BlockWriter, ending_for
 from frontend.dsp.resample import resample_blocks
 from frontend.utils.errors import UserError
 from frontend.utils.files import read_text, write_text
@@ -27,7 +27,6 @@ VERSION = 1  # of the merged files: raised when the same recordings give other s
 CHANNEL_PATTERN = r"(.+?)[._-]+(?:ch|channel|mic)?[._-]?([0-9]+)"
 GEOMETRIES = ("circular", "linear", "none")
 _TOLERANCE = 0.02  # of the array's largest distance: people measure with a ruler
-_ENDINGS = (".wav", ".flac")
 _SLACK_S = 0.01  # by which the files of a recording may differ in length: recorders stop one after the other
 _BLOCK_S = 20.0  # of a recording, read at once
 _SILENT_DBFS = -80.0
@@ -38,7 +37,7 @@ _CLIPPED_SHARE = 0.001
 
 
 def read_geometry(geometry: str, n_mics: int) -> str:
-    """Return the symmetry of an array that training may use, ``circular``, ``linear`` or ``none``.
+    """Return the largest symmetry of :func:`frontend.dsp.spatial.array_symmetries` that an array has.
 
     Args:
         geometry: one of these words (microphones in order around a circle, or along a row), or a file
@@ -55,12 +54,21 @@ def read_geometry(geometry: str, n_mics: int) -> str:
             f"--geometry {geometry}: expected {', '.join(GEOMETRIES)} or a file of coordinates, "
             "found no such file"
         )
-    positions = read_coordinates(geometry)
+    positions = np.array(read_coordinates(geometry))
     if len(positions) != n_mics:
         raise UserError(
             f"{geometry}: expected a line 'x y z' for each of the {n_mics} channels, found {len(positions)}"
         )
-    return symmetry_of(np.array(positions))
+    from frontend.dsp.spatial import array_symmetries  # torch, for who needs it
+
+    # A symmetry keeps all distances: the reordered array is the same array, turned or mirrored.
+    distances = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
+    tolerance = _TOLERANCE * distances.max()
+    for kind in ("circular", "linear"):
+        orders = [np.array(order) for order in array_symmetries(kind, n_mics)]
+        if all(np.abs(distances[np.ix_(o, o)] - distances).max() <= tolerance for o in orders):
+            return kind
+    return "none"
 
 
 def read_coordinates(path: str | Path) -> list[tuple[float, float, float]]:
@@ -86,27 +94,6 @@ def read_coordinates(path: str | Path) -> list[tuple[float, float, float]]:
     return points
 
 
-def symmetry_of(positions: np.ndarray) -> str:
-    """Return the largest symmetry of :func:`frontend.dsp.spatial.array_symmetries` that an array has.
-
-    An order of the channels is a symmetry where all distances between microphones stay what they were: the
-    reordered array is then the same array, turned or mirrored.
-
-    Args:
-        positions: ``(C, 3)`` in metres, in the order of the channels.
-    """
-    from frontend.dsp.spatial import array_symmetries  # torch, for who needs it
-
-    distances = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
-    for kind in ("circular", "linear"):
-        orders = [np.array(order) for order in array_symmetries(kind, len(positions))]
-        if all(
-            np.abs(distances[np.ix_(o, o)] - distances).max() <= _TOLERANCE * distances.max() for o in orders
-        ):
-            return kind
-    return "none"
-
-
 # --- from a folder to a data directory
 
 
@@ -124,19 +111,25 @@ def find_recordings(source: str, pattern: str | None = None) -> dict[str, Record
         UserError: none there, unreadable, a channel missing, different lengths, rates or channels.
     """
     files = _listed(source)
-    groups: dict[str, tuple[str, ...]] = {
-        k: (entry,) for k, entry in files.items() if audio_info(entry)[0] > 1
-    }
-    single = {k: entry for k, entry in files.items() if k not in groups}
+    groups = {name: [entry] for name, entry in files.items() if audio_info(entry)[0] > 1}
+    single = {name: entry for name, entry in files.items() if name not in groups}
     for name, entries in _grouped(single, _compiled(pattern)).items():
         if name in groups:
             both = f"{entries[0]}: recording '{name}' is also {groups[name][0]}"
             raise UserError(f"{both} (keep the multi-channel file, or its channels)")
         groups[name] = entries
     recordings = {name: Recording(groups[name], _SLACK_S) for name in sorted(groups)}
-    first, *others = recordings
-    for name in others:
-        _check_alike(name, recordings[name], first, recordings[first])
+    first_name, first = next(iter(recordings.items()))
+    for name, one in recordings.items():
+        for found, expected, unit, advice in (
+            (one.channels, first.channels, "channels", "one array for all (put others into another folder)"),
+            (one.fs, first.fs, "Hz", "one rate for all (resample one of them, or use another folder)"),
+        ):
+            if found != expected:
+                raise UserError(
+                    f"{one.name}: recording '{name}' has {found} {unit}, '{first_name}' has {expected} "
+                    f"({first.name}); expected {advice}"
+                )
     return recordings
 
 
@@ -155,16 +148,11 @@ def prepare(
     next recording). Every sample is read once, which finds damaged files and dead channels. ``out/array``
     holds the number of microphones, the symmetry of the array and the rate: ``4 circular 8000``.
 
-    Args:
-        source, pattern: as :func:`find_recordings` takes them.
-        out: the directory to make.
-        fs: rate wanted in Hz; a higher one is lowered.
-        geometry: as :func:`read_geometry` takes it.
-        nj: number of processes.
+    ``source`` and ``pattern`` are those of :func:`find_recordings`, ``geometry`` of :func:`read_geometry`. A
+    rate above ``fs`` Hz is lowered.
 
     Raises:
-        UserError: as :func:`find_recordings`; a rate below ``fs``; a silent channel; samples beyond full
-            scale.
+        UserError: as these; a rate below ``fs``; a silent channel; samples beyond full scale.
     """
     recordings = find_recordings(source, pattern)
     found = next(iter(recordings.values()))
@@ -191,7 +179,6 @@ def prepare(
 
 
 def _listed(source: str) -> dict[str, str]:
-    """Return name -> file of everything that is audio."""
     path = Path(source)
     if path.is_file():
         return read_scp(path)
@@ -199,15 +186,16 @@ def _listed(source: str) -> dict[str, str]:
         raise UserError(
             f"--recordings {source}: expected a folder of recordings or a table 'id file', found nothing"
         )
-    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in _ENDINGS and not p.name.startswith("."))
-    if not found:
-        raise UserError(f"--recordings {source}: expected wav or flac files in it or below it, found none")
     names: dict[str, str] = {}
-    for file in found:
+    for file in sorted(path.rglob("*")):
+        if file.suffix.lower() not in (".wav", ".flac") or file.name.startswith("."):
+            continue
         name = "-".join(re.sub(r"\s+", "_", part) for part in file.relative_to(path).with_suffix("").parts)
         if name in names:
             raise UserError(f"{file}: would have the same id as {names[name]} (rename one of them)")
         names[name] = str(file)
+    if not names:
+        raise UserError(f"--recordings {source}: expected wav or flac files in it or below it, found none")
     return names
 
 
@@ -221,7 +209,7 @@ def _compiled(pattern: str | None) -> re.Pattern:
     return compiled
 
 
-def _grouped(files: dict[str, str], pattern: re.Pattern) -> dict[str, tuple[str, ...]]:
+def _grouped(files: dict[str, str], pattern: re.Pattern) -> dict[str, list[str]]:
     """Put the mono files of each recording in the order of their channels."""
     groups: dict[str, dict[int, str]] = {}
     for name, entry in files.items():
@@ -231,10 +219,9 @@ def _grouped(files: dict[str, str], pattern: re.Pattern) -> dict[str, tuple[str,
                 f"{entry}: one channel; expected several, or a file a channel named such as {name}_ch1, "
                 f"{name}_ch2 (one microphone cannot be used here; other names: --channel_pattern)"
             )
-        channels = groups.setdefault(match[1], {})
-        if int(match[2]) in channels:
-            raise UserError(f"{entry}: channel {match[2]} of '{match[1]}' is also {channels[int(match[2])]}")
-        channels[int(match[2])] = entry
+        other = groups.setdefault(match[1], {}).setdefault(int(match[2]), entry)
+        if other != entry:
+            raise UserError(f"{entry}: channel {match[2]} of '{match[1]}' is also {other}")
     for name, channels in groups.items():
         numbers = sorted(channels)
         first = channels[numbers[0]]
@@ -246,20 +233,7 @@ def _grouped(files: dict[str, str], pattern: re.Pattern) -> dict[str, tuple[str,
             )
         if len(numbers) == 1:
             raise UserError(f"{first}: the only channel of recording '{name}'; expected two or more")
-    return {name: tuple(channels[k] for k in sorted(channels)) for name, channels in groups.items()}
-
-
-def _check_alike(name: str, one: Recording, first_name: str, first: Recording) -> None:
-    if one.channels != first.channels:
-        raise UserError(
-            f"{one.name}: recording '{name}' has {one.channels} channels, '{first_name}' has "
-            f"{first.channels} ({first.name}); expected one array for all (put others into another folder)"
-        )
-    if one.fs != first.fs:
-        raise UserError(
-            f"{one.name}: recording '{name}' has {one.fs} Hz, '{first_name}' {first.fs} Hz ({first.name}); "
-            "expected one rate for all (resample one of them, or use another folder)"
-        )
+    return {name: [channels[k] for k in sorted(channels)] for name, channels in groups.items()}
 
 
 def _prepared(named: tuple[str, Recording], out: Path, fs: int) -> tuple[str, str]:
@@ -270,8 +244,7 @@ def _prepared(named: tuple[str, Recording], out: Path, fs: int) -> tuple[str, st
         for _ in level.measured():
             pass
         return recording.name, level.warning()
-    ending = "flac" if recording.channels <= FLAC_CHANNELS else "wav"
-    path = out / "wav" / f"{name}.{ending}"
+    path = out / "wav" / f"{name}.{ending_for(recording.channels)}"
     stamp = Stamp.of({"fs": fs}, {"files": stamp_of_entries(recording.entries)}, [sys.modules[__name__]])
     if path.is_file() and not stamp.why_stale(path.with_suffix(".json")):
         return str(path), ""
@@ -284,12 +257,11 @@ def _prepared(named: tuple[str, Recording], out: Path, fs: int) -> tuple[str, st
 
 
 class _Level:
-    """What the level of each channel of a recording is."""
+    """The level of each channel of a recording."""
 
     def __init__(self, recording: Recording):
         self.recording = recording
-        self.energy, self.peak = np.zeros(recording.channels), np.zeros(recording.channels)
-        self.clipped = np.zeros(recording.channels)
+        self.energy, self.peak, self.clipped = np.zeros((3, recording.channels))
 
     def measured(self) -> Iterator[np.ndarray]:
         """Yield the recording block by block, each after it was measured."""

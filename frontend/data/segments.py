@@ -6,6 +6,7 @@ one is said here, with its number. RTTM has no words.
 """
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -37,7 +38,7 @@ def read_segments(path: str | Path) -> list[dict]:
     readers = {".json": _seglst, ".stm": _stm, ".rttm": _rttm}
     if path.suffix not in readers:
         raise UserError(f"{path}: expected SegLST (.json), STM (.stm) or RTTM (.rttm), found another name")
-    rows = list(readers[path.suffix](path, read_text(path)))
+    rows = [_row(*found) for found in readers[path.suffix](path, read_text(path))]
     if not rows:
         raise UserError(f"{path}: expected segments with a session and a speaker, found none (empty file?)")
     return sorted(rows, key=lambda row: (row["session_id"], row["start_time"], row["speaker"]))
@@ -81,16 +82,23 @@ def write_references(directory: str | Path, rows: Sequence[dict], with_words: bo
             (directory / name).unlink(missing_ok=True)  # of an earlier run with words
 
 
-def spans_by_energy(entry: str) -> list[Span]:
-    """Return ``[(start, end)]`` in seconds of a recording of any length.
+def read_levels(entry: str, channels: int | None = None) -> np.ndarray:
+    """Return :func:`frontend.dsp.activity.levels_db` of a recording of any length, read block by block.
 
-    The levels of all channels together decide (:mod:`frontend.dsp.activity`); they are computed block by
-    block.
+    Args:
+        entry: of a ``.scp`` file.
+        channels: so many of the first; None: all of them together.
     """
     _, frames, fs = audio_info(entry)
     block = frame_samples(fs) * round(_BLOCK_S * fs / frame_samples(fs))
-    levels = [levels_db(read_audio(entry, start, block)[0], fs) for start in range(0, frames, block)]
-    return segments_of_levels(np.concatenate(levels), fs, frames / fs)
+    blocks = (read_audio(entry, start, block, finite=True)[0] for start in range(0, frames, block))
+    return np.concatenate([levels_db(samples[:channels], fs) for samples in blocks])
+
+
+def spans_by_energy(entry: str) -> list[Span]:
+    """Return ``[(start, end)]`` in seconds where the levels of all channels say that somebody talks."""
+    _, frames, fs = audio_info(entry)
+    return segments_of_levels(read_levels(entry), fs, frames / fs)
 
 
 def read_spans(path: str, kind: str, seconds: Mapping[str, float]) -> dict[str, list[Span]]:
@@ -98,8 +106,8 @@ def read_spans(path: str, kind: str, seconds: Mapping[str, float]) -> dict[str, 
 
     Args:
         path: the file.
-        kind: ``rttm`` (or any other form of :mod:`frontend.data.segments`), or ``segments`` (Kaldi's:
-            utterance recording start end).
+        kind: ``segments`` (Kaldi's: utterance recording start end), or ``rttm``: any form that
+            :func:`read_segments` reads.
         seconds: length of each recording.
 
     Raises:
@@ -118,8 +126,7 @@ def read_spans(path: str, kind: str, seconds: Mapping[str, float]) -> dict[str, 
         if end > seconds[recording] + 0.1:
             raise UserError(
                 f"{path}: a segment of '{recording}' ends at {end:.2f} s, expected at most its "
-                f"{seconds[recording]:.2f} s "
-                "(seconds, of this recording?)"
+                f"{seconds[recording]:.2f} s (seconds, of this recording?)"
             )
         if end > start:
             found[recording].append((start, min(end, seconds[recording])))
@@ -141,7 +148,10 @@ def union(spans: list[Span], gap: float = 0.0) -> list[Span]:
     return [(start, end) for start, end in joined]
 
 
-def _seglst(path: Path, text: str) -> Iterator[dict]:
+# Each yields (where, session, speaker, start, end, words), which _row checks.
+
+
+def _seglst(path: Path, text: str) -> Iterator[tuple]:
     if not text.strip():
         return
     try:
@@ -153,10 +163,10 @@ def _seglst(path: Path, text: str) -> Iterator[dict]:
     for number, row in enumerate(content, 1):
         if not isinstance(row, dict) or not {*_KEYS} <= row.keys():
             raise UserError(f"{path}: segment {number}: expected the keys {', '.join(_KEYS)}, found {row!r}")
-        yield _row(f"{path}: segment {number}", *(row[key] for key in _KEYS))
+        yield (f"{path}: segment {number}", *(row[key] for key in _KEYS))
 
 
-def _stm(path: Path, text: str) -> Iterator[dict]:
+def _stm(path: Path, text: str) -> Iterator[tuple]:
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.lstrip().startswith(";"):
             continue
@@ -166,12 +176,11 @@ def _stm(path: Path, text: str) -> Iterator[dict]:
             wanted = "session channel speaker start end words"
             raise UserError(f"{path}:{number}: expected '{wanted}', found '{line}'") from None
         words = re.sub(r"^<[^<>]*>\s*", "", found.transcript).strip()  # <o,f0,female>: a label
-        yield _row(
-            f"{path}:{number}", found.filename, found.speaker_id, found.begin_time, found.end_time, words
-        )
+        times = found.begin_time, found.end_time
+        yield f"{path}:{number}", found.filename, found.speaker_id, *times, words
 
 
-def _rttm(path: Path, text: str) -> Iterator[dict]:
+def _rttm(path: Path, text: str) -> Iterator[tuple]:
     for number, line in enumerate(text.splitlines(), 1):
         if line.split()[:1] != ["SPEAKER"]:
             continue
@@ -182,7 +191,7 @@ def _rttm(path: Path, text: str) -> Iterator[dict]:
             wanted = "SPEAKER session 1 start duration <NA> <NA> speaker <NA> <NA>"
             raise UserError(f"{where}: expected '{wanted}', found '{line}'") from None
         start, duration = _seconds(where, found.begin_time), _seconds(where, found.duration)
-        yield _row(where, found.filename, found.speaker_id, start, start + duration, "")
+        yield where, found.filename, found.speaker_id, start, start + duration, ""
 
 
 def _row(where: str, session: object, speaker: object, start: object, end: object, words: object) -> dict:
@@ -198,26 +207,22 @@ def _seconds(where: str, value: Any) -> float:
     try:
         seconds = float(value)
     except (TypeError, ValueError):
-        raise UserError(f"{where}: expected a time in seconds, found {value!r}") from None
-    if seconds != seconds or abs(seconds) == float("inf"):
+        seconds = math.nan
+    if not math.isfinite(seconds):
         raise UserError(f"{where}: expected a time in seconds, found {value!r}")
     return seconds
 
 
 def _kaldi_segments(path: str) -> list[tuple[str, float, float]]:
-    turns = []
+    turns, form = [], "'utterance recording start end'"
     for number, line in enumerate(read_text(Path(path)).splitlines(), 1):
-        words = line.split()
         try:
-            _, recording, start, end = words[0], words[1], float(words[2]), float(words[3])
-            good = len(words) == 4 and 0 <= start < end
-        except (IndexError, ValueError):
-            good = False
-        if not good:
-            raise UserError(f"{path}:{number}: expected 'utterance recording start end', found '{line}'")
-        turns.append((recording, start, end))
+            _, recording, start, end = line.split()
+            turns.append((recording, float(start), float(end)))
+        except ValueError:
+            turns.append(("", math.nan, math.nan))
+        if not 0 <= turns[-1][1] < turns[-1][2]:
+            raise UserError(f"{path}:{number}: expected {form}, found '{line}'")
     if not turns:
-        raise UserError(
-            f"{path}: expected segments 'utterance recording start end', found none (empty file?)"
-        )
+        raise UserError(f"{path}: expected segments {form}, found none (empty file?)")
     return turns

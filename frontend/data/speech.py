@@ -223,7 +223,7 @@ def write_sets(
         jobs = [(u, str(part / name / "wav")) for name, utterances in sets.items() for u in utterances]
         samples = dict(parallel_map(partial(_render, fs), jobs, nj, "speech"))
         for name, utterances in sets.items():
-            tables = {
+            tables: dict[str, Mapping[str, object]] = {
                 "wav.scp": {u.id: out / name / "wav" / f"{u.id}.wav" for u in utterances},
                 "text": {u.id: u.text for u in utterances},
                 "utt2num_samples": {u.id: samples[u.id] for u in utterances},

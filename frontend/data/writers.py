@@ -20,10 +20,14 @@ from frontend.utils.errors import UserError
 from frontend.utils.files import atomic_file
 
 AUDIO_FORMATS = ("wav", "flac", "flac.ark")
-FLAC_CHANNELS = 8  # what the format can hold
 _WAV_BYTES = 2**32 - 1  # a wav's sizes have 32 bits
 _WIDTHS = {"pcm16": 2, "pcm24": 3, "float32": 4}
 _BLOCK = 1 << 20  # samples
+
+
+def ending_for(channels: int) -> str:
+    """Return ``flac``, or ``wav`` for more channels than that can hold."""
+    return "flac" if channels <= 8 else "wav"
 
 
 class AudioWriter:

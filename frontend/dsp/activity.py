@@ -12,7 +12,7 @@
 A signal of constant level (noise alone, a tone) has no segment.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,20 +39,8 @@ class Rule:
 
     def __post_init__(self):
         if self.max_seconds < 1.0 or min(self.min_pause, self.min_speech, self.pad) < 0:
-            raise UserError(
-                f"activity: expected max_seconds of at least 1 and no negative time, found {self}"
-            )
-
-
-def speech_segments(signal: np.ndarray, fs: int, rule: Rule | None = None) -> list[Segment]:
-    """Return the segments in which somebody talks, ``[(start, end), ...]`` in seconds, in order.
-
-    Args:
-        signal: ``(T,)`` or ``(C, T)``, of which the mean power of the channels counts.
-        fs: Hz.
-        rule: see above.
-    """
-    return segments_of_levels(levels_db(signal, fs), fs, np.shape(signal)[-1] / fs, rule)
+            expected = "max_seconds of at least 1 and no negative time"
+            raise UserError(f"activity: expected {expected}, found {self}")
 
 
 def frame_samples(fs: int) -> int:
@@ -63,11 +51,10 @@ def frame_samples(fs: int) -> int:
 def levels_db(signal: np.ndarray, fs: int) -> np.ndarray:
     """Return the level of each frame of 20 ms in dB, ``(F,)``; the last may be shorter; -inf is silence.
 
-    Long recordings are read in blocks of whole frames (:func:`frame_samples`), and the levels of the blocks
-    joined.
+    Levels of a long recording's blocks can be joined if these are whole frames (:func:`frame_samples`).
 
     Args:
-        signal: ``(T,)`` or ``(C, T)``.
+        signal: ``(T,)`` or ``(C, T)``, of which the mean power of the channels counts.
         fs: Hz.
     """
     signal = np.atleast_2d(signal)
@@ -88,7 +75,7 @@ def segments_of_levels(
     rule: Rule | None = None,
     allowed: np.ndarray | None = None,
 ) -> list[Segment]:
-    """Return the segments of a signal of which only the levels are known.
+    """Return the segments in which somebody talks, ``[(start, end), ...]`` in seconds, in order.
 
     Args:
         levels: ``(F,)`` of :func:`levels_db`.
@@ -101,17 +88,11 @@ def segments_of_levels(
     active = _active(levels, rule)
     if allowed is not None:
         active &= allowed
-    runs = _bridged(active, rule.min_pause / frame_s)
+    edges = np.flatnonzero(np.diff(active, prepend=False, append=False))
+    runs = _joined(edges.reshape(-1, 2).tolist(), rule.min_pause / frame_s)
     pad = round(rule.pad / frame_s)
-    padded: list[list[int]] = []
-    for start, end in runs:
-        if end - start < rule.min_speech / frame_s:
-            continue
-        start, end = max(0, start - pad), min(len(levels), end + pad)
-        if padded and start <= padded[-1][1]:
-            padded[-1][1] = end
-        else:
-            padded.append([start, end])
+    spoken = [(a, b) for a, b in runs if b - a >= rule.min_speech / frame_s]
+    padded = _joined([(max(0, a - pad), min(len(levels), b + pad)) for a, b in spoken], 1)
     longest = int(rule.max_seconds / frame_s)
     cut = (piece for start, end in padded for piece in _cut(levels, start, end, longest))
     return [(round(a * frame_s, 4), round(min(b * frame_s, seconds), 4)) for a, b in cut]
@@ -127,16 +108,15 @@ def _active(levels: np.ndarray, rule: Rule) -> np.ndarray:
     return levels >= max(floor + rule.margin_db, loud - rule.range_db)
 
 
-def _bridged(active: np.ndarray, shortest: float) -> Iterator[tuple[int, int]]:
-    """Yield the runs of active frames ``[start, end)``, joined where fewer than ``shortest`` lie between."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], active.astype(np.int8), [0]])))
+def _joined(runs: Iterable[Sequence[int]], shortest: float) -> list[list[int]]:
+    """Join runs of frames ``[start, end)``, in order, where fewer than ``shortest`` frames lie between."""
     joined: list[list[int]] = []
-    for start, end in edges.reshape(-1, 2).tolist():
+    for start, end in runs:
         if joined and start - joined[-1][1] < shortest:
             joined[-1][1] = end
         else:
             joined.append([start, end])
-    yield from map(tuple, joined)
+    return joined
 
 
 def _cut(levels: np.ndarray, start: int, end: int, longest: int) -> Iterator[tuple[int, int]]:

@@ -22,8 +22,8 @@ import numpy as np
 from frontend.data.audio import audio_info, entry_stamp, read_audio
 from frontend.data.kaldi import read_scp
 from frontend.data.mixtures import MixtureSet, Streams, find_streams, find_systems, labelled_set
-from frontend.data.segments import in_seglst, in_stm
-from frontend.dsp.activity import Rule, Segment, frame_samples, levels_db, segments_of_levels
+from frontend.data.segments import in_seglst, in_stm, read_levels
+from frontend.dsp.activity import Rule, Segment, segments_of_levels
 from frontend.dsp.refine import check_refinement, check_size
 from frontend.recognition import model
 from frontend.recognition.batches import Cache, Piece, Plan, plan_batches, run_batches
@@ -52,7 +52,6 @@ DRY = "dry"
 STAMP = "stamp.json"
 LEAK_DB = 10.0
 _STEP_S = 0.2  # lengths of segments are multiples of it
-_BLOCK_S = 60.0  # of a stream, read at once
 
 # {id: [pieces of each stream]}
 Found = Mapping[str, Sequence[Sequence[Piece]]]
@@ -76,7 +75,7 @@ class Request:
         exp: of a test set: where the systems' own recognisers lie.
         allow_unknown: of a test set: go on where a reference word is not among the recogniser's tokens.
         shared: of a test set: leave out systems with a recogniser of their own.
-        rule: of whole recordings: where there is speech.
+        activity: of whole recordings: numbers of the rule where there is speech (:class:`Rule`), by name.
         leak_db: of whole recordings: see above.
         shard: part I of N of the systems alone.
     """
@@ -95,7 +94,7 @@ class Request:
     exp: str = ""
     allow_unknown: bool = False
     shared: bool = False
-    rule: Rule = field(default_factory=Rule)
+    activity: Mapping[str, float] = field(default_factory=dict)
     leak_db: float = LEAK_DB
     shard: Shard = None
 
@@ -294,7 +293,7 @@ def _recordings(request: Request) -> list[System]:
     if not request.leak_db >= 0:
         raise UserError(f"--leak_db: expected 0 or more, found {request.leak_db:g}")
     ids = list(read_scp(Path(request.data) / "wav.scp"))
-    settings = {"activity": asdict(request.rule), "leak_db": request.leak_db}
+    settings = {"activity": asdict(Rule(**request.activity)), "leak_db": request.leak_db}
     there = {path.name: path for path in find_systems(request.separated, "separate")}
     tables = {name: find_streams(there[name], ids) for name in _choose(list(there), request)}
     search = Search.find(request.asr, request.asr_model, request.config)
@@ -316,23 +315,18 @@ def stream_segments(entries: Sequence[str], rule: Rule, leak_db: float) -> list[
         leak_db: see above.
     """
     _, frames, fs = audio_info(entries[0])
-    levels = np.stack([_levels(entry, frames, fs) for entry in entries])
+    levels = np.stack([read_levels(entry, 1) for entry in entries])
     allowed = levels >= levels.max(axis=0) - leak_db
     rows = zip(levels, allowed, strict=True)
     return [segments_of_levels(row, fs, frames / fs, rule, mask) for row, mask in rows]
-
-
-def _levels(entry: str, frames: int, fs: int) -> np.ndarray:
-    block = frame_samples(fs) * round(_BLOCK_S * fs / frame_samples(fs))
-    starts = range(0, frames, block)
-    return np.concatenate([levels_db(read_audio(entry, k, block, finite=True)[0][:1], fs) for k in starts])
 
 
 def _speech(streams: Sequence[str], request: Request) -> list[list[Piece]]:
     """Return the segments of each stream of a recording."""
     _, frames, fs = audio_info(streams[0])
     step, found = round(_STEP_S * fs), []
-    for entry, spans in zip(streams, stream_segments(streams, request.rule, request.leak_db), strict=True):
+    segments_of = stream_segments(streams, Rule(**request.activity), request.leak_db)
+    for entry, spans in zip(streams, segments_of, strict=True):
         starts = [round(start_s * fs) for start_s, _ in spans]
         # Longer at the end by what is missing to a whole step, but not into the next segment: equally long
         # segments go through the recogniser together.

@@ -112,7 +112,7 @@ def _mono(folder, **files):
         ),
         (
             lambda d: (write(d / "a.wav", _talk(3)), write(d / "b.wav", _talk(3), 16000)),
-            "'b' has 16000 Hz, 'a' 8000",
+            "'b' has 16000 Hz, 'a' has 8000",
         ),
         (
             lambda d: (write(d / "m-1.wav", _talk(3)[:1]), write(d / "m-2.wav", _talk(6)[:1], 16000)),

@@ -12,7 +12,7 @@ from tiny_recognisers import tones
 from frontend.data.audio import read_audio
 from frontend.data.kaldi import write_scp
 from frontend.data.segments import in_rttm, in_seglst, in_stm, read_segments
-from frontend.dsp.activity import Rule, levels_db, segments_of_levels, speech_segments
+from frontend.dsp.activity import Rule, levels_db, segments_of_levels
 from frontend.recognition.decode import stream_segments
 from frontend.recognition.model import Recogniser
 from frontend.utils.errors import UserError
@@ -31,6 +31,10 @@ def bursts(seconds: float, spans, level=0.1, floor=1e-3, seed=0) -> np.ndarray:
 
 
 # --- where somebody talks
+
+
+def speech_segments(signal, fs, rule=None):
+    return segments_of_levels(levels_db(signal, fs), fs, len(signal) / fs, rule)
 
 
 def test_levels_have_closed_forms():
