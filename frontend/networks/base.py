@@ -34,6 +34,7 @@ class ArraySeparator(AbsSeparator):
 
     @property
     def num_spk(self) -> int:
+        """Number of outputs, under ESPnet's name."""
         return self._num_spk
 
 

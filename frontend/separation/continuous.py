@@ -60,12 +60,7 @@ class Loudness:
 
 
 class SpatialMemory:
-    """Spatial signatures of the streams so far.
-
-    Args:
-        n_streams: S.
-        fs: rate in Hz.
-    """
+    """Spatial signatures of the S streams so far, at ``fs`` Hz."""
 
     def __init__(self, n_streams: int, fs: int):
         self.hop = max(1, round(_STFT_S * fs / 2))
@@ -73,9 +68,8 @@ class SpatialMemory:
         self.loudness = Loudness()
         self.level = torch.zeros(0)  # (F,), of magnitudes
         self.n_streams = n_streams
-        self.r = self.n = torch.zeros(
-            0
-        )  # (S, F, C, C), sum of x x^H / |x|; (S, F), sum of |x|: the trace of r
+        self.r = torch.zeros(0)  # (S, F, C, C), sum of x x^H / |x|
+        self.n = torch.zeros(0)  # (S, F), sum of |x|: the trace of r
 
     def update_level(self, mixture: np.ndarray) -> None:
         """Update the level of each frequency from the new samples (C, T) of the mixture."""
@@ -83,11 +77,7 @@ class SpatialMemory:
         self.level = torch.from_numpy(self.loudness.add(magnitude.numpy()))
 
     def scores(self, streams: np.ndarray, mixture: np.ndarray) -> np.ndarray:
-        """Score every pairing of the streams so far with a window's.
-
-        Args:
-            streams: (S, T) of the window.
-            mixture: (C, T).
+        """Score every pairing of the streams so far with a window's (S, T), of a mixture (C, T).
 
         Returns:
             (S, S) in nats, at most about 0; [s, p] is for stream s so far continued by ``streams[p]``.
@@ -143,10 +133,8 @@ def block_powers(streams: np.ndarray, fs: int) -> np.ndarray:
 def overlap_scores(past: np.ndarray, new: np.ndarray, fs: int, level: float) -> np.ndarray:
     """Score every pairing of streams by their difference where both windows have them.
 
-    Args:
-        past, new: (S, V), the overlap as the window before and the new one separated it.
-        fs: rate in Hz.
-        level: mean power of a loud block so far.
+    ``past`` and ``new``, (S, V) at ``fs`` Hz, are the overlap as the window before and the new one separated
+    it; ``level`` is the mean power of a loud block so far.
 
     Returns:
         (S, S) in nats, at most 0; [s, p] is for ``past[s]`` continued by ``new[p]``.
@@ -177,15 +165,8 @@ class Stitcher:
     """Join the streams of windows that overlap; give them out as soon as they are final.
 
     The middle of the overlap is cross-faded, its outer parts are taken from the window where they are
-    further from the edge: there the network had no context on one side.
-
-    Args:
-        n_streams: S.
-        fs: rate in Hz.
-        n_mics: of the mixture; two or more allow a memory of where the talkers are.
-
-    Attributes:
-        decision: the last one.
+    further from the edge: there the network had no context on one side. With two microphones or more there is
+    a memory of where the talkers are. ``decision`` is the last one.
     """
 
     def __init__(self, n_streams: int, fs: int, n_mics: int = 1):
@@ -347,18 +328,15 @@ class ContinuousSeparator:
         resample: bool = False,
         watch: Callable[[Decision], None] | None = None,
     ) -> Iterator[np.ndarray]:
-        """Yield the streams piece by piece, each final.
+        """Yield the streams piece by piece, each final: (S, n) float32, ``frames`` samples in all.
 
         Args:
             read: (first sample, number of samples) -> mixture (C, T), such as
                 :meth:`frontend.data.audio.Recording.read`.
             frames: samples of the recording.
-            fs: rate in Hz.
+            fs: its rate in Hz.
             resample: allow a rate the network was not trained at.
             watch: called with how each window was joined, where there are several.
-
-        Returns:
-            arrays (S, n) float32, ``frames`` samples in all.
 
         Raises:
             UserError: what the separator and ``read`` raise.

@@ -76,12 +76,12 @@ def plan(
     """Decide which files will be made, and check all that can be checked without reading the audio.
 
     Args:
-        inputs: files; named after their stem.
-        scp: a table, instead of files; named after the ids.
+        inputs: files, whose streams are named after their stems.
+        scp: a table, instead of files; streams are named after the ids.
         model: the trained system.
         out: directory for the streams.
-        resample: whether rates other than the model's are fine.
-        refine: steps of :mod:`frontend.dsp.refine` that are wanted, or None.
+        resample: see :class:`How`.
+        refine: see :class:`How`.
         join: the inputs are the channels of one recording, one file each, which is named so.
 
     Raises:

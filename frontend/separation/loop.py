@@ -252,7 +252,8 @@ def streams_of(
 
     Args:
         system: its rule and refinement are applied.
-        outputs, mixture: of one window.
+        outputs: of one window.
+        mixture: of the same window.
         fs: rate in Hz.
         n_talkers: streams that a rule makes.
         references: (S, T), which the rule ``oracle`` needs.

@@ -40,11 +40,10 @@ def select(
         outputs: (M, T), the outputs for one recording.
         n_talkers: S, the number of streams wanted, at most M.
         rule: a name in :data:`RULES`.
-        mixture: (C, T), the recording; needed by ``energy+residual`` (channel 0
-            is the reference channel) and ``spatial_merge``.
+        mixture: (C, T), the recording; needed by ``energy+residual`` (of channel 0) and ``spatial_merge``.
         references: (S, T), needed by ``oracle`` alone.
         fs: rate in Hz; windows are given in seconds.
-        settings: keyword arguments of the rule.
+        **settings: of the rule.
 
     Returns:
         (S, T), of the same type and device as ``outputs``.
@@ -195,10 +194,7 @@ def spatial_costs(
     The model is that of :func:`frontend.separation.pseudo_targets.spatial_merge`; the
     likelihood needs the subsets' covariances alone, and those add up.
 
-    Args:
-        outputs: (M, T).
-        mixture: (C, T).
-        weight_exponent, n_fft, hop, regularisation: see there.
+    Of outputs (M, T) and a mixture (C, T); the settings are those of that function.
 
     Returns:
         (2^M,), 0 for the empty subset.

@@ -74,9 +74,9 @@ def separate(
         out: one directory per system is made there.
         n_talkers: number of streams a rule or a blind method makes.
         nj: processes at a time, each with one thread.
-        window_s, hop_s: of the windows of whole recordings in seconds, see
-            :mod:`frontend.separation.continuous`; a system's own ``block`` and ``block_hop`` take their
-            place.
+        window_s: length of the windows of whole recordings in seconds, see
+            :mod:`frontend.separation.continuous`; a system's own ``block`` takes its place.
+        hop_s: from one window to the next; a system's own ``block_hop`` takes its place.
         shard: part I of N of the items alone is separated, and no table written; None: all, and the tables.
 
     Raises:

@@ -24,7 +24,6 @@ recordings a row may have windows of its own: ``block`` and ``block_hop`` in sec
 is half a block (``window`` is that of a blind method's or a rule's STFT).
 """
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,7 +46,6 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
     "curve": ("shares", "refine"),
     "further": ("steps", "rows"),
 }
-Row = tuple[str, dict]
 
 
 @dataclass(frozen=True)
@@ -98,21 +96,14 @@ class System:
 
 
 def load_systems(path: str | Path) -> list[System]:
-    """Read a systems file.
-
-    Raises:
-        UserError: no such file, not YAML, an unknown section, key, method, rule or setting, or
-            a name that does not fit its entry.
-    """
+    """Read a systems file; raise a UserError for whatever is unknown in it, or does not fit together."""
     entries = read_settings(path, "table of systems")
     if not entries:
         raise UserError(f"{path}: expected 'NAME: {{...}}' per system, found none")
     microphones = entries.pop("microphones", None)
     if any(name in _SECTIONS and not _is_row(entry) for name, entry in entries.items()):
-        rows = _generate(entries, str(path))
-    else:
-        rows = [(str(name), entry) for name, entry in entries.items()]
-    systems = [_system(name, entry, f"{path}: {name}: ") for name, entry in rows]
+        entries = _generate(entries, str(path))
+    systems = [_system(str(name), entry, f"{path}: {name}: ") for name, entry in entries.items()]
     return [s for s in systems if microphones != 1 or not _needs_array(s)]
 
 
@@ -126,11 +117,7 @@ def _needs_array(system: System) -> bool:
 
 
 def choose(systems: list[System], names: list[str], path: str | Path) -> list[System]:
-    """Return the systems called ``names``, in the order of the file ``path`` they came from.
-
-    Raises:
-        UserError: a name that is not there.
-    """
+    """Return the systems called ``names`` in the order of the file ``path``; UserError if one is missing."""
     known = [s.name for s in systems]
     for name in names:
         if name not in known:
@@ -146,30 +133,38 @@ def trained(systems: list[System], exp: str | Path) -> list[System]:
 # --- rows from sections
 
 
-def _generate(sections: dict, where: str) -> list[Row]:
+def _generate(sections: dict, where: str) -> dict[str, dict]:
     """Return the rows that the sections of a file stand for, in the order of the table."""
     for name, section in sections.items():
         if name not in _SECTIONS:
             raise UserError(f"{where}: unknown section '{name}'{did_you_mean(str(name), _SECTIONS)}")
-        if not isinstance(section, dict):
-            raise UserError(f"{where}: {name}: expected settings (key: value), found {section!r}")
-        for key in section:
-            if _SECTIONS[name] and key not in _SECTIONS[name]:
-                raise UserError(
-                    f"{where}: {name}: unknown key '{key}'{did_you_mean(str(key), _SECTIONS[name])}"
-                )
-    section = {name: sections.get(name) or {} for name in _SECTIONS}
-    rows: list[Row] = [("mixture", {})] if "mixture" in section["reference"] else []
-    for method, settings in section["blind"].items():
-        rows += _refined(str(method), {"blind": str(method), **_mapping(settings, f"{where}: {method}: ")})
-    rows += _of_teacher(section["teacher"])
-    for name, settings in section["models"].items():
-        entry = {"model": str(name), **_mapping(settings, f"{where}: {name}: ")}
-        rows += _refined(str(name), _optional_if_labelled(entry))
-    rows += _of_curve(section["curve"])
-    if "oracle" in section["reference"]:
-        rows.append(("oracle", {}))
-    return [*rows, *_of_further(section["further"], dict(rows), where)]
+        known = _SECTIONS[name] or _mapping(section, f"{where}: {name}: ")
+        for key in _mapping(section, f"{where}: {name}: "):
+            if key not in known:
+                raise UserError(f"{where}: {name}: unknown key '{key}'{did_you_mean(str(key), known)}")
+    of = {name: sections.get(name) or {} for name in _SECTIONS}
+    rows: dict[str, dict] = {"mixture": {}} if "mixture" in of["reference"] else {}
+    for method, settings in of["blind"].items():
+        rows |= _refined(method, {"blind": method} | _mapping(settings, f"{where}: {method}: "))
+    refinements = of["teacher"].get("refine") or {}
+    for rule in of["teacher"].get("rules") or []:
+        entry = {"model": "teacher", "refine": refinements.get(rule)}
+        entry |= {} if rule == "outputs" else {"rule": rule}
+        rows |= _refined(f"teacher_{rule.replace('+', '_')}", entry)
+    for name, settings in of["models"].items():
+        rows |= _refined(name, {"model": name} | _mapping(settings, f"{where}: {name}: "))
+    for share, names in (of["curve"].get("shares") or {}).items():
+        for name in (f"{name}_{100 * share:g}" for name in names):
+            refinements = of["curve"].get("refine")
+            rows |= _refined(name, {"model": f"curve/{name}", "labels": share, "refine": refinements})
+    rows |= {"oracle": {}} if "oracle" in of["reference"] else {}
+    for name in of["further"].get("rows") or []:
+        steps = of["further"].get("steps")
+        if name not in rows or not steps:
+            raise UserError(f"{where}: further: expected steps, and rows of this table, found '{name}'")
+        before = rows[name].get("refine")
+        rows[f"{name}+{steps}"] = rows[name] | {"refine": f"{before}+{steps}" if before else steps}
+    return rows
 
 
 def _mapping(settings: object, where: str) -> dict:
@@ -178,42 +173,16 @@ def _mapping(settings: object, where: str) -> dict:
     return settings or {}
 
 
-def _refined(name: str, entry: Mapping) -> Iterator[Row]:
-    """Yield a row for each of the entry's refinements; ``none`` is the row without any."""
-    steps = entry.get("refine") or ["none"]
+def _refined(name: str, entry: dict) -> dict[str, dict]:
+    """Return a row for each of the entry's refinements; ``none`` is the row without any."""
+    steps = entry.get("refine") or "none"
     plain = {k: v for k, v in entry.items() if k != "refine"}
+    if "labels" in plain:  # a run with fewer labels trains fewer networks: these are left out of the table
+        plain = {"optional": True} | plain
+    rows: dict[str, dict] = {}
     for step in [steps] if isinstance(steps, str) else steps:
-        yield (name, plain) if step == "none" else (f"{name}+{step}", plain | {"refine": step})
-
-
-def _optional_if_labelled(entry: dict) -> dict:
-    """A run with fewer labels trains fewer networks: these are left out of the table."""
-    return {"optional": True, **entry} if "labels" in entry else entry
-
-
-def _of_teacher(section: dict) -> Iterator[Row]:
-    refinements = section.get("refine") or {}
-    for rule in section.get("rules") or []:
-        entry = {"model": "teacher", "refine": refinements.get(rule)}
-        entry |= {} if rule == "outputs" else {"rule": rule}
-        yield from _refined(f"teacher_{rule.replace('+', '_')}", entry)
-
-
-def _of_curve(section: dict) -> Iterator[Row]:
-    for share, names in (section.get("shares") or {}).items():
-        for name in names:
-            row = f"{name}_{100 * share:g}"
-            entry = {"model": f"curve/{row}", "labels": share, "refine": section.get("refine")}
-            yield from _refined(row, _optional_if_labelled(entry))
-
-
-def _of_further(section: dict, rows: Mapping[str, dict], where: str) -> Iterator[Row]:
-    for name in section.get("rows") or []:
-        if name not in rows or "steps" not in section:
-            raise UserError(f"{where}: further: expected steps, and rows of this table, found '{name}'")
-        before = rows[name].get("refine")
-        steps = f"{before}+{section['steps']}" if before else section["steps"]
-        yield f"{name}+{section['steps']}", rows[name] | {"refine": steps}
+        rows |= {name: plain} if step == "none" else {f"{name}+{step}": plain | {"refine": step}}
+    return rows
 
 
 # --- one row

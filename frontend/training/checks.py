@@ -66,7 +66,8 @@ def check_conf(conf: object, cls: type, name: str, where: str, given: frozenset[
     """Check a mapping of settings, such as ``encoder_conf``, against what a class takes.
 
     Args:
-        conf, name: the settings, and what they are called.
+        conf: the settings.
+        name: what they are called.
         cls: the class.
         where: file, for the message.
         given: arguments that the task itself gives to the class.
@@ -110,7 +111,8 @@ def check_criterions(
     """Check a list of criteria; give each the ``conf`` and ``wrapper_conf`` that ESPnet asks for, in place.
 
     Args:
-        criterions, name: each with ``name`` and ``wrapper``, perhaps their settings; what the list is called.
+        criterions: each with ``name`` and ``wrapper``, and perhaps their settings.
+        name: what the list is called.
         where: file, for the message.
         check_solver: called with the name and the class of each wrapper, to refuse some.
 
@@ -212,8 +214,10 @@ def check_headers(
     """Check channels, rate and readability of all recordings of a table (0.05 ms each).
 
     Args:
-        path, entries: the table.
-        channels, fs: how many there must be, the rate in Hz; and where each is said, for the message.
+        path: of the table.
+        entries: its content.
+        channels: how many there must be, and where that is said, for the message.
+        fs: the rate in Hz, and where that is said.
         frames: utterance -> length in samples; filled for those not in it, compared for the others.
 
     Raises:
@@ -255,7 +259,8 @@ def check_start(model: str, config: str, n_mics: int, fs: int, n_outputs: int) -
     Args:
         model: its training directory.
         config: YAML of the training to come.
-        n_mics, fs: channels and rate in Hz of the recordings.
+        n_mics: channels of the recordings.
+        fs: their rate in Hz.
         n_outputs: streams wanted.
 
     Raises:
