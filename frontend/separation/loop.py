@@ -101,8 +101,8 @@ class Result:
         """Find out what is due and why, after removing what was made from something else.
 
         Args:
-            shard: part I of N of the items alone is due. Processes that each do a part may begin together: the
-                first of them removes what is of something else, the others find it removed.
+            shard: part I of N of the items alone is due. Processes that each do a part may begin together:
+                the first of them removes what is of something else, the others find it removed.
 
         Raises:
             UserError: the directory holds something that was not made here.
