@@ -24,7 +24,16 @@ VERSION = 1
 _DITHER = 1e-5
 
 
-def separate_blind(name: str, mixture: np.ndarray, fs: int, n_sources: int, **settings) -> np.ndarray:
+def separate_blind(
+    name: str,
+    mixture: np.ndarray,
+    fs: int,
+    n_sources: int,
+    *,
+    window: float = 0.256,
+    overlap: int = 4,
+    **settings,
+) -> np.ndarray:
     """Separate a recording without a trained model.
 
     Args:
@@ -32,6 +41,8 @@ def separate_blind(name: str, mixture: np.ndarray, fs: int, n_sources: int, **se
         mixture: (C, T), C >= ``n_sources``.
         fs: rate in Hz.
         n_sources: number of streams S.
+        window: of the STFT in seconds.
+        overlap: the hop is a window divided by this.
         settings: keyword arguments of :func:`auxiva` or :func:`ilrma`.
 
     Returns:
@@ -48,8 +59,11 @@ def separate_blind(name: str, mixture: np.ndarray, fs: int, n_sources: int, **se
     level = np.sqrt(np.mean(mixture**2))
     if level == 0:
         return np.zeros((n_sources, mixture.shape[1]), dtype=np.float32)
-    streams = METHODS[name](mixture / level, fs, n_sources, **settings)
-    return (level * streams).astype(np.float32)
+    n_fft, hop = frames(fs, window, overlap)
+    x = analyse(mixture / level, n_fft, hop)
+    streams = synthesise(METHODS[name](principal(x, n_sources), **settings), x, hop, mixture.shape[1])
+    loudest_first = np.argsort(-(streams**2).sum(-1), kind="stable")
+    return (level * streams[loudest_first]).astype(np.float32)
 
 
 def check_blind(name: str, settings: dict, where: str = "") -> None:
@@ -59,75 +73,32 @@ def check_blind(name: str, settings: dict, where: str = "") -> None:
             f"{where}expected a blind method out of {', '.join(METHODS)}, found '{name}'"
             f"{did_you_mean(name, METHODS)}"
         )
-    known = [p.name for p in inspect.signature(METHODS[name]).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    known = ["window", "overlap", *list(inspect.signature(METHODS[name]).parameters)[1:]]
     for key in settings:
         if key not in known:
             raise UserError(f"{where}{name} has no setting '{key}'{did_you_mean(key, known)}")
 
 
-def auxiva(
-    mixture: np.ndarray,
-    fs: int,
-    n_sources: int,
-    *,
-    window: float = 0.256,
-    overlap: int = 4,
-    iterations: int = 30,
-    prior: str = "gauss",
-) -> np.ndarray:
-    """AuxIVA (Ono 2011).
-
-    Args:
-        mixture: (C, T).
-        fs: rate in Hz.
-        n_sources: S.
-        window: of the STFT in seconds.
-        overlap: the hop is a window divided by this.
-        iterations: of the updates.
-        prior: of the sources, ``gauss`` or ``laplace``.
-
-    Returns:
-        (S, T), loudest first.
-    """
+def auxiva(x: np.ndarray, iterations: int = 30, prior: str = "gauss") -> np.ndarray:
+    """AuxIVA (Ono 2011) of (frames, frequencies, S), with a prior ``gauss`` or ``laplace`` of the sources."""
     if prior not in ("gauss", "laplace"):
         raise UserError(f"auxiva: expected prior gauss or laplace, found '{prior}'")
-    n_fft, hop = frames(fs, window, overlap)
-    x = analyse(mixture, n_fft, hop)
-    y = demix(principal(x, n_sources), iterations, prior)
-    return _loudest_first(synthesise(y, x, hop, mixture.shape[1]))
+    return demix(x, iterations, prior)
 
 
-def ilrma(
-    mixture: np.ndarray,
-    fs: int,
-    n_sources: int,
-    *,
-    window: float = 0.256,
-    overlap: int = 4,
-    iterations: int = 30,
-    components: int = 2,
-    seed: int = 0,
-) -> np.ndarray:
-    """ILRMA (Kitamura et al. 2016).
+def ilrma(x: np.ndarray, iterations: int = 30, components: int = 2, seed: int = 0) -> np.ndarray:
+    """ILRMA (Kitamura et al. 2016) of (frames, frequencies, S).
 
-    Args:
-        mixture, fs, n_sources, window, overlap, iterations: as for :func:`auxiva`.
-        components: of each source's non-negative factorisation.
-        seed: of the factors' first values; the same for every recording.
-
-    Returns:
-        (S, T), loudest first.
+    Each source's non-negative factorisation has so many ``components``; ``seed`` draws its first values, the
+    same for every recording.
     """
-    n_fft, hop = frames(fs, window, overlap)
-    x = analyse(mixture, n_fft, hop)
     # pyroomacoustics draws from numpy's global state: lend it ours, give the caller's back.
     before = np.random.get_state()
     np.random.seed(int(generator(seed, "blind", "ilrma").integers(2**32)))
     try:
-        y = _ilrma(principal(x, n_sources), n_iter=iterations, n_components=components, proj_back=False)
+        return _ilrma(x, n_iter=iterations, n_components=components, proj_back=False)
     finally:
         np.random.set_state(before)
-    return _loudest_first(synthesise(y, x, hop, mixture.shape[1]))
 
 
 METHODS: dict[str, Callable[..., np.ndarray]] = {"auxiva": auxiva, "ilrma": ilrma}
@@ -164,7 +135,3 @@ def synthesise(y: np.ndarray, x: np.ndarray, hop: int, n_samples: int) -> np.nda
     """Scale (frames, frequencies, S) to its part in channel 0 of ``x`` and return (S, T)."""
     y = y * np.conj(projection_back(y, x[:, :, 0]))
     return istft_numpy(y.transpose(2, 1, 0), hop, n_samples)
-
-
-def _loudest_first(streams: np.ndarray) -> np.ndarray:
-    return streams[np.argsort(-(streams**2).sum(-1), kind="stable")]

@@ -19,23 +19,16 @@ from frontend.utils.errors import UserError
 
 VERSION = 1
 PESQ_MODES = {8000: "nb", 16000: "wb"}
-SDR_FILTER_LENGTH = 512
-STOI_SECONDS = 0.4  # 30 frames of 25.6 ms, half overlapping, is the least it takes
 # An output within this many dB of the mixture counts as active: 20 dB below, a voice is clearly audible
 # beside the other; what is weaker passes as residual noise.
 ACTIVE_DB = -20.0
-WINDOW_SECONDS = 0.032
 
 
 def si_snr(reference: np.ndarray, estimate: np.ndarray) -> np.ndarray:
-    """Scale-invariant signal-to-noise ratio.
+    """Scale-invariant signal-to-noise ratio of ``(..., T)`` signals, which broadcast.
 
     Both signals are made zero-mean; the target is the projection of the estimate
     on the reference (Le Roux et al., "SDR: half-baked or well done?", ICASSP 2019, Eq. 3).
-
-    Args:
-        reference: ``(..., T)``.
-        estimate: ``(..., T)``, broadcast against ``reference``.
 
     Returns:
         ``(...)`` in dB; nan where the reference is silent, -inf where the estimate holds nothing of it.
@@ -53,11 +46,7 @@ def si_snr(reference: np.ndarray, estimate: np.ndarray) -> np.ndarray:
 
 
 def best_permutation(scores: np.ndarray) -> tuple[int, ...]:
-    """Return p with the largest ``sum_s scores[s, p[s]]`` out of all; ties keep the order.
-
-    Args:
-        scores: ``(S, M)``, finite, M >= S.
-    """
+    """Return p with the largest ``sum_s scores[s, p[s]]``, ``(S, M)``, finite, M >= S; ties keep the order."""
     rows = np.arange(len(scores))
     permutation = linear_sum_assignment(scores, maximize=True)[1]
     gain = scores[rows, permutation].sum() - scores[rows, rows].sum()
@@ -67,14 +56,11 @@ def best_permutation(scores: np.ndarray) -> tuple[int, ...]:
 
 
 def match_streams(reference: np.ndarray, estimate: np.ndarray) -> tuple[int, ...]:
-    """Find the estimate that belongs to each reference: the permutation with the highest sum of SI-SNRs.
+    """Return which estimate belongs to each reference: the permutation with the highest sum of SI-SNRs.
 
     Args:
         reference: ``(S, T)``, none of them silent.
         estimate: ``(M, T)`` with M >= S.
-
-    Returns:
-        indices into the estimates, one for each reference, all different.
 
     Raises:
         UserError: fewer estimates than references.
@@ -89,15 +75,8 @@ def match_streams(reference: np.ndarray, estimate: np.ndarray) -> tuple[int, ...
 def sdr(reference: np.ndarray, estimate: np.ndarray) -> np.ndarray:
     """Signal-to-distortion ratio of BSS Eval v3, where any 512-tap filtering of the reference is target.
 
-    Row i of the estimate is compared with row i of the reference; no permutation is searched
-    (Vincent et al. 2006; computed by fast_bss_eval, Scheibler 2022).
-
-    Args:
-        reference: ``(S, T)``.
-        estimate: ``(S, T)``.
-
-    Returns:
-        ``(S,)`` in dB.
+    Row i of the estimate ``(S, T)`` is compared with row i of the reference ``(S, T)``; no permutation is
+    searched (Vincent et al. 2006; computed by fast_bss_eval, Scheibler 2022). Returns ``(S,)`` in dB.
     """
     import fast_bss_eval  # imports torch: a process that only makes tables needs neither
 
@@ -109,7 +88,7 @@ def sdr(reference: np.ndarray, estimate: np.ndarray) -> np.ndarray:
     for i in np.flatnonzero(np.isfinite(result)):
         pair = estimate[i : i + 1], reference[i : i + 1]
         with np.errstate(divide="ignore", invalid="ignore"):
-            value = -fast_bss_eval.sdr_loss(*pair, filter_length=SDR_FILTER_LENGTH, pairwise=True).item()
+            value = -fast_bss_eval.sdr_loss(*pair, filter_length=512, pairwise=True).item()
         # A coherence that rounds to 1 or a hair more: perfect to the last bit.
         result[i] = np.inf if np.isnan(value) else value
     return result
@@ -118,12 +97,11 @@ def sdr(reference: np.ndarray, estimate: np.ndarray) -> np.ndarray:
 def stoi(reference: np.ndarray, estimate: np.ndarray, fs: int) -> float | None:
     """Short-time objective intelligibility, 0..1 (Taal et al. 2011; pystoi), of ``(T,)`` signals.
 
-    Returns:
-        The score, or None where less than 0.4 s of speech is left to score.
+    None where less than 0.4 s of speech is left to score.
     """
     from pystoi import stoi as score
 
-    if len(reference) < STOI_SECONDS * fs:
+    if len(reference) < 0.4 * fs:  # 30 frames of 25.6 ms, half overlapping, is the least it takes
         return None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", RuntimeWarning)
@@ -134,8 +112,7 @@ def stoi(reference: np.ndarray, estimate: np.ndarray, fs: int) -> float | None:
 def pesq(reference: np.ndarray, estimate: np.ndarray, fs: int) -> float | None:
     """Perceptual speech quality of ``(T,)`` signals (ITU-T P.862 at 8 kHz, P.862.2 at 16 kHz), as MOS-LQO.
 
-    Returns:
-        The score, or None where PESQ refuses the pair (no utterance found, or too short).
+    None where PESQ refuses the pair (no utterance found, or too short).
 
     Raises:
         UserError: PESQ is not defined at this sample rate.
@@ -158,19 +135,13 @@ def check_pesq_rate(fs: int) -> None:
 def surplus_outputs(
     outputs: np.ndarray, mixture: np.ndarray, n_talkers: int, active_db: float = ACTIVE_DB
 ) -> tuple[int, float]:
-    """Count active outputs, and the share of them beyond the number of talkers.
+    """Count the active ones of outputs ``(M, T)``, and the share 0..1 of them beyond the number of talkers.
 
-    Args:
-        outputs: ``(M, T)``.
-        mixture: ``(T,)``, the reference channel.
-        n_talkers: how many talk.
-        active_db: an output is active if its energy is above this, relative to the mixture's.
-
-    Returns:
-        (active outputs, share 0..1 of them that is surplus; 0 if none is active)
+    An output is active if its energy is above ``active_db`` relative to that of the mixture's reference
+    channel ``(T,)``; if none is, the share is 0.
     """
-    energy = (np.asarray(outputs, np.float64) ** 2).sum(-1)
-    threshold = 10 ** (active_db / 10) * (np.asarray(mixture, np.float64) ** 2).sum()
+    energy = (_double(outputs) ** 2).sum(-1)
+    threshold = 10 ** (active_db / 10) * (_double(mixture) ** 2).sum()
     active = int((energy > threshold).sum())
     return active, max(0, active - n_talkers) / active if active else 0.0
 
@@ -201,7 +172,7 @@ def _power(signals: np.ndarray, fs: int) -> np.ndarray:
     """Return ``(..., F, L)`` power spectrograms of ``(..., T)``: 32 ms Hann windows, half overlapping."""
     from frontend.dsp.spatial import stft_numpy  # torch, which a process that only makes tables does not need
 
-    size = 2 * max(1, round(WINDOW_SECONDS * fs / 2))
+    size = 2 * max(1, round(0.032 * fs / 2))
     window = np.sin(np.pi * (np.arange(size) + 0.5) / size) ** 2
     padded = np.pad(_double(signals), [(0, 0), (0, size)])  # no shorter than the window
     return np.abs(stft_numpy(padded, size, size // 2, window)) ** 2
@@ -214,7 +185,7 @@ MARGIN = 0.25  # of the energy: by so much the best stream is ahead of the next 
 
 
 def explained(image: np.ndarray, streams: np.ndarray) -> np.ndarray:
-    """Return the share of an image's energy that each stream explains, at most 1, negative for other speech.
+    """Return which share ``(M,)`` of an image's energy each stream explains; negative for other speech.
 
     A stream ``x`` explains ``2 <s, x> - |x|^2`` of the energy ``|s|^2`` of an image ``s``: what is gone of it
     in ``s - x``. Unlike SI-SNR this sees levels, so that a faint trace of a talker in the other stream does
@@ -224,11 +195,8 @@ def explained(image: np.ndarray, streams: np.ndarray) -> np.ndarray:
     Args:
         image: ``(T,)``, not silent.
         streams: ``(M, T)``.
-
-    Returns:
-        ``(M,)``
     """
-    image, streams = np.asarray(image, np.float64), np.asarray(streams, np.float64)
+    image, streams = _double(image), _double(streams)
     return (2 * streams @ image - np.sum(streams**2, axis=-1)) / np.sum(image**2)
 
 
@@ -239,16 +207,10 @@ def is_clear(shares: np.ndarray) -> bool:
 
 
 def block_streams(image: np.ndarray, streams: np.ndarray, fs: int) -> np.ndarray:
-    """Return which stream a talker is in, block by block of 0.5 s.
+    """Return which of the streams ``(M, T)`` an utterance's image ``(T,)`` is in, block by block of 0.5 s.
 
-    Args:
-        image: ``(T,)``, of one utterance.
-        streams: ``(M, T)``.
-        fs: Hz.
-
-    Returns:
-        ``(B,)`` of int; -1 where the talker pauses or the choice is not clear. A rest of less than half a
-        block at the end belongs to the last block.
+    ``(B,)`` of int; -1 where the talker pauses or the choice is not clear. A rest of less than half a block
+    at the end belongs to the last block.
     """
     size, samples = max(1, round(BLOCK_S * fs)), len(image)
     edges = np.append(np.arange(max(1, round(samples / size))) * size, samples)

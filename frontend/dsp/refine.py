@@ -20,7 +20,7 @@ from frontend.utils.errors import UserError, did_you_mean
 
 # Raised with every change after which a step gives other streams.
 VERSION = 1
-_WINDOW_S = 0.256  # the best for both, see frontend/spatial.py and frontend/blind.py
+_WINDOW_S = 0.256  # the best for both, see spatial.py and blind.py
 # The valley between third streams with and without a third talker, once refined (docs/ablations.md).
 _GATE_DB = -12.0
 _IVA_ITERATIONS = 15  # 10 and 30 differed by 0.2 dB on the one corpus and -0.1 on the other
@@ -108,15 +108,8 @@ def mask_mixture(streams: torch.Tensor, mixture: torch.Tensor, fs: int) -> torch
     """Divide the reference channel among the streams, in proportion to their power in each bin.
 
     A beamformer suppresses where the other talker is not, too, and its streams do not sum to the
-    mixture. As masks they say what they know best, which bin is whose, and images they become again.
-
-    Args:
-        streams: (S, T).
-        mixture: (C, T); channel 0 is the reference channel.
-        fs: rate in Hz; the STFT's windows are 32 ms long, the hop a quarter.
-
-    Returns:
-        (S, T) that sum to the reference channel where any stream sounds.
+    mixture. As masks they say what they know best, which bin is whose, and images they become again:
+    (S, T), (C, T) to (S, T) that sum to the reference channel, channel 0, where any stream sounds.
     """
     n_fft, hop = frames(fs, 0.032, 4)
     masks = stream_masks(stft(streams, n_fft, hop))
@@ -128,14 +121,7 @@ def gate(streams: torch.Tensor, mixture: torch.Tensor, fs: int) -> torch.Tensor:
 
     Between streams as a network or a rule makes them the level says little: they share out a voice.
     Refined ones do not, and a talker that much weaker than the others together is taken for leakage.
-
-    Args:
-        streams: (S, T).
-        mixture: (C, T); channel 0 is the reference channel.
-        fs: not used.
-
-    Returns:
-        (S, T), some of them silent.
+    (S, T), (C, T) to (S, T).
     """
     energy = streams.double().square().sum(-1)
     least = 10 ** (_GATE_DB / 10) * mixture[0].double().square().sum()

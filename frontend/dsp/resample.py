@@ -24,10 +24,9 @@ def resample_blocks(blocks: Iterable[np.ndarray], fs: int, new_fs: int) -> Itera
 
     Args:
         blocks: arrays ``(C, T)`` of any length, float32 or float64.
-        fs, new_fs: in Hz.
-
-    Returns:
-        arrays ``(C, T')``; joined, they are what :func:`resample` makes of the joined blocks.
+        fs: their rate in Hz.
+        new_fs: that of the arrays ``(C, T')`` that are yielded; joined, these are what :func:`resample` makes
+            of the joined blocks.
     """
     if fs == new_fs:
         yield from blocks

@@ -46,10 +46,7 @@ def stft_numpy(waveform: np.ndarray, n_fft: int, hop: int, window: str | np.ndar
     It differs from :func:`stft`: the window is no square root and divided by its sum, and the end is padded
     to whole hops. AuxIVA and ILRMA are iterative and would give other streams by another transform.
 
-    Args:
-        waveform: zeros are added before the start and after the end.
-        n_fft, hop: in samples.
-        window: a name that scipy knows, or ``(n_fft,)``.
+    ``window`` is a name that scipy knows, or ``(n_fft,)``.
     """
     return scipy.signal.stft(waveform, window=window, nperseg=n_fft, noverlap=n_fft - hop)[2]
 
@@ -65,12 +62,7 @@ def phase_difference_features(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return cosine and sine of the phase between every other channel and the reference.
 
-    Args:
-        spectrum: complex ``(..., C, F)``, any level.
-        ref_channel: the channel that the others are compared with.
-
-    Returns:
-        Two real tensors ``(..., C - 1, F)``; both are 0 where one of the channels is silent.
+    Two real tensors ``(..., C - 1, F)`` of complex ``(..., C, F)``; 0 where one of the channels is silent.
     """
     others = [c for c in range(spectrum.shape[-2]) if c != ref_channel]
     # Not angle(): arc tangent, cosine and sine cost several times as much as one division.
@@ -83,16 +75,13 @@ def phase_difference_features(
 
 
 def spatial_covariance(spectrum: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
-    """Return the weighted sum over frames of x x^H, per frequency.
+    """Return the weighted sum over frames of x x^H, per frequency: Hermitian ``(..., F, C, C)``.
 
     A sum and not a mean, so that covariances under weights that add up add up too.
 
     Args:
         spectrum: complex ``(..., C, F, L)``.
         weight: real ``(..., F, L)``, 1 everywhere if None; leading axes broadcast.
-
-    Returns:
-        Complex Hermitian ``(..., F, C, C)``.
     """
     x = spectrum.transpose(-3, -2)  # (..., F, C, L)
     weighted = x if weight is None else x * weight.unsqueeze(-2)
@@ -100,13 +89,9 @@ def spatial_covariance(spectrum: torch.Tensor, weight: torch.Tensor | None = Non
 
 
 def stream_masks(streams: torch.Tensor) -> torch.Tensor:
-    """Return each stream's share of the power in every time-frequency bin.
+    """Return each stream's share of the power in every time-frequency bin of complex ``(S, F, L)``.
 
-    Args:
-        streams: complex ``(S, F, L)``.
-
-    Returns:
-        Real ``(S, F, L)``; sums to one over S, to zero where all streams are silent.
+    Real ``(S, F, L)``; sums to one over S, to zero where all streams are silent.
     """
     magnitude = streams.abs()
     # Relative to the loudest: powers of small numbers would vanish.
@@ -133,8 +118,9 @@ def mvdr_souden(
         mixture: ``(C, T)`` with C >= 2, real.
         streams: ``(S, T)`` with S >= 2, estimates at the reference channel.
         ref_channel: the microphone whose image is estimated.
-        n_fft, hop: of the STFT, in samples. Long windows pay: at 8 kHz and T60 0.15-0.4 s, 2048 gave
-            4 to 5 dB more than 256 with good masks (and 4096 less again); scale it with the rate.
+        n_fft: window of the STFT in samples. Long ones pay: at 8 kHz and T60 0.15-0.4 s, 2048 gave 4 to 5 dB
+            more than 256 with good masks (and 4096 less again); scale it with the rate.
+        hop: of the STFT, in samples.
         loading: added to the noise covariance's diagonal, times its trace.
 
     Returns:
@@ -177,15 +163,11 @@ def array_symmetries(kind: str, n_mics: int) -> list[tuple[int, ...]]:
     >>> array_symmetries("linear", 3)
     [(0, 1, 2), (2, 1, 0)]
     """
-    identity = tuple(range(n_mics))
-    if kind == "none":
-        orders = [identity]
-    elif kind == "linear":
-        orders = [identity, identity[::-1]]
-    elif kind == "circular":
-        orders = [
-            tuple((start + step * i) % n_mics for i in identity) for step in (1, -1) for start in identity
-        ]
-    else:
+    mics = range(n_mics)
+    rotations = [tuple((start + i) % n_mics for i in mics) for start in mics]
+    reflections = [tuple((start - i) % n_mics for i in mics) for start in mics]
+    ends_swapped = [rotations[0], rotations[0][::-1]]
+    orders = {"none": rotations[:1], "linear": ends_swapped, "circular": rotations + reflections}
+    if kind not in orders:
         raise ValueError(f"array symmetry must be none, circular or linear, found {kind!r}")
-    return list(dict.fromkeys(orders))  # a pair of microphones has fewer than its formula
+    return list(dict.fromkeys(orders[kind]))  # a pair of microphones has fewer than its formula
