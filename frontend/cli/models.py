@@ -152,10 +152,11 @@ def recognise(out: str | None, format: str, **options) -> None:
     """
     one_of("asr", "asr_model", required=True)
     check_range("max_seconds", options["max_seconds"])
-    from frontend.recognition.decode import FileRequest, in_format, recognise_file
+    from frontend.recognition.model import recognise_file
+    from frontend.recognition.text import in_format
     from frontend.utils.files import write_text
 
-    transcript = in_format(recognise_file(FileRequest(**options)), format)
+    transcript = in_format(recognise_file(**options), format)
     if out:
         write_text(out, transcript + "\n")
     else:

@@ -281,9 +281,10 @@ class Options:
 
     def _check_recogniser(self, search: Path) -> None:
         """Check a recogniser that was given: that it is one, and of the run's rate."""
-        from frontend.recognition.model import describe
+        from frontend.recognition.model import Search
 
-        describe(self.asr_exp, self.recipe["asr_model"], str(search), self.fs, str(self.exp / "conf"))
+        found = Search.find(self.asr_exp, self.recipe["asr_model"], str(search))
+        found.files.check_rate(str(self.exp / "conf"), self.fs)
 
     def recogniser_files(self) -> list[Path]:
         """Return the files of the recogniser that was given: what decoding depends on."""

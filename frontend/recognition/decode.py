@@ -1,18 +1,23 @@
-"""Words of separated streams: of every system on a test set or on whole recordings, and of one file.
+"""Words of separated streams: of every system on a test set, or on whole recordings.
 
 ``OUT/SYSTEM`` gets what :mod:`frontend.recognition.text` describes, and a stamp. Of a test set,
 ``OUT/ref.seglst.json`` holds what was said. Whole recordings are cut where a stream has speech
 (:mod:`frontend.dsp.activity`), with one more rule: a frame counts only in streams that are no more than
 ``leak_db`` below the loudest of them at that time, since below that lies what leaks of the other talkers.
 
-No audio is recognised twice: ``OUT/cache.jsonl``, see :mod:`frontend.recognition.batches`.
+No audio is recognised twice: ``OUT/cache.jsonl`` has every hypothesis by the content of the audio. The file
+is only appended to, so that a kill loses nothing; where it knows all audio, ESPnet is not even imported.
 """
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
+import os
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,12 +27,10 @@ import numpy as np
 from frontend.data.audio import audio_info, entry_stamp, read_audio
 from frontend.data.kaldi import read_scp
 from frontend.data.mixtures import MixtureSet, Streams, find_streams, find_systems, labelled_set
-from frontend.data.segments import in_seglst, in_stm, read_levels
+from frontend.data.segments import read_levels
 from frontend.dsp.activity import Rule, Segment, segments_of_levels
-from frontend.dsp.refine import check_refinement, check_size
 from frontend.recognition import model
-from frontend.recognition.batches import Cache, Piece, Plan, plan_batches, run_batches
-from frontend.recognition.model import RecogniserFiles, Search
+from frontend.recognition.model import MAX_BATCH, RecogniserFiles, Search
 from frontend.recognition.text import (
     HYPOTHESES,
     INFO,
@@ -38,12 +41,10 @@ from frontend.recognition.text import (
     write_hypotheses,
     write_segments,
 )
-from frontend.separation.files import plan, write_streams
 from frontend.separation.systems import load_systems, trained
-from frontend.training.checkpoints import MAX_SECONDS, check_length, open_trained
 from frontend.utils.errors import UserError, did_you_mean
 from frontend.utils.files import write_json
-from frontend.utils.parallel import Shard, part_of, progress
+from frontend.utils.parallel import Shard, parallel_map, part_of, progress
 from frontend.utils.stamps import Stamp, of_text
 
 # Raised with every change after which the same recordings are cut into other segments.
@@ -53,50 +54,77 @@ STAMP = "stamp.json"
 LEAK_DB = 10.0
 _STEP_S = 0.2  # lengths of segments are multiples of it
 
-# {id: [pieces of each stream]}
-Found = Mapping[str, Sequence[Sequence[Piece]]]
-
 
 @dataclass(frozen=True)
 class Request:
-    """What to recognise with what.
+    """What to recognise with what."""
 
-    Attributes:
-        asr, asr_model: the recogniser: a directory, or a name of espnet_model_zoo. One of them.
-        config: options of the search; None: ESPnet's.
-        data: a labelled test set, or whole recordings.
-        separated: a directory of streams per system.
-        out: where the hypotheses go.
-        only: names of systems; none for all.
-        nj: processes at once, each with one thread.
-        device: ``cpu``, or ``cuda``: then ``nj`` is 1.
-        speech: of a test set: the dry speech that it was simulated from.
-        systems: of a test set: table of the systems; streams of others are left out.
-        exp: of a test set: where the systems' own recognisers lie.
-        allow_unknown: of a test set: go on where a reference word is not among the recogniser's tokens.
-        shared: of a test set: leave out systems with a recogniser of their own.
-        activity: of whole recordings: numbers of the rule where there is speech (:class:`Rule`), by name.
-        leak_db: of whole recordings: see above.
-        shard: part I of N of the systems alone.
-    """
+    asr: str | None  # the recogniser: a directory,
+    asr_model: str | None  # or else a name of espnet_model_zoo
+    config: str | None  # options of the search; None: ESPnet's
+    data: str  # a labelled test set, or whole recordings
+    separated: str  # a directory of streams per system
+    out: str  # where the hypotheses go
+    only: tuple[str, ...] = ()  # names of systems; none for all
+    nj: int = 1  # processes at once, each with one thread
+    device: str = "cpu"  # or "cuda": then in one process
+    shard: Shard = None  # part I of N of the systems alone
+    # Of a test set:
+    speech: str = ""  # the dry speech that it was simulated from
+    systems: str = ""  # table of the systems; streams of others are left out
+    exp: str = ""  # where the systems' own recognisers lie
+    allow_unknown: bool = False  # go on where a reference word is not among the recogniser's tokens
+    shared: bool = False  # leave out systems with a recogniser of their own
+    # Of whole recordings:
+    activity: Mapping[str, float] = field(default_factory=dict)  # numbers of the Rule where there is speech
+    leak_db: float = LEAK_DB  # see above
 
-    asr: str | None
-    asr_model: str | None
-    config: str | None
-    data: str
-    separated: str
-    out: str
-    only: tuple[str, ...] = ()
-    nj: int = 1
-    device: str = "cpu"
-    speech: str = ""
-    systems: str = ""
-    exp: str = ""
-    allow_unknown: bool = False
-    shared: bool = False
-    activity: Mapping[str, float] = field(default_factory=dict)
-    leak_db: float = LEAK_DB
-    shard: Shard = None
+
+@dataclass(frozen=True)
+class Piece:
+    """Audio to recognise: the first channel of ``entry``, or ``samples`` of it from ``start`` on."""
+
+    entry: str
+    start: int = 0
+    samples: int = -1
+
+    def read(self) -> tuple[np.ndarray, int]:
+        """Return ``(T,)`` and the rate in Hz."""
+        audio, fs = read_audio(self.entry, self.start, self.samples, finite=True)
+        return audio[0], fs
+
+
+# {id: [pieces of each stream]}; what there is of each piece
+Found = Mapping[str, Sequence[Sequence[Piece]]]
+Texts = Mapping[Piece, str]
+Seconds = Mapping[Piece, float]
+
+
+@dataclass(frozen=True)
+class System:
+    """The streams of one system, and its recogniser."""
+
+    name: str
+    # {id: [audio of each stream]}; the first channel is meant, None is no talker.
+    streams: Mapping[str, Sequence[str | None]] = field(repr=False)
+    search: Search
+    settings: dict = field(default_factory=dict)  # of the cutting, which the words depend on too
+    separated: Streams | None = field(default=None, repr=False)  # to be checked before they are read
+
+    @cached_property
+    def stamp(self) -> Stamp:
+        """What the words depend on."""
+        found = [(key, [e and (e, *entry_stamp(e)) for e in row]) for key, row in self.streams.items()]
+        inputs = {"recogniser": self.search.files.fingerprint, "streams": of_text(json.dumps(found))}
+        settings = {**self.search.options, **self.settings}
+        return Stamp.of(settings, inputs | self.search.named_files(), [model, sys.modules[__name__]])
+
+    def check(self) -> None:
+        """Raise UserError for a stream that is unreadable, or of another rate or length than its mixture."""
+        if self.separated is not None:
+            self.separated.check()
+        for entry in (e for streams in self.streams.values() for e in streams if e):
+            self.search.files.check_rate(entry, audio_info(entry)[2])
 
 
 def decode(request: Request) -> None:
@@ -120,40 +148,6 @@ def decode(request: Request) -> None:
         _decode_group(group, cache, request, is_long)
 
 
-@dataclass(frozen=True)
-class System:
-    """The streams of one system, and its recogniser.
-
-    Attributes:
-        name: of the system.
-        streams: ``{id: [audio of each stream]}``; the first channel is meant, None is no talker.
-        search: who recognises them.
-        settings: of the cutting, which the words depend on too.
-        separated: the streams' directory, checked before they are read; None where that is done.
-    """
-
-    name: str
-    streams: Mapping[str, Sequence[str | None]] = field(repr=False)
-    search: Search
-    settings: dict = field(default_factory=dict)
-    separated: Streams | None = field(default=None, repr=False)
-
-    @cached_property
-    def stamp(self) -> Stamp:
-        """What the words depend on."""
-        found = [(key, [e and (e, *entry_stamp(e)) for e in row]) for key, row in self.streams.items()]
-        inputs = {"recogniser": self.search.files.fingerprint, "streams": of_text(json.dumps(found))}
-        settings = {**self.search.options, **self.settings}
-        return Stamp.of(settings, inputs | self.search.named_files(), [model, sys.modules[__name__]])
-
-    def check(self) -> None:
-        """Raise UserError for a stream that is unreadable, or of another rate or length than its mixture."""
-        if self.separated is not None:
-            self.separated.check()
-        for entry in (e for streams in self.streams.values() for e in streams if e):
-            self.search.files.check_rate(entry, audio_info(entry)[2])
-
-
 def _decode_group(systems: list[System], cache: Cache, request: Request, is_long: bool) -> None:
     """Recognise and write the systems of one recogniser."""
     search, ids = systems[0].search, list(systems[0].streams)
@@ -163,16 +157,14 @@ def _decode_group(systems: list[System], cache: Cache, request: Request, is_long
         (system.name, key): cut(system.streams[key], request)
         for key, system in progress(jobs, len(jobs), f"read {request.separated}")
     }
-    made = plan_batches(
-        ([p for system in systems for row in pieces[system.name, key] for p in row] for key in ids),
-        search.identity,
-        cache,
-    )
-    cpu_s = run_batches(made, search, cache, request.device, request.nj)
+    groups = ([p for system in systems for row in pieces[system.name, key] for p in row] for key in ids)
+    made = recognise(groups, search, cache, request.device, request.nj)
+    texts = {piece: cache[key] for piece, key in made.keys.items()}
+    seconds = {piece: made.seconds[key] for piece, key in made.keys.items()}
     for system in systems:
         found = {key: pieces[system.name, key] for key in ids}
         keys = [made.keys[piece] for rows in found.values() for row in rows for piece in row]
-        now = {key for key in keys if key in cpu_s}
+        now = {key for key in keys if key in made.cpu_s}
         audio_s = sum(made.seconds[key] for key in now)
         info = {
             "system": system.name,
@@ -186,11 +178,11 @@ def _decode_group(systems: list[System], cache: Cache, request: Request, is_long
             **system.settings,
             "seconds": round(sum(made.seconds[key] for key in keys), 3),
             "cached": sum(key not in now for key in keys),
-            "rtf": round(sum(cpu_s[key] for key in now) / audio_s, 5) if now else None,
+            "rtf": round(sum(made.cpu_s[key] for key in now) / audio_s, 5) if now else None,
         }
-        write(Path(request.out) / system.name, system, found, made, cache, info)
+        write(Path(request.out) / system.name, system, found, texts, seconds, info)
         system.stamp.write(Path(request.out) / system.name / STAMP)
-    new = f"{len(cpu_s)} streams recognised, all others known" if cpu_s else "all streams known"
+    new = f"{len(made.cpu_s)} streams recognised, all others known" if made.cpu_s else "all streams known"
     print(f"{search.files.path}: {len(systems)} systems written, {new}", flush=True)
 
 
@@ -198,10 +190,111 @@ def _choose(names: Sequence[str], request: Request) -> list[str]:
     """Return those of ``names`` that are wanted, all of them if none is named."""
     for name in request.only:
         if name not in names:
-            raise UserError(
-                f"{request.separated}: no streams of a system '{name}'{did_you_mean(name, names)}"
-            )
+            hint = did_you_mean(name, names)
+            raise UserError(f"{request.separated}: no streams of a system '{name}'{hint}")
     return [name for name in names if name in request.only or not request.only]
+
+
+# --- each audio once
+
+
+@dataclass
+class Recognised:
+    """What was recognised: of every piece its key in the cache; by key, length and CPU time of one core."""
+
+    keys: dict[Piece, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    cpu_s: dict[str, float] = field(default_factory=dict)  # of what was recognised now
+
+
+class Cache:
+    """Texts by key, one ``{"key": ..., "text": ...}`` a line of the file ``path``."""
+
+    def __init__(self, path: str | Path):
+        self.path, self._texts = Path(path), {}
+        for line in self.path.read_bytes().splitlines() if self.path.is_file() else ():
+            try:
+                entry = json.loads(line)
+                self._texts[entry["key"]] = entry["text"]
+            except (ValueError, KeyError, TypeError):
+                continue  # cut off: recognised again
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._texts
+
+    def __getitem__(self, key: str) -> str:
+        return self._texts[key]
+
+    def add(self, texts: Mapping[str, str]) -> None:
+        """Append texts by key, and see that they are written."""
+        self._texts.update(texts)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        lines = b"".join(json.dumps({"key": k, "text": t}).encode() + b"\n" for k, t in texts.items())
+        with open(self.path, "ab+") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+            is_cut = file.read(1) not in (b"", b"\n")  # by a kill, perhaps of another shard
+            file.write(b"\n" * is_cut + lines)
+
+
+def key_of(audio: np.ndarray, fs: int, recogniser: str) -> str:
+    """Return the key in the cache of audio (T,) of ``fs`` Hz; ``recogniser`` is :attr:`Search.identity`."""
+    digest = hashlib.sha256(f"{model.VERSION} {recogniser} {fs} ".encode())
+    digest.update(np.ascontiguousarray(audio, dtype="<f4").tobytes())
+    return digest.hexdigest()
+
+
+def recognise(
+    groups: Iterable[Iterable[Piece]], search: Search, cache: Cache, device: str, nj: int
+) -> Recognised:
+    """Recognise what the cache does not know, in batches of equal length, in ``nj`` processes on a CPU.
+
+    Args:
+        groups: pieces; no batch goes beyond a group, so that it depends on nothing else.
+        search: the recogniser.
+        cache: what is known; the new texts are added.
+        device: ``cpu``, ``cuda``.
+        nj: number of processes.
+
+    Raises:
+        UserError: unreadable audio, NaN.
+    """
+    made, batches = Recognised(), []
+    for group in groups:
+        new: dict[int, dict[str, Piece]] = {}
+        for piece in group:
+            if piece in made.keys:
+                continue  # some systems name the same file
+            audio, fs = piece.read()
+            key = made.keys[piece] = key_of(audio, fs, search.identity)
+            if key not in made.seconds and key not in cache:
+                new.setdefault(len(audio), {})[key] = piece
+            made.seconds[key] = len(audio) / fs
+        for _, equal in sorted(new.items()):
+            items = list(equal.items())
+            batches += [dict(items[k : k + MAX_BATCH]) for k in range(0, len(items), MAX_BATCH)]
+    if not batches:
+        return made
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # threads would not survive the fork
+    try:
+        recogniser = model.Recogniser(search.files, search.options, device)  # ESPnet: 8 s, once
+        work = functools.partial(_recognise_batch, recogniser=recogniser)
+        nj, what = nj if device == "cpu" else 1, f"decode with {search.files.path}"
+        for texts, seconds in parallel_map(work, batches, nj, what, fork=True):
+            cache.add(texts)
+            made.cpu_s.update(dict.fromkeys(texts, seconds / len(texts)))
+    finally:
+        torch.set_num_threads(threads)
+    return made
+
+
+def _recognise_batch(batch: dict[str, Piece], recogniser: model.Recogniser) -> tuple[dict[str, str], float]:
+    streams = np.stack([piece.read()[0] for piece in batch.values()])
+    start = time.process_time()
+    texts = recogniser(streams, recogniser.fs)
+    return dict(zip(batch, texts, strict=True)), time.process_time() - start
 
 
 # --- a test set
@@ -215,17 +308,14 @@ def _test_set(request: Request) -> list[System]:
     listed = {system.name: system for system in trained(load_systems(request.systems), request.exp)}
     own = {name: system.asr for name, system in listed.items() if system.asr}
     there = {path.name: Streams(path, mixtures) for path in find_systems(request.separated, "separate")}
-    unlisted = [name for name in there if name not in listed]
-    if unlisted:
+    if unlisted := [name for name in there if name not in listed]:
         print(f"not in {request.systems}, left out: {', '.join(unlisted)}", flush=True)
     known = [name for name in there if name in listed and not (request.shared and name in own)]
     systems = []
     for name in _choose([*known, DRY], request):
-        search = shared
-        if name in own:
-            search = Search.find(Path(request.exp) / own[name], None, request.config)
+        search = Search.find(Path(request.exp) / own[name], None, request.config) if name in own else shared
         if name == DRY:
-            streams = dry_entries(mixtures, request.speech, texts)
+            streams = _dry_entries(mixtures, request.speech, texts)
         else:
             streams = {utterance.id: list(utterance.streams) for utterance in there[name].utterances()}
         systems.append(System(name, streams, search, separated=there.get(name)))
@@ -237,14 +327,8 @@ def _test_set(request: Request) -> list[System]:
     return systems
 
 
-def dry_entries(
-    mixtures: MixtureSet, speech: str | Path, texts: Mapping[str, Sequence[str]]
-) -> dict[str, list[str | None]]:
-    """Return ``{id: [dry utterance of each talker]}``, which the scenes of the test set name.
-
-    Raises:
-        UserError: no scenes, or an utterance that ``speech`` has not got.
-    """
+def _dry_entries(mixtures: MixtureSet, speech: str, texts: Mapping) -> dict[str, list[str | None]]:
+    """Return ``{id: [dry utterance of each talker]}``, which the scenes of the test set name."""
     wav, entries = read_scp(Path(speech) / "wav.scp"), {}
     for key in mixtures.ids:
         names = [talker["utterance"] for talker in mixtures.scene(key)["talkers"]]
@@ -278,11 +362,12 @@ def _whole(streams: Sequence[str | None], request: Request) -> list[list[Piece]]
     return [[Piece(entry)] if entry else [] for entry in streams]
 
 
-def _write_set(directory: Path, system: System, found: Found, made: Plan, cache: Cache, info: dict) -> None:
-    keys = {u: [made.keys[row[0]] if row else None for row in rows] for u, rows in found.items()}
-    texts = {u: ["" if key is None else cache[key] for key in row] for u, row in keys.items()}
-    seconds = {u: [0.0 if key is None else made.seconds[key] for key in row] for u, row in keys.items()}
-    write_hypotheses(directory, texts, seconds, info)
+def _write_set(
+    directory: Path, system: System, found: Found, texts: Texts, seconds: Seconds, info: dict
+) -> None:
+    words = {key: [texts[row[0]] if row else "" for row in rows] for key, rows in found.items()}
+    lengths = {key: [seconds[row[0]] if row else 0.0 for row in rows] for key, rows in found.items()}
+    write_hypotheses(directory, words, lengths, info)
 
 
 # --- whole recordings
@@ -297,23 +382,14 @@ def _recordings(request: Request) -> list[System]:
     there = {path.name: path for path in find_systems(request.separated, "separate")}
     tables = {name: find_streams(there[name], ids) for name in _choose(list(there), request)}
     search = Search.find(request.asr, request.asr_model, request.config)
-    systems = [
+    return [
         System(name, {key: [table[key] for table in found] for key in ids}, search, settings)
         for name, found in tables.items()
     ]
-    for system in systems:
-        system.check()
-    return systems
 
 
 def stream_segments(entries: Sequence[str], rule: Rule, leak_db: float) -> list[list[Segment]]:
-    """Return where each stream of a recording has speech, in seconds.
-
-    Args:
-        entries: files of the streams.
-        rule: of :mod:`frontend.dsp.activity`.
-        leak_db: see above.
-    """
+    """Return where each stream (a file of ``entries``) of a recording has speech, in seconds."""
     _, frames, fs = audio_info(entries[0])
     levels = np.stack([read_levels(entry, 1) for entry in entries])
     allowed = levels >= levels.max(axis=0) - leak_db
@@ -340,7 +416,7 @@ def _speech(streams: Sequence[str], request: Request) -> list[list[Piece]]:
 
 
 def _write_recordings(
-    directory: Path, system: System, found: Found, made: Plan, cache: Cache, info: dict
+    directory: Path, system: System, found: Found, texts: Texts, seconds: Seconds, info: dict
 ) -> None:
     """Write ``hyp.seglst.json``: a segment wherever words were recognised, ``speaker`` is the stream.
 
@@ -348,92 +424,16 @@ def _write_recordings(
     """
     rows, fs = [], info["fs"]
     for key, streams in found.items():
-        texts = [(p, k, cache[made.keys[p]]) for k, row in enumerate(streams, 1) for p in row]
-        spoken = sorted((one for one in texts if one[2]), key=lambda one: (one[0].start, one[1]))
-        for piece, k, text in spoken:
-            times = {"start_time": piece.start / fs, "end_time": (piece.start + piece.samples) / fs}
-            times = {name: round(seconds, 4) for name, seconds in times.items()}
-            rows.append({"session_id": key, "speaker": f"spk{k}", **times, "words": text})
-        if not spoken:
-            _, frames, _ = audio_info(str(system.streams[key][0]))
-            times = {"start_time": 0.0, "end_time": round(frames / fs, 4)}
-            rows.append({"session_id": key, "speaker": "spk1", **times, "words": ""})
+        pieces = [(piece, k) for k, row in enumerate(streams, 1) for piece in row if texts[piece]]
+        spoken = [
+            (k, piece.start / fs, (piece.start + piece.samples) / fs, texts[piece])
+            for piece, k in sorted(pieces, key=lambda one: (one[0].start, one[1]))
+        ]
+        _, frames, _ = audio_info(str(system.streams[key][0]))
+        for k, start, end, words in spoken or [(1, 0.0, frames / fs, "")]:
+            times = {"start_time": round(start, 4), "end_time": round(end, 4)}
+            rows.append({"session_id": key, "speaker": f"spk{k}", **times, "words": words})
     write_segments(directory / HYPOTHESES, rows)
     write_json(directory / INFO, info)
-    words = sum(len(row["words"].split()) for row in rows)
-    print(f"{directory}: {words} words in {len(rows)} segments of {len(found)} recording(s)", flush=True)
-
-
-# --- one file: separated, recognised, one transcript a talker
-
-FORMATS = ("text", "json", "stm")
-
-
-@dataclass(frozen=True)
-class FileRequest:
-    """What to separate and recognise with what, as the options of ``mixit recognise`` say."""
-
-    input: str
-    separator: str
-    asr: str | None
-    asr_model: str | None = None
-    config: str | None = None
-    resample: bool = False
-    refine: str | None = None
-    device: str = "cpu"
-    max_seconds: float = MAX_SECONDS
-    save_streams: str | None = None
-
-
-def recognise_file(request: FileRequest) -> list[dict]:
-    """Return SegLST: one segment a stream, in the order of the separator's outputs.
-
-    Raises:
-        UserError: a recording, separator, recogniser or option that does not fit; before the long imports.
-    """
-    channels, frames, fs = audio_info(request.input)
-    with open_trained(request.separator) as separator:
-        separator.check(request.input, channels, fs, request.resample)
-        check_length(request.input, frames / fs, request.max_seconds)
-        if request.refine:
-            check_refinement(request.refine, "--refine: ")
-            check_size(request.refine, separator.n_mics, separator.n_outputs, f"{separator.path}: ")
-    search = Search.find(request.asr, request.asr_model, request.config)
-    if not request.resample:
-        search.files.check_rate(request.input, fs, ", or allow resampling: --resample")
-    texts = _transcripts(request, search)
-    name = Path(request.input).stem
-    return segments({name: texts}, {name: [frames / fs] * len(texts)})
-
-
-def _transcripts(request: FileRequest, search: Search) -> list[str]:
-    import torch
-
-    from frontend.dsp.refine import refine
-    from frontend.dsp.resample import resample
-    from frontend.separation.model import Separator
-
-    jobs = []
-    if request.save_streams:
-        jobs = plan([request.input], None, request.separator, request.save_streams, request.resample)
-    separator = Separator.from_pretrained(request.separator, request.device, request.max_seconds)
-    recogniser = model.Recogniser(search.files, search.options, request.device)
-    waveform, fs = read_audio(request.input, finite=True)
-    streams = separator(waveform, fs, request.resample)
-    if request.refine:
-        streams = refine(torch.from_numpy(streams), torch.from_numpy(waveform), fs, request.refine).numpy()
-    for job in jobs:
-        write_streams(job, streams, waveform, fs)
-    return recogniser(resample(streams, fs, recogniser.fs), recogniser.fs)
-
-
-def in_format(rows: list[dict], form: str) -> str:
-    """Return SegLST as one of :data:`FORMATS`.
-
-    >>> print(in_format([{"session_id": "a b", "speaker": "spk1", "words": "GO ON", "start_time": 0.0,
-    ...     "end_time": 1.5}], "stm"))
-    a_b 1 spk1 0.0000 1.5000 GO ON
-    """
-    if form == "text":
-        return "\n".join(f"{row['speaker']}: {row['words']}".rstrip() for row in rows)
-    return (in_seglst if form == "json" else in_stm)(rows).rstrip("\n")
+    n_words = sum(len(row["words"].split()) for row in rows)
+    print(f"{directory}: {n_words} words in {len(rows)} segments of {len(found)} recording(s)", flush=True)

@@ -1,18 +1,18 @@
-"""A trained ESPnet recogniser: where it lies, the options of its search, and streams to words.
+"""A trained ESPnet recogniser: its files, the options of its search, streams to words, a recording to words.
 
-ESPnet is imported when a :class:`Recogniser` is loaded and not before: a wrong path, rate or option is
-found in the first second.
+Torch and ESPnet are imported when a :class:`Recogniser` is loaded and not before: a wrong path, rate or
+option is found in the first second.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import hashlib
 import json
 import tarfile
 import warnings
 import zipfile
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,9 +20,18 @@ from typing import Any
 
 import humanfriendly
 import numpy as np
-import torch
 
-from frontend.training.checkpoints import MODEL, check_state, read_state
+from frontend.data.audio import audio_info, read_audio
+from frontend.recognition.text import segments
+from frontend.separation.files import plan, write_streams
+from frontend.training.checkpoints import (
+    MAX_SECONDS,
+    MODEL,
+    check_length,
+    check_state,
+    open_trained,
+    read_state,
+)
 from frontend.utils.device import check_device
 from frontend.utils.errors import UserError, did_you_mean
 from frontend.utils.espnet import quiet
@@ -35,30 +44,19 @@ _SPECIAL = {"<blank>", "<unk>", "<sos/eos>", "<sos>", "<eos>", "<space>"}
 
 @dataclass(frozen=True)
 class RecogniserFiles:
-    """A trained ESPnet recogniser on disk.
+    """A trained ESPnet recogniser on disk."""
 
-    Attributes:
-        path: as the user gave it.
-        config, checkpoint: the files to load.
-        fs: rate in Hz that it was trained at.
-        tokens: what it can put out, without ESPnet's own signs such as ``<blank>``.
-        n_tokens: their number with these signs.
-        token_type: ``word``, ``char``, ``bpe`` ...
-        ctc_only: whether it has no attention decoder or transducer.
-        needs: further files that ESPnet opens with it.
-        options: further options of ESPnet's ``Speech2Text`` that belong to it (a packed language model).
-    """
-
-    path: str
+    path: str  # as the user gave it
     config: Path
     checkpoint: Path
-    fs: int
-    tokens: tuple[str, ...] = field(repr=False)
-    n_tokens: int
-    token_type: str
-    ctc_only: bool
-    needs: tuple[Path, ...] = ()
-    options: dict = field(default_factory=dict)
+    settings: dict = field(repr=False)  # of config.yaml
+    fs: int  # rate in Hz
+    tokens: tuple[str, ...] = field(repr=False)  # without ESPnet's own signs such as <blank>
+    n_tokens: int  # with these signs
+    token_type: str  # word, char, bpe ...
+    ctc_only: bool  # it has no attention decoder or transducer
+    needs: tuple[Path, ...] = ()  # further files that ESPnet opens with it
+    options: dict = field(default_factory=dict)  # of Speech2Text, such as a packed language model
 
     @cached_property
     def fingerprint(self) -> str:
@@ -77,31 +75,31 @@ class RecogniserFiles:
 
 
 def find_recogniser(path: str | Path) -> RecogniserFiles:
-    """Find what a training left in ``path``.
-
-    Args:
-        path: a directory with ``config.yaml`` and an averaged model, or the model itself, beside which
-            its ``config.yaml`` lies.
+    """Find what a training left: a directory with ``config.yaml`` and an averaged model, or that model.
 
     Raises:
         UserError: nothing there, no choice among several models, or not the configuration of a recogniser.
     """
-    path = Path(path)
+    given, path = str(path), Path(path)
     folder = path.parent if path.is_file() else path
     config = folder / "config.yaml"
     if not config.is_file():
-        raise UserError(
-            f"{path}: expected a trained recogniser with config.yaml, found none (train it first?)"
-        )
-    return _read_files(str(path), config, path if path.is_file() else _averaged_model(folder))
+        raise UserError(f"{path}: expected a trained recogniser with config.yaml, found none (train it?)")
+    if path.is_file() or (path := folder / MODEL).exists():
+        return _read_files(given, config, path)
+    found = sorted(folder.glob("valid.*.ave.pth")) or sorted(folder.glob("valid.*.ave_*best.pth"))
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found) or "none (is its training done?)"
+        raise UserError(f"{folder}: expected one averaged model such as {MODEL}, found {names}")
+    return _read_files(given, config, found[0])
 
 
 def find_in_zoo(tag: str, cache: str | Path | None = None) -> RecogniserFiles:
-    """Get a recogniser from espnet_model_zoo, which downloads and unpacks it once.
+    """Get a recogniser from espnet_model_zoo, which downloads it once and unpacks it in ``cache``.
 
     Args:
         tag: name of a model there or on Hugging Face, a URL, or a zip made by ``espnet2.bin.pack``.
-        cache: where it is unpacked; None takes the package's own place.
+        cache: None takes the package's own place.
 
     Raises:
         UserError: the package is missing, there is no such model, or it is no recogniser.
@@ -109,9 +107,8 @@ def find_in_zoo(tag: str, cache: str | Path | None = None) -> RecogniserFiles:
     try:
         from espnet_model_zoo.downloader import ModelDownloader
     except ModuleNotFoundError as error:
-        raise UserError(
-            f"--asr_model {tag}: needs the package {error.name} (pip install espnet_model_zoo)"
-        ) from None
+        hint = "(pip install espnet_model_zoo)"
+        raise UserError(f"--asr_model {tag}: needs the package {error.name} {hint}") from None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of how it names its cache
@@ -151,28 +148,19 @@ def _read_files(name: str, config: Path, checkpoint: Path, options: dict | None 
         name,
         config,
         checkpoint,
+        values,
         rate_of(values["frontend_conf"], str(config)),
         tuple(str(t) for t in tokens if t not in _SPECIAL),
         len(tokens),
         str(values.get("token_type") or "word"),
-        not values.get("decoder") or (values.get("model_conf") or {}).get("ctc_weight") == 1.0,
-        tuple(Path(str(path)) for path in needs.values() if path is not None),
-        options,
+        ctc_only=not values.get("decoder") or (values.get("model_conf") or {}).get("ctc_weight") == 1.0,
+        needs=tuple(Path(str(path)) for path in needs.values() if path is not None),
+        options=options,
     )
 
 
-def _averaged_model(folder: Path) -> Path:
-    if (folder / MODEL).exists():
-        return folder / MODEL
-    found = sorted(folder.glob("valid.*.ave.pth")) or sorted(folder.glob("valid.*.ave_*best.pth"))
-    if len(found) != 1:
-        names = ", ".join(path.name for path in found) or "none (is its training done?)"
-        raise UserError(f"{folder}: expected one averaged model such as {MODEL}, found {names}")
-    return found[0]
-
-
 def rate_of(frontend_conf: dict | None, where: str) -> int:
-    """Return the rate in Hz that a recogniser's frontend is made for: ``8000``, ``"8000"`` or ``8k``."""
+    """Return the rate in Hz of a recogniser's frontend: ``8000``, ``"8000"`` or ``8k``."""
     value = (frontend_conf or {}).get("fs", 16000)
     try:
         return humanfriendly.parse_size(str(value))
@@ -195,16 +183,11 @@ _KEYS: dict[type, str] = {
 OPTIONS = {key: kind for kind, keys in _KEYS.items() for key in keys.split()}
 _FILES = ("lm_train_config", "lm_file", "ngram_file", "bpemodel", "prompt_token_file")
 _ESPNETS_BEAM = 20  # Speech2Text's default
-_POSITIVE = ("beam_size", "nbest", "batch_size")
 _CHOICES = {"dtype": ("float32", "float64", "float16", "bfloat16"), "ngram_scorer": ("full", "part")}
 
 
 def read_options(path: str | Path) -> dict:
-    """Read ``conf/decode.yaml``.
-
-    Raises:
-        UserError: no such file, not YAML, an unknown key, a value of another type.
-    """
+    """Read ``conf/decode.yaml``, see :func:`check_options`."""
     return check_options(read_settings(path, "configuration of the decoding"), str(path))
 
 
@@ -214,17 +197,17 @@ def check_options(options: dict[str, Any], where: str) -> dict[str, Any]:
     Raises:
         UserError: an unknown key, a value of another type or range, a file that is not there.
     """
-    checked = {}
+    checked: dict[str, Any] = {}
     for key, value in options.items():
         if key not in OPTIONS:
             raise UserError(f"{where}: unknown decode option '{key}'{did_you_mean(str(key), OPTIONS)}")
-        wanted = OPTIONS[key]
-        if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        wanted: Any = OPTIONS[key]
+        is_whole = isinstance(value, int) and not isinstance(value, bool)
+        if wanted is float and is_whole:
             value = float(value)
-        fits = isinstance(value, wanted) and not (wanted is int and isinstance(value, bool))
-        if not fits:
+        if not isinstance(value, wanted) or (wanted is int and not is_whole):
             raise UserError(f"{where}: {key}: expected {wanted.__name__}, found {value!r}")
-        if key in _POSITIVE and value < 1:
+        if key in ("beam_size", "nbest", "batch_size") and value < 1:
             raise UserError(f"{where}: {key}: expected at least 1, found {value}")
         if key in _CHOICES and value not in _CHOICES[key]:
             raise UserError(f"{where}: {key}: expected {' or '.join(_CHOICES[key])}, found {value}")
@@ -237,10 +220,10 @@ def check_options(options: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def complete_options(options: dict, files: RecogniserFiles, where: str = "decode options") -> dict:
-    """Return what the search of this recogniser gets: ``options`` and what the recogniser itself asks for.
+    """Return ``options``, checked, and what this recogniser itself asks for.
 
     Raises:
-        UserError: a weight between CTC and a decoder that the recogniser has not.
+        UserError: see :func:`check_options`; a weight of CTC for a recogniser that has nothing else.
     """
     options = {**files.options, **check_options(options, where)}
     if files.ctc_only and options.setdefault("ctc_weight", 1.0) != 1.0:
@@ -262,12 +245,12 @@ class Search:
     options: dict
 
     @classmethod
-    def find(cls, asr: str | Path | None, asr_model: str | None = None, config: str | None = None) -> Search:
+    def find(cls, asr: str | Path | None, asr_model: str | None, config: str | None) -> Search:
         """Find a recogniser, and complete the options of ``config`` for it.
 
         Args:
-            asr: a directory, or a model beside its ``config.yaml``; None where ``asr_model`` is given.
-            asr_model: a name of espnet_model_zoo.
+            asr: as :func:`find_recogniser` takes it; None where ``asr_model`` is given.
+            asr_model: as :func:`find_in_zoo` takes it.
             config: a YAML file of options; None: ESPnet's defaults.
 
         Raises:
@@ -289,22 +272,6 @@ class Search:
         return {key: hashlib.sha256(path.read_bytes()).hexdigest() for key, path in named.items()}
 
 
-def describe(asr: str | None, asr_model: str | None, config: str | None, fs: int, where: str) -> str:
-    """Check a recogniser before the long work, and return what identifies it and its search.
-
-    Args:
-        asr, asr_model, config: as for :meth:`Search.find`.
-        fs: rate in Hz of the audio to come.
-        where: who says so, for the message.
-
-    Raises:
-        UserError: no recogniser, options that do not fit, another rate.
-    """
-    search = Search.find(asr, asr_model, config)
-    search.files.check_rate(where, fs)
-    return search.identity
-
-
 # Streams that go through the encoder at once: its attention takes memory with the square of the length.
 MAX_BATCH = 16
 
@@ -312,25 +279,23 @@ MAX_BATCH = 16
 class Recogniser:
     """A trained ESPnet recogniser.
 
+    Args:
+        files: where it lies, see :func:`find_recogniser`.
+        options: of the search, see :data:`OPTIONS`.
+        device: ``cpu``, ``cuda``, ``cuda:1``.
+
     Attributes:
         files: what it is and where it came from.
         options: of the search, as ESPnet got them.
+
+    Raises:
+        UserError: a damaged checkpoint, one of another network, an unknown option, no such device.
 
     >>> recogniser = Recogniser.from_pretrained("exp/espeak/asr")  # doctest: +SKIP
     >>> recogniser(streams, fs=8000)  # (S, T) -> S transcripts  # doctest: +SKIP
     """
 
     def __init__(self, files: RecogniserFiles, options: dict | None = None, device: str = "cpu"):
-        """Load a recogniser.
-
-        Args:
-            files: where it lies, see :func:`frontend.recognition.model.find_recogniser`.
-            options: of the search, see :data:`frontend.recognition.model.OPTIONS`.
-            device: ``cpu``, ``cuda``, ``cuda:1``.
-
-        Raises:
-            UserError: a damaged checkpoint, one of another network, an unknown option, no such device.
-        """
         check_device(device)
         self.files, self.options = files, complete_options(options or {}, files)
         _check_weights(files)
@@ -348,22 +313,14 @@ class Recogniser:
     def from_pretrained(
         cls, path: str | Path, options: dict | None = None, device: str = "cpu"
     ) -> Recogniser:
-        """Load what a training left in ``path``: a directory, or a model beside its ``config.yaml``."""
+        """Load what a training left, see :func:`find_recogniser`."""
         return cls(find_recogniser(path), options, device)
-
-    @classmethod
-    def from_zoo(
-        cls, tag: str, options: dict | None = None, device: str = "cpu", cache: str | Path | None = None
-    ) -> Recogniser:
-        """Load a model of espnet_model_zoo, see :func:`frontend.recognition.model.find_in_zoo`."""
-        return cls(find_in_zoo(tag, cache), options, device)
 
     @property
     def fs(self) -> int:
         """Rate in Hz."""
         return self.files.fs
 
-    @torch.inference_mode()
     def __call__(self, streams: np.ndarray, fs: int) -> list[str]:
         """Recognise streams that are equally long, as those of one recording are.
 
@@ -386,63 +343,106 @@ class Recogniser:
         texts = [""] * len(streams)
         for begin in range(0, len(spoken), MAX_BATCH):
             batch = spoken[begin : begin + MAX_BATCH]
-            for k, text in zip(batch, self._recognise(torch.from_numpy(streams[batch])), strict=True):
+            for k, text in zip(batch, self._recognise(streams[batch]), strict=True):
                 texts[k] = text
         return texts
 
-    def _recognise(self, streams: torch.Tensor) -> list[str]:
+    def _recognise(self, streams: np.ndarray) -> list[str]:
         """Recognise (B, T): the encoder on all of them at once, then one search after the other."""
-        # ESPnet has no public step between a whole recording and its encoding.
-        search = self._speech2text._decode_single_sample
-        with quiet():
-            return [_best(search(frames)) if len(frames) else "" for frames in self._encode(streams)]
-
-    def _encode(self, streams: torch.Tensor) -> Iterable[torch.Tensor]:
-        """Return the encoder's frames (L, D) of each stream (B, T); L = 0 where these are too short."""
+        import torch
         from espnet.nets.pytorch_backend.transformer.subsampling import TooShortUttError
 
-        speech2text, nothing = self._speech2text, streams.new_zeros(len(streams), 0, 1)
-        if streams.shape[1] <= _half_window(speech2text.asr_model):
-            return nothing
-        streams = streams.to(device=speech2text.device, dtype=getattr(torch, speech2text.dtype))
-        lengths = torch.full((len(streams),), streams.shape[1], device=streams.device)
-        try:
-            encoded, n_frames = speech2text.asr_model.encode(speech=streams, speech_lengths=lengths)
-        except TooShortUttError:
-            return nothing
-        if isinstance(encoded, tuple):
-            encoded = encoded[0]  # the rest is of intermediate layers
-        return (frames[:n] for frames, n in zip(encoded, n_frames.tolist(), strict=True))
-
-
-def _best(hypotheses: list[tuple]) -> str:
-    """Return the text of the first hypothesis; "" where the search found none."""
-    return hypotheses[0][0] or "" if hypotheses else ""
-
-
-def _half_window(model: torch.nn.Module) -> int:
-    """Return how many samples ESPnet's STFT reflects at either end, which takes more samples than that."""
-    stft = getattr(model.frontend, "stft", None)
-    return stft.n_fft // 2 if stft is not None and stft.center else 0
+        speech2text, n_samples = self._speech2text, streams.shape[1]
+        stft = getattr(speech2text.asr_model.frontend, "stft", None)
+        # ESPnet's STFT reflects half a window at either end, which takes more samples than that.
+        if n_samples <= (stft.n_fft // 2 if stft is not None and stft.center else 0):
+            return [""] * len(streams)
+        batch = torch.from_numpy(streams).to(speech2text.device, getattr(torch, speech2text.dtype))
+        lengths = torch.full((len(batch),), n_samples, device=batch.device)
+        with torch.inference_mode(), quiet():
+            try:
+                encoded, n_frames = speech2text.asr_model.encode(speech=batch, speech_lengths=lengths)
+            except TooShortUttError:
+                return [""] * len(streams)
+            if isinstance(encoded, tuple):
+                encoded = encoded[0]  # the rest is of intermediate layers
+            frames = [one[:n] for one, n in zip(encoded, n_frames.tolist(), strict=True)]
+            # ESPnet has no public step between a whole recording and its encoding.
+            found = [speech2text._decode_single_sample(one) if len(one) else [] for one in frames]
+        return [hypotheses[0][0] or "" if hypotheses else "" for hypotheses in found]
 
 
 def _check_weights(files: RecogniserFiles) -> None:
-    """Raise UserError unless the checkpoint is whole and fits the network of ``config.yaml``.
-
-    Speech2Text loads with ``strict=False`` and so takes any file.
-    """
+    """Raise UserError unless the checkpoint fits ``config.yaml``: Speech2Text loads with ``strict=False``."""
     state = read_state(files.checkpoint)
-    settings = read_settings(files.config, "config.yaml of a recogniser's training")
     with quiet():
         try:
             from frontend.utils.espnet import asr
 
-            model = asr.ASRTask.build_model(argparse.Namespace(**settings))
-        except (
-            AttributeError,
-            KeyError,
-            TypeError,
-            ValueError,
-        ) as error:  # whatever a setting is missing for
+            model = asr.ASRTask.build_model(argparse.Namespace(**copy.deepcopy(files.settings)))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:  # whatever a missing setting does
             raise UserError(f"{files.config}: ESPnet cannot build a recogniser of it: {error}") from None
     check_state(state, model.state_dict(), str(files.checkpoint), f"the network of {files.config}")
+
+
+def recognise_file(
+    input: str,
+    separator: str,
+    asr: str | None,
+    asr_model: str | None = None,
+    config: str | None = None,
+    resample: bool = False,
+    refine: str | None = None,
+    device: str = "cpu",
+    max_seconds: float = MAX_SECONDS,
+    save_streams: str | None = None,
+) -> list[dict]:
+    """Separate a recording and recognise its streams.
+
+    Args:
+        input: the recording.
+        separator: a trained system.
+        asr: see :meth:`Search.find`.
+        asr_model: see :meth:`Search.find`.
+        config: see :meth:`Search.find`.
+        resample: allow other rates than the models'.
+        refine: steps of :mod:`frontend.dsp.refine` for the streams, or None.
+        device: ``cpu``, ``cuda``, ``cuda:1``.
+        max_seconds: refuse longer recordings.
+        save_streams: directory to write the streams to, or None.
+
+    Returns:
+        SegLST: one segment a stream, in the order of the separator's outputs.
+
+    Raises:
+        UserError: a recording, separator, recogniser or option that does not fit; before the long work.
+    """
+    channels, frames, fs = audio_info(input)
+    with open_trained(separator) as trained:
+        trained.check(input, channels, fs, resample)
+    check_length(input, frames / fs, max_seconds)
+    search = Search.find(asr, asr_model, config)
+    if not resample:
+        search.files.check_rate(input, fs, ", or allow resampling: --resample")
+    import torch
+
+    from frontend.dsp import refine as refinement
+    from frontend.dsp.resample import resample as change_rate
+    from frontend.separation.model import Separator
+
+    if refine:
+        refinement.check_refinement(refine, "--refine: ")
+        refinement.check_size(refine, trained.n_mics, trained.n_outputs, f"{separator}: ")
+    jobs = plan([input], None, separator, save_streams, resample) if save_streams else []
+    network = Separator.from_pretrained(separator, device, max_seconds)
+    recogniser = Recogniser(search.files, search.options, device)
+    waveform, _ = read_audio(input, finite=True)
+    streams = network(waveform, fs, resample)
+    if refine:
+        refined = refinement.refine(torch.from_numpy(streams), torch.from_numpy(waveform), fs, refine)
+        streams = refined.numpy()
+    for job in jobs:
+        write_streams(job, streams, waveform, fs)
+    texts = recogniser(change_rate(streams, fs, recogniser.fs), recogniser.fs)
+    name = Path(input).stem
+    return segments({name: texts}, {name: [frames / fs] * len(texts)})

@@ -32,7 +32,7 @@ import meeteval.wer
 from frontend.data.audio import read_audio
 from frontend.data.kaldi import read_scp, scan_table, write_scp
 from frontend.data.mixtures import MixtureSet
-from frontend.data.segments import in_seglst
+from frontend.data.segments import in_seglst, in_stm
 from frontend.utils.errors import UserError
 from frontend.utils.files import atomic_directory, read_json, read_text, write_json, write_text
 
@@ -218,6 +218,18 @@ def segments(texts: Texts, seconds: Seconds, keep_empty: bool = True) -> list[di
         for k, (words, length) in enumerate(zip(texts[key], seconds[key], strict=True), 1)
         if words or keep_empty
     ]
+
+
+def in_format(rows: list[dict], form: str) -> str:
+    """Return SegLST in the form ``text`` (SPEAKER: WORDS), ``json`` or ``stm``.
+
+    >>> print(in_format([{"session_id": "a b", "speaker": "spk1", "words": "GO ON", "start_time": 0.0,
+    ...     "end_time": 1.5}], "stm"))
+    a_b 1 spk1 0.0000 1.5000 GO ON
+    """
+    if form == "text":
+        return "\n".join(f"{row['speaker']}: {row['words']}".rstrip() for row in rows)
+    return (in_seglst if form == "json" else in_stm)(rows).rstrip("\n")
 
 
 def write_hypotheses(directory: str | Path, texts: Texts, seconds: Seconds, info: dict) -> None:

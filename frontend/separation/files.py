@@ -1,21 +1,25 @@
-"""A user's recordings in, one file per talker out."""
+"""A user's recordings in, one file per talker out. What needs torch is imported when it is called."""
+
+from __future__ import annotations
 
 import functools
 import resource
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from frontend.data.audio import Recording
 from frontend.data.kaldi import read_scp
 from frontend.data.writers import BlockWriter
-from frontend.dsp.refine import check_refinement, check_size
-from frontend.separation.continuous import WINDOW_S, ContinuousSeparator, check_window
 from frontend.training.checkpoints import MAX_SECONDS, open_trained
 from frontend.utils.errors import UserError
 from frontend.utils.parallel import Progress
+
+if TYPE_CHECKING:
+    from frontend.separation.continuous import ContinuousSeparator
 
 
 @dataclass(frozen=True)
@@ -50,11 +54,15 @@ class How:
     hop: float | None = None
 
     def __post_init__(self):
+        from frontend.separation.continuous import check_window
+
         check_window(*self.windows)
 
     @property
     def windows(self) -> tuple[float, float]:
         """Window and hop in seconds."""
+        from frontend.separation.continuous import WINDOW_S
+
         window = WINDOW_S if self.window is None else self.window
         return window, window / 2 if self.hop is None else self.hop
 
@@ -95,6 +103,8 @@ def plan(
         entries = [(name, [entry]) for name, entry in pairs]
     with open_trained(model) as trained:
         if refine:
+            from frontend.dsp.refine import check_refinement, check_size
+
             check_refinement(refine, "--refine: ")
             check_size(refine, trained.n_mics, trained.n_outputs, f"{model}: ")
         named = [(name, Recording(files)) for name, files in entries]
@@ -136,6 +146,7 @@ def separate_files(jobs: list[Job], model: str, how: How) -> None:
         UserError: a recording is truncated or has NaN; the files of those before it are complete.
     """
     from frontend.dsp.refine import refine
+    from frontend.separation.continuous import ContinuousSeparator
     from frontend.separation.model import Separator
 
     window, hop = how.windows

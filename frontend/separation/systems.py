@@ -27,10 +27,6 @@ is half a block (``window`` is that of a blind method's or a rule's STFT).
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from frontend.dsp.blind import check_blind
-from frontend.dsp.refine import check_refinement
-from frontend.separation.continuous import check_window
-from frontend.separation.pseudo_targets import check_rule
 from frontend.utils.errors import UserError, did_you_mean
 from frontend.utils.files import read_settings
 
@@ -211,10 +207,14 @@ def _check_source(system: System, where: str) -> None:
     if not isinstance(getattr(system, made[0]), str):
         raise UserError(f"{where}expected a name for '{made[0]}', found {getattr(system, made[0])!r}")
     if system.blind:
+        from frontend.dsp.blind import check_blind  # torch, pyroomacoustics: so are the imports below
+
         check_blind(system.blind, system.settings, where)
         if system.rule:
             raise UserError(f"{where}'rule' selects outputs of a model, '{system.blind}' has none to select")
     elif system.rule:
+        from frontend.separation.pseudo_targets import check_rule
+
         check_rule(system.rule, system.settings, where)
     elif system.settings:
         key = next(iter(system.settings))
@@ -229,6 +229,8 @@ def _check_name(system: System, where: str) -> None:
             f"a name that ends in '+{system.refine or steps}' belong together"
         )
     if system.refine is not None:
+        from frontend.dsp.refine import check_refinement
+
         check_refinement(system.refine, where)
     if not isinstance(system.optional, bool) or (system.optional and not system.model):
         raise UserError(f"{where}expected optional: true beside a 'model', found {system.optional!r}")
@@ -244,8 +246,12 @@ def _check_block(system: System, where: str) -> None:
         value = getattr(system, key)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise UserError(f"{where}{key}: expected seconds, found {value!r}")
-    if system.block is None and system.block_hop is not None:
-        raise UserError(f"{where}expected block_hop beside a 'block', found none")
+    if system.block is None:
+        if system.block_hop is not None:
+            raise UserError(f"{where}expected block_hop beside a 'block', found none")
+        return
+    from frontend.separation.continuous import check_window
+
     try:
         check_window(*system.windows(2.0, 1.0))
     except UserError as error:

@@ -20,8 +20,7 @@ from tiny_recognisers import make_recogniser, make_spoken, tones
 
 from frontend.data.audio import read_audio
 from frontend.data.kaldi import read_scp, write_scp
-from frontend.recognition.batches import Cache, key_of
-from frontend.recognition.decode import STAMP
+from frontend.recognition.decode import STAMP, Cache, key_of
 from frontend.recognition.model import MODEL, Recogniser
 from frontend.recognition.text import read_hypotheses, read_info, segments
 from frontend.utils.errors import UserError

@@ -222,7 +222,7 @@ def test_a_model_of_the_zoo(exp, recogniser, tmp_path):
     ]
     pack(["asr", *named, "--outpath", str(packed)])
     for _ in range(2):  # downloaded, then found
-        from_zoo = Recogniser.from_zoo(str(packed), {"beam_size": 4}, cache=tmp_path / "cache")
+        from_zoo = Recogniser(find_in_zoo(str(packed), tmp_path / "cache"), {"beam_size": 4})
         stream = tones(6000, 1, 9)
         assert (
             from_zoo(stream, FS) == recogniser(stream, FS)
