@@ -182,8 +182,9 @@ def _babble(scene: dict, voices: list[np.ndarray], channel: int) -> np.ndarray:
 
 
 def _ring(pieces: list[np.ndarray], joint: int) -> np.ndarray:
-    """Join recordings into a ring, ``(T,)``: each fades into the next over ``joint`` samples, the last
-    into the first. The fades keep the power, since the recordings are independent.
+    """Join recordings into a ring, ``(T,)``: each fades into the next over ``joint`` samples.
+
+    The last fades into the first. The fades keep the power, since the recordings are independent.
     """
     joint = min(joint, min(map(len, pieces)) // 2)
     rise = np.sin(np.pi / 2 * (np.arange(joint) + 0.5) / max(joint, 1))

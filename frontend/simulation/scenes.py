@@ -63,9 +63,11 @@ def draw_set(
         config: ranges to draw from.
         speech: directory of the speech set that talkers and noise are drawn from.
         out: file to write.
-        num, prefix: number of mixtures and beginning of their ids, or
-        pairs: list of mixtures, which gives ids and talkers; then ``num`` at most (None: all).
-        seed, bank: as :func:`sample_scene`.
+        num: number of mixtures; with ``pairs`` at most, None: all.
+        prefix: of the ids: ``PREFIX_000000`` ...
+        pairs: list of mixtures, which gives ids and talkers instead.
+        seed: as :func:`sample_scene`.
+        bank: likewise.
         matched: the configuration of a set whose mixtures must have the same talkers and utterances.
 
     Raises:

@@ -1,4 +1,4 @@
-"""local/download.sh of mc_libri2mix fetches a corpus from a server that breaks off or sends something else."""
+"""local/download.sh of mc_libri2mix, with a server that breaks off or sends something else."""
 
 import gzip
 import hashlib
@@ -81,7 +81,8 @@ def publish(server: Server) -> None:
 
 
 def run(server: Server, root: Path, name: str = "corpus") -> subprocess.CompletedProcess:
-    return subprocess.run(["bash", DOWNLOAD, root / name, server.url], cwd=root, capture_output=True, text=True)
+    command = ["bash", DOWNLOAD, root / name, server.url]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True)
 
 
 def test_the_corpus_is_fetched_in_pieces_and_once(server, tmp_path):

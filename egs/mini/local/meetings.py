@@ -228,10 +228,11 @@ def render_meeting(
 
 
 def _blocks(meeting: dict, load_speech: render.LoadSpeech, room: rirs.Rirs, block_s: float) -> Iterator:
-    """Yield a meeting at its nominal levels: images ``(S, n)`` at the reference channel, their sum ``(C, n)``
-    at all channels, noise ``(C, n)``, and where somebody talks ``(n,)``.
+    """Yield a meeting at its nominal levels; each turn is convolved as a whole and added where it falls.
 
-    Each turn is convolved as a whole and added where it falls.
+    Returns:
+        images ``(S, n)`` at the reference channel, their sum ``(C, n)`` at all channels, noise ``(C, n)``, and
+        where somebody talks ``(n,)``.
     """
     fs, samples, filters = meeting["fs"], meeting["samples"], room.filters
     noise = _Noise(meeting, load_speech)
@@ -432,6 +433,7 @@ def _parse() -> argparse.Namespace:
 
 
 def main() -> None:
+    """Check, draw, render."""
     args = _parse()
     config = load_meeting_config(args.config)
     meetings = make_meetings(args, config)
