@@ -33,13 +33,13 @@ from frontend.utils.files import write_text
 from frontend.utils.parallel import Shard, parallel_map, part_of
 from frontend.utils.stamps import Stamp
 
-_SHARD = 50  # mixtures an archive: of flac.ark, the piece of work that is done or not
+_ARCHIVE = 50  # mixtures an archive: of flac.ark, the piece of work that is done or not
 _PIECE = 200  # utterances whose fingerprints are kept in one file
 
 
 @dataclass(frozen=True)
 class _Job:
-    """What a worker needs to know beside its scenes: the options of :func:`make_set`, and the dry speech."""
+    """What a worker needs beside its scenes: the options of :func:`make_set`, and the dry speech."""
 
     out: str
     n_talkers: int
@@ -65,11 +65,11 @@ class _Job:
         """Return a dry utterance, ``(T,)``."""
         return read_audio(self.speech[name], finite=True)[0][0]
 
-    def done(self, shard: list[dict]) -> tuple[Path, Stamp]:
+    def done(self, piece: list[dict]) -> tuple[Path, Stamp]:
         """Return the file that says that a piece of work is done, and the stamp it must have."""
-        settings = {"scenes": shard, "streams": self.streams}
-        inputs = {name: self.prints[name] for scene in shard for name in spoken(scene)}
-        return self.audio / "done" / f"{shard[0]['id']}.json", Stamp.of(settings, inputs, [render, rirs])
+        settings = {"scenes": piece, "streams": self.streams}
+        inputs = {name: self.prints[name] for scene in piece for name in spoken(scene)}
+        return self.audio / "done" / f"{piece[0]['id']}.json", Stamp.of(settings, inputs, [render, rirs])
 
 
 def make_set(
@@ -98,13 +98,11 @@ def make_set(
         on_the_fly: write no audio.
         rir_cache: where impulse responses are kept (and read ever after on the fly); None: ``out/rirs``.
         parts: also with ``image1.scp ...`` (all channels of each talker) and ``noise.scp``.
-        shard: part I of N of the audio alone, and no set.
-        n_talkers: number of ``spkN.scp`` (a small set may lack a mixture of as many as others have); None: as
-            many as talk in the fullest mixture.
+        n_talkers: number of ``spkN.scp``; None: as many as talk in the fullest mixture.
+        shard: part I of N of the work alone, and no tables.
 
     Returns:
-        counts: ``total``, ``channels``, ``talkers``; of files ``rendered`` (now); on the fly ``rooms`` and
-        ``computed`` (of them, now).
+        counts: ``total``, ``channels``, ``talkers``; ``rendered``; on the fly ``rooms``, ``computed`` (now).
 
     Raises:
         UserError: scenes that do not fit the speech set, unreadable or silent speech, ...
@@ -113,11 +111,11 @@ def make_set(
     entries = check_scenes(todo, scenes, Path(speech))
     fullest = max(todo, key=lambda scene: len(scene["talkers"]))
     most = len(fullest["talkers"])
-    if n_talkers is not None and n_talkers < most:
-        raise UserError(
-            f"{scenes}: scene {fullest['id']} has {most} talkers, expected at most {n_talkers} (--n_talkers)"
-        )
     talkers = most if n_talkers is None else n_talkers
+    if talkers < most:
+        raise UserError(
+            f"{scenes}: scene {fullest['id']} has {most} talkers, expected at most {talkers} (--n_talkers)"
+        )
     cache = str(Path(out) / "rirs" if rir_cache is None else rir_cache)
     Path(out).mkdir(parents=True, exist_ok=True)  # now, not after minutes, if it cannot be
     prints = _fingerprints(entries, Path(out) / "fingerprints", nj)
@@ -208,49 +206,45 @@ def _digests(numbered: tuple[int, list[tuple[str, str]]], keep: str) -> list[str
     path, stamp = Path(keep) / f"{number}.json", Stamp.of({"utterances": piece}, inputs)
     found = _read_kept(path, stamp)
     if found is None:
-        found = [_digest_of(*named) for named in piece]
+        found = []
+        for name, entry in piece:
+            samples = read_audio(entry, finite=True)[0]
+            if not samples.any():
+                raise UserError(f"{entry}: utterance {name} is silent; take it out and make the scenes again")
+            found.append(digest(samples))
         _keep(path, stamp, found)
     return found
-
-
-def _digest_of(name: str, entry: str) -> str:
-    samples = read_audio(entry, finite=True)[0]
-    if not samples.any():
-        raise UserError(
-            f"{entry}: utterance {name} is silent; take it out of the speech set and make scenes again"
-        )
-    return digest(samples)
 
 
 def _render_files(scenes: list[dict], job: _Job, nj: int, shard: Shard) -> tuple[list[dict], dict[str, int]]:
     """Render what is not done yet; return a record a scene (``measured``, ``entries``) and counts."""
     job.audio.mkdir(parents=True, exist_ok=True)
-    size = _SHARD if job.audio_format == "flac.ark" else 1
-    shards = [scenes[k : k + size] for k in range(0, len(scenes), size)]
-    left = [piece for piece in part_of(shards, shard) if _read_done(piece, job) is None]
+    size = _ARCHIVE if job.audio_format == "flac.ark" else 1
+    pieces = [scenes[k : k + size] for k in range(0, len(scenes), size)]
+    left = [piece for piece in part_of(pieces, shard) if _read_done(piece, job) is None]
     if left:
         (Path(job.out) / "wav.scp").unlink(missing_ok=True)  # no set until it is complete again
-    list(parallel_map(functools.partial(_render_shard, job=job), left, nj, "simulate"))
-    records = [record for piece in shards for record in _read_done(piece, job) or []]
+    list(parallel_map(functools.partial(_render_piece, job=job), left, nj, "simulate"))
+    records = [record for piece in pieces for record in _read_done(piece, job) or []]
     return records, {"rendered": sum(map(len, left))}
 
 
-def _read_done(shard: list[dict], job: _Job) -> list[dict] | None:
-    records = _read_kept(*job.done(shard))
+def _read_done(piece: list[dict], job: _Job) -> list[dict] | None:
+    records = _read_kept(*job.done(piece))
     files = {audio_file(entry) for record in records or [] for entry in record["entries"].values()}
     return records if all(file.exists() for file in files) else None
 
 
-def _render_shard(shard: list[dict], job: _Job) -> None:
+def _render_piece(piece: list[dict], job: _Job) -> None:
     """Render the scenes of one piece of work, then say that it is done."""
-    done, stamp = job.done(shard)
+    done, stamp = job.done(piece)
     done.unlink(missing_ok=True)
-    records, writers, name = [], {}, shard[0]["id"]
+    records, writers, name = [], {}, piece[0]["id"]
     for stream in job.streams:
         # What a killed run appended to the archive is not to be continued but made again.
         (job.audio / stream / f"{name}.ark").unlink(missing_ok=True)
-        writers[stream] = AudioWriter(job.audio / stream, job.audio_format, shard[0]["fs"], name=name)
-    for scene in shard:
+        writers[stream] = AudioWriter(job.audio / stream, job.audio_format, piece[0]["fs"], name=name)
+    for scene in piece:
         result = render.render(scene, job.load, rirs.rirs_of(scene, job.rir_cache))
         entries = {s: writer.write(scene["id"], _stream(result, s)) for s, writer in writers.items()}
         records.append({"measured": _measured(result.t60, result.drr_db), "entries": entries})
@@ -329,9 +323,7 @@ def _parse(entry: str) -> tuple[str, str, str]:
     """Return the file of scenes, the id and the stream that an entry names."""
     match = _ENTRY.fullmatch(entry)
     if not match:
-        raise UserError(
-            f"{entry}: expected scene:SET/scenes.jsonl:ID:STREAM, STREAM mix, spkK, imageK, noise"
-        )
+        raise UserError(f"{entry}: expected scene:SET/scenes.jsonl:ID:STREAM, such as spk1 for STREAM")
     return match[1], match[2], match[3]
 
 

@@ -104,11 +104,7 @@ def _draw_scenes(config, directory, speech: Speech, mixtures: Sequence, seed, ba
 
 
 def check_paired(scenes: list[dict], matched: list[dict], where: str | Path) -> None:
-    """Check that scenes of a condition have the utterances of the matched ones, so that they can be compared.
-
-    Raises:
-        UserError: a scene has other utterances.
-    """
+    """Raise a UserError for a scene of a condition that has other utterances than the matched one."""
     for scene, other in zip(scenes, matched, strict=True):
         here, there = ([talker["utterance"] for talker in one["talkers"]] for one in (scene, other))
         if here != there:
@@ -122,8 +118,7 @@ class _Draw:
     """Rounded draws of one mixture (or room of a bank), each from the generator of its purpose."""
 
     def __init__(self, seed: int, *name: str | int):
-        self.seed, self.key = seed, name
-        self.scene = " ".join(map(str, name))
+        self.seed, self.key, self.scene = seed, name, " ".join(map(str, name))
 
     def rng(self, *purpose: str | int):
         return generator(self.seed, *self.key, *purpose)
@@ -152,8 +147,8 @@ def sample_scene(
         pair: the talkers' utterances and levels, given instead of drawn.
         noises: recorded noise to choose from, id -> seconds; only where the noise is of that kind.
         speakers: ``by_speaker(speech, config.max_seconds)``, where it is known already.
-        bank: take the geometry (room, array, number of talkers and their places) from one of so many,
-            which all sets of this seed share; None: each mixture has its own.
+        bank: take the geometry (room, array, number of talkers and their places) from one of so many, which
+            all sets of this seed share; None: each mixture has its own.
 
     Raises:
         UserError: too few speakers, or a geometry that finds no place in the room.

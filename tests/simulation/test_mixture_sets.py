@@ -104,6 +104,21 @@ def test_same_bits_for_any_nj_and_order(base, tmp_path, monkeypatch, capsys):
     assert tables(tmp_path / "out") == kept
 
 
+@pytest.mark.parametrize("audio_format", ["wav", "flac.ark"])
+def test_parts_of_the_work_make_the_same_set(base, tmp_path, monkeypatch, audio_format):
+    monkeypatch.setattr(mixture_sets, "_ARCHIVE", 3)
+    inputs, counts = (base / "scenes.jsonl", base / "speech"), []
+    options = {"rir_cache": base / "plain" / "rirs", "audio_format": audio_format}
+    for k in (2, 1):
+        counts.append(make_set(*inputs, tmp_path / "out", shard=(k, 2), **options)["rendered"])
+        assert not (tmp_path / "out" / "wav.scp").exists()
+    assert sum(counts) == NUMBER and min(counts) > 4
+    assert make_set(*inputs, tmp_path / "out", **options)["rendered"] == 0
+    make_set(*inputs, tmp_path / "whole", **options)
+    assert audio_bytes(tmp_path / "out") == audio_bytes(tmp_path / "whole")
+    assert tables(tmp_path / "out") == tables(tmp_path / "whole")
+
+
 def test_killed_and_started_again_gives_the_same_bits(base, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
     arguments = ["--scenes", base / "scenes.jsonl", "--speech", base / "speech", "--out", out]
@@ -124,7 +139,7 @@ def test_killed_and_started_again_gives_the_same_bits(base, tmp_path, monkeypatc
 
 @pytest.mark.parametrize("audio_format", ["flac", "flac.ark"])
 def test_other_formats_hold_the_same_samples_also_after_a_break(base, tmp_path, monkeypatch, audio_format):
-    monkeypatch.setattr(mixture_sets, "_SHARD", 3)
+    monkeypatch.setattr(mixture_sets, "_ARCHIVE", 3)
     inputs = base / "scenes.jsonl", base / "speech"
     options = {"audio_format": audio_format, "rir_cache": base / "plain" / "rirs"}
     make_set(*inputs, tmp_path / "whole", **options)
