@@ -1,15 +1,14 @@
 """Seeded 95 % bootstrap intervals of means over utterances, and over training seeds and utterances.
 
-Over utterances (:func:`bootstrap_interval`, :func:`paired_difference`, :func:`paired_ratio`) the resamples
-depend on the seed and the number of utterances alone, so that all systems of a test set share them.
+Over utterances the resamples depend on the seed and the number of utterances alone, so that all systems of a
+test set share them.
 
 Over seeds (:func:`hierarchical`): several networks, trained alike but for their seed, separate one test set.
 Utterances are resampled with replacement, once for all seeds, since a hard mixture is hard for every seed.
-The seeds are not resampled: of K seeds a bootstrap sees (K - 1)/K of their variance and takes it for known,
-so that for K = 3 its intervals cover about four times in five. Instead the mean over seeds is drawn from the
-t distribution of K - 1 degrees of freedom around it, which is what a mean of K normal values leaves unknown
-about theirs (Box & Tiao 1973, Bayesian Inference in Statistical Analysis, ch. 2.4). Of seeds alone the
-interval is exactly Student's. A single seed leaves the utterances alone.
+The seeds are not: a bootstrap of K seeds sees (K - 1)/K of their variance and takes it for known, so that its
+intervals cover about four times in five for K = 3. Instead the mean over seeds is drawn from the t
+distribution of K - 1 degrees of freedom around it (Box & Tiao 1973, Bayesian Inference in Statistical
+Analysis, ch. 2.4). Of seeds alone the interval is exactly Student's.
 """
 
 from collections.abc import Callable, Mapping
@@ -46,40 +45,19 @@ def rounded(value: Any, decimals: int = DECIMALS) -> Any:
 def bootstrap_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
     """Return the percentile bootstrap interval of the mean of ``values`` (Efron & Tibshirani 1993, ch. 13).
 
-    Args:
-        values: ``(n,)``, one per utterance, finite.
-        seed: same seed and n, same resamples: intervals of two systems are comparable.
-
-    Returns:
-        (low, high), equal where there is a single value.
+    ``values`` are ``(n,)``, one per utterance, finite; low and high are equal where there is a single one.
     """
     return _interval(_double(values)[None], lambda means: means[0], seed)
 
 
 def paired_difference(a: np.ndarray, b: np.ndarray, seed: int = 0) -> tuple[float, tuple[float, float]]:
-    """Return the mean of ``a - b`` over the same utterances, and its interval.
-
-    Args:
-        a, b: ``(n,)``, entry i of both from utterance i.
-        seed: of the resamples.
-
-    Returns:
-        (difference, (low, high))
-    """
+    """Return the mean of ``a - b`` and its interval; entry i of both ``(n,)`` is from utterance i."""
     difference = _double(a) - _double(b)
     return float(difference.mean()), bootstrap_interval(difference, seed)
 
 
 def paired_ratio(a: np.ndarray, b: np.ndarray, seed: int = 0) -> tuple[float, tuple[float, float]]:
-    """Return ``mean(a) / mean(b)`` over the same utterances, and its interval.
-
-    Args:
-        a, b: ``(n,)``, entry i of both from utterance i.
-        seed: of the resamples.
-
-    Returns:
-        (ratio, (low, high))
-    """
+    """Return ``mean(a) / mean(b)`` and its interval; entry i of both ``(n,)`` is from utterance i."""
     both = np.stack([_double(a), _double(b)])
     return float(both[0].mean() / both[1].mean()), _interval(both, lambda means: means[0] / means[1], seed)
 
@@ -123,9 +101,6 @@ def hierarchical(
             training seed and one mixture. What does not depend on the seed is repeated.
         statistic: of means ``(J, ...)``, returns ``(...)``; nan where it does not exist.
         seed: same seed, K and n: same resamples, so that intervals of two systems are comparable.
-
-    Raises:
-        ValueError: no seed, no utterance, or a value that is not finite.
     """
     values = _double(values)
     if not values.size or not np.isfinite(values).all():
@@ -138,11 +113,7 @@ def hierarchical(
 
 
 def ratio(means: np.ndarray) -> np.ndarray:
-    """Return ``means[0] / means[1]``, nan where the second is not above 0: a share of nothing is no number.
-
-    Args:
-        means: ``(2, ...)``.
-    """
+    """Return ``means[0] / means[1]`` of ``(2, ...)``, nan where the second is not above 0."""
     return np.divide(means[0], means[1], out=np.full(np.shape(means[0]), np.nan), where=means[1] > 0)
 
 

@@ -80,11 +80,7 @@ def _stamp_path(out: Path, system: str) -> Path:
 
 
 def read_measured(directory: Path, stage: str) -> dict[str, tuple[dict, list[dict]]]:
-    """Return what a stage measured of every system: facts about it, and a row for each utterance.
-
-    Raises:
-        UserError: a file that is incomplete.
-    """
+    """Return what a stage measured of every system: facts about it, and a row for each utterance."""
     found = {}
     for path in sorted(directory.glob("*.jsonl")):
         try:
@@ -109,6 +105,7 @@ class Measured:
 
     @property
     def ids(self) -> list[str]:
+        """Ids of the utterances."""
         return [row["id"] for row in self.utterances]
 
 
@@ -153,20 +150,12 @@ class Words(Measured):
 
 
 def load_scores(directory: Path) -> dict[str, Scores]:
-    """Read every system's scores in ``directory``; empty if there is none.
-
-    Raises:
-        UserError: a file that is no score.
-    """
+    """Read every system's scores in ``directory``; empty if there is none."""
     return {name: Scores(*measured) for name, measured in read_measured(directory, "score").items()}
 
 
 def load_words(directory: Path) -> dict[str, Words]:
-    """Read every system's word errors in ``directory``; empty if there is none.
-
-    Raises:
-        UserError: a file that is no count, or systems counted on different utterances.
-    """
+    """Read every system's word errors in ``directory``; an error if they are of different utterances."""
     found = {name: Words(*measured) for name, measured in read_measured(directory, "wer").items()}
     said = {name: [(row["id"], row["words"]) for row in words.utterances] for name, words in found.items()}
     first = next(iter(found), "")

@@ -14,7 +14,7 @@ from scipy.stats import kendalltau, spearmanr
 
 from frontend.evaluation.intervals import bootstrap_interval, paired_difference, paired_ratio, rounded
 from frontend.evaluation.measured import Scores, Words, load_words
-from frontend.evaluation.wer import word_error_rate
+from frontend.evaluation.wer import rate, word_error_rate
 from frontend.recognition.text import KINDS
 from frontend.utils.errors import UserError, did_you_mean
 
@@ -69,7 +69,7 @@ def table_row(
         words: the columns of :func:`word_columns`.
         about: ``channels`` and ``n`` of the test set.
         label_share: of the small labelled set.
-        seed: of the intervals.
+        seed: of the intervals, here and below.
     """
     row = {"system": system.name, "channels": about["channels"], **_signal_columns(scores, seed), **words}
     row["rtf"] = scores.about["info"].get("rtf") if scores else None
@@ -95,29 +95,16 @@ def _signal_columns(scores: Scores | None, seed: int) -> dict:
 def word_columns(words: Words | None, separated: Words | None, seed: int) -> dict:
     """Return the columns of a row that tell of words: percent of the words said, null where not counted.
 
-    Args:
-        words: of the recogniser that all rows share.
-        separated: of one trained on separated speech.
-        seed: of the intervals.
+    ``words`` are of the recogniser that all rows share, ``separated`` of one trained on separated speech.
     """
-    row = _rate("cpwer", words, seed)
+    counted = words.utterances if words else []
+    row = rate(counted, "cpwer", seed)
     for kind in KINDS:
         row[kind] = words and rounded(100 * words.count(kind).sum() / words.count("words").sum())
     row["words"] = words and int(words.count("words").sum())
-    row |= _rate("cpcer", words, seed, "characters") | _rate("orcwer", words, seed, "orc")
-    return row | _rate("cpwer_separated", separated, seed)
-
-
-def _rate(name: str, words: Words | None, seed: int, place: str = "") -> dict:
-    """Return a rate and its interval; its counts are at ``place`` in the rows, those of cpWER in the rows."""
-    errors = said = None
-    if words is not None:
-        errors = words.count_of(place, "errors") if place else words.count("errors")
-        said = words.count_of(place, place) if place == "characters" else words.count("words")
-    if errors is None or said is None:
-        return {name: None, f"{name}_ci": None}
-    rate, ci = word_error_rate(errors, said, seed)
-    return {name: rounded(rate), f"{name}_ci": rounded(ci)}
+    row |= rate(counted, "cpcer", seed) | rate(counted, "orcwer", seed)
+    retrained = rate(separated.utterances if separated else [], "cpwer", seed)
+    return row | {key.replace("cpwer", "cpwer_separated"): value for key, value in retrained.items()}
 
 
 def over_separation(
@@ -155,12 +142,8 @@ def counted(
 
     A network with an output for each of up to three talkers should leave one silent where two talk.
 
-    Args:
-        scores: of the test set.
-        single: of the set of one talker; may be empty.
-        systems: the rows wanted; ``mixture``, whose streams are all the same, has no entry.
-        seed: of the intervals.
-        least: nothing is returned where no mixture has so many talkers.
+    The scores are of the test set and of the ``single`` set of one talker, which may be empty. ``mixture``,
+    whose streams are all the same, has no entry; nothing is returned where no mixture has ``least`` talkers.
 
     Returns:
         an entry for each system and true number of talkers, ``{system, channels, talkers, n, active:
@@ -211,18 +194,16 @@ def claims(names: Sequence[str]) -> list[tuple[str, str]]:
 
 def comparisons(scores: dict[str, Scores], single: dict[str, Scores], seed: int) -> list[dict]:
     """Return the paired comparisons of what was scored: differences in dB or points, ratios in percent."""
-    found = [_difference(scores, "si_snri", *pair, 1.0, seed) for pair in claims(list(scores))]
-    found += [_share_of_full(scores, name, seed) for name in SEMI_SUPERVISED]
-    found += [_difference(single, key, *OVER_SEPARATION_CLAIM, 100.0, seed) for key in OVER_SEPARATION]
+    found = [_compared(scores, "si_snri_difference", *pair, 1.0, seed) for pair in claims(list(scores))]
+    found += [_compared(scores, "si_snri_percent", name, FULL, 100.0, seed) for name in SEMI_SUPERVISED]
+    found += [
+        _compared(single, f"{key}_difference", *OVER_SEPARATION_CLAIM, 100.0, seed) for key in OVER_SEPARATION
+    ]
     return [one for one in found if one]
 
 
 def paired(scores: dict[str, Scores], measure: str, a: str, b: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return values of two systems on the utterances where both have one; None if a stream is silent.
-
-    Raises:
-        UserError: they were scored on different utterances.
-    """
+    """Return values of two systems on the utterances where both have one; None if a stream is silent."""
     if a not in scores or b not in scores or scores[a].silent or scores[b].silent:
         return None
     if scores[a].ids != scores[b].ids:
@@ -232,20 +213,17 @@ def paired(scores: dict[str, Scores], measure: str, a: str, b: str) -> tuple[np.
     return (both[0], both[1]) if both.size else None
 
 
-def _difference(scores: dict, measure: str, a: str, b: str, unit: float, seed: int) -> dict | None:
+def _compared(scores: dict, what: str, a: str, b: str, unit: float, seed: int) -> dict | None:
+    """Return the difference of ``a`` and ``b`` in ``what``, or ``a`` in percent of ``b``."""
+    measure, _, kind = what.rpartition("_")
     pair = paired(scores, measure, a, b)
     if pair is None:
         return None
-    found = paired_difference(unit * pair[0], unit * pair[1], seed)
-    return _entry(a, b, scores[a].about["channels"], f"{measure}_difference", *found, len(pair[0]))
-
-
-def _share_of_full(scores: dict, name: str, seed: int) -> dict | None:
-    pair = paired(scores, "si_snri", name, FULL)
-    if pair is None:
-        return None
-    found = paired_ratio(100 * pair[0], pair[1], seed)
-    return _entry(name, FULL, scores[name].about["channels"], "si_snri_percent", *found, len(pair[0]))
+    if kind == "percent":
+        found = paired_ratio(unit * pair[0], pair[1], seed)
+    else:
+        found = paired_difference(unit * pair[0], unit * pair[1], seed)
+    return _entry(a, b, scores[a].about["channels"], what, *found, len(pair[0]))
 
 
 def _entry(
@@ -275,16 +253,7 @@ def _cpwer_difference(
 
 
 def compared(directory: Path, a: str, b: str, seed: int) -> str:
-    """Return a line with the paired difference in cpWER of two systems.
-
-    Args:
-        directory: with the word errors of both.
-        a, b: their names; the difference is that of ``a`` from ``b``.
-        seed: of the interval.
-
-    Raises:
-        UserError: a system that was not counted, or counts that do not belong together.
-    """
+    """Return a line with the paired difference in cpWER of system ``a`` from ``b``, both in ``directory``."""
     words = load_words(directory)
     for name in (a, b):
         if name not in words:
@@ -305,12 +274,7 @@ def error_sources(words: Mapping[str, Words], names: Sequence[str], channels: in
 
     The recogniser's own errors are those on clean dry speech; the rooms' what true images have more; the
     separation's what a system's streams have more than true images. Only for systems of one recogniser.
-
-    Args:
-        words: by system.
-        names: the systems, in the order of the rows.
-        channels: of the test set.
-        seed: of the intervals.
+    ``names`` are the systems, in the order of the rows.
 
     Returns:
         per system and source (``what``): points of cpWER, and their share of the system's errors in percent.
@@ -350,18 +314,9 @@ def rank_order(
     Ordered are the systems that have a finite SI-SNRi, as many streams as talkers (surplus streams cost
     words, but no SI-SNRi), and the recogniser that most of them share.
 
-    Args:
-        scores: by system.
-        words: by system.
-        names: the systems, in the order of the rows.
-        channels: of the test set.
-
     Returns:
         one entry ``{channels, systems, kendall, spearman}`` (1: the same order, None: no order at all); none
         for fewer than three systems.
-
-    Raises:
-        UserError: a system was scored and counted on different utterances.
     """
     both = [name for name in names if name in scores and name in words]
     for name in both:
@@ -370,11 +325,12 @@ def rank_order(
                 f"{name}: word errors and scores are of different utterances "
                 "(run the stages 'score', 'decode' and 'wer' again)"
             )
-    gains = {name: mean(scores[name].values("si_snri")) for name in both if not scores[name].silent}
     both = [
         name
         for name in both
-        if gains.get(name) is not None and words[name].about["streams"] == scores[name].about["talkers"]
+        if not scores[name].silent
+        and np.isfinite(scores[name].values("si_snri")).any()
+        and words[name].about["streams"] == scores[name].about["talkers"]
     ]
     recognisers = [words[name].recogniser for name in both]
     both = [name for name in both if words[name].recogniser == max(recognisers, key=recognisers.count)]

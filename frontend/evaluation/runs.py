@@ -2,8 +2,8 @@
 
 Any row has a mean over seeds and utterances (:func:`figure`), any two rows a paired difference
 (:func:`difference`), any row a share of what another one improves (:func:`share_of`); all with intervals
-over seeds and utterances. Before anything is computed the experiments are shown to have one test set: the
-same ids, and mixtures with the same SI-SNR, which no training touches.
+over seeds and utterances. The experiments must have one test set: the same ids, and mixtures with the same
+SI-SNR, which no training touches.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -64,8 +64,12 @@ class Runs:
             return np.stack([np.full(self.n, np.nan) if one is None else one for one in counted])
         name, _, talkers = measure.rpartition("_") if measure in SEPARATION_KEYS else (measure, "", "2")
         sets = self.one if talkers == "1" else self.two
-        n = len(_any_of(sets).ids) if any(sets) else 1
-        return np.stack([_signal(sets[k].get(system), name, n) for k, system in places])
+        found = np.full((len(places), len(_any_of(sets).ids) if any(sets) else 1), np.nan)
+        for value, (k, system) in zip(found, places, strict=True):
+            scores = sets[k].get(system)
+            if scores is not None and not (name == "si_snri" and scores.silent):
+                value[:] = scores.values(name)
+        return found
 
     def spoken(self, measure: str = "cpwer") -> np.ndarray:
         """Return ``(n,)``, the words or characters said; nan where nobody counted."""
@@ -91,12 +95,6 @@ def _counts(words: Words | None, measure: str, key: str) -> np.ndarray | None:
         return None
     found = words.count(key) if measure == "cpwer" else words.count_of("characters", key)
     return None if found is None else found.astype(float)
-
-
-def _signal(scores: Scores | None, measure: str, n: int) -> np.ndarray:
-    if scores is None or (measure == "si_snri" and scores.silent):
-        return np.full(n, np.nan)
-    return scores.values(measure)
 
 
 # --- reading
@@ -169,10 +167,7 @@ def figure(runs: Runs, row: Row, measure: str) -> dict | None:
 def difference(runs: Runs, a: Row, b: Row, measure: str) -> dict | None:
     """Return by how much row ``a`` exceeds ``b``, paired by seed and utterance: dB, or points of percent.
 
-    Args:
-        runs: the experiments.
-        a, b: the rows.
-        measure: of :data:`MEASURES` or :data:`SEPARATION_KEYS`.
+    The measure is of :data:`MEASURES` or :data:`SEPARATION_KEYS`.
 
     Returns:
         ``{value, ci, per_seed, n_seeds, n}``. Seeds that lack a row are None in ``per_seed`` and count for
@@ -181,15 +176,15 @@ def difference(runs: Runs, a: Row, b: Row, measure: str) -> dict | None:
     return _estimate(runs, measure, [runs.values(a, measure) - runs.values(b, measure)])
 
 
-def share_of(runs: Runs, row: Row, full: Row, measure: str, start: Row = "mixture") -> dict | None:
+def share_of(runs: Runs, row: Row, full: Row, measure: str) -> dict | None:
     """Return which share of the improvement by ``full`` a row reaches, in percent; see :func:`difference`.
 
-    By SI-SNRi it is ``SI-SNRi(row) / SI-SNRi(full)``, by error rates ``(start - row) / (start - full)``,
+    By SI-SNRi it is ``SI-SNRi(row) / SI-SNRi(full)``, by error rates ``(mixture - row) / (mixture - full)``,
     ratios of means over all seeds; None where ``full`` improves nothing.
     """
     values = [runs.values(one, measure) for one in (row, full)]
     if measure in ERROR_RATES:
-        base = runs.values(start, measure)
+        base = runs.values("mixture", measure)
         values = [base - one for one in values]
     return _figure(runs, values, lambda means: 100 * ratio(means))
 
@@ -233,9 +228,6 @@ def parse_side(text: str) -> tuple[Path, str]:
 
     >>> parse_side("exp/espeak:student+iva")
     (PosixPath('exp/espeak'), 'student+iva')
-
-    Raises:
-        UserError: no experiment or no system.
     """
     path, _, system = text.rpartition(":")
     if not path or not system:
@@ -246,8 +238,7 @@ def parse_side(text: str) -> tuple[Path, str]:
 def compare_runs(a: Side, b: Side) -> dict:
     """Return the paired differences ``a - b`` in SI-SNRi (dB), cpWER and cpCER (points), with 95 % intervals.
 
-    Args:
-        a, b: experiment and system, one a training seed, the k-th of ``a`` paired with the k-th of ``b``.
+    A side is experiment and system, one a training seed, the k-th of ``a`` paired with the k-th of ``b``.
 
     Returns:
         ``a``, ``b`` (as they were named), ``si_snri``, ``cpwer``, ``cpcer`` (None where not measured), each

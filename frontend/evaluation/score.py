@@ -50,12 +50,7 @@ class Settings:
 
 
 def score_set(
-    data: str,
-    separated: str | Path,
-    out: str | Path,
-    settings: Settings,
-    nj: int = 1,
-    shard: Shard = None,
+    data: str, separated: str | Path, out: str | Path, settings: Settings, nj: int = 1, shard: Shard = None
 ) -> None:
     """Score every system below ``separated`` whose score in ``out`` is not current.
 
@@ -75,9 +70,8 @@ def score_set(
     if "pesq" in settings.measures:
         metrics.check_pesq_rate(fs)
     about = {"data": str(data), "channels": channels, "fs": fs, "talkers": mixtures.n_talkers}
-    systems = {
-        path.name: Streams(path, mixtures) for path in part_of(find_systems(separated, "separate"), shard)
-    }
+    paths = part_of(find_systems(separated, "separate"), shard)
+    systems = {path.name: Streams(path, mixtures) for path in paths}
     jobs = [_job(name, streams, about, settings) for name, streams in systems.items()]
     stale = stale_jobs(jobs, out)
     for job in stale:
@@ -163,7 +157,6 @@ def _score_one(utterance: Utterance, settings: Settings) -> dict:
 
 # --- whole recordings
 
-LEAST_S = 2.5
 _SHORTEST_S = 0.1  # shorter spans say nothing
 
 
@@ -173,15 +166,14 @@ class RecordingSettings:
 
     Attributes:
         ref: who talks when, RTTM, STM or SegLST; None: ``ref.rttm`` of the set.
-        model: a trained separator, to separate each utterance alone; None leaves that out.
+        model: a trained separator, to separate each utterance alone, on ``device``; None leaves that out.
         least_s: length of what is separated alone, at least.
-        device: of the model.
         seed: of the intervals.
     """
 
     ref: str | None = None
     model: str | None = None
-    least_s: float = LEAST_S
+    least_s: float = 2.5
     device: str = "cpu"
     seed: int = 0
 
@@ -202,11 +194,6 @@ class Span:
     mixture: str
     image: str
     streams: tuple[str, ...] = ()
-
-    @property
-    def about(self) -> dict:
-        """Return who talks where and when."""
-        return {k: getattr(self, k) for k in ("session_id", "speaker", "talker", "start_time", "end_time")}
 
     def samples(self) -> tuple[int, int, int, int]:
         """Return first sample, end, samples of the whole recording, and rate in Hz."""
@@ -319,10 +306,10 @@ class _Alone:
 
         self.separator = Separator.from_pretrained(model, settings.device)
         self.least_s = settings.least_s
-        self.known: dict[tuple, dict] = {}
+        self.known: dict[Span, dict] = {}
 
     def __call__(self, span: Span, image: np.ndarray) -> dict:
-        key = (span.session_id, span.talker, span.start_time, span.end_time)
+        key = replace(span, streams=())
         if key not in self.known:
             start, stop, frames, fs = span.samples()
             least = round(self.least_s * fs)
@@ -342,7 +329,8 @@ def _score_span(span: Span, alone: _Alone | None) -> dict:
             f"{span.end_time} s, where the references have speech (take the references of this set)"
         )
     streams = np.stack([span.read(entry) for entry in span.streams])
-    row = {**span.about, "mixture": metrics.si_snr(image, span.read(span.mixture))}
+    row = {k: getattr(span, k) for k in ("session_id", "speaker", "talker", "start_time", "end_time")}
+    row |= {"mixture": metrics.si_snr(image, span.read(span.mixture))}
     row |= {**_choice(image, streams, fs), "of_streams": metrics.si_snr(image, streams)}
     return rounded(row | (alone(span, image) if alone else {}))
 
@@ -412,12 +400,9 @@ def table(found: dict) -> str:
         if row := found.get(key):
             interval = f"[{row['ci'][0]:.2f}, {row['ci'][1]:.2f}]"
             lines.append(f"{name:<22}{row['mean']:>8.2f}{interval:>18}{row['median']:>9.2f}")
-    alone = ""
-    if "alone_swaps" in found:
-        alone = f" (separated alone: {found['alone_swaps']} of {found['alone_swappable']})"
-    lines += [
-        f"{found['n']} utterances, {found['not_finite']} of them without a finite SI-SNR",
-        f"stream swaps inside {found['swaps']} of {found['swappable']} utterances that could show one{alone}",
-        f"{found['off_main_stream']} of {found['clear']} clear ones off their talker's main stream",
-    ]
+    swaps = "stream swaps inside {swaps} of {swappable} utterances that could show one"
+    swaps += " (separated alone: {alone_swaps} of {alone_swappable})" if "alone_swaps" in found else ""
+    lines += ["{n} utterances, {not_finite} of them without a finite SI-SNR".format(**found)]
+    lines += [swaps.format(**found)]
+    lines += ["{off_main_stream} of {clear} clear ones off their talker's main stream".format(**found)]
     return "\n".join(lines)

@@ -51,7 +51,6 @@ from frontend.utils.files import write_text
 from frontend.utils.stamps import Stamp, of_file, of_text
 
 VERSION = 1
-_PACKAGES = ("meeteval", "kaldialign")
 # Measure -> where its counts are in a row (None: in the row itself), and what they are counted in.
 _MEASURES = {
     "cpwer": (None, "words"),
@@ -62,16 +61,22 @@ _MEASURES = {
 
 
 def word_error_rate(errors: np.ndarray, words: np.ndarray, seed: int) -> tuple[float, tuple[float, float]]:
-    """Return the rate in percent and its 95 % bootstrap interval over utterances.
+    """Return the rate in percent and its 95 % bootstrap interval; errors and words are ``(n,)``.
 
     Errors of two systems subtracted give the paired difference of their rates, in points.
-
-    Args:
-        errors: ``(n,)``, of each utterance.
-        words: ``(n,)``, spoken in each utterance.
-        seed: of the bootstrap.
     """
     return paired_ratio(100 * np.asarray(errors), words, seed)
+
+
+def rate(rows: Sequence[dict], name: str, seed: int) -> dict:
+    """Return ``NAME`` and ``NAME_ci`` of rows as :func:`rates` takes them; None where not all were counted."""
+    place, unit = _MEASURES[name]
+    counts: list = [row.get(place) if place else row for row in rows]
+    if not rows or None in counts:
+        return {name: None, f"{name}_ci": None}
+    said = [(one if place == unit else row)[unit] for one, row in zip(counts, rows, strict=True)]
+    found, ci = word_error_rate(np.array([one["errors"] for one in counts]), np.array(said), seed)
+    return {name: rounded(found), f"{name}_ci": rounded(ci)}
 
 
 def rates(rows: Sequence[dict], seed: int) -> dict:
@@ -87,37 +92,29 @@ def rates(rows: Sequence[dict], seed: int) -> dict:
         was left out in any row, since rates over other rows could not be compared; no interval of one row.
     """
     found: dict = {key: sum(row[key] for row in rows) for key in ("words", *COUNTS)}
-    for name, (place, unit) in _MEASURES.items():
-        if place and place not in rows[0]:
-            continue
-        counts = [row[place] if place else row for row in rows]
-        found[name] = found[f"{name}_ci"] = None
-        if None not in counts:
-            said = [(one if place == unit else row)[unit] for one, row in zip(counts, rows, strict=True)]
-            rate, ci = word_error_rate(np.array([one["errors"] for one in counts]), np.array(said), seed)
-            found[name], found[f"{name}_ci"] = rounded(rate), rounded(ci) if len(rows) > 1 else None
+    for name, (place, _) in _MEASURES.items():
+        if not place or place in rows[0]:
+            found |= rate(rows, name, seed) | ({f"{name}_ci": None} if len(rows) == 1 else {})
     return found
 
 
 def in_words(found: dict) -> str:
     """Return the rates as :func:`rates` gives them in a line."""
+    parts = []
+    for name, shown in (("cpwer", "cpWER"), ("cpcer", "cpCER"), ("orcwer", "ORC-WER"), ("tcpwer", "tcpWER")):
+        if found.get(name) is not None:
+            ci = found[f"{name}_ci"]
+            parts.append(f"{shown} {found[name]:.1f} %" + (f" [{ci[0]:.1f}, {ci[1]:.1f}]" if ci else ""))
     kinds = "/".join(str(found[kind]) for kind in COUNTS[1:])
-    line = f"cpWER {_percent(found, 'cpwer')} of {found['words']} words ({kinds} ins/del/sub)"
-    for name, shown in (("cpcer", "cpCER"), ("orcwer", "ORC-WER"), ("tcpwer", "tcpWER")):
-        line += f", {shown} {_percent(found, name)}" if found.get(name) is not None else ""
-    return line
-
-
-def _percent(found: dict, name: str) -> str:
-    ci = found[f"{name}_ci"]
-    return f"{found[name]:.1f} %" + (f" [{ci[0]:.1f}, {ci[1]:.1f}]" if ci else "")
-
-
-def _versions() -> dict:
-    return {name: importlib.metadata.version(name) for name in _PACKAGES}
+    parts[0] += f" of {found['words']} words ({kinds} ins/del/sub)"
+    return ", ".join(parts)
 
 
 _CODE = [intervals, recognition_text, sys.modules[__name__]]
+
+
+def _versions() -> dict:
+    return {name: importlib.metadata.version(name) for name in ("meeteval", "kaldialign")}
 
 
 # --- a test set
@@ -145,7 +142,7 @@ def count_set(data: str, decoded: str | Path, out: str | Path, nj: int = 1, seed
         seed: of the intervals.
 
     Raises:
-        UserError: a talker has no text, or the hypotheses are of other utterances; found before any counting.
+        UserError: a talker without a text, hypotheses of other utterances; found before any counting.
     """
     out, decoded = Path(out), Path(decoded)
     texts = reference_texts(MixtureSet(data))
@@ -225,13 +222,7 @@ ORC_CELLS = 3e8
 
 @dataclass(frozen=True)
 class RecordingSettings:
-    """How the words of whole recordings are counted.
-
-    Attributes:
-        collar: of tcpWER, in seconds.
-        orc_cells: where ORC-WER is left out, see :data:`ORC_CELLS`.
-        seed: of the intervals.
-    """
+    """Collar of tcpWER in seconds, where ORC-WER is left out (:data:`ORC_CELLS`), seed of the intervals."""
 
     collar: float = COLLAR_S
     orc_cells: float = ORC_CELLS
@@ -253,7 +244,7 @@ def count_recordings(
         decoded: directory with one directory per system, each with ``hyp.seglst.json``; the directory of one
             system; or a file of one, SegLST or STM.
         out: where the counts go.
-        settings: see there.
+        settings: how they are counted.
         nj: number of processes.
 
     Raises:
@@ -289,11 +280,7 @@ def _hypothesis_files(decoded: Path) -> dict[str, Path]:
 
 
 def check_transcripts(ref: str, scp: str) -> int:
-    """Check, long before there is anything to count, that transcripts are those of some recordings.
-
-    Args:
-        ref: SegLST or STM.
-        scp: table of the recordings, which are the sessions to come.
+    """Check that transcripts (SegLST or STM) are those of the recordings of a table, before any other work.
 
     Returns:
         number of words said, normalised.

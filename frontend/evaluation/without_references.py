@@ -75,23 +75,21 @@ def coherences(covariances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     power = np.einsum("bsfcc->bsf", covariances).real
     total = power.sum(-1)
     active = total > _ACTIVE_SHARE * np.maximum(total.sum(1, keepdims=True), _TINY)
-    own = _principal(covariances)  # (B, S, F, C)
-    others = _principal(covariances.sum(0, keepdims=True) - covariances)
+    # Principal eigenvectors (B, S, F, C): of the block, and of all other blocks.
+    own, others = (
+        np.linalg.eigh(one)[1][..., -1]
+        for one in (covariances, covariances.sum(0, keepdims=True) - covariances)
+    )
     similar = np.abs(np.einsum("bsfc,brfc->bsrf", own.conj(), others)) ** 2
     weights = power / np.maximum(total, _TINY)[..., None]
     return np.einsum("bsrf,bsf->bsr", similar, weights), active
 
 
-def _principal(covariances: np.ndarray) -> np.ndarray:
-    return np.linalg.eigh(covariances)[1][..., -1]
-
-
 def consistency(covariances: np.ndarray, seed: int = 0, key: str = "") -> dict:
     """Sum up how constant the streams' directions are over a recording.
 
-    Args:
-        covariances: (B, S, F, C, C), one block after the other.
-        seed, key: of the random assignment that the streams are compared with.
+    The covariances are (B, S, F, C, C), one block after the other; seed and key are of a random assignment
+    that the streams are compared with.
 
     Returns:
         ``own``: mean coherence of a stream with itself in the other blocks; ``other``: with the other
@@ -114,16 +112,12 @@ def consistency(covariances: np.ndarray, seed: int = 0, key: str = "") -> dict:
     if n_streams > 1:
         found["other"] = float(np.where(same, 0, coherence).sum(2)[active].mean() / (n_streams - 1))
     found["random"] = float(random[:, same][random_active].mean())
-    found["changed"] = _changed(coherence[whole]) if whole.any() and n_streams > 1 else None
+    found["changed"] = None
+    if whole.any() and n_streams > 1:
+        orders_of = map(list, itertools.permutations(range(n_streams)))  # the first is the identity
+        sums = np.stack([coherence[whole][:, np.arange(n_streams), order].sum(1) for order in orders_of])
+        found["changed"] = float((sums.argmax(0) != 0).mean())
     return found | {"blocks": int(whole.sum())}
-
-
-def _changed(coherence: np.ndarray) -> float:
-    """Share of blocks (B, S, S) for which another permutation than the identity has the largest sum."""
-    orders = list(itertools.permutations(range(coherence.shape[1])))
-    rows = np.arange(coherence.shape[1])
-    sums = np.stack([coherence[:, rows, list(order)].sum(1) for order in orders])
-    return float((sums.argmax(0) != 0).mean())
 
 
 def measure(name: str, mixture: str, streams: Sequence[str], seed: int = 0) -> dict:
@@ -179,15 +173,13 @@ def _leakage(streams: np.ndarray, lag: int) -> list[float]:
     """Return for each pair of streams that are active in a block the largest normalised cross-correlation."""
     found = []
     norms = np.linalg.norm(streams.astype(np.float64), axis=1)
-    loudest = norms.max(initial=0.0)
-    for i in range(len(streams)):
-        for j in range(i):
-            # 30 dB below the other a stream is what separation left over: its likeness means nothing.
-            if min(norms[i], norms[j]) > 0.03 * loudest > 0:
-                full = correlate(streams[i], streams[j], "full", "fft")
-                middle = streams.shape[1] - 1
-                near = full[max(0, middle - lag) : middle + lag + 1]
-                found.append(float(np.abs(near).max() / (norms[i] * norms[j])))
+    middle = streams.shape[1] - 1
+    # 30 dB below the other a stream is what separation left over: its likeness means nothing.
+    active = [k for k, norm in enumerate(norms) if norm > 0.03 * norms.max() > 0]
+    for j, i in sorted(itertools.combinations(active, 2), key=lambda pair: pair[::-1]):
+        full = correlate(streams[i], streams[j], "full", "fft")
+        near = full[max(0, middle - lag) : middle + lag + 1]
+        found.append(float(np.abs(near).max() / (norms[i] * norms[j])))
     return found
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import re
 
 import numpy as np
@@ -114,12 +115,21 @@ def test_over_separation_is_seen_in_the_raw_outputs(recipe, monkeypatch):
     assert "pesq" not in rows("scores/student.jsonl")[0]
 
 
-def test_same_bytes_for_any_nj(recipe, monkeypatch):
+def test_rows_are_made_in_other_processes(recipe, monkeypatch):
+    """What is handed to them and what comes back can be pickled, and is the same."""
+    numbers = []
+
+    def elsewhere(function, items, nj, what):
+        numbers.append(nj)
+        function = pickle.loads(pickle.dumps(function))
+        yield from (pickle.loads(pickle.dumps(function(pickle.loads(pickle.dumps(one))))) for one in items)
+
     score(monkeypatch, "--measures", "")
     alone = {p.name: p.read_bytes() for p in (recipe / "scores").iterdir()}
     os.rename("scores", "alone")
+    monkeypatch.setattr("frontend.evaluation.measured.parallel_map", elsewhere)
     score(monkeypatch, "--measures", "", "--nj", "2")
-    assert {p.name: p.read_bytes() for p in (recipe / "scores").iterdir()} == alone
+    assert numbers == [2] and {p.name: p.read_bytes() for p in (recipe / "scores").iterdir()} == alone
 
 
 def test_only_what_changed_is_scored_again(recipe, monkeypatch, capsys):
