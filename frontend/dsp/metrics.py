@@ -46,7 +46,7 @@ def si_snr(reference: np.ndarray, estimate: np.ndarray) -> np.ndarray:
 
 
 def best_permutation(scores: np.ndarray) -> tuple[int, ...]:
-    """Return p with the largest ``sum_s scores[s, p[s]]``, ``(S, M)``, finite, M >= S; ties keep the order."""
+    """Return p with the largest ``sum_s scores[s, p[s]]``, finite ``(S, M)``, M >= S; ties keep the order."""
     rows = np.arange(len(scores))
     permutation = linear_sum_assignment(scores, maximize=True)[1]
     gain = scores[rows, permutation].sum() - scores[rows, rows].sum()

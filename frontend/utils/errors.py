@@ -29,20 +29,17 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" (did you mean '{close[0]}'?)" if close else ""
 
 
-# Conditions of the machine rather than of the program: reported, not traced.
+# Conditions of the machine rather than of the program, and paths to write that lead through a file: reported,
+# not traced.
 _MACHINE_ERRORS = {errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EPERM}
-# A path to write that leads through a file.
 _MACHINE_ERRORS |= {errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
 
 
 def run(main: Callable[[], int | None], name: str = "") -> None:
     """Call ``main`` and exit: 0 on success, 2 with one line on a user's mistake.
 
-    A full disk, an unwritable directory and an interrupt are reported in one line as well.
-
-    Args:
-        main: the work; what it returns is the exit code.
-        name: of the command, which signs the line; by default that of the script.
+    A full disk, an unwritable directory and an interrupt are reported in one line as well. It is signed with
+    the ``name`` of the command, by default that of the script. What ``main`` returns is the exit code.
     """
     name = name or os.path.splitext(os.path.basename(sys.argv[0]))[0]
     try:

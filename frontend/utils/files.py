@@ -73,22 +73,12 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, content: object, **options: Any) -> None:
-    """Write ``content`` as indented JSON, whole or not at all.
-
-    Args:
-        path: the file.
-        content: what JSON can hold.
-        options: of ``json.dumps``: ``allow_nan=False``, ``ensure_ascii=False``.
-    """
+    """Write ``content`` as indented JSON, whole or not at all; ``options`` are those of ``json.dumps``."""
     write_text(path, json.dumps(content, indent=1, **options) + "\n")
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a UTF-8 file.
-
-    Raises:
-        UserError: no such file.
-    """
+    """Return the text of a UTF-8 file; raise UserError if there is no such file."""
     try:
         return path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -96,11 +86,7 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path) -> dict:
-    """Return the object that a JSON file holds.
-
-    Raises:
-        UserError: no such file, not JSON, or no object.
-    """
+    """Return the object that a JSON file holds; raise UserError if there is none."""
     try:
         content = json.loads(read_text(path))
     except json.JSONDecodeError as error:
@@ -113,9 +99,7 @@ def read_json(path: Path) -> dict:
 def read_settings(path: str | Path, what: str) -> dict:
     """Return the mapping that a YAML file holds; an empty file holds none.
 
-    Args:
-        path: the file.
-        what: what it should be, for the message: ``"scene configuration"``.
+    The message of an error says ``what`` it should be: ``"scene configuration"``.
 
     Raises:
         UserError: no such file, not YAML, or something other than ``key: value``.

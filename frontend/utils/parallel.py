@@ -31,11 +31,7 @@ _AHEAD = 16  # items a process that are given out before the first of them is do
 
 
 def number_of_processes(text: str) -> int:
-    """Read ``--nj``: a ``type`` for argparse.
-
-    Raises:
-        UserError: no whole number, or below 1.
-    """
+    """Read ``--nj``, as a ``type`` for argparse; raise UserError if it is no number of at least 1."""
     if not text.isdecimal() or int(text) < 1:
         raise UserError(f"--nj: expected at least 1, found {text} (give a number of processes)")
     return int(text)
@@ -44,16 +40,12 @@ def number_of_processes(text: str) -> int:
 class Progress:
     """Say how far a long work is: a bar on a terminal, else a plain line every 15 s.
 
-    Args:
-        total: number of steps.
-        what: name of the work.
-        done: steps done in an earlier run.
-        unit: what a step is.
+    ``what`` names the work; of its ``total`` steps ``done`` were done in an earlier run.
     """
 
     def __init__(self, total: int, what: str, done: int = 0, unit: str = "utt"):
-        self.total, self.what, self.first, self.done = total, what, done, done
-        self.timed_from = done
+        self.total, self.what, self.done = total, what, done
+        self.timed_from: int | None = None
         self.bar = None
         if sys.stderr.isatty():
             self.bar = tqdm(total=total, initial=done, desc=what, unit=unit, dynamic_ncols=True)
@@ -61,18 +53,17 @@ class Progress:
 
     def step(self, steps: int = 1) -> None:
         """Count one step, or several."""
-        is_first = self.done == self.first
         self.done += steps
         now = time.monotonic()
         if self.bar is not None:
             self.bar.update(steps)
-        elif is_first:  # before it lies the start of processes, which says nothing of the rest
+        elif self.timed_from is None:  # before it lies the start of processes, which says nothing of the rest
             self.start = self.last = now
             self.timed_from = self.done
-        elif now - self.last > _LOG_EVERY_S and self.done < self.total:
+        elif now - self.last > _LOG_EVERY_S and self.timed_from < self.done < self.total:
             left = (now - self.start) / (self.done - self.timed_from) * (self.total - self.done)
-            state = f"{self.done}/{self.total}, about {left:.0f} s left"
-            print(f"{self.what}: {state}", file=sys.stderr, flush=True)
+            state = f"{self.what}: {self.done}/{self.total}, about {left:.0f} s left"
+            print(state, file=sys.stderr, flush=True)
             self.last = now
 
     def close(self) -> None:

@@ -1,5 +1,6 @@
 """Where numbers come from: date, commit, versions, machine, and what a run noted in ``stages.json``."""
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -8,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from frontend.utils.device import computes_in_bfloat16
 from frontend.utils.errors import UserError
 from frontend.utils.files import read_json
 
@@ -19,22 +21,23 @@ _CODE = [f":(top)*.{suffix}" for suffix in ("py", "sh", "yaml", "txt", "toml", "
 
 def provenance() -> dict:
     """Return ``date`` (UTC), ``commit`` (None outside a git checkout), ``versions`` and ``machine``."""
+    versions = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        # A table can be made where nothing was trained or scored.
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
     return {
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "commit": commit_of(),
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": versions,
         "machine": _machine(),
     }
 
 
 def commit_of(directory: Path | None = None) -> str | None:
-    """Return the commit of the checkout that ``directory`` lies in; ``+changes`` marks changed code.
+    """Return the commit of the checkout that ``directory`` (this package) lies in, None outside of one.
 
-    Args:
-        directory: None: where this package lies.
-
-    Returns:
-        None outside a git checkout.
+    ``+changes`` marks changed code.
     """
     here = ["git", "-C", str(directory or Path(__file__).parents[1])]
     try:
@@ -74,35 +77,20 @@ def stage_commits(run: dict) -> dict[str, str]:
     return {"commit": ", ".join(f"{commit} ({' '.join(names)})" for commit, names in stages.items())}
 
 
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue  # a table can be made where nothing was trained or scored
-    return found
-
-
 def _machine() -> str:
     cpu = _field("/proc/cpuinfo", "model name") or platform.processor() or platform.machine()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = _field("/proc/meminfo", "MemTotal")
-    gib = f", {int(memory.split()[0]) / 2**20:.0f} GiB" if memory else ""
-    return f"{cpu}, {cores} cores{gib}{_bfloat16()}"
-
-
-def _bfloat16() -> str:
-    """Say whether the CPU computes in bfloat16, if torch is there to ask; it is too slow to load for that."""
-    if "torch" not in sys.modules:
-        return ""
-    from frontend.utils.device import computes_in_bfloat16
-
-    return ", bfloat16" if computes_in_bfloat16("cpu") else ", no bfloat16"
+    facts = [cpu, f"{cores} cores"]
+    if memory:
+        facts.append(f"{int(memory.split()[0]) / 2**20:.0f} GiB")
+    if "torch" in sys.modules:  # too slow to load only to ask this
+        facts.append("bfloat16" if computes_in_bfloat16("cpu") else "no bfloat16")
+    return ", ".join(facts)
 
 
 def _field(path: str, name: str) -> str | None:
-    """Return the value of the first ``name : value`` line of a file of the kernel's, if there is one."""
+    """Return the value of the first line ``name : value`` of a file of the kernel, None without one."""
     if not os.path.exists(path):
         return None
     with open(path, encoding="utf-8", errors="replace") as lines:

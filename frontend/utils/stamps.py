@@ -27,10 +27,7 @@ from frontend.utils.files import write_json
 
 # Inside directories these are compared by name and size: large, and written once by our own tools.
 _BULK = {".wav", ".flac", ".ark", ".npz", ".pth", ".png"}
-# A corpus may lie beside its archives, which take minutes to read: larger files are compared by size and
-# time.
-_HASH_AT_MOST = 64 << 20
-_BLOCK = 1 << 20
+_HASH_AT_MOST = 64 << 20  # larger files, such as archives of a corpus, are compared by size and time
 
 
 @dataclass(frozen=True)
@@ -63,27 +60,16 @@ class Stamp:
         write_json(path, asdict(self))
 
     def why_stale(self, path: str | Path) -> str:
-        """Return in one sentence why the result beside ``path`` is not the one of this stamp; "" if it is.
-
-        Raises:
-            UserError: the file is no stamp.
-        """
+        """Return in one sentence why the result beside ``path`` is not the one of this stamp; "" if it is."""
         before = read_stamp(path)
         return "it is not complete" if before is None else self.changed_since(before)
 
     def changed_since(self, before: "Stamp") -> str:
         """Return in one sentence what differs from an earlier stamp; "" if nothing does."""
-        parts = (
-            ("setting", before.settings, self.settings),
-            ("input", before.inputs, self.inputs),
-            ("code", before.code, self.code),
-        )
-        found = [
-            f"{what} {name}"
-            for what, old, new in parts
-            for name in sorted({*old, *new})
-            if old.get(name) != new.get(name)
-        ]
+        found = []
+        for what, part in (("setting", "settings"), ("input", "inputs"), ("code", "code")):
+            old, new = getattr(before, part), getattr(self, part)
+            found += [f"{what} {name}" for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
         return f"{', '.join(found[:3])}{more} changed since it was made" if found else ""
 
@@ -125,11 +111,6 @@ def of_file(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def of_files(paths: Iterable[str | Path]) -> str:
-    """Return a digest of several files, names and content."""
-    return of_text(json.dumps([(str(path), of_file(path)) for path in paths]))
-
-
 def of_tree(path: str | Path, by_size: bool = False) -> str:
     """Return a digest of a file or of everything below a directory; "" if there is neither.
 
@@ -143,7 +124,7 @@ def of_tree(path: str | Path, by_size: bool = False) -> str:
     if not path.exists():
         return ""
     digest, alone = hashlib.sha256(), path.is_file()
-    for file in [path] if alone else sorted(p for p in path.rglob("*") if p.is_file()):
+    for file in [path] if alone else sorted(filter(Path.is_file, path.rglob("*"))):
         inside = file.relative_to(path)
         if any(part.startswith(".") or part == "__pycache__" for part in inside.parts):
             continue
@@ -160,5 +141,5 @@ def of_tree(path: str | Path, by_size: bool = False) -> str:
 
 def _add_content(digest, file: Path) -> None:
     with open(file, "rb") as opened:
-        while block := opened.read(_BLOCK):
+        while block := opened.read(1 << 20):
             digest.update(block)
