@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from frontend.cli import COUNT, Command, flag, option
-from frontend.pipeline.options import EXTRAS, Given, find_recipe
+from frontend.pipeline.mixtures import MixtureOptions
+from frontend.pipeline.options import EXTRAS, Given, Options, find_recipe
 from frontend.pipeline.recipes import read_options, stages_of
 from frontend.utils.errors import UserError
 
@@ -92,7 +93,7 @@ def run(stop_stage: str, list: bool, dry_run: bool, show: str | None, adopt: boo
         launcher = Local()
         if options.given.launcher != "local":
             launcher = Submitit(options.recipe["launcher"], options.exp / "log/jobs", options.ngpu)
-        engine = Engine(options, stages_of, launcher)
+        engine = Engine(options, stages_of, launcher, _check)
         if list:
             engine.list()
         elif show is not None:
@@ -101,9 +102,9 @@ def run(stop_stage: str, list: bool, dry_run: bool, show: str | None, adopt: boo
         elif dry_run:
             engine.dry_run(options.given.stage, stop_stage)
         else:
-            engine.check(options.given.stage, stop_stage)
+            engine.places(options.given.stage, stop_stage)
             with engine.lock():
-                engine.note(setup=os.environ.get("SETUP_SECONDS", "0"), **options.note())
+                engine.note(setup=os.environ.get("SETUP_SECONDS", "0"), **options.notes)
                 (engine.adopt if adopt else engine.run)(options.given.stage, stop_stage)
 
 
@@ -136,3 +137,26 @@ def _inside(place: Path) -> Iterator[None]:
         yield
     finally:
         os.chdir(before)
+
+
+def _check(o: Options) -> None:
+    """Check what takes long to check, before the work: GPUs, conditions, a recogniser that was given."""
+    if o.ngpu:
+        import torch
+
+        if (found := torch.cuda.device_count()) < o.ngpu:
+            raise UserError(
+                f"--ngpu {o.ngpu}: expected so many CUDA devices, torch finds {found} (0 computes on the CPU)"
+            )
+    if isinstance(o, MixtureOptions) and "mismatch" in o.extras:
+        from frontend.simulation.config import load_condition
+
+        scenes, conditions = o.conf("scenes"), o.conf("conditions")
+        channels = [f"array.channels={o.given.channels}"] if o.given.channels else []
+        for name in o.content("conditions"):
+            load_condition(scenes, conditions, name, channels)
+    if o.given_asr:
+        from frontend.recognition.model import Search
+
+        found = Search.find(o.asr_exp, o.recipe["asr_model"], str(o.conf("decode")))
+        found.files.check_rate(str(o.exp / "conf"), o.fs)

@@ -23,7 +23,7 @@ def draw(o: MixtureOptions, name: str, speech: str, number: int, more: dict) -> 
     pairs = o.speech / speech / "pairs"
     listed = name != "test_1spk" and (pairs.exists() or "librispeech" in o.recipe["data"])
     return o.words(
-        "simulate scenes --config {conf.scenes} --speech {speech}/{part} --num {num} --prefix {name} --seed {seed} "
+        "simulate scenes --config {conf_scenes} --speech {speech}/{part} --num {num} --prefix {name} --seed {seed} "
         "--out {data}/scenes/{name}.jsonl",
         **{
             "part": speech,
@@ -54,6 +54,11 @@ def subset(
 ) -> Command:
     options = {"data": data, "out": out, "share": share, "unlabelled": unlabelled, "seed": seed}
     return o.words("data subset", **options)
+
+
+def unlabelled(o: MixtureOptions, part: str) -> Command:
+    """All of a set, without what training without labels must not see."""
+    return subset(o, o.data / part, o.data / f"{part}_unlabelled", 1, o.seed, True)
 
 
 def keep_labels(o: MixtureOptions, share: float, name: str) -> list[Command]:
@@ -105,7 +110,7 @@ def asr_sets(o: MixtureOptions) -> list[Command]:
         commands += [o.words(line, aloud=aloud, fs=o.given.fs)]
     for part, speech in (("train", o.pool), ("dev", "dev")):
         for number in (1, 2):
-            line = "simulate scenes --config {conf.scenes} --speech {speech}/{source} --num {rooms} --prefix asr{number}_{part} "
+            line = "simulate scenes --config {conf_scenes} --speech {speech}/{source} --num {rooms} --prefix asr{number}_{part} "
             line += (
                 "--seed {seed} --out {data}/scenes_asr/{part}{number}.jsonl --channels 1 --n_talkers {number}"
             )
@@ -135,14 +140,14 @@ def separated_set(o: MixtureOptions, part: str) -> list[Command]:
 
 def separate(o: MixtureOptions, data: Path, out: Path, **more: object) -> Command:
     line = (
-        "separate --systems {conf.systems} --exp {exp} --data {set} --out {out} --n_talkers {most} --nj {nj}"
+        "separate --systems {conf_systems} --exp {exp} --data {set} --out {out} --n_talkers {most} --nj {nj}"
     )
     return o.words(line, set=data, out=out, **more)
 
 
 def decode(o: MixtureOptions, part: str, out: Path, **more: object) -> Command:
     """Words of a set's streams, its true images and its dry speech."""
-    line = "decode --config {conf.decode} --systems {conf.systems} --exp {exp} --data {data}/{part} "
+    line = "decode --config {conf_decode} --systems {conf_systems} --exp {exp} --data {data}/{part} "
     line += "--separated {exp}/separated/{part} --speech {speech}/{part} --out {out} --nj {nj}"
     return o.words(line, part=part, out=out, ngpu=min(o.ngpu, 1), allow_unknown=o.allow_unknown, **more)
 
@@ -150,7 +155,7 @@ def decode(o: MixtureOptions, part: str, out: Path, **more: object) -> Command:
 def in_condition(o: MixtureOptions, name: str) -> list[Command]:
     """A test set of a condition: drawn, rendered, separated and scored."""
     values = {"name": name, "set": o.data / "conditions" / name, "folder": o.exp / "mismatch" / name}
-    scenes = "simulate scenes --config {conf.scenes} --conditions {conf.conditions} --condition {name} --seed {seed} "
+    scenes = "simulate scenes --config {conf_scenes} --conditions {conf_conditions} --condition {name} --seed {seed} "
     scenes += "--speech {speech}/test --num {num} --prefix test --out {data}/conditions/scenes/{name}.jsonl"
     drawn = {"num": o.size["mixtures"]["test"], "n_talkers": o.talkers or 2, "channels": o.given.channels}
     how = {"rir_cache": o.data / "rirs", "audio_format": o.recipe["audio_format"]}

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import TextIO
 
 from frontend.utils.errors import UserError
 
@@ -37,8 +37,8 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PATH": programs, "PYTHONUNBUFFERED": "1"}
 
 
-class Launcher(Protocol):
-    """What runs commands."""
+class Local:
+    """Commands run here, one after the other."""
 
     def run(self, stage: str, commands: list[list[str]], log: Path, shards: int = 1) -> None:
         """Run the commands of a stage in their order; return when all are done.
@@ -52,13 +52,6 @@ class Launcher(Protocol):
         Raises:
             SystemExit: a command failed, with its exit code.
         """
-
-
-class Local:
-    """Commands run here, one after the other."""
-
-    def run(self, stage: str, commands: list[list[str]], log: Path, shards: int = 1) -> None:
-        """See :class:`Launcher`."""
         log.parent.mkdir(parents=True, exist_ok=True)
         for command in commands:
             with open(log, "a", encoding="utf-8") as file:
@@ -131,7 +124,7 @@ class Submitit:
         self.executor = submitit.AutoExecutor(folder, cluster=settings["cluster"], slurm_max_num_timeout=100)
 
     def run(self, stage: str, commands: list[list[str]], log: Path, shards: int = 1) -> None:
-        """See :class:`Launcher`."""
+        """See :class:`Local`."""
         for command in commands:
             divided = shards > 1 and any(" ".join(command).startswith(name) for name in SHARDED)
             if divided:

@@ -6,6 +6,8 @@ the recipe's directory, where all commands run.
 
 import os
 import re
+import string
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -121,14 +123,28 @@ def read_recipe(place: Path, given: Given) -> dict:
     return recipe
 
 
+def refuse(*wrong: tuple[object, str]) -> None:
+    """Say the first thing that is wrong.
+
+    Args:
+        wrong: pairs of whether it is wrong, and what is said then.
+
+    Raises:
+        UserError: something is.
+    """
+    for is_wrong, message in wrong:
+        if is_wrong:
+            raise UserError(message)
+
+
 def existing(name: str, path: str, missing: bool = False) -> str:
     """Return the absolute path that an option gives.
 
     Raises:
         UserError: nothing is there, unless that is allowed.
     """
-    if not missing and not Path(path).exists():
-        raise UserError(f"--{name} {path}: no such file or directory; expected a path that is there")
+    lost = not missing and not Path(path).exists()
+    refuse((lost, f"--{name} {path}: no such file or directory; expected a path that is there"))
     return str(Path(path).resolve())
 
 
@@ -161,46 +177,52 @@ class Options:
 
     Attributes:
         data, exp: where sets, and where everything else of the run goes, seen from ``place``.
-        asr_exp: the recogniser that was given.
+        most: talkers at once.
+        facts: what ``${run.KEY}`` stands for in the configurations.
+        variants: overlays that the options ask for.
+        asr_exp, given_asr: the recogniser that was given: its directory, or also its tag.
+        shards: parts into which an array of jobs divides the work of a stage that can be divided.
         planned: what the stages before would have made: a dry run takes it to be there.
+        notes: facts of the run for the report.
     """
 
     data: Path
     exp: Path
-    variants: list[str]
+    most: int
+    given_asr: str | None
+    facts: dict
+    notes: dict
+    variants: Sequence[str] = ()
 
     def __init__(self, given: Given, place: Path, recipe: dict) -> None:
-        self.given, self.place, self.recipe = given, place, recipe
+        self.given, self.place, self.recipe, self.own = given, place, recipe, recipe["data"]
         self.nj, self.ngpu, self.seed, self.talkers = given.nj, given.ngpu, given.seed, given.talkers
         for name in given.extras:
-            if name not in EXTRAS:
-                near = did_you_mean(name, EXTRAS)
-                raise UserError(f"--with {name}: expected some of {', '.join(EXTRAS)}, found '{name}'{near}")
+            near = f"expected some of {', '.join(EXTRAS)}, found '{name}'{did_you_mean(name, EXTRAS)}"
+            refuse((name not in EXTRAS, f"--with {name}: {near}"))
+        refuse(
+            (
+                given.launcher not in ("local", "slurm"),
+                f"--launcher {given.launcher}: expected local or slurm",
+            )
+        )
         self.size_name = given.size or recipe["size"]
         self.settings = [Setting.read(text) for text in given.settings]
         self.size = change(read_size(place, self.size_name), self.settings, "size")
         self.fs = given.fs or recipe["fs"]
         self.planned: set[Path] = set()
-        if given.asr_exp is not None and not Path(given.asr_exp).is_dir():
-            raise UserError(
-                f"--asr_exp {given.asr_exp}: no such directory; expected that of an ESPnet recogniser's training"
-            )
+        self.shards = int(recipe["launcher"]["shards"]) if given.launcher != "local" else 1
+        expected = "no such directory; expected that of an ESPnet recogniser's training"
+        refuse((given.asr_exp and not Path(given.asr_exp).is_dir(), f"--asr_exp {given.asr_exp}: {expected}"))
         # Seen from the recipe: the page shows it.
-        self.asr_exp = None if given.asr_exp is None else os.path.relpath(given.asr_exp, place)
+        self.asr_exp = os.path.relpath(given.asr_exp, place) if given.asr_exp else None
         self._contents: dict[str, dict] = {}
-        if given.launcher not in ("local", "slurm"):
-            raise UserError(f"--launcher {given.launcher}: expected local or slurm")
         files = [path.stem for folder in (place, TEMPLATE) for path in (folder / "conf").glob("*.yaml")]
         known = [*files, *self.size, "size", "data", "launcher", *_FREE]
         for one in self.settings:
-            if one.where not in known or (not one.key and one.where not in _FREE):
-                name = f"{one.where}.{one.key}" if one.key else one.where
-                raise UserError(f"--set {name}: no such key{did_you_mean(one.where, known)}")
-
-    @property
-    def facts(self) -> dict:
-        """What ``${run.KEY}`` stands for in the configurations."""
-        raise NotImplementedError
+            lost = one.where not in known or (not one.key and one.where not in _FREE)
+            name = f"{one.where}.{one.key}".rstrip(".")
+            refuse((lost, f"--set {name}: no such key{did_you_mean(one.where, known)}"))
 
     def content(self, name: str) -> dict:
         """Return a configuration, resolved; ``asr`` is that of ``--asr_config``."""
@@ -230,61 +252,33 @@ class Options:
         """Return a command line.
 
         Args:
-            template: words in which ``{data}`` stands for an attribute of the run, ``{conf.teacher}`` for the path
+            template: words in which ``{data}`` stands for an attribute of the run, ``{conf_teacher}`` for the path
                 of a configuration and any other name for one of ``options``.
             options: what the template does not name is appended as ``--NAME VALUE``; as ``--NAME`` where it is
                 True, not at all where it is None or False, several times where it is a list.
         """
-        values = _Values(self, options)
-        found = [word.format_map(values) for word in template.split()]
+        names = [name for _, name, _, _ in string.Formatter().parse(template) if name]
+        conf = {name: self.conf(name.removeprefix("conf_")) for name in names if name.startswith("conf_")}
+        found = [word.format(**{**vars(self), **conf, **options}) for word in template.split()]
         for name, value in options.items():
-            if name in values.named or value is None or value is False:
+            if name in names or value is None or value is False:
                 continue
             for one in value if isinstance(value, list) else [value]:
                 found += [f"--{name}"] if one is True else [f"--{name}", str(one)]
         return found
 
-    def training(
-        self, kind: str, conf: str, name: str, sets: list[Path], seed: int, **more: object
-    ) -> list[str]:
+    def training(self, kind: str, conf: str, name: str, sets: list[Path], seed: int, **more) -> list[str]:
         """Return the command of a training: of a ``separator`` or a ``recogniser``, on a pair of sets."""
         line = (
             "train {kind} --config {config} --train_set {train} --valid_set {dev} --output_dir {exp}/{name} "
         )
-        line += "--seed {train_seed} --ngpu {ngpu} --num_threads {nj}"
+        line += "--seed {seed} --ngpu {ngpu} --num_threads {nj}"
         own = {"kind": kind, "config": self.conf(conf), "train": sets[0], "dev": sets[1], "name": name}
-        return self.words(line, **own, train_seed=seed, **more)
+        return self.words(line, **own, seed=seed, **more)
 
     def there(self, path: Path) -> bool:
         """Whether a path is there, or will be when the stages before have run."""
         return path.exists() or any(path == made or made in path.parents for made in self.planned)
-
-    @property
-    def shards(self) -> int:
-        """Parts into which an array of jobs divides the work of a stage that can be divided."""
-        return int(self.recipe["launcher"]["shards"]) if self.given.launcher != "local" else 1
-
-    def note(self) -> dict:
-        """Return facts of the run for the report."""
-        raise NotImplementedError
-
-    def before_work(self, stage: str) -> None:
-        """Check what takes long to check, before a stage that has something to do."""
-        if self.ngpu:
-            import torch
-
-            if torch.cuda.device_count() < self.ngpu:
-                raise UserError(
-                    f"--ngpu {self.ngpu}: expected so many CUDA devices, torch finds {torch.cuda.device_count()} "
-                    "(give --ngpu 0 to compute on the CPU)"
-                )
-
-    def _check_recogniser(self, search: Path) -> None:
-        """Check a recogniser that was given: that it is one, and of the run's rate."""
-        from frontend.recognition.model import Search
-
-        found = Search.find(self.asr_exp, self.recipe["asr_model"], str(search))
-        found.files.check_rate(str(self.exp / "conf"), self.fs)
 
     def recogniser_files(self) -> list[Path]:
         """Return the files of the recogniser that was given: what decoding depends on."""
@@ -293,25 +287,3 @@ class Options:
             return [Path(model)] if model and Path(model).is_file() else []
         files = (path for path in sorted(Path(self.asr_exp).iterdir()) if path.suffix in (".yaml", ".pth"))
         return [path for path in files if not re.fullmatch(r"\d+epoch|checkpoint", path.stem)]
-
-
-class _Values(dict):
-    """What the names of a template stand for."""
-
-    def __init__(self, options: Options, own: dict) -> None:
-        super().__init__(own)
-        self.options, self.named = options, set()
-
-    def __getitem__(self, name: str) -> object:
-        self.named.add(name)
-        if name == "conf":
-            return _Paths(self.options)
-        return super().__getitem__(name) if name in self else getattr(self.options, name)
-
-
-class _Paths:
-    def __init__(self, options: Options) -> None:
-        self._options = options
-
-    def __getattr__(self, name: str) -> Path:
-        return self._options.conf(name)

@@ -19,9 +19,9 @@ from frontend.pipeline.commands import (
     render_set,
     separate,
     separated_set,
-    subset,
     train,
     train_asr,
+    unlabelled,
 )
 from frontend.pipeline.mixtures import MixtureOptions
 from frontend.pipeline.options import MODEL, Given, Options, find_recipe, read_recipe
@@ -29,6 +29,7 @@ from frontend.pipeline.recordings import RecordingOptions, recordings
 from frontend.pipeline.stage import Stage
 from frontend.utils.errors import UserError
 
+TESTS = ("test", "test_1spk")
 PAGES = ("RESULTS.md", "results.json", "curves.png", "cpwer_sisnri.png")
 
 
@@ -59,7 +60,8 @@ def stages_of(o: Options) -> list[Stage]:
 
 def mixtures(o: MixtureOptions) -> list[Stage]:
     """Return the stages of a run on simulated mixtures."""
-    return [*_sets(o), *_separators(o), *_recognisers(o), *_evaluation(o), *_elsewhere(o), _report(o)]
+    trained = [*_without_labels(o), *_with_labels(o), *_recognisers(o)]
+    return [*_sets(o), *trained, *_streams(o), *_words(o), *_elsewhere(o), _report(o)]
 
 
 def _sets(o: MixtureOptions) -> list[Stage]:
@@ -74,16 +76,10 @@ def _sets(o: MixtureOptions) -> list[Stage]:
             commands=[
                 o.words(
                     "local/data.sh --corpus {corpus} --out {speech} --seed {seed} --nj {nj}",
-                    **{"corpus_dir": o.corpus_dir, "fs": o.given.fs, **o.size["speech"], **o.own},
+                    **{"corpus_dir": o.corpus_dir, "fs": o.given.fs, **o.size["speech"], **o.prepared},
                 )
             ],
-            settings={
-                "seed": o.seed,
-                "corpus": o.corpus,
-                "utterances": o.size["speech"],
-                "fs": o.given.fs,
-                **o.own,
-            },
+            settings={"seed": o.seed, "corpus": o.corpus, "utterances": o.size["speech"]} | o.prepared,
             skip=shared,
             first=o.fetch,
             shared=o.speech.parent / "stages",
@@ -102,10 +98,7 @@ def _sets(o: MixtureOptions) -> list[Stage]:
             makes=[*(o.data / name for name, *_ in o.sets), *pair(o.data, "unlabelled")],
             commands=[
                 *(command for name, speech, *_ in o.sets for command in render_set(o, name, speech)),
-                *(
-                    subset(o, o.data / part, o.data / f"{part}_unlabelled", 1, o.seed, True)
-                    for part in ("train", "dev")
-                ),
+                *(unlabelled(o, part) for part in ("train", "dev")),
             ],
             settings=format | {"on_the_fly": "on_the_fly" in o.extras},
             skip=shared,
@@ -115,12 +108,9 @@ def _sets(o: MixtureOptions) -> list[Stage]:
     ]
 
 
-def _separators(o: MixtureOptions) -> list[Stage]:
-    """The method itself: teacher, pseudo-targets, student; then few labels, and baselines."""
-    sets, small = [o.data / "train", o.data / "dev"], pair(o.labels, "small")
-    student, finetuned = o.exp / "student" / MODEL, o.exp / "student_ft" / MODEL
-    seed, share = {"train_seed": o.train_seed}, o.size["shares"]["small"]
-    no_labels = "--with unsupervised uses no labels" if "unsupervised" in o.extras else ""
+def _without_labels(o: MixtureOptions) -> list[Stage]:
+    """The method itself: teacher, pseudo-targets, student."""
+    sets, seed = [o.data / "train", o.data / "dev"], {"train_seed": o.train_seed}
     return [
         Stage(
             *("teacher", "MixIT on mixtures of unlabelled mixtures"),
@@ -144,6 +134,17 @@ def _separators(o: MixtureOptions) -> list[Stage]:
             commands=[train(o, "student", "student", pair(o.labels, "pseudo"))],
             settings=o.settings_of("student") | seed,
         ),
+    ]
+
+
+def _with_labels(o: MixtureOptions) -> list[Stage]:
+    """Few labels, and what supervised training reaches."""
+    sets, small = [o.data / "train", o.data / "dev"], pair(o.labels, "small")
+    student, finetuned = o.exp / "student" / MODEL, o.exp / "student_ft" / MODEL
+    seed, share = {"train_seed": o.train_seed}, o.size["shares"]["small"]
+    no_labels = "--with unsupervised uses no labels" if "unsupervised" in o.extras else ""
+    networks = o.settings_of("distill", "student", "full", "finetune", "small")
+    return [
         Stage(
             *("finetune", "the student on the few true labels"),
             reads=[*sets, student],
@@ -181,9 +182,7 @@ def _separators(o: MixtureOptions) -> list[Stage]:
             reads=[*sets, student],
             makes=[o.exp / "curve"],
             commands=[command for share in o.shares for command in on_share(o, share)],
-            settings=o.settings_of("distill", "student", "full", "finetune", "small")
-            | seed
-            | {"shares": o.shares},
+            settings=networks | seed | {"shares": o.shares},
             skip="" if "curve" in o.extras else "--with curve runs it",
             shards=o.shards,
         ),
@@ -196,9 +195,8 @@ def _recognisers(o: MixtureOptions) -> list[Stage]:
     made = [o.data / f"asr_{part}{end}" for part in parts for end in ("", "_rooms1", "_rooms2")]
     made += [o.data / "read_aloud"] if o.size["read_aloud"] else []
     seeds = {"seed": o.seed, "allow_unknown": o.allow_unknown}
-    rooms = {name: o.size[name] for name in ("asr_rooms", "read_aloud")} | {
-        "audio_format": o.recipe["audio_format"]
-    }
+    rooms = {name: o.size[name] for name in ("asr_rooms", "read_aloud")}
+    rooms["audio_format"] = o.recipe["audio_format"]
     given = "another recogniser was given" if o.given_asr else ""
     return [
         Stage(
@@ -240,7 +238,7 @@ def _recognisers(o: MixtureOptions) -> list[Stage]:
             makes=[o.exp / "joint"],
             commands=[
                 o.words(
-                    "train joint --config {conf.joint} --separator {exp}/student_ft --asr {exp}/asr "
+                    "train joint --config {conf_joint} --separator {exp}/student_ft --asr {exp}/asr "
                     "--train_set {labels}/train_small --valid_set {labels}/dev_small --output_dir {exp}/joint "
                     "--seed {seed} --ngpu {ngpu} --num_threads {nj} --allow_unknown {unknown}"
                 )
@@ -251,29 +249,21 @@ def _recognisers(o: MixtureOptions) -> list[Stage]:
     ]
 
 
-def _evaluation(o: MixtureOptions) -> list[Stage]:
-    """The test sets separated, scored, recognised and counted."""
+def _streams(o: MixtureOptions) -> list[Stage]:
+    """The test sets separated and scored."""
     models = ["teacher", "student"]
     if "unsupervised" not in o.extras:
         models += ["student_ft", "distilled", "distilled_ft", "supervised_small", "supervised_full"]
     further = [o.exp / "joint" / MODEL, *(path / MODEL for path in sorted((o.exp / "curve").glob("*")))]
-    separated, tests = (
-        [o.exp / "separated/test", o.exp / "separated/test_1spk"],
-        [o.data / "test", o.data / "test_1spk"],
-    )
-    ends = ("", "_separated") if "retrain" in o.extras else ("",)
-    own = [path for path in model(o.exp / "joint/asr") if o.there(path)]
-    known = o.recogniser_files() if o.given_asr else model(o.first / "asr")
-    again = [o.exp / "asr_separated" / MODEL] if "retrain" in o.extras else []
+    tests, separated = [o.data / name for name in TESTS], [o.exp / "separated" / name for name in TESTS]
+    score = "score --data {data}/test --separated {exp}/separated/test --single_data {data}/test_1spk "
+    score += "--single_separated {exp}/separated/test_1spk --out {exp}/scores --nj {nj}"
     return [
         Stage(
             *("separate", "the test sets by every system, trained or blind"),
             reads=[*tests, *(o.exp / name / MODEL for name in models), *filter(o.there, further)],
             makes=separated,
-            commands=[
-                separate(o, data, out, models=data != tests[0])
-                for data, out in zip(tests, separated, strict=True)
-            ],
+            commands=[separate(o, tests[0], separated[0]), separate(o, tests[1], separated[1], models=True)],
             settings=o.settings_of("systems"),
             keeps=True,
             shards=o.shards,
@@ -282,44 +272,43 @@ def _evaluation(o: MixtureOptions) -> list[Stage]:
             *("score", "SI-SNR, SDR, STOI, PESQ, over-separation"),
             reads=[*separated, *tests],
             makes=[o.exp / "scores"],
-            commands=[
-                o.words(
-                    "score --data {data}/test --separated {exp}/separated/test --single_data {data}/test_1spk "
-                    "--single_separated {exp}/separated/test_1spk --out {exp}/scores --nj {nj}",
-                    # What compares training seeds reads SI-SNR; PESQ and STOI take longer than all else.
-                    measures="" if o.again else None,
-                )
-            ],
+            # What compares training seeds reads SI-SNR; PESQ and STOI take longer than all else.
+            commands=[o.words(score, measures="" if o.again else None)],
             keeps=True,
             shards=o.shards,
         ),
+    ]
+
+
+def _words(o: MixtureOptions) -> list[Stage]:
+    """The streams of the test set recognised, and the errors counted."""
+    ends = ("", "_separated") if "retrain" in o.extras else ("",)
+    known = o.recogniser_files() if o.given_asr else model(o.first / "asr")
+    own = [path for path in model(o.exp / "joint/asr") if o.there(path)]
+    again = [o.exp / f"asr{end}" / MODEL for end in ends[1:]]
+    wer = "wer --data {data}/test --decoded {exp}/decoded{end} --out {exp}/wer{end} --seed {seed} --nj {nj}"
+    settings = {"recogniser": o.given_asr, "allow_unknown": o.allow_unknown}
+    return [
         Stage(
             *("decode", "streams, mixtures, true images and dry speech to words"),
-            reads=[separated[0], tests[0], o.speech / "test", *known, *own, *again],
+            reads=[o.exp / "separated/test", o.data / "test", o.speech / "test", *known, *own, *again],
             makes=[o.exp / f"decoded{end}" for end in ends],
             commands=[
                 decode(o, "test", o.exp / "decoded", asr=o.asr, asr_model=o.recipe["asr_model"]),
                 *(
-                    decode(o, "test", o.exp / f"decoded{end}", asr=o.exp / f"asr{end}", shared=True)
-                    for end in ends[1:]
+                    decode(o, "test", o.exp / f"decoded{e}", asr=o.exp / f"asr{e}", shared=True)
+                    for e in ends[1:]
                 ),
             ],
-            settings=o.settings_of("systems", "decode")
-            | {"recogniser": o.given_asr, "allow_unknown": o.allow_unknown},
+            settings=o.settings_of("systems", "decode") | settings,
             keeps=True,
             shards=o.shards,
         ),
         Stage(
             *("wer", "cpWER of every system, with alignments"),
-            reads=[tests[0], *(o.exp / f"decoded{end}" for end in ends)],
+            reads=[o.data / "test", *(o.exp / f"decoded{end}" for end in ends)],
             makes=[o.exp / f"wer{end}" for end in ends],
-            commands=[
-                o.words(
-                    "wer --data {data}/test --decoded {exp}/decoded{end} --out {exp}/wer{end} --seed {seed} --nj {nj}",
-                    end=end,
-                )
-                for end in ends
-            ],
+            commands=[o.words(wer, end=end) for end in ends],
             settings={"seed": o.seed},
             keeps=True,
         ),
@@ -352,7 +341,7 @@ def _elsewhere(o: MixtureOptions) -> list[Stage]:
             makes=[o.results / "MISMATCH.md", o.results / "mismatch.json"],
             commands=[
                 o.words(
-                    "report --conditions {conf.conditions} --exp {exp} --systems {conf.systems} --out {results}",
+                    "report --conditions {conf_conditions} --exp {exp} --systems {conf_systems} --out {results}",
                     microphones=others,
                 )
             ],
@@ -380,7 +369,7 @@ def _report(o: MixtureOptions) -> Stage:
         makes=[*(o.results / name for name in PAGES), tested[0] / "report"],
         commands=[
             o.words(
-                "report --systems {conf.systems} --out {results} --listen {page}",
+                "report --systems {conf_systems} --out {results} --listen {page}",
                 page=tested[0] / "report",
                 quick=o.size_name in ("quick", "tiny"),
                 **{

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from frontend.pipeline.launch import Launcher, shown
+from frontend.pipeline.launch import Local, Submitit, shown
 from frontend.pipeline.options import Options
 from frontend.utils.errors import UserError, did_you_mean
 from frontend.utils.files import read_json, write_text
@@ -122,15 +122,20 @@ class Engine:
         options: of the run.
         recipe: returns its stages; asked anew after each stage, since what is there may decide what the next are.
         launcher: runs the commands.
+        check: called with the run before the first stage that has something to do: what takes long to check.
     """
 
     def __init__(
-        self, options: Options, recipe: Callable[[Options], list[Stage]], launcher: Launcher
+        self,
+        options: Options,
+        recipe: Callable[[Options], list[Stage]],
+        launcher: Local | Submitit,
+        check: Callable[[Options], None],
     ) -> None:
-        self.options, self.recipe, self.launcher = options, recipe, launcher
+        self.options, self.recipe, self.launcher, self.check = options, recipe, launcher, check
         self.exp = options.exp
         self._digests: dict[Path, str] = {}
-        self._had_work = False
+        self._checked = False
 
     # What is known of a stage.
 
@@ -159,21 +164,13 @@ class Engine:
 
     # A run.
 
-    def check(self, first: str, last: str) -> None:
-        """Refuse stages that there are not, before anything is written.
-
-        Raises:
-            UserError: unknown stages, or the last before the first.
-        """
-        self._range(first, last)
-
     def run(self, first: str, last: str) -> None:
         """Run the stages from ``first`` to ``last``, by name or number.
 
         Raises:
             UserError: unknown stages, an input that is missing, or a command that failed.
         """
-        begin, end = self._range(first, last)
+        begin, end = self.places(first, last)
         for place in range(begin, end + 1):
             stage = self.recipe(self.options)[place - 1]
             if stage.skip:
@@ -182,7 +179,12 @@ class Engine:
             with self._turn(stage):
                 self._run_stage(place, stage)
 
-    def _range(self, first: str, last: str) -> tuple[int, int]:
+    def places(self, first: str, last: str) -> tuple[int, int]:
+        """Return the places of the first and the last stage.
+
+        Raises:
+            UserError: unknown stages, or the last before the first.
+        """
         stages = self.recipe(self.options)
         begin, end = number_of(first, stages), number_of(last, stages)
         if begin > end:
@@ -204,7 +206,9 @@ class Engine:
             raise UserError(
                 f"stage {stage.name}: {missing[0]}: missing; run the stages before this one first"
             )
-        self.options.before_work(stage.name)
+        if not self._checked:
+            self.check(self.options)
+            self._checked = True
         record = self._begin(stage, record, now, why)
         log(f"stage {place} {stage.name}: {stage.about}")
         self.launcher.run(stage.name, stage.commands, self._log_of(stage), stage.shards)
@@ -314,7 +318,7 @@ class Engine:
 
     def dry_run(self, first: str, last: str) -> None:
         """Print the commands that would run, a line each, to be run in the recipe's directory."""
-        begin, end = self._range(first, last)
+        begin, end = self.places(first, last)
         print(f"cd {shlex.quote(str(self.options.place))}")
         for place in range(begin, end + 1):
             stage = self.recipe(self.options)[place - 1]
@@ -345,7 +349,7 @@ class Engine:
 
     def adopt(self, first: str, last: str) -> None:
         """Write the records of stages whose outputs are all there, without running them."""
-        begin, end = self._range(first, last)
+        begin, end = self.places(first, last)
         self.options.write()
         path = self.exp / "stages.json"
         seconds = read_json(path).get("stages", {}) if path.is_file() else {}

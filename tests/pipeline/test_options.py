@@ -7,6 +7,7 @@ import pytest
 import yaml
 from recipes import ROOT, copy_recipe
 
+from frontend.cli.run import _check
 from frontend.pipeline.options import Given, shown_command
 from frontend.pipeline.recipes import read_options, stages_of
 from frontend.utils.errors import UserError
@@ -143,12 +144,15 @@ def test_as_many_microphones_as_talkers(recipe):
 
 def test_as_many_gpus_as_asked_for(recipe):
     with pytest.raises(UserError, match="--ngpu 99: expected so many CUDA devices"):
-        options(recipe, "--ngpu 99").before_work("teacher")
+        _check(options(recipe, "--ngpu 99"))
 
 
 def test_a_recogniser_that_is_none_is_found_before_the_first_stage(recipe):
+    o = options(recipe, "--asr_exp .")
+    o.conf("decode")
+    o.write()
     with pytest.raises(UserError, match="expected a trained recogniser with config.yaml"):
-        options(recipe, "--asr_exp .").before_work("data")
+        _check(o)
 
 
 def test_listed_pairs_are_pairs(tmp_path):
@@ -234,7 +238,7 @@ def test_the_conditions_are_those_of_the_file(recipe):
 def test_what_was_asked_for_once_stays(recipe):
     (recipe / "exp/espeak/joint").mkdir(parents=True)
     o = options(recipe, "--with curve")
-    assert o.extras == ("joint", "curve") and o.note()["command"].endswith("--with joint,curve")
+    assert o.extras == ("joint", "curve") and o.notes["command"].endswith("--with joint,curve")
     refused(recipe, "--asr_model tag", "leave --asr_exp and --asr_model out")
 
 
@@ -291,9 +295,9 @@ def test_of_recordings(tmp_path, monkeypatch):
     o = options(recipe, "--recordings v1.0 --fs 16000")
     assert o.content("student")["encoder_conf"]["n_fft"] == 512 and o.facts["mics"] == 0
     monkeypatch.chdir(recipe)
-    o.array.parent.mkdir(parents=True)
-    o.array.write_text("6 circular 16000\n")
-    o = options(recipe, "--recordings ../v1.0 --fs 16000")
+    (o.data / "whole").mkdir(parents=True)
+    (o.data / "whole/array").write_text("6 circular 16000\n")
+    assert stages_of(o)  # what was read before stage data is read again
     teacher = yaml.safe_load(yaml.safe_dump(o.content("teacher")))
     assert (
         teacher["separator_conf"]["n_mics"] == 6

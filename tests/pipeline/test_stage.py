@@ -22,14 +22,14 @@ class Toy:
 
     def __init__(self, exp: Path = Path("exp")):
         self.exp, self.planned, self.place = exp, set(), Path.cwd()
-        self.checked, self.conf_written = [], 0
+        self.checked, self.conf_written = 0, 0
         self.change = {}
 
     def write(self) -> None:
         self.conf_written += 1
 
-    def before_work(self, stage: str) -> None:
-        self.checked.append(stage)
+    def check(self, _=None) -> None:
+        self.checked += 1
 
     def stages(self, _=None) -> list[Stage]:
         code = "import pathlib, sys; p = pathlib.Path('model'); p.mkdir(exist_ok=True); "
@@ -45,7 +45,7 @@ class Toy:
         return [first, second]
 
     def engine(self) -> Engine:
-        return Engine(self, self.stages, Local())
+        return Engine(self, self.stages, Local(), self.check)
 
     def run(self, first: str = "first", last: str = "first") -> None:
         self.engine().run(first, last)
@@ -80,7 +80,7 @@ def test_complete_is_skipped_and_touching_is_no_change(toy, capsys):
     os.utime("conf", (1, 1))
     toy.run()
     assert capsys.readouterr().out.count("complete, nothing to do") == 1 and model() == "of a"
-    assert toy.checked == ["first"], "what takes long is checked only where there is something to do"
+    assert toy.checked == 1, "what takes long is checked only where there is something to do"
 
 
 def test_commands_and_their_output_are_in_the_log(toy, capfd):
@@ -225,7 +225,7 @@ def test_unknown_stages_are_refused(toy):
         with pytest.raises(UserError, match=message):
             number_of(name, toy.stages())
     with pytest.raises(UserError, match="--stage second comes after --stop_stage first"):
-        toy.engine().check("second", "first")
+        toy.engine().places("second", "first")
 
 
 def test_every_stage_tells_its_commit(toy):
@@ -314,7 +314,7 @@ def test_dry_run_prints_what_would_run_and_what_follows_from_it(toy, capsys):
     toy.engine().dry_run("1", "2")
     out = capsys.readouterr().out.splitlines()
     assert out[1:] == ["# first: makes it", "python ./first.py", "# second: shows it", "python ./second.py"]
-    assert model() == "of a" and toy.checked == ["first", "second"]
+    assert model() == "of a" and toy.checked == 1
 
 
 def test_adopt_writes_records_of_what_is_complete(toy, capsys):
@@ -331,13 +331,13 @@ def test_jobs_of_submitit_make_the_same(toy, capfd):
     """Its own executor of processes on this machine; what can be divided becomes an array."""
     settings = {"cluster": "local", "timeout_min": 5, "cpus": 1, "partition": None, "shards": 2}
     launcher = Submitit(settings, toy.exp / "log/jobs", 0)
-    Engine(toy, toy.stages, launcher).run("first", "first")
+    Engine(toy, toy.stages, launcher, toy.check).run("first", "first")
     assert model() == "of a" and "made\n" in (toy.exp / "log/first.log").read_text()
     Path("conf").write_text("b")
     toy.change = {"commands": [["./fail.py"]]}
     Path("fail.py").write_text("print('why', flush=True); raise SystemExit(2)")
     with pytest.raises(SystemExit) as stop:
-        Engine(toy, toy.stages, launcher).run("first", "first")
+        Engine(toy, toy.stages, launcher, toy.check).run("first", "first")
     assert stop.value.code == 2 and "why" in capfd.readouterr().out
 
 
