@@ -24,10 +24,6 @@ from frontend.utils.files import atomic_directory
 from frontend.utils.parallel import parallel_map, progress
 from frontend.utils.rng import generator
 
-ACTIVE_LEVEL_DB = -26.0  # re full scale
-_ACTIVE_BELOW_PEAK_DB = 35.0
-_MARGIN_S = 0.05
-_HIGHEST_PEAK = 0.9
 _FEWEST = 2  # talkers of a set: a mixture needs two
 
 
@@ -38,24 +34,20 @@ def read_speech(path: str | Path, fs: int) -> dict[str, tuple[str, float]]:
     """Return the utterances of a speech set: id -> (speaker, seconds).
 
     Raises:
-        UserError: an utterance of another rate than ``fs``, of several channels, unreadable, or
-            without a speaker.
+        UserError: an utterance without a speaker, or as :func:`check_speech`.
     """
     entries, speakers = read_scp(Path(path) / "wav.scp"), read_scp(Path(path) / "utt2spk")
-    speech = {}
-    for name, entry in progress(entries.items(), len(entries), "speech"):
-        if name not in speakers:
-            raise UserError(f"{path}/utt2spk: utterance '{name}' of wav.scp is missing; add its speaker")
-        speech[name] = speakers[name], check_speech(name, entry, fs) / fs
-    return speech
+    for name in sorted(entries.keys() - speakers.keys())[:1]:
+        raise UserError(f"{path}/utt2spk: utterance '{name}' of wav.scp is missing; add its speaker")
+    named = progress(entries.items(), len(entries), "speech")
+    return {name: (speakers[name], check_speech(name, entry, fs) / fs) for name, entry in named}
 
 
 def read_noises(path: str | Path, fs: int) -> dict[str, float]:
     """Return the recorded noise that lies beside a speech set, ``noise.scp``: id -> seconds.
 
     Raises:
-        UserError: no such table, a recording of another rate than ``fs`` or of several channels, an id
-            that is an utterance's as well.
+        UserError: no such table, an id that is an utterance's as well, or as :func:`check_speech`.
     """
     table = Path(path) / "noise.scp"
     if not table.is_file():
@@ -71,11 +63,7 @@ def read_noises(path: str | Path, fs: int) -> dict[str, float]:
 
 
 def check_speech(name: str, entry: str, fs: int, samples: int | None = None) -> int:
-    """Check rate, channels and length of a dry utterance; return its number of samples.
-
-    Raises:
-        UserError: naming the file.
-    """
+    """Return the length of a dry utterance in samples; raise UserError unless it is mono and as expected."""
     channels, frames, rate = audio_info(entry)
     if rate != fs:
         raise UserError(
@@ -104,7 +92,7 @@ def trim(signal: np.ndarray, fs: int) -> np.ndarray:
     active = np.flatnonzero(_active_frames(signal, fs)[1])
     if not len(active):
         return signal
-    frame, margin = fs // 100, int(_MARGIN_S * fs)
+    frame, margin = fs // 100, int(0.05 * fs)
     return signal[max(0, active[0] * frame - margin) : (active[-1] + 1) * frame + margin]
 
 
@@ -117,8 +105,8 @@ def normalise(signal: np.ndarray, fs: int) -> np.ndarray:
     power, active = _active_frames(signal, fs)
     if not active.any():
         return signal
-    gain = math.sqrt(10 ** (ACTIVE_LEVEL_DB / 10) / power[active].mean())
-    return signal * min(gain, _HIGHEST_PEAK / np.abs(signal).max())
+    gain = math.sqrt(10 ** (-26.0 / 10) / power[active].mean())
+    return signal * min(gain, 0.9 / np.abs(signal).max())
 
 
 def _active_frames(signal: np.ndarray, fs: int) -> tuple[np.ndarray, np.ndarray]:
@@ -126,7 +114,7 @@ def _active_frames(signal: np.ndarray, fs: int) -> tuple[np.ndarray, np.ndarray]
     length = fs // 100
     frames = np.pad(signal, (0, -len(signal) % length)).reshape(-1, length)
     power = np.mean(np.square(frames, dtype=np.float64), axis=1)
-    return power, power > power.max() * 10 ** (-_ACTIVE_BELOW_PEAK_DB / 10)
+    return power, power > power.max() * 10 ** (-35.0 / 10)
 
 
 # --- writing
@@ -261,14 +249,7 @@ def split_speakers(
 ) -> dict[str, set[str]]:
     """Split talkers at random with each group's share (gender, say) about the same in every set.
 
-    Args:
-        speakers: ids of the talkers, in any order.
-        groups: the group of each talker.
-        shares: of the talkers, by set; at least two talkers go into each, the last set has the rest.
-        seed: of the split.
-
-    Returns:
-        the talkers of each set, disjoint, all of them.
+    ``shares`` are those of the talkers, by set; at least two go into each, the last set has the rest.
 
     Raises:
         UserError: fewer than two talkers for a set.

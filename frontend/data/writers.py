@@ -9,7 +9,6 @@ import io
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 import kaldiio
 import numpy as np
@@ -31,7 +30,7 @@ def ending_for(channels: int) -> str:
 
 
 class AudioWriter:
-    """Write recordings of one rate as files ``directory/ID.wav``, or into one archive.
+    """Write recordings of one rate as files ``directory/ID.wav``, or into one archive; a context manager.
 
     Args:
         directory: where the audio goes; entries name it as given, so relative stays relative.
@@ -41,8 +40,6 @@ class AudioWriter:
         fs: rate in Hz.
         name: of the archive.
         encoding: ``pcm16``, or ``float32`` (wav only; nothing clips).
-
-    Use it as a context manager.
 
     Raises:
         UserError: unknown format or encoding.
@@ -63,8 +60,8 @@ class AudioWriter:
         self.directory, self.audio_format = Path(directory), audio_format
         self.fs, self.encoding = int(fs), encoding
         self.directory.mkdir(parents=True, exist_ok=True)
-        self._archive_path = self.directory / f"{name}.ark"
-        self._archive = open(self._archive_path, "ab") if audio_format == "flac.ark" else None
+        archive = self.directory / f"{name}.ark"
+        self._archive = open(str(archive), "ab") if audio_format == "flac.ark" else None
 
     def __enter__(self) -> "AudioWriter":
         return self
@@ -93,8 +90,13 @@ class AudioWriter:
                 f"{utterance_id}: NaN or infinity at sample {np.argmin(np.isfinite(data).all(axis=1))}"
             )
         data = data.astype(np.float32) if self.encoding == "float32" else to_pcm16(data, utterance_id)
+        flac = {"format": "FLAC", "subtype": "PCM_16"}
         if self._archive:
-            return self._append(self._archive, utterance_id, data)
+            offset = self._archive.tell() + len(f"{utterance_id} ".encode())
+            record = {utterance_id: (data, self.fs)}
+            kaldiio.save_ark(self._archive, record, write_function="soundfile", write_kwargs=flac)
+            self._archive.flush()
+            return f"{self._archive.name}:{offset}"
         path = self.directory / f"{utterance_id}.{self.audio_format}"
         with atomic_file(path) as part:
             if self.audio_format == "wav":
@@ -103,20 +105,9 @@ class AudioWriter:
             else:
                 # Encoded in memory, so that a full disk is an OSError and not one of libsndfile's.
                 encoded = io.BytesIO()
-                soundfile.write(encoded, data, self.fs, format="FLAC", subtype="PCM_16")
+                soundfile.write(encoded, data, self.fs, **flac)
                 part.write_bytes(encoded.getvalue())
         return str(path)
-
-    def _append(self, archive: BinaryIO, utterance_id: str, data: np.ndarray) -> str:
-        offset = archive.tell() + len(f"{utterance_id} ".encode())
-        kaldiio.save_ark(
-            archive,
-            {utterance_id: (data, self.fs)},
-            write_function="soundfile",
-            write_kwargs={"format": "flac", "subtype": "PCM_16"},
-        )
-        archive.flush()
-        return f"{self._archive_path}:{offset}"
 
 
 class BlockWriter:
@@ -126,9 +117,9 @@ class BlockWriter:
     time of day, so that two runs are alike, and becomes an RF64 (EBU Tech 3306) beyond 4 GiB.
 
     Args:
-        paths: a path: all rows of the blocks are channels of this file. A sequence of S paths, or a function
-            of the number (from 1) of a stream where S is not known before: a mono file for each row.
-            They end in ``.wav`` or ``.flac``.
+        paths: a path, ``.wav`` or ``.flac``: all rows of the blocks are channels of this file. A sequence of
+            S paths, or a function of a stream's number (from 1) where S is not known before: a mono file for
+            each row.
         fs: rate in Hz.
         encoding: ``pcm16`` or ``pcm24``, where what passes full scale is clipped, or ``float32`` (wav only).
 
@@ -157,10 +148,8 @@ class BlockWriter:
             self._open(len(block))
         rows = [block] if isinstance(self._paths, Path) else [row[None] for row in block]
         for file, row in zip(self._files, rows, strict=True):
-            if isinstance(file, _WavFile):
-                file.append(row)
-            else:
-                file.write(_integers(row, 8 * _WIDTHS[self.encoding]).T)
+            is_wav = isinstance(file, _WavFile)
+            file.write(row if is_wav else _integers(row, 8 * _WIDTHS[self.encoding]).T)
         self.written += block.shape[1]
         self.peak = max(self.peak, float(np.abs(block).max(initial=0.0)))
 
@@ -168,9 +157,10 @@ class BlockWriter:
         """Turn float32 wav files into 16-bit ones, as the last act before the ``with`` block ends."""
         for file in self._files:
             file.close()
-            with atomic_file(file.path) as aside, _WavFile(aside, self.fs, file.channels, "pcm16") as out:
-                for block in file.blocks():
-                    out.append(block)
+            with atomic_file(file.path) as aside:
+                with contextlib.closing(_WavFile(aside, self.fs, file.channels, "pcm16")) as out:
+                    for block in file.blocks():
+                        out.write(block)
 
     def _open(self, rows: int) -> None:
         if isinstance(self._paths, Path):
@@ -186,7 +176,8 @@ class BlockWriter:
             else:
                 layout = {"format": "FLAC", "subtype": f"PCM_{8 * _WIDTHS[self.encoding]}"}
                 file = soundfile.SoundFile(part, "w", self.fs, channels, **layout)
-            self._files.append(self._stack.enter_context(file))
+            self._stack.callback(file.close)
+            self._files.append(file)
 
 
 class _WavFile:
@@ -201,12 +192,6 @@ class _WavFile:
         self.file = open(path, "wb")
         self.file.write(self._header())
 
-    def __enter__(self) -> "_WavFile":
-        return self
-
-    def __exit__(self, *exception) -> None:
-        self.close()
-
     def close(self) -> None:
         """Put the final header before the samples; a second call does nothing."""
         if not self.file.closed:
@@ -217,7 +202,7 @@ class _WavFile:
     def _header(self) -> bytes:
         return wav_header(self.frames, self.fs, self.channels, self.encoding)
 
-    def append(self, block: np.ndarray) -> None:
+    def write(self, block: np.ndarray) -> None:
         """Append ``(C, n)`` floats."""
         if self.encoding == "float32":
             self.file.write(np.ascontiguousarray(block.T, "<f4").data)
@@ -236,14 +221,9 @@ class _WavFile:
 
 
 def wav_header(frames: int, fs: int, channels: int, encoding: str, limit: int = _WAV_BYTES) -> bytes:
-    """Return what stands before the samples of a wav, of the same length whatever ``frames`` is.
+    """Return what stands before ``frames`` samples a channel of a wav, of the same length for any number.
 
-    Args:
-        frames: number of samples a channel.
-        fs: rate in Hz.
-        channels: number of channels.
-        encoding: ``pcm16``, ``pcm24`` or ``float32``.
-        limit: size in bytes beyond which it is the header of an RF64.
+    Beyond ``limit`` bytes it is the header of an RF64.
     """
     width, is_float = _WIDTHS[encoding], encoding == "float32"
     frame = channels * width
