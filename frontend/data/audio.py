@@ -52,11 +52,7 @@ def audio_file(entry: str) -> Path:
 
 
 def audio_info(entry: str) -> tuple[int, int, int]:
-    """Return (channels, frames, fs in Hz) of ``entry`` without decoding it.
-
-    Raises:
-        UserError: as :func:`read_audio`.
-    """
+    """Return (channels, frames, fs in Hz) of ``entry`` without decoding it; raise as :func:`read_audio`."""
     reader = _reader_of(entry)
     if reader:
         return reader.info(entry)
@@ -156,11 +152,7 @@ class Recording:
         self.seconds = self.frames / self.fs
 
     def read(self, start: int = 0, frames: int = -1) -> np.ndarray:
-        """Return samples ``(C, T)`` from ``start`` on, -1 = to the end.
-
-        Raises:
-            UserError: truncated or damaged, NaN or infinity.
-        """
+        """Return samples ``(C, T)`` from ``start`` on, -1 = to the end; raise as :func:`read_audio`."""
         frames = _wanted(self.name, start, frames, self.frames)
         return np.concatenate([read_audio(entry, start, frames, finite=True)[0] for entry in self.entries])
 
@@ -197,11 +189,7 @@ def entry_stamp(entry: str) -> tuple:
 
 
 def stamp_of_entries(entries: Iterable[str]) -> str:
-    """Return a digest of several entries, of their names and :func:`entry_stamp`, for a ``Stamp``'s inputs.
-
-    Raises:
-        UserError: one of the files is not there.
-    """
+    """Return a digest of several entries, names and :func:`entry_stamp`, for a ``Stamp``'s inputs."""
     return of_text(json.dumps([(entry, *entry_stamp(entry)) for entry in entries]))
 
 

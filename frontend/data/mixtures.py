@@ -59,22 +59,17 @@ class MixtureSet:
         return len(self.speakers)
 
     def mixture(self, utterance_id: str) -> tuple[np.ndarray, int]:
-        """Return the mixture ``(C, T)`` and its rate in Hz.
-
-        Raises:
-            UserError: unreadable audio, NaN.
-        """
+        """Return the mixture ``(C, T)`` and its rate in Hz; raise as :func:`read_audio`."""
         return read_audio(self._entry(self.wav, utterance_id), finite=True)
 
     def references(self, utterance_id: str) -> np.ndarray:
         """Return the talkers' images at the reference channel, ``(S, T)``.
 
         Raises:
-            UserError: the set is unlabelled, or an image is unreadable, has NaN, is not mono or not as long
-                or fast as the mixture.
+            UserError: the set is unlabelled, or as :func:`read_image`.
         """
         if not self.speakers:
-            raise UserError(f"{self.path}: expected spk1.scp ..., found none (this set is unlabelled)")
+            raise UserError(f"{self.path}: expected spk1.scp ..., found none (unlabelled set)")
         _, frames, fs = audio_info(self._entry(self.wav, utterance_id))
         return np.stack([read_image(table[utterance_id], frames, fs) for table in self.speakers])
 
@@ -117,16 +112,10 @@ class MixtureSet:
 
 
 def labelled_set(path: str | Path) -> MixtureSet:
-    """Open a mixture set.
-
-    Raises:
-        UserError: it is none, or has no images of the talkers.
-    """
+    """Open a mixture set; raise UserError if it is none, or has no images of the talkers."""
     mixtures = MixtureSet(path)
-    if mixtures.n_talkers == 0:
-        raise UserError(
-            f"{path}: expected spk1.scp, spk2.scp ... to score against, found none (unlabelled set)"
-        )
+    if not mixtures.speakers:
+        raise UserError(f"{path}: expected spk1.scp ... to score against, found none (unlabelled set)")
     return mixtures
 
 
@@ -184,11 +173,7 @@ class Utterance:
     outputs: tuple[str, ...]
 
     def read(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
-        """Return references and streams ``(S, T)``, outputs ``(M, T)``, mixture ``(T,)``, rate in Hz.
-
-        Raises:
-            UserError: unreadable audio, NaN.
-        """
+        """Return references and streams ``(S, T)``, outputs ``(M, T)``, mixture ``(T,)``, rate in Hz."""
         mixture, fs = read_audio(self.mixture)
         # The row `mixture` names the multi-channel recording itself: its reference channel is meant.
         references, streams, outputs = (
@@ -225,12 +210,10 @@ class Streams:
         for utterance in self.utterances():
             _, frames, fs = audio_info(utterance.mixture)
             for entry in (*utterance.references, *utterance.streams, *utterance.outputs):
-                same = f"in the mixture {utterance.id}"
-                channels, *_ = check_alike(entry, frames, fs, same, "make it again")
+                same, again = f"in the mixture {utterance.id}", "make it again"
+                channels, *_ = check_alike(entry, frames, fs, same, again)
                 if channels > 1 and os.path.realpath(entry) != os.path.realpath(utterance.mixture):
-                    raise UserError(
-                        f"{entry}: expected a mono stream, found {channels} channels (separate again)"
-                    )
+                    raise UserError(f"{entry}: expected a mono stream, found {channels} channels ({again})")
 
     def info(self) -> dict:
         """Return ``info.json``; empty where a system has none."""
@@ -240,14 +223,16 @@ class Streams:
     def _tables(self, kind: str) -> list[dict[str, str]]:
         tables: list[dict[str, str]] = []
         while (path := self.directory / f"{kind}{len(tables) + 1}.scp").is_file():
-            table = read_scp(path)
-            for utterance in sorted(table.keys() ^ set(self.mixtures.ids)):
-                where = "has no stream of" if utterance not in table else "has a stream of unknown"
-                raise UserError(
-                    f"{path}: {where} utterance {utterance} of {self.mixtures.path} (separate again)"
-                )
-            tables.append(table)
+            tables.append(read_scp(path))
+            _check_names(f"{path}:", tables[-1], self.mixtures.ids, "utterance", f" of {self.mixtures.path}")
         return tables
+
+
+def _check_names(where: str, table: dict[str, str], names: Iterable[str], what: str, of: str = "") -> None:
+    """Raise UserError unless there is a stream of each name, and of no other."""
+    for name in sorted(table.keys() ^ set(names))[:1]:
+        wrong = "has a stream of unknown" if name in table else "has no stream of"
+        raise UserError(f"{where} {wrong} {what} {name}{of} (separate again)")
 
 
 def find_systems(directory: str | Path, stage: str) -> list[Path]:
@@ -287,9 +272,7 @@ def find_streams(directory: str | Path, ids: Iterable[str] | None = None) -> lis
         )
     wanted = set(tables[0] if ids is None else ids)
     for number, table in enumerate(tables, 1):
-        for name in sorted(table.keys() ^ wanted):
-            lacks = "has no stream of" if name in wanted else "has a stream of unknown"
-            raise UserError(f"{directory}: spk{number} {lacks} recording {name} (separate again)")
+        _check_names(f"{directory}: spk{number}", table, wanted, "recording")
     for name in sorted(wanted):
         first = tables[0][name]
         _, frames, fs = audio_info(first)

@@ -50,10 +50,8 @@ def read_geometry(geometry: str, n_mics: int) -> str:
     if geometry in GEOMETRIES:
         return geometry
     if not Path(geometry).is_file():
-        raise UserError(
-            f"--geometry {geometry}: expected {', '.join(GEOMETRIES)} or a file of coordinates, "
-            "found no such file"
-        )
+        wanted = f"{', '.join(GEOMETRIES)} or a file of coordinates"
+        raise UserError(f"--geometry {geometry}: expected {wanted}, found no such file")
     positions = np.array(read_coordinates(geometry))
     if len(positions) != n_mics:
         raise UserError(
@@ -113,7 +111,7 @@ def find_recordings(source: str, pattern: str | None = None) -> dict[str, Record
     files = _listed(source)
     groups = {name: [entry] for name, entry in files.items() if audio_info(entry)[0] > 1}
     single = {name: entry for name, entry in files.items() if name not in groups}
-    for name, entries in _grouped(single, _compiled(pattern)).items():
+    for name, entries in _grouped(single, pattern).items():
         if name in groups:
             both = f"{entries[0]}: recording '{name}' is also {groups[name][0]}"
             raise UserError(f"{both} (keep the multi-channel file, or its channels)")
@@ -141,7 +139,7 @@ def prepare(
     pattern: str | None = None,
     nj: int = 1,
 ) -> dict[str, Recording]:
-    """Make the data directory ``out`` of all recordings of ``source``.
+    """Make the data directory ``out`` of all recordings of ``source``, and return these.
 
     ``wav.scp`` names multi-channel files where they lie; channel files, and all where the rate is lowered,
     become one file a recording in ``out/wav``, with a stamp beside it (a run that was cut off goes on at the
@@ -165,8 +163,8 @@ def prepare(
     symmetry = read_geometry(geometry, found.channels)
     lowered = f", lowered to {fs} Hz" if fs != found.fs else ""
     minutes = sum(one.seconds for one in recordings.values()) / 60
-    what = f"{len(recordings)} recordings, {minutes:.1f} min, {found.channels} channels"
-    print(f"{source}: {what} at {found.fs} Hz{lowered}", flush=True)
+    facts = f"{len(recordings)} recordings, {minutes:.1f} min, {found.channels} channels at {found.fs} Hz"
+    print(f"{source}: {facts}{lowered}", flush=True)
     Path(out).mkdir(parents=True, exist_ok=True)
     work = partial(_prepared, out=Path(out), fs=fs)
     made = list(parallel_map(work, list(recordings.items()), nj, "recordings"))
@@ -183,9 +181,8 @@ def _listed(source: str) -> dict[str, str]:
     if path.is_file():
         return read_scp(path)
     if not path.is_dir():
-        raise UserError(
-            f"--recordings {source}: expected a folder of recordings or a table 'id file', found nothing"
-        )
+        wanted = "a folder of recordings or a table 'id file'"
+        raise UserError(f"--recordings {source}: expected {wanted}, found nothing")
     names: dict[str, str] = {}
     for file in sorted(path.rglob("*")):
         if file.suffix.lower() not in (".wav", ".flac") or file.name.startswith("."):
@@ -199,21 +196,17 @@ def _listed(source: str) -> dict[str, str]:
     return names
 
 
-def _compiled(pattern: str | None) -> re.Pattern:
+def _grouped(files: dict[str, str], pattern: str | None) -> dict[str, list[str]]:
+    """Put the mono files of each recording in the order of their channels."""
     try:
         compiled = re.compile(pattern or CHANNEL_PATTERN, re.IGNORECASE)
     except re.error as error:
         raise UserError(f"--channel_pattern '{pattern}': not a regular expression: {error}") from None
     if compiled.groups != 2:
         raise UserError(f"--channel_pattern '{pattern}': expected two groups, (name) and (channel)")
-    return compiled
-
-
-def _grouped(files: dict[str, str], pattern: re.Pattern) -> dict[str, list[str]]:
-    """Put the mono files of each recording in the order of their channels."""
     groups: dict[str, dict[int, str]] = {}
     for name, entry in files.items():
-        match = pattern.fullmatch(name)
+        match = compiled.fullmatch(name)
         if not match or not match[2].isdecimal():
             raise UserError(
                 f"{entry}: one channel; expected several, or a file a channel named such as {name}_ch1, "
