@@ -69,7 +69,7 @@ def word_error_rate(errors: np.ndarray, words: np.ndarray, seed: int) -> tuple[f
 
 
 def rate(rows: Sequence[dict], name: str, seed: int) -> dict:
-    """Return ``NAME`` and ``NAME_ci`` of rows as :func:`rates` takes them; None where not all were counted."""
+    """Return ``NAME`` and ``NAME_ci`` of rows as in :func:`rates`; None where not all were counted."""
     place, unit = _MEASURES[name]
     counts: list = [row.get(place) if place else row for row in rows]
     if not rows or None in counts:

@@ -4,7 +4,6 @@ The page is made from the JSON alone, by :func:`frontend.report.pages.write_page
 """
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 from frontend.data.audio import audio_info
@@ -28,7 +27,7 @@ from frontend.evaluation.results import (
 from frontend.evaluation.without_references import measure, parameters, pooled, validate_teacher
 from frontend.report.pages import write_page
 from frontend.report.plots import learning_curves, plot_curves, plot_words
-from frontend.separation.systems import System, load_systems, trained
+from frontend.separation.systems import System, load_systems, needs_array, trained
 from frontend.utils.errors import UserError
 from frontend.utils.files import read_json, read_settings, read_text, write_json
 from frontend.utils.parallel import parallel_map
@@ -39,7 +38,7 @@ NOTHING_SCORED = "no score of any listed system (run the stage 'score' first)"
 
 
 def write_results(out: Path, name: str, results: Mapping) -> None:
-    """Write ``NAME.json`` and then its page: with the page, the report is complete."""
+    """Write ``NAME.json`` and then its page: with the page the report is complete."""
     write_json(out / f"{name}.json", results, allow_nan=False)
     write_page(out / f"{name}.json")
 
@@ -96,20 +95,18 @@ def collect(
     """Return what ``results.json`` holds but for pictures and configurations; see :func:`write_report`."""
     runs = [run_facts(path) for path in experiments]
     seed = runs[0]["seed"]
-    results = {
+    results: dict = {
         "experiments": [path.name for path in experiments],
         "quick": quick,
         "command": runs[0]["command"],
         **provenance(),
         **stage_commits(runs[0]),
         "seed": seed,
-        "stages": {
-            (stage if run is runs[0] else f"{path.name}/{stage}"): seconds
-            for path, run in zip(experiments, runs, strict=True)
-            for stage, seconds in run["stages"].items()
-        },
+        "stages": {},
     }
     for path, run in zip(experiments, runs, strict=True):
+        before = "" if run is runs[0] else f"{path.name}/"
+        results["stages"] |= {f"{before}{stage}": seconds for stage, seconds in run["stages"].items()}
         for key, entries in _experiment(path, run, systems, seed).items():
             results.setdefault(key, []).extend(entries)
     _check_alike(experiments, results["test_sets"])
@@ -144,7 +141,7 @@ def _experiment(path: Path, run: dict, systems: Sequence[System], seed: int) -> 
         if system.name in scores or system.name in words
     ]
     names, channels = [row["system"] for row in rows], about["channels"]
-    missing = [s.name for s in systems if s.name not in every and (channels > 1 or not _spatial(s))]
+    missing = [s.name for s in systems if s.name not in every and (channels > 1 or not needs_array(s))]
     spread = over_separation(scores, systems, "test", seed)
     spread += over_separation(single, systems, "one talker", seed)
     networks = dict.fromkeys(system.model for system in systems if system.name in scores and system.model)
@@ -169,14 +166,8 @@ def _experiment(path: Path, run: dict, systems: Sequence[System], seed: int) -> 
 def training_facts(directory: Path) -> dict:
     """Return the settings that differ between the networks of a recipe.
 
-    Args:
-        directory: of the training; its ``config.yaml`` holds the settings that were in force.
-
-    Returns:
-        None for what is not set or not known, as of a packed network whose training is elsewhere.
-
-    Raises:
-        UserError: ``config.yaml`` is no YAML.
+    The ``config.yaml`` of a training holds the settings that were in force. None is what is not set or not
+    known, as of a packed network whose training is elsewhere.
     """
     path = directory / "config.yaml"
     config = read_settings(path, "configuration of a training") if path.is_file() else {}
@@ -241,11 +232,6 @@ def _with_dry(systems: Sequence[System]) -> list[System]:
 
 def _named(path: Path, entries: Sequence[Mapping]) -> list[dict]:
     return [{"experiment": path.name, **entry} for entry in entries]
-
-
-def _spatial(system: System) -> bool:
-    """Whether a system needs more than one microphone."""
-    return bool(system.blind or system.refine or system.rule == "spatial_merge")
 
 
 def _per_system(scores: dict[str, Scores]) -> dict[str, list]:
@@ -324,6 +310,8 @@ def write_recordings_report(
             f"{separated}: expected the streams of systems of {systems}, found none (separate first)"
         )
     measured = _measure_all(wav, separated, names, seed, nj)
+    counts = {name: Path(wer) / f"{name}.json" for name in names} if wer else {}
+    words = {name: read_json(path) for name, path in counts.items() if path.is_file()}
     channels, _, fs = audio_info(next(iter(wav.values())))
     run = read_json(Path(out) / "stages.json") if (Path(out) / "stages.json").is_file() else {}
     report = {
@@ -346,7 +334,7 @@ def write_recordings_report(
             }
             for name in names
         },
-        "wer": _pooled_words(wer, names),
+        "wer": {name: {"rate": one["cpwer"], "ci": one["cpwer_ci"]} for name, one in words.items()},
         "teacher": {name: validate_teacher(model, dev, talkers, seed) for name, model in teachers.items()},
     }
     report = rounded(report, 5)
@@ -358,24 +346,13 @@ def _measure_all(
     wav: Mapping[str, str], separated: str, names: Sequence[str], seed: int, nj: int
 ) -> dict[str, dict[str, dict]]:
     """Return ``{system: {recording: measures}}``."""
-    tables = {name: find_streams(Path(separated) / name, wav) for name in names}
-    jobs = [
-        (recording, entry, [table[recording] for table in tables[name]])
-        for name in names
-        for recording, entry in wav.items()
-    ]
-    found = iter(list(parallel_map(partial(_measure, seed=seed), jobs, nj, "report")))
+    jobs = []
+    for name in names:
+        tables = find_streams(Path(separated) / name, wav)
+        jobs += [(recording, entry, [t[recording] for t in tables], seed) for recording, entry in wav.items()]
+    found = iter(list(parallel_map(_measure, jobs, nj, "report")))
     return {name: {recording: next(found) for recording in wav} for name in names}
 
 
-def _measure(job: tuple[str, str, list[str]], seed: int) -> dict:
-    return measure(*job, seed=seed)
-
-
-def _pooled_words(folder: str | None, names: list[str]) -> dict:
-    """Return each system's pooled cpWER in percent with its interval."""
-    if folder is None:
-        return {}
-    paths = {name: Path(folder) / f"{name}.json" for name in names}
-    found = {name: read_json(path) for name, path in paths.items() if path.is_file()}
-    return {name: {"rate": one["cpwer"], "ci": one["cpwer_ci"]} for name, one in found.items()}
+def _measure(job: tuple[str, str, list[str], int]) -> dict:
+    return measure(*job)

@@ -99,10 +99,9 @@ def write_listening_page(
 
 
 def main_system(scores: Mapping[str, Scores], systems: Sequence[System]) -> str:
-    """Return the system that utterances are chosen by.
+    """Return ``student``, by which utterances are chosen.
 
-    It is ``student``; where there is none, the one of highest mean SI-SNRi among those without labels, or
-    among all that were scored.
+    Where there is none, it is the system of highest mean SI-SNRi among those without labels, or among all.
     """
     if MAIN in scores:
         return MAIN
@@ -131,10 +130,10 @@ def choose_utterances(
     """Choose utterances of each of :data:`KINDS`.
 
     The kinds take turns, each with the next of its own order that no other has taken; equal values stand in
-    the order of their ids.
+    the order of their ids. An utterance without SI-SNRi (nan) is never chosen.
 
     Args:
-        gains: mean SI-SNRi of the main system per utterance, dB; nan is never chosen.
+        gains: mean SI-SNRi of the main system per utterance, dB.
         word_errors: its word error rate per utterance; empty where no words were counted.
         most: number of utterances.
 

@@ -13,7 +13,7 @@ from frontend.utils.errors import UserError
 from frontend.utils.files import read_json, write_text
 
 NOTHING = "—"
-PAGES = ("results", "report", "mismatch", "claims")  # NAME.json is shown as NAME.md in capitals
+PAGES = ("results.json", "report.json", "mismatch.json", "claims.json")
 # Key of a row and heading of its column. A column without any value is left out, except cpWER.
 _WORD_COLUMNS = {
     "cpwer": "cpWER % [95 %] (ins/del/sub)",
@@ -25,25 +25,20 @@ _COMPARED = (("si_snri", "SI-SNRi", "dB"), ("cpwer", "cpWER", "points"), ("cpcer
 
 
 def write_page(source: Path, out: Path | None = None) -> Path:
-    """Write the page of a ``results.json``, ``report.json``, ``mismatch.json`` or ``claims.json``.
+    """Write the page of one of the files :data:`PAGES`, such as ``RESULTS.md``, and return it.
 
     Args:
         source: the file.
         out: directory for the page; by default that of the file, where the pictures of the page are.
 
-    Returns:
-        the page, such as ``RESULTS.md``.
-
     Raises:
         UserError: another file, or one that lacks what the page shows.
     """
-    name = source.stem
-    if source.name not in [f"{page}.json" for page in PAGES]:
-        expected = ", ".join(f"{page}.json" for page in PAGES)
-        raise UserError(f"{source}: expected one of {expected} (the file that a report wrote)")
-    page = (out or source.parent) / f"{name.upper()}.md"
+    if source.name not in PAGES:
+        raise UserError(f"{source}: expected one of {', '.join(PAGES)} (the file that a report wrote)")
+    page = (out or source.parent) / f"{source.stem.upper()}.md"
     try:
-        text = render(f"{name}.md.j2", results=read_json(source))
+        text = render(f"{source.stem}.md.j2", results=read_json(source))
     except jinja2.UndefinedError as error:
         raise UserError(f"{source}: {error} (make the report again)") from None
     write_text(page, text)
@@ -203,11 +198,7 @@ def active_range(entries: Sequence[Mapping]) -> range:
 
 
 def results_table(directory: Path) -> str:
-    """Return the rows of the report in ``directory`` as aligned text, and where its page is.
-
-    Raises:
-        UserError: no ``results.json`` there, or one without rows.
-    """
+    """Return the rows of the report in ``directory`` as aligned text, and where its page is."""
     path = directory / "results.json"
     results = read_json(path)
     if "rows" not in results:
@@ -274,10 +265,8 @@ def comparison(found: Mapping) -> str:
 
 def _aligned(rows: Iterable[Sequence[str]]) -> str:
     """Return lines with the first column to the left and the others to the right, in plain characters."""
-    rows = list(rows)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = (
-        "  ".join(text.rjust(width) if k else text.ljust(width) for k, (text, width) in enumerate(cells))
-        for cells in (list(zip(row, widths, strict=True)) for row in rows)
-    )
-    return "\n".join(lines).replace(NOTHING, "-")
+    columns = []
+    for k, column in enumerate(zip(*rows, strict=True)):
+        width = max(map(len, column))
+        columns.append([text.rjust(width) if k else text.ljust(width) for text in column])
+    return "\n".join(map("  ".join, zip(*columns, strict=True))).replace(NOTHING, "-")

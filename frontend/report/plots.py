@@ -24,7 +24,7 @@ def learning_curves(experiment: Path, tag: str = "loss") -> dict[str, Curves]:
 
     Returns:
         per network the curves of ``tag``; where a resumed run wrote a step twice the later value stands.
-        What is in ``NETWORK.old``, moved aside by the pipeline, belongs to another run.
+        ``NETWORK.old``, moved aside by the pipeline, belongs to another run.
     """
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -63,14 +63,9 @@ def plot_curves(networks: Mapping[str, Curves], path: Path) -> None:
 
 
 def plot_words(rows: Sequence[Mapping], path: Path) -> bool:
-    """Draw cpWER against SI-SNRi to a PNG file, a point a row; rows without SI-SNRi (oracle, dry) are lines.
+    """Draw cpWER against SI-SNRi of the rows of ``results.json``; return whether there were any values.
 
-    Args:
-        rows: of ``results.json``.
-        path: the picture.
-
-    Returns:
-        whether there was anything to draw.
+    A row is a point; one without SI-SNRi (oracle, dry) is a line.
     """
     points = [row for row in rows if row["si_snri"] is not None and row["cpwer"] is not None]
     if not points:
@@ -124,12 +119,7 @@ def plot_words(rows: Sequence[Mapping], path: Path) -> bool:
 
 
 def plot_claims(results: Mapping, path: Path) -> None:
-    """Draw figures over the share of labels to a PNG file: a row a refinement, a column a measure.
-
-    Args:
-        results: what ``claims.json`` holds.
-        path: the picture.
-    """
+    """Draw ``claims.json`` over the share of labels to a PNG: a row a refinement, a column a measure."""
     points = [row for row in results["rows"] if "share" in row]
     steps = [None, *([results["refinement"]] if results["refinement"] else [])]
     measures = [measure for measure in _LABELS if any(row[measure] for row in points)]

@@ -100,7 +100,7 @@ def load_systems(path: str | Path) -> list[System]:
     if any(name in _SECTIONS and not _is_row(entry) for name, entry in entries.items()):
         entries = _generate(entries, str(path))
     systems = [_system(str(name), entry, f"{path}: {name}: ") for name, entry in entries.items()]
-    return [s for s in systems if microphones != 1 or not _needs_array(s)]
+    return [s for s in systems if microphones != 1 or not needs_array(s)]
 
 
 def _is_row(entry: object) -> bool:
@@ -108,7 +108,8 @@ def _is_row(entry: object) -> bool:
     return isinstance(entry, dict) and bool({"model", "blind"} & entry.keys())
 
 
-def _needs_array(system: System) -> bool:
+def needs_array(system: System) -> bool:
+    """Return whether a system needs more than one microphone."""
     return bool(system.blind or system.refine or system.rule == "spatial_merge")
 
 

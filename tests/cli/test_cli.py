@@ -215,7 +215,7 @@ def test_defaults_are_those_of_the_functions():
     assert default("data chunks", "dev_share") == chunks.DEV_SHARE
     assert default("score", "active_db") == metrics.ACTIVE_DB
     assert default("decode", "leak_db") == decode.LEAK_DB
-    assert default("score", "least_s") == score.LEAST_S
+    assert default("score", "least_s") == score.RecordingSettings().least_s
     assert (default("wer", "collar"), default("wer", "orc_cells")) == (wer.COLLAR_S, wer.ORC_CELLS)
     for name in ("margin_db", "range_db", "min_pause", "max_seconds"):
         assert default("decode", name) == getattr(activity.Rule, name)
