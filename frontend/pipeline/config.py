@@ -101,8 +101,11 @@ class Setting:
         if not sign or not key:
             raise UserError(f"--set {text}: expected KEY=VALUE, such as teacher.max_epoch=3")
         try:
-            content = yaml.safe_load(value)
-        except yaml.YAMLError:
+            # Not yaml.safe_load, which takes 5e-4 for a text.
+            content = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={value}"]), resolve=False)[
+                "value"
+            ]
+        except (yaml.YAMLError, OmegaConfBaseException):
             raise UserError(f"--set {text}: expected a value in YAML, such as 3, true or [1, 2]") from None
         where, _, inside = key.partition(".")
         return cls(where, inside, content)

@@ -116,6 +116,13 @@ def test_unknown_settings_are_refused(text, message):
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "value"), [("5e-4", 5e-4), ("[1, 2]", [1, 2]), ("null", None), ("a b", "a b")]
+)
+def test_values_are_yaml(text, value):
+    assert Setting.read(f"teacher.x={text}").value == value
+
+
 def test_settings_reach_into_lists_and_whole_mappings():
     settings = [
         "student.criterions[0].conf.snr_max=20",
