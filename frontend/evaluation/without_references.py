@@ -12,7 +12,7 @@ chose the weights by.
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -216,39 +216,30 @@ def _activity(powers: np.ndarray, spoken: Sequence[tuple[float, float]], frame_s
 def pooled(rows: Sequence[dict]) -> dict:
     """Average the measures of several recordings, weighted with length (activity: with speech)."""
 
-    def mean(pick: Callable, weight: Callable) -> float | None:
-        pairs = [(pick(row), weight(row)) for row in rows if pick(row) is not None]
-        total = sum(w for _, w in pairs)
-        return float(sum(v * w for v, w in pairs) / total) if total > 0 else None
+    def mean(values: Iterable[float | None], weights: Sequence[float]) -> float | None:
+        pairs = [(value, weight) for value, weight in zip(values, weights, strict=True) if value is not None]
+        total = sum(weight for _, weight in pairs)
+        return float(sum(value * weight for value, weight in pairs) / total) if total > 0 else None
 
-    def length(row: dict) -> float:
-        return row["seconds"]
-
-    def speech(row: dict) -> float:
-        return row["activity"]["speech_s"]
-
-    def shares(key: str) -> list:
-        of_first = rows[0]["activity"][key]
-        return [mean(lambda row, k=k: row["activity"][key][k], speech) for k in range(len(of_first))]
-
-    def spatial(key: str, weight: Callable) -> float | None:
-        return mean(lambda row: row["spatial"] and row["spatial"][key], weight)
-
-    power = sum(10 ** (row["residual_db"] / 10) * row["seconds"] for row in rows) / sum(map(length, rows))
+    seconds, activity = ([row[key] for row in rows] for key in ("seconds", "activity"))
+    speech = [one["speech_s"] for one in activity]
+    power = sum(10 ** (row["residual_db"] / 10) * row["seconds"] for row in rows) / sum(seconds)
+    shares = {key: zip(*(one[key] for one in activity), strict=True) for key in ("streams", "number")}
     found: dict = {
-        "seconds": sum(map(length, rows)),
+        "seconds": sum(seconds),
         "residual_db": float(10 * np.log10(power)),
-        "leakage": mean(lambda row: row["leakage"], length),
+        "leakage": mean([row["leakage"] for row in rows], seconds),
         "activity": {
-            "speech_s": sum(map(speech, rows)),
-            **{key: shares(key) for key in ("streams", "number")},
+            "speech_s": sum(speech),
+            **{key: [mean(share, speech) for share in each] for key, each in shares.items()},
         },
         "spatial": None,
     }
-    blocks = [row["spatial"]["blocks"] for row in rows if row["spatial"]]
-    if blocks:
-        found["spatial"] = {key: spatial(key, length) for key in ("own", "other", "random")}
-        found["spatial"]["changed"] = spatial("changed", lambda row: row["spatial"]["blocks"])
+    spatial = [row["spatial"] or {} for row in rows]
+    if any(spatial):
+        blocks = [one.get("blocks", 0) for one in spatial]
+        weights = {"own": seconds, "other": seconds, "random": seconds, "changed": blocks}
+        found["spatial"] = {key: mean([s.get(key) for s in spatial], w) for key, w in weights.items()}
         found["spatial"]["blocks"] = sum(blocks)
     return found
 

@@ -125,9 +125,10 @@ def _experiment(path: Path, run: dict, systems: Sequence[System], seed: int) -> 
     if not scores:
         raise UserError(f"{path / 'scores'}: {NOTHING_SCORED}")
     about = _describe(path, next(iter(scores.values())))
-    words = _words_of(path / "wer", systems)
+    listed = [system.name for system in _with_dry(systems)]
+    words = {name: one for name, one in load_words(path / "wer").items() if name in listed}
     # Counts of a second recogniser that is no longer there are not kept up to date.
-    separated = _words_of(path / "wer_separated", systems) if (path / "asr_separated").is_dir() else {}
+    separated = load_words(path / "wer_separated") if (path / "asr_separated").is_dir() else {}
     rows = [
         table_row(
             system,
@@ -208,12 +209,6 @@ def _quality(path: Path) -> dict:
             f"{path}: expected 'model', which made the targets, found {', '.join(found) or 'nothing'}"
         )
     return {"experiment": Path(found["model"]).parent.name, "set": path.parent.name, **found}
-
-
-def _words_of(directory: Path, systems: Sequence[System]) -> dict[str, Words]:
-    """Read the word errors of the systems that are listed."""
-    listed = [system.name for system in _with_dry(systems)]
-    return {name: words for name, words in load_words(directory).items() if name in listed}
 
 
 def _recogniser(words: dict[str, Words]) -> dict:
@@ -309,7 +304,12 @@ def write_recordings_report(
         raise UserError(
             f"{separated}: expected the streams of systems of {systems}, found none (separate first)"
         )
-    measured = _measure_all(wav, separated, names, seed, nj)
+    jobs = []
+    for name in names:
+        tables = find_streams(Path(separated) / name, wav)
+        jobs += [(recording, entry, [t[recording] for t in tables], seed) for recording, entry in wav.items()]
+    rows = iter(list(parallel_map(_measure, jobs, nj, "report")))
+    measured = {name: {recording: next(rows) for recording in wav} for name in names}
     counts = {name: Path(wer) / f"{name}.json" for name in names} if wer else {}
     words = {name: read_json(path) for name, path in counts.items() if path.is_file()}
     channels, _, fs = audio_info(next(iter(wav.values())))
@@ -320,12 +320,9 @@ def write_recordings_report(
         "fs": fs,
         "talkers": talkers,
         "seed": seed,
-        "made": {
-            "command": run.get("command"),
-            "stages": run.get("stages", {}),
-            **provenance(),
-            **stage_commits(run),
-        },
+        "made": {key: run.get(key, default) for key, default in (("command", None), ("stages", {}))}
+        | provenance()
+        | stage_commits(run),
         "systems": {
             name: {
                 "rtf": read_json(Path(separated) / name / "info.json")["rtf"],
@@ -340,18 +337,6 @@ def write_recordings_report(
     report = rounded(report, 5)
     write_results(Path(out), "report", report)
     return report
-
-
-def _measure_all(
-    wav: Mapping[str, str], separated: str, names: Sequence[str], seed: int, nj: int
-) -> dict[str, dict[str, dict]]:
-    """Return ``{system: {recording: measures}}``."""
-    jobs = []
-    for name in names:
-        tables = find_streams(Path(separated) / name, wav)
-        jobs += [(recording, entry, [t[recording] for t in tables], seed) for recording, entry in wav.items()]
-    found = iter(list(parallel_map(_measure, jobs, nj, "report")))
-    return {name: {recording: next(found) for recording in wav} for name in names}
 
 
 def _measure(job: tuple[str, str, list[str], int]) -> dict:
