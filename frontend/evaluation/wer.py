@@ -31,13 +31,13 @@ from frontend.recognition import text as recognition_text
 from frontend.recognition.text import (
     COUNTS,
     HYPOTHESES,
+    INFO,
     REFERENCES,
     RULES,
     Seconds,
     Texts,
     normalise,
     read_hypotheses,
-    read_info,
     read_seconds,
     readable,
     reference_texts,
@@ -47,7 +47,7 @@ from frontend.recognition.text import (
 )
 from frontend.utils.errors import UserError, did_you_mean
 from frontend.utils.espnet import quiet
-from frontend.utils.files import write_text
+from frontend.utils.files import read_json, write_text
 from frontend.utils.stamps import Stamp, of_file, of_text
 
 VERSION = 1
@@ -170,7 +170,7 @@ def _sum_up_set(job: Job, rows: list[dict], out: Path, seed: int) -> tuple[dict,
 
 
 def _set_job(directory: Path, data: str, references: dict[str, list[str]], seed: int) -> Job:
-    hypotheses, info = read_hypotheses(directory), read_info(directory)
+    hypotheses, info = read_hypotheses(directory), read_json(directory / INFO)
     for key in sorted(hypotheses.keys() ^ references.keys()):
         where = "no hypothesis of" if key in references else "a hypothesis of unknown"
         raise UserError(f"{directory}: has {where} utterance {key} of {data} (decode again)")

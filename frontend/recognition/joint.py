@@ -119,7 +119,8 @@ class JointModel(enh_s2t.ESPnetEnhS2TModel):
     """A separator, and a recogniser that reads all of its streams.
 
     Args:
-        enh_model, s2t_model: the two parts.
+        enh_model: the separator.
+        s2t_model: the recogniser.
         enh_weight: of the separation loss (dB) beside the recogniser's (nats per utterance).
     """
 
@@ -234,8 +235,8 @@ def adopt(args: argparse.Namespace, given: Iterable[str]) -> None:
             "and read from there: leave it out"
         )
     trained, separator = _separator(args.separator)
-    files, recogniser = _recogniser(args.asr)
-    for theirs, mapping in ((separator, OF_SEPARATOR), (recogniser, OF_RECOGNISER)):
+    files = _recogniser(args.asr)
+    for theirs, mapping in ((separator, OF_SEPARATOR), (files.settings, OF_RECOGNISER)):
         for name, source in mapping.items():
             setattr(args, name, theirs.get(source, getattr(args, name)))
     files.check_rate(f"--separator {args.separator}", trained.fs)
@@ -263,11 +264,11 @@ def _separator(path: str | None) -> tuple[Trained, dict]:
     return trained, settings
 
 
-def _recogniser(path: str | None) -> tuple[RecogniserFiles, dict]:
+def _recogniser(path: str | None) -> RecogniserFiles:
     if path is None:
         raise UserError("--asr DIR is missing: the training directory of the recogniser to start from")
     files = find_recogniser(path)
-    settings = read_settings(files.config, "config.yaml of a recogniser's training")
+    settings = files.settings
     if isinstance(settings["token_list"], str):
         settings["token_list"] = read_list(settings["token_list"])
     if settings.get("model", "espnet") != "espnet" or settings.get("decoder") == "transducer":
@@ -276,7 +277,7 @@ def _recogniser(path: str | None) -> tuple[RecogniserFiles, dict]:
             f"{files.config}: expected a CTC/attention recogniser (model: espnet), which is all that the "
             "joint task builds (train one with `train recogniser`)"
         )
-    return files, settings
+    return files
 
 
 def check_config(args: argparse.Namespace) -> None:
@@ -383,7 +384,8 @@ def export(training: str | Path, separator: str | Path, recogniser: str | Path, 
 
     Args:
         training: directory of the joint training, complete.
-        separator, recogniser: the training directories that it started from.
+        separator: the training directory of the separator that it started from.
+        recogniser: that of the recogniser.
         out: directory to write to; the recogniser's own files (statistics, token model) are copied, and
             are named relative to the working directory as ``out`` is.
 
@@ -407,8 +409,8 @@ def export(training: str | Path, separator: str | Path, recogniser: str | Path, 
 
 
 def _export_recogniser(state: dict, changed: dict, source: str | Path, out: Path) -> None:
-    files = find_recogniser(source)
-    config = read_settings(files.config, "config.yaml of a recogniser's training")
+    files = _recogniser(str(source))
+    config = files.settings
     with atomic_directory(out) as part:
         for path in files.needs:  # what ESPnet opens when it builds the network
             shutil.copyfile(path, part / path.name)
@@ -417,8 +419,6 @@ def _export_recogniser(state: dict, changed: dict, source: str | Path, out: Path
             normalize["stats_file"] = str(out / Path(normalize["stats_file"]).name)
         if config.get("bpemodel") is not None:
             config["bpemodel"] = str(out / Path(config["bpemodel"]).name)
-        if isinstance(config["token_list"], str):
-            config["token_list"] = read_list(config["token_list"])
         # ESPnet's own keys alone: its config.yaml knows nothing of our data directories.
         config |= {key: value for key, value in changed.items() if key in config}
         (part / "config.yaml").write_text(_yaml(config), encoding="utf-8")

@@ -34,7 +34,7 @@ from frontend.data.kaldi import read_scp, scan_table, write_scp
 from frontend.data.mixtures import MixtureSet
 from frontend.data.segments import in_seglst, in_stm
 from frontend.utils.errors import UserError
-from frontend.utils.files import atomic_directory, read_json, read_text, write_json, write_text
+from frontend.utils.files import atomic_directory, read_text, write_json, write_text
 
 if TYPE_CHECKING:  # torch
     from frontend.recognition.model import RecogniserFiles
@@ -125,10 +125,10 @@ def unknown_words(texts: Iterable[str], files: "RecogniserFiles") -> str:
 
 
 def read_transcripts(path: str | Path, ids: Iterable[str], optional: bool = False) -> dict[str, str]:
-    """Read the transcripts of a set that are to be trained on.
+    """Read a Kaldi table of transcripts that are to be trained on.
 
     Args:
-        path: a Kaldi table.
+        path: of the table.
         ids: the utterances of ``wav.scp`` beside it, which must be the table's.
         optional: a transcript may be empty (no such talker).
 
@@ -203,21 +203,15 @@ def segments(texts: Texts, seconds: Seconds, keep_empty: bool = True) -> list[di
     Args:
         texts: ``{id: [words of each stream]}``.
         seconds: ``{id: [length of each stream]}``.
-        keep_empty: keep a stream that says nothing. A hypothesis without a word is one; a talker
-            without a word was not there.
+        keep_empty: keep a stream without words: a hypothesis may have none, a talker without was not there.
     """
-    return [
-        {
-            "session_id": key,
-            "speaker": f"spk{k}",
-            "words": words,
-            "start_time": 0.0,
-            "end_time": round(length, 4),
-        }
-        for key in sorted(texts)
-        for k, (words, length) in enumerate(zip(texts[key], seconds[key], strict=True), 1)
-        if words or keep_empty
-    ]
+    rows = []
+    for key in sorted(texts):
+        for k, (words, length) in enumerate(zip(texts[key], seconds[key], strict=True), 1):
+            if words or keep_empty:
+                row = {"session_id": key, "speaker": f"spk{k}", "words": words}
+                rows.append({**row, "start_time": 0.0, "end_time": round(length, 4)})
+    return rows
 
 
 def in_format(rows: list[dict], form: str) -> str:
@@ -233,14 +227,7 @@ def in_format(rows: list[dict], form: str) -> str:
 
 
 def write_hypotheses(directory: str | Path, texts: Texts, seconds: Seconds, info: dict) -> None:
-    """Write one system's hypotheses: the whole directory, or nothing.
-
-    Args:
-        directory: replaced if it is there.
-        texts: ``{id: [hypothesis of each stream]}``, as many streams for every id.
-        seconds: ``{id: [length of each stream]}``.
-        info: for ``info.json``.
-    """
+    """Write one system's hypotheses: the whole directory, or nothing; ``info`` is for ``info.json``."""
     with atomic_directory(directory) as part:
         for k in range(max(map(len, texts.values()))):
             write_scp(part / f"text_spk{k + 1}", {key: streams[k] for key, streams in texts.items()})
@@ -284,30 +271,15 @@ def read_hypotheses(directory: str | Path) -> dict[str, list[str]]:
     return {key: [table[key] for table in tables] for key in tables[0]}
 
 
-def read_info(directory: str | Path) -> dict:
-    """Return ``info.json`` of one system's hypotheses.
-
-    Raises:
-        UserError: there is none, or it is no JSON.
-    """
-    return read_json(Path(directory) / INFO)
-
-
 # No word of a text has a blank in it.
 _GAP = " "
 
 
 def align(reference: str, hypothesis: str) -> list[tuple[str | None, str | None]]:
-    """Return pairs of words of least Levenshtein distance, in order.
+    """Return pairs of words (reference, hypothesis) of least Levenshtein distance, in order.
 
-    The library is the one that counts for meeteval, so that the errors are the counted ones.
-
-    Args:
-        reference: words separated by blanks.
-        hypothesis: words separated by blanks.
-
-    Returns:
-        ``(reference, hypothesis)``; None in the first for an insertion, in the second for a deletion.
+    None is in the first place of an insertion, in the second of a deletion. The library is the one that
+    counts for meeteval, so that the errors are the counted ones.
 
     >>> align("A B C", "A X C D")
     [('A', 'A'), ('B', 'X'), ('C', 'C'), (None, 'D')]
@@ -327,11 +299,7 @@ def mark(pair: tuple[str | None, str | None]) -> str:
 
 
 def readable(row: dict) -> str:
-    """Return one utterance's alignments as text, a block a talker and one a surplus stream.
-
-    Args:
-        row: as :func:`frontend.recognition.text.utterance_errors` returns it, with ``id``.
-    """
+    """Return the alignments of a row of :func:`utterance_errors` with ``id``: a block a talker or stream."""
     counts = f"{row['errors']} errors, {row['words']} words"
     kinds = " ".join(f"{row[kind]} {kind}" for kind in ("insertions", "deletions", "substitutions"))
     blocks = [f"{row['id']}: {counts} ({kinds})\n"]
@@ -399,7 +367,7 @@ def _counts(found: Any) -> dict[str, int]:
 
 
 def _characters(references: list[str], hypotheses: list[str]) -> dict:
-    """Count as if each character were a word, with an assignment of its own."""
+    """Count the errors as if each character were a word, with an assignment of its own."""
     spelt = [[_spelt(text) for text in texts] for texts in (references, hypotheses)]
     found = meeteval.wer.cp_word_error_rate(*spelt, **_AS_GIVEN)
     return {**_counts(found), "characters": found.length}

@@ -18,8 +18,8 @@ import shlex
 import shutil
 import sys
 import tempfile
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter, UserDict
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -56,26 +56,17 @@ _FILLED = frozenset({"stats_file", "total_steps"})
 _OF_ATTENTION = ("acc", "cer", "wer", "loss_att")
 
 
-class ArchivedSound(Mapping):
+class ArchivedSound(UserDict):
     """Recordings of a ``wav.scp`` that names archives: id -> (T,) at full scale 1.0.
 
     ESPnet's ``sound`` reads files alone, and its ``kaldi_ark`` gives 16-bit numbers, 90 dB louder than files.
-
-    Args:
-        path: of the table.
     """
 
     def __init__(self, path: str):
-        self.entries = read_scp(path)
+        super().__init__(read_scp(path))
 
     def __getitem__(self, key: str) -> np.ndarray:
-        return read_audio(self.entries[key], finite=True)[0][0]
-
-    def __len__(self) -> int:
-        return len(self.entries)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.entries)
+        return read_audio(self.data[key], finite=True)[0][0]
 
 
 def register_asr() -> None:
@@ -87,7 +78,7 @@ def register_asr() -> None:
 
 
 class FrontendASRTask(asr.ASRTask):
-    """Recognition: ESPnet's task with a trainer that shows progress and keeps checkpoints whole."""
+    """ESPnet's recognition with a trainer that shows progress and keeps checkpoints whole."""
 
     trainer = FrontendTrainer
 
@@ -333,7 +324,7 @@ def read_pieces(path: str | Path) -> list[str]:
     """Return the token list of a sentencepiece model, with ESPnet's special tokens in place of its own.
 
     Raises:
-        UserError: no such file, or no such model.
+        UserError: there is no such model.
     """
     import sentencepiece
 
@@ -354,9 +345,9 @@ def collect_statistics(task: type[FrontendASRTask], args: argparse.Namespace, to
 
     Statistics that are there and belong to the same data, tokens and features are kept.
     """
-    stats, settings = Path(args.output_dir) / STATS, {}
-    for name in ("frontend", "frontend_conf", "input_size", "token_type", "cleaner", "preprocessor_conf"):
-        settings[name] = getattr(args, name)
+    stats = Path(args.output_dir) / STATS
+    names = ("frontend", "frontend_conf", "input_size", "token_type", "cleaner", "preprocessor_conf")
+    settings = {name: getattr(args, name) for name in names}
     inputs = {"tokens": stamps.of_text("\n".join(tokens))}
     for which in ("train", "valid"):
         triples = getattr(args, f"{which}_data_path_and_name_and_type")
@@ -375,8 +366,8 @@ def collect_statistics(task: type[FrontendASRTask], args: argparse.Namespace, to
             (part / "config.yaml").unlink()  # it names this directory by its temporary name
             stamp.write(part / STAMP)
     for which in ("train", "valid"):
-        names = ("speech_shape", f"text_shape.{args.token_type}")
-        setattr(args, f"{which}_shape_file", [str(stats / which / name) for name in names])
+        shapes = ("speech_shape", f"text_shape.{args.token_type}")
+        setattr(args, f"{which}_shape_file", [str(stats / which / name) for name in shapes])
     if args.normalize == "global_mvn":
         args.normalize_conf.setdefault("stats_file", str(stats / "train" / "feats_stats.npz"))
 

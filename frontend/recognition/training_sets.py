@@ -1,8 +1,8 @@
 """Kaldi sets to train a recogniser on: ``wav.scp text utt2spk spk2utt utt2num_samples``, one channel.
 
-Made of dry speech and of what single talkers sound like in rooms; or of separated streams with the
-transcripts of the talkers. No audio is copied. Ids are ``SPEAKER-KIND-ID``: unique whatever the sets
-call their utterances, and sorted as Kaldi demands, by utterance and by speaker at once.
+Made of dry speech and of single talkers in rooms, or of separated streams with the talkers' transcripts. No
+audio is copied. Ids are ``SPEAKER-KIND-ID``: unique whatever the sets call their utterances, and sorted as
+Kaldi demands, by utterance and by speaker at once.
 """
 
 import itertools
@@ -23,26 +23,21 @@ _BEFORE_HYPHEN = str.maketrans(dict.fromkeys("!\"#$%&'()*+,-", "_"))
 
 
 class _Line(NamedTuple):
-    """An utterance: the kind and id behind its speaker, its audio and transcript."""
-
     speaker: str
-    name: str
+    name: str  # kind and id
     entry: str
     text: str
 
 
 def make_asr_set(speech: Sequence[str | Path], rooms: Sequence[str | Path], out: str | Path) -> int:
-    """Make a set of dry speech and of talkers in rooms, each alone.
+    """Make a set of dry speech and of talkers in rooms, each alone, and return its number of utterances.
 
     Args:
         speech: speech sets with ``text`` and ``utt2spk``.
         rooms: mixture sets of one channel with ``text_spk1 ..``. Of a mixture of several talkers the
             image of each is taken, silent where the others begin or end, as a perfect separator's stream;
             of one talker the mixture itself, noise included.
-        out: directory to make; it names the same audio.
-
-    Returns:
-        number of utterances.
+        out: directory to make.
 
     Raises:
         UserError: a table or transcript is missing, audio of several channels or of two rates.
@@ -100,7 +95,7 @@ def make_separated_set(
         data: mixture set with ``text_spk1 ..``.
         streams: a system's ``spk1.scp ..`` of it.
         decoded: the hypotheses of these streams, ``text_spk1 ..``.
-        out: directory to make; it names the same audio.
+        out: directory to make.
         without: mixture set whose mixtures are not taken, such as the labelled ones.
 
     Returns:
@@ -110,8 +105,8 @@ def make_separated_set(
         UserError: no transcripts, ids or numbers of streams that differ, nothing is left.
     """
     mixtures, hypotheses = MixtureSet(data), read_hypotheses(decoded)
+    unwanted = () if without is None else MixtureSet(without).wav
     lines, left_out = [], 0
-    unwanted = set() if without is None else set(MixtureSet(without).ids)
     for utterance in Streams(Path(streams), mixtures).utterances():
         key, entries = utterance.id, utterance.streams
         if key in unwanted:
@@ -158,8 +153,7 @@ def _assign(texts: list[str], hypotheses: list[str]) -> dict[int, int] | None:
 def _write(lines: list[_Line], out: str | Path) -> int:
     """Write the tables, whole or not at all."""
     names: dict[str, str] = {}
-    wav, text, utt2spk, samples = {}, {}, {}, {}
-    first = None
+    wav, text, utt2spk, samples, first = {}, {}, {}, {}, None
     for line in progress(lines, len(lines), f"make {out}"):
         speaker = line.speaker.translate(_BEFORE_HYPHEN)
         if names.setdefault(speaker, line.speaker) != line.speaker:
@@ -173,9 +167,8 @@ def _write(lines: list[_Line], out: str | Path) -> int:
                 "simulate with --channels 1, or separate first)"
             )
         if fs != first[0]:
-            raise UserError(
-                f"{line.entry}: expected {first[0]} Hz as in {first[1]}, found {fs} Hz (resample it)"
-            )
+            wanted = f"expected {first[0]} Hz as in {first[1]}"
+            raise UserError(f"{line.entry}: {wanted}, found {fs} Hz (resample it)")
         wav[key], text[key], utt2spk[key] = line.entry, line.text, speaker
     with atomic_directory(out) as part:
         write_set(part, {"wav.scp": wav, "text": text, "utt2num_samples": samples}, utt2spk)

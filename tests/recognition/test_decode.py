@@ -22,8 +22,9 @@ from frontend.data.audio import read_audio
 from frontend.data.kaldi import read_scp, write_scp
 from frontend.recognition.decode import STAMP, Cache, key_of
 from frontend.recognition.model import MODEL, Recogniser
-from frontend.recognition.text import read_hypotheses, read_info, segments
+from frontend.recognition.text import read_hypotheses, segments
 from frontend.utils.errors import UserError
+from frontend.utils.files import read_json
 
 # One audio is recognised once: 6 streams of the model, 6 images in either order, 5 dry utterances, and 2
 # mixtures on both streams: that of one talker, without noise, is her image.
@@ -118,7 +119,7 @@ def test_seglst_and_info(spoken):
         (s, f"spk{k}") for s, k in ("a1", "a2", "b1", "b2", "c1")
     ]
     assert references[0]["words"] == "ONE TWO"
-    info = read_info(decoded / "model")
+    info = read_json(decoded / "model/info.json")
     assert {k: info[k] for k in ("system", "fs", "streams", "n", "cached", "config")} == {
         "system": "model",
         "fs": 8000,
@@ -186,7 +187,7 @@ def test_a_second_run_recognises_nothing(spoken, command, counted):
     code, out, _ = command("decode", *options())
     assert "0 of them recognised before" in out and "all streams known" in out
     assert counted == [] and texts_of(spoken) == first
-    info = read_info("decoded/model")
+    info = read_json(Path("decoded/model/info.json"))
     assert info["rtf"] is None and info["cached"] == 6
 
 
@@ -257,7 +258,7 @@ def test_a_system_s_own_recogniser(spoken, command):
     assert command("decode", *options(out="by_it", asr="exp/joint/asr"), "--only", "model")[0] == 0
     ours, by_it = texts_of(spoken), texts_of(spoken, "by_it")
     assert ours["model"] == by_it["model"] != before["model"] and ours["oracle"] == before["oracle"]
-    assert read_info("decoded/model")["asr"].endswith("joint/asr")
+    assert read_json(Path("decoded/model/info.json"))["asr"].endswith("joint/asr")
 
 
 def test_a_kill_loses_nothing(spoken, command, counted):
