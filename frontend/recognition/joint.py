@@ -26,7 +26,7 @@ from frontend.data.audio import read_audio
 from frontend.data.kaldi import read_scp
 from frontend.recognition.model import RecogniserFiles, find_recogniser
 from frontend.recognition.text import unknown
-from frontend.recognition.training import read_list, write_list
+from frontend.recognition.training import add_allow_unknown, read_list, write_list
 from frontend.training import checks, run
 from frontend.training.checkpoints import MODEL, Trained, check_state, open_trained, read_state
 from frontend.training.examples import WholeUtterances
@@ -38,6 +38,7 @@ from frontend.utils.files import atomic_directory, atomic_file, read_settings, w
 
 # Prefixes of the two parts in the weights of the joint network.
 SEPARATOR, RECOGNISER = "enh_model", "s2t_model"
+_STARTS = {"separator": "separator", "asr": "recogniser"}  # options, and what they name
 _DEFAULTS = {"batch_type": "unsorted", "keep_nbest_models": 3}
 # Settings of the joint task, by their names in the two configurations.
 _PARTS = ("encoder", "separator", "decoder", "mask_module")
@@ -89,19 +90,13 @@ def train_joint(argv: list[str], training: run.Training, check: bool = False) ->
 
 
 def _parser() -> argparse.ArgumentParser:
-    from espnet2.utils.types import str2bool
-
     parser = run.make_parser(JointTask, "train joint", train_joint.__doc__ or "", _DEFAULTS)
     group = parser.add_argument_group("Joint training")
-    group.add_argument("--separator", metavar="DIR", help="training directory of the separator to start from")
-    group.add_argument("--asr", metavar="DIR", help="training directory of the recogniser to start from")
-    group.add_argument(
-        "--allow_unknown",
-        type=str2bool,
-        default=False,
-        help="true: go on where the transcripts hold words that the recogniser has no token for, and name "
-        "them; they are trained as <unk> (default: that is an error)",
-    )
+    for name, network in _STARTS.items():
+        group.add_argument(
+            f"--{name}", metavar="DIR", help=f"training directory of the {network} to start from"
+        )
+    add_allow_unknown(group)
     return parser
 
 
@@ -234,6 +229,9 @@ def adopt(args: argparse.Namespace, given: Iterable[str]) -> None:
             f"{args.config or 'command line'}: {name} is what --separator and --asr were trained with, "
             "and read from there: leave it out"
         )
+    for name, network in _STARTS.items():
+        if getattr(args, name) is None:
+            raise UserError(f"--{name} DIR is missing: the training directory of the {network} to start from")
     trained, separator = _separator(args.separator)
     files = _recogniser(args.asr)
     for theirs, mapping in ((separator, OF_SEPARATOR), (files.settings, OF_RECOGNISER)):
@@ -251,9 +249,7 @@ def adopt(args: argparse.Namespace, given: Iterable[str]) -> None:
     args.init_param = [f"{trained.checkpoint}::{SEPARATOR}", f"{files.checkpoint}::{RECOGNISER}"]
 
 
-def _separator(path: str | None) -> tuple[Trained, dict]:
-    if path is None:
-        raise UserError("--separator DIR is missing: the training directory of the separator to start from")
+def _separator(path: str) -> tuple[Trained, dict]:
     if Path(path).is_file():
         raise UserError(f"--separator {path}: a directory expected, found a file (unpack it)")
     with open_trained(path) as trained:
@@ -264,9 +260,7 @@ def _separator(path: str | None) -> tuple[Trained, dict]:
     return trained, settings
 
 
-def _recogniser(path: str | None) -> RecogniserFiles:
-    if path is None:
-        raise UserError("--asr DIR is missing: the training directory of the recogniser to start from")
+def _recogniser(path: str | Path) -> RecogniserFiles:
     files = find_recogniser(path)
     settings = files.settings
     if isinstance(settings["token_list"], str):
@@ -409,7 +403,7 @@ def export(training: str | Path, separator: str | Path, recogniser: str | Path, 
 
 
 def _export_recogniser(state: dict, changed: dict, source: str | Path, out: Path) -> None:
-    files = _recogniser(str(source))
+    files = _recogniser(source)
     config = files.settings
     with atomic_directory(out) as part:
         for path in files.needs:  # what ESPnet opens when it builds the network

@@ -91,23 +91,24 @@ class FrontendASRTask(asr.ASRTask):
 
 def make_parser() -> tuple[argparse.ArgumentParser, list[str]]:
     """Return the parser of ``train recogniser``, and the names of the options that ESPnet does not know."""
-    from espnet2.utils.types import str2bool
-
     register_asr()
     parser = run.make_parser(FrontendASRTask, "train recogniser", train_recogniser.__doc__ or "", _DEFAULTS)
     group = parser.add_argument_group("Tokens (see also --token_type, --token_list, --bpemodel)")
-    options = [
-        group.add_argument("--nbpe", type=int, default=500, help="pieces of a sentencepiece model to train"),
-        group.add_argument("--bpemode", default="unigram", help="how it is trained: unigram or bpe"),
-        group.add_argument(
-            "--allow_unknown",
-            type=str2bool,
-            default=False,
-            help="true: go on where a transcript has tokens that are not in the list, and count and "
-            "name them, trained and validated as <unk>; false: that is an error",
-        ),
-    ]
-    return parser, [*(option.dest for option in options), "train_set", "valid_set", "num_threads"]
+    group.add_argument("--nbpe", type=int, default=500, help="pieces of a sentencepiece model to train")
+    group.add_argument("--bpemode", default="unigram", help="how it is trained: unigram or bpe")
+    add_allow_unknown(group)
+    return parser, ["nbpe", "bpemode", "allow_unknown", "train_set", "valid_set", "num_threads"]
+
+
+def add_allow_unknown(group: argparse._ArgumentGroup) -> None:
+    """Add the option ``--allow_unknown`` to a parser's group."""
+    from espnet2.utils.types import str2bool
+
+    text = (
+        "true: go on where transcripts have tokens that are not in the list: count and name them, train them "
+    )
+    text += "as <unk> (default: that is an error)"
+    group.add_argument("--allow_unknown", type=str2bool, default=False, help=text)
 
 
 def train_recogniser(argv: list[str], training: run.Training, check: bool = False) -> None:

@@ -133,12 +133,19 @@ def weights(directory):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, given):
+def complete(tmp_path_factory, given):
+    """The arguments of a training that came to its end; its directory is the fourth."""
     root = tmp_path_factory.mktemp("undisturbed")
     (root / "c.yaml").write_text(yaml.safe_dump(JOINT))
     options = [str(x) for name, value in given.items() for x in (f"--{name}", value)]
-    assert in_child(["--config", str(root / "c.yaml"), "--output_dir", str(root / "x"), *options]) == 0
-    return root / "x"
+    argv = ["--config", str(root / "c.yaml"), "--output_dir", str(root / "x"), *options]
+    assert in_child(argv) == 0
+    return argv
+
+
+@pytest.fixture(scope="module")
+def undisturbed(complete):
+    return Path(complete[3])
 
 
 @pytest.fixture(scope="module")
@@ -268,24 +275,27 @@ class TestReading:
 
 
 class TestResume:
-    # Saves: checkpoint and model of two epochs, their average, then the recogniser and the separator.
-    @pytest.mark.parametrize(("kill", "n"), [(kill_at_save, 3), (kill_at_save, 7), (kill_at_step, 5)])
-    def test_killed_training_ends_in_the_same_weights(self, command, tmp_path, undisturbed, kill, n):
+    def test_killed_training_ends_in_the_same_weights(self, command, tmp_path, undisturbed):
+        """Killed within an epoch, then in writing its checkpoint, then in writing the separator."""
         argv = command("x")
-        assert in_child(argv, lambda: kill(n)) == -signal.SIGKILL
+        # Saves from then on: checkpoint and model of the epoch, the average, the recogniser, the separator.
+        for kill, n in ((kill_at_step, 5), (kill_at_save, 1), (kill_at_save, 5)):
+            assert in_child(argv, lambda: kill(n)) == -signal.SIGKILL  # noqa: B023
         assert in_child(argv) == 0
         assert_same(weights(tmp_path / "x"), weights(undisturbed))
 
-    def test_complete_training_returns_at_once(self, command, tmp_path, capsys):
-        argv = command("x", settings={"max_epoch": 1})
-        assert in_child(argv) == 0
-        before = (tmp_path / "x/training/checkpoint.pth").stat().st_mtime_ns
-        assert not call("train joint", *argv)
+    def test_complete_training_returns_at_once(self, complete, undisturbed, capsys):
+        before = (undisturbed / "training/checkpoint.pth").stat().st_mtime_ns
+        assert not call("train joint", *complete)
         assert "complete" in capsys.readouterr().err
-        assert (tmp_path / "x/training/checkpoint.pth").stat().st_mtime_ns == before
+        assert (undisturbed / "training/checkpoint.pth").stat().st_mtime_ns == before
 
-    def test_starts_from_both(self, command, tmp_path, given):
-        assert in_child(command("still", settings={"optim_conf": {"lr": 0.0}, "max_epoch": 1})) == 0
+    def test_starts_from_both_with_unknown_words_if_they_are_allowed(self, command, tmp_path, given, capfd):
+        spoilt = without(given["train_set"], tmp_path / "spoilt", "text_spk1", "u1", "ONE FOUR")
+        settings = {"optim_conf": {"lr": 0.0}, "max_epoch": 1}
+        argv = command("still", "--allow_unknown", "true", train_set=spoilt, settings=settings)
+        assert in_child(argv) == 0
+        assert "note: " in capfd.readouterr().err
         assert "1epoch results" in (tmp_path / "still/training/train.log").read_text()
         for theirs, ours in (("separator", "still"), ("asr", "still/asr")):
             expected = torch.load(given[theirs] / "valid.loss.ave.pth", weights_only=True)
@@ -426,12 +436,6 @@ class TestErrors:
         with pytest.raises(UserError, match=message):
             call("train joint", *command("x", train_set=spoilt))
         assert not (tmp_path / "x").exists()
-
-    def test_unknown_words_can_be_allowed(self, command, tmp_path, given, capfd):
-        spoilt = without(given["train_set"], tmp_path / "spoilt", "text_spk1", "u1", "ONE FOUR")
-        argv = command("x", "--allow_unknown", "true", train_set=spoilt, settings={"max_epoch": 1})
-        assert in_child(argv) == 0
-        assert "note: " in capfd.readouterr().err
 
     @pytest.mark.parametrize(
         ("mics", "fs", "message"),
