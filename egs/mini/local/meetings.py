@@ -231,8 +231,7 @@ def _blocks(meeting: dict, load_speech: render.LoadSpeech, room: rirs.Rirs, bloc
     """Yield a meeting at its nominal levels; each turn is convolved as a whole and added where it falls.
 
     Returns:
-        images ``(S, n)`` at the reference channel, their sum ``(C, n)`` at all channels, noise ``(C, n)``, and
-        where somebody talks ``(n,)``.
+        images ``(S, n)`` at channel 0, their sum and the noise ``(C, n)``, where somebody talks ``(n,)``.
     """
     fs, samples, filters = meeting["fs"], meeting["samples"], room.filters
     noise = _Noise(meeting, load_speech)
