@@ -67,7 +67,7 @@ def test_figures_are_those_of_the_first_version(runs, function, expected):
 
 
 def test_intervals_are_over_seeds_and_utterances(runs):
-    """Utterances of 3 dB spread and seeds 1 dB apart: wider than either alone, and Student's of seeds alone."""
+    """Utterances of 3 dB spread and seeds 1 dB apart: wider than either alone; Student's of seeds alone."""
     alone = hierarchical(6 + (DIFFICULTY - DIFFICULTY.mean())[None, None], lambda means: means[0], 3)
     low, high = figure(runs, "student", "si_snri")["ci"]
     assert high - low > alone.ci[1] - alone.ci[0]
