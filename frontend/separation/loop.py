@@ -170,7 +170,7 @@ class Result:
     def add(self, item: str, n_streams: int, n_outputs: int, cpu_s: float) -> None:
         """Count an item as complete, whose streams are there."""
         values = {"id": item, "streams": n_streams, "outputs": n_outputs, "cpu_s": cpu_s}
-        values |= {"seconds": self.items[item].seconds, "peak_memory_mib": _peak_memory_mib()}
+        values["peak_memory_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         with open(self.folder / ITEMS, "a", encoding="utf-8") as file:  # processes append whole lines
             file.write(json.dumps(values) + "\n")
 
@@ -189,7 +189,7 @@ class Result:
         if self.named:
             self.close({"rtf": None, "peak_memory_mib": None, "n_outputs": len(self.named)})
             return
-        seconds = sum(values["seconds"] for values in lines)
+        seconds = sum(item.seconds for item in self.items.values())
         info = {
             "rtf": round(sum(values["cpu_s"] for values in lines) / seconds, 5),
             "peak_memory_mib": round(max(values["peak_memory_mib"] for values in lines), 1),
@@ -210,10 +210,6 @@ class Result:
 def _key(item: str) -> str:
     """The name of an item among the inputs of a stamp."""
     return f"recording {item}"
-
-
-def _peak_memory_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def inputs_of(items: Mapping[str, Recording], images: MixtureSet | None = None) -> dict[str, str]:
