@@ -13,4 +13,5 @@ docs:   # the site, in site/
 
 bench:  # speeds, as ratios to a peer in the same run
 	@bin=$$(local/install.sh --extras mini,test) && export PATH="$$bin:$$PATH" && \
-	  for b in benchmarks/*.py; do echo "== $$b"; python "$$b" || exit; done
+	  for b in continuous decode mixit on_the_fly separators simulate train_step; do \
+    echo "== $$b"; python -m benchmarks.$$b || exit; done

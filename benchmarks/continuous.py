@@ -1,7 +1,9 @@
-"""Speed and memory of continuous separation: a long generated recording through the files and the stitching.
+"""Speed and memory of continuous separation: a long generated recording, from file to files.
+
+    python -m benchmarks.continuous [--minutes 10] [--config FILE]
 
 Generates noise in syllables, writes it as a C-channel flac, separates it with an untrained network of the
-given configuration (trained ones are as fast), and prints the real-time factor (by the clock, and in
+given configuration (trained ones are as fast), and gives the real-time factor (by the clock, and in
 processor time, which other work on the machine changes less) and the peak memory of the process.
 """
 
@@ -16,13 +18,12 @@ import soundfile
 import torch
 import yaml
 
+from benchmarks.configs import config_file
 from frontend.separation.continuous import HOP_S, WINDOW_S
 from frontend.separation.files import How, plan, separate_files
 from frontend.training.checkpoints import CHECKPOINTS, open_trained
 from frontend.training.task import FrontendTask, register
 from frontend.utils.errors import run
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def make_model(config: Path, folder: Path) -> None:
@@ -50,9 +51,12 @@ def make_recording(path: Path, minutes: float, channels: int, fs: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw, allow_abbrev=False)
     parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--config", type=Path, default=ROOT / "egs/mini/conf/student.yaml")
+    parser.add_argument(
+        "--config", help="complete configuration of a training (default: the student of egs/mini)"
+    )
     parser.add_argument("--refine", help="as of mixit separate")
     parser.add_argument("--window", type=float, default=WINDOW_S)
     parser.add_argument("--hop", type=float, default=HOP_S)
@@ -61,7 +65,7 @@ def main() -> None:
     torch.set_num_threads(args.num_threads)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        make_model(args.config, work / "model")
+        make_model(config_file("student", work, args.config), work / "model")
         with open_trained(work / "model") as trained:
             make_recording(work / "long.flac", args.minutes, trained.n_mics, trained.fs)
         how = How(refine=args.refine, window=args.window, hop=args.hop)

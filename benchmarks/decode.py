@@ -5,7 +5,7 @@
 Ours takes the streams of a mixture together (the encoder sees them at once, the search one after the
 other) and in torch's inference mode, ESPnet in ``no_grad``. Both get the same weights, options and
 audio, and take turns on one thread. CPU time is what a core needs, wall time what passed (on a busy
-machine more). The default recogniser is that of egs/mini before its training, which hears words in any
+machine more). The default recogniser is that of egs/mini before its training, which finds words in any
 noise; loading is not timed.
 """
 
@@ -22,6 +22,7 @@ import numpy as np
 import torch
 import yaml
 
+from benchmarks.configs import config_file
 from frontend.data.audio import read_audio
 from frontend.data.kaldi import numbered, read_scp
 from frontend.recognition.model import MODEL, Recogniser, find_recogniser, read_options
@@ -29,24 +30,23 @@ from frontend.utils.errors import UserError, run
 from frontend.utils.espnet import Speech2Text, asr
 from frontend.utils.rng import generator
 
-CONF = Path(__file__).resolve().parents[1] / "egs" / "mini" / "conf"
-# A network without training finds all tokens about as likely, in any sound: it is made surer of itself,
-# and of blank most of all, so that it hears some 2 words a second, as a trained one does.
-_SURE, _BLANK = 20.0, 25.0
+# A network without training finds all tokens about as likely, in any sound: it gets larger logits
+# and a bias towards blank, so that it finds some 2 words a second, as a trained one does.
+_LOGITS, _BLANK = 20.0, 25.0
 
 Batches = list[np.ndarray]  # of streams (S, T) that are equally long
 Pass = tuple[list[str], float, float]  # texts, seconds of CPU time, of wall time
 
 
 def make_recogniser(folder: Path) -> Path:
-    """Write conf/asr.yaml's network with random weights and 60 words."""
+    """Write the network of egs/mini's recogniser with random weights and 60 words."""
     tokens = ["<blank>", "<unk>", *(f"WORD{k:02}" for k in range(60)), "<sos/eos>"]
     config = asr.ASRTask.get_default_config()
-    config |= yaml.safe_load((CONF / "asr.yaml").read_text()) | {"token_list": tokens}
+    config |= yaml.safe_load(config_file("asr", folder).read_text()) | {"token_list": tokens}
     torch.manual_seed(0)
     model = asr.ASRTask.build_model(argparse.Namespace(**config))
     with torch.no_grad():
-        model.ctc.ctc_lo.weight *= _SURE
+        model.ctc.ctc_lo.weight *= _LOGITS
         model.ctc.ctc_lo.bias[0] += _BLANK
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     torch.save(model.state_dict(), folder / MODEL)
@@ -110,7 +110,7 @@ def timed(recognise: Callable[[np.ndarray], list[str]], batches: Batches) -> Pas
 
 
 def show(passes: dict[str, list[Pass]], batches: Batches, fs: int) -> None:
-    """Print a line for each side, their ratio, and whether they heard the same."""
+    """Print a line for each side, their ratio, and whether their hypotheses are equal."""
     n, audio_s = sum(map(len, batches)), sum(batch.size for batch in batches) / fs
     cpu, wall = ({who: statistics.median(p[i] for p in passes[who]) for who in passes} for i in (1, 2))
     for who in passes:
@@ -136,8 +136,8 @@ def main() -> None:
     """Run the benchmark."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw, allow_abbrev=False)
-    parser.add_argument("--asr", help="a trained recogniser (default: conf/asr.yaml's, untrained)")
-    parser.add_argument("--config", default=CONF / "decode.yaml", help="search (default: that of egs/mini)")
+    parser.add_argument("--asr", help="a trained recogniser (default: that of egs/mini, untrained)")
+    parser.add_argument("--config", help="search (default: that of egs/mini)")
     parser.add_argument("--separated", nargs="+", help="directories of spkN.scp (default: made-up noise)")
     parser.add_argument("--num", type=int, default=5, help="mixtures of --separated (default: %(default)s)")
     parser.add_argument("--streams", type=int, default=12, help="of made-up noise (default: %(default)s)")
@@ -148,8 +148,8 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     warnings.simplefilter("ignore")  # ESPnet's warnings, several a stream: ours keeps them off the terminal
     logging.getLogger().setLevel(logging.ERROR)
-    options = read_options(args.config)
     with tempfile.TemporaryDirectory() as place:
+        options = read_options(config_file("decode", place, args.config))
         files = find_recogniser(args.asr or make_recogniser(Path(place)))
         ours = Recogniser(files, options)
         sides = {"ours": lambda streams: ours(streams, ours.fs), "ESPnet": peer(ours)}

@@ -1,6 +1,6 @@
 """What it costs to render mixtures while training instead of reading them from files.
 
-    python -m benchmarks.on_the_fly [--scenes FILE] [--config egs/mini/conf/student.yaml]
+    python -m benchmarks.on_the_fly [--scenes FILE] [--config FILE]
 
 First, one process reads crops of mixtures and both images, in random order, as a training does; CPU time.
 Then trainings with 0 and more workers, of files and of scenes, through the real command. The speech is
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from benchmarks.configs import config_file
 from benchmarks.train_step import measure
 from frontend.data.audio import read_audio
 from frontend.data.kaldi import write_set
@@ -67,7 +68,7 @@ def main() -> int | None:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw, allow_abbrev=False)
     parser.add_argument("--scenes", help="YAML file of scenes (default: two talkers, four microphones)")
-    parser.add_argument("--config", default="egs/mini/conf/student.yaml", help="of the training")
+    parser.add_argument("--config", help="complete, of a training (default: the student of egs/mini)")
     parser.add_argument("--seconds", type=float, help="of an utterance (default: the scenes' max_seconds)")
     parser.add_argument("--num", type=int, default=200, help="mixtures (default: %(default)s)")
     parser.add_argument("--bank", type=int, default=50, help="rooms (default: %(default)s)")
@@ -80,9 +81,10 @@ def main() -> int | None:
     parser.add_argument("--num_threads", type=int, default=1)
     parser.add_argument("--ngpu", type=int, default=0)
     args = parser.parse_args()
-    crop = yaml.safe_load(Path(args.config).read_text())["preprocessor_conf"]["crop"]
     with tempfile.TemporaryDirectory() as place:
         work = Path(place)
+        config = config_file("student", work, args.config)
+        crop = yaml.safe_load(config.read_text())["preprocessor_conf"]["crop"]
         _make_sets(work, args.scenes, args.num, args.bank, args.seconds)
         for name in ("files", "scenes"):
             seconds, number = _read(work / name, crop)
@@ -99,7 +101,7 @@ def main() -> int | None:
                 str(args.ngpu),
             ]
             for name in ("files", "scenes"):
-                spent = measure(args.config, work / name, work / f"{name}{workers}", args.steps, more)
+                spent = measure(config, work / name, work / f"{name}{workers}", args.steps, more)
                 step, wait = 1e3 * spent["train_time"], 1e3 * spent["iter_time"]
                 print(
                     f"{workers} workers, {name}: {step:.1f} ms/step, of it waiting for data {wait:.1f} ms = "

@@ -1,6 +1,6 @@
 """How much of a training step is spent outside the network's forward and backward.
 
-    python -m benchmarks.train_step [--config egs/mini/conf/teacher.yaml] [--num_threads 2]
+    python -m benchmarks.train_step [--config FILE] [--num_threads 2]
 
 Trains on noise made for it, through the real command, and reads the times that ESPnet
 measured. Goal: under 15 % outside.
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 import yaml
 
+from benchmarks.configs import config_file
 from frontend.data.kaldi import write_scp
 from frontend.data.writers import AudioWriter
 from frontend.training.run import train_separator
@@ -58,15 +59,25 @@ def separator_time(cls: type):
         cls.forward = forward
 
 
-def measure(config: str, data: Path, out: Path, steps: int, more: list[str]) -> dict[str, float]:
+def measure(config: Path, data: Path, out: Path, steps: int, more: list[str]) -> dict[str, float]:
     """Return seconds per step by part, of the second epoch."""
     from frontend.training.task import register
     from frontend.utils.espnet import enh
 
     register()
-    name = yaml.safe_load(Path(config).read_text())["separator"]
-    argv = ["--config", config, "--train_set", str(data), "--valid_set", str(data), "--output_dir", str(out)]
-    argv += ["--max_epoch", "2", "--num_iters_per_epoch", str(steps), "--log_level", "ERROR", *more]
+    name = yaml.safe_load(config.read_text())["separator"]
+    argv = ["--config", str(config), "--train_set", str(data), "--valid_set", str(data)]
+    argv += [
+        "--output_dir",
+        str(out),
+        "--max_epoch",
+        "2",
+        "--num_iters_per_epoch",
+        str(steps),
+        "--log_level",
+        "ERROR",
+        *more,
+    ]
     with separator_time(enh.separator_choices.classes[name]) as spent:
         with contextlib.redirect_stderr(io.StringIO()):
             train_separator(argv)
@@ -91,13 +102,14 @@ def main() -> None:
     """Measure with 0 and 1 data workers."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    parser.add_argument("--config", default="egs/mini/conf/teacher.yaml")
+    parser.add_argument("--config", help="complete, of a training (default: the teacher of egs/mini)")
     parser.add_argument("--num_threads", type=int, default=2)
     parser.add_argument("--ngpu", type=int, default=0)
     parser.add_argument("--steps", type=int, default=50)
     args = parser.parse_args()
-    settings = yaml.safe_load(Path(args.config).read_text())
     with tempfile.TemporaryDirectory() as root:
+        config = config_file("teacher", root, args.config)
+        settings = yaml.safe_load(config.read_text())
         data = Path(root) / "data"
         make_data(data, settings["preprocessor_conf"]["fs"], settings["separator_conf"].get("n_mics", 1))
         for workers in ("0", "1"):
@@ -109,7 +121,7 @@ def main() -> None:
                 "--ngpu",
                 str(args.ngpu),
             ]
-            show(f"{workers} workers", measure(args.config, data, Path(root) / workers, args.steps, more))
+            show(f"{workers} workers", measure(config, data, Path(root) / workers, args.steps, more))
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ Shapes and units, the same in every module:
 
 __version__ = "0.2.0"
 
-# Entries ``SCHEME:...`` of ``.scp`` files whose audio is made when it is read (frontend.data.audio). Named here,
-# in what every process imports, and by name: nothing is imported before the first such entry is met.
+# Entries ``SCHEME:...`` of ``.scp`` files whose audio is made when it is read (frontend.data.audio). They are
+# named here, in what every process imports, and by name: nothing is imported before the first such entry.
 AUDIO_READERS = {"scene": "frontend.simulation.mixture_sets:READER"}
 
 

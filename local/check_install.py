@@ -2,9 +2,9 @@
 
 usage: check_install.py REPOSITORY extra,extra
 
-Every requirement of setup.cfg is installed in a version it allows, ``frontend`` is the one of this repository, and
-torch and torchaudio import. The import takes seconds; once it worked, a file in the environment says so for these
-versions.
+Every requirement of setup.cfg is installed in a version it allows, ``frontend`` is that of this repository;
+torch and torchaudio import. The import takes seconds; once it worked, a file in the environment records that
+for these versions.
 """
 
 import configparser
@@ -17,6 +17,7 @@ from pathlib import Path
 
 
 def version(package: str) -> str | None:
+    """Return the version of an installed package, or None."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -40,6 +41,7 @@ def problems(root: Path, lines: list[str]) -> list[str]:
 
 
 def torch_imports() -> list[str]:
+    """Return what keeps torch and torchaudio from being imported."""
     mark = Path(sys.prefix) / "frontend-torch-imports"
     versions = f"torch {version('torch')} torchaudio {version('torchaudio')}\n"
     with contextlib.suppress(OSError):
@@ -54,6 +56,7 @@ def torch_imports() -> list[str]:
 
 
 def main() -> int:
+    """Check the environment of this interpreter."""
     root, extras = Path(sys.argv[1]).resolve(), sys.argv[2].split(",")
     config = configparser.ConfigParser()
     config.read(root / "setup.cfg")

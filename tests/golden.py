@@ -1,8 +1,8 @@
-"""The golden run: digests of all that the tiny recipes compute, so that a rebuild can be compared to the bit.
+"""The golden run: digests of all that the tiny recipes compute, so that two versions can be compared.
 
-    python tests/golden.py recordings DIR                      two made-up recordings, as input of egs/recordings
-    python tests/golden.py digest DIR [DIR...] --out FILE      of data and experiment directories of a run
-    python tests/golden.py compare FILE FILE                   exit code 1 and a line for each difference
+    python tests/golden.py recordings DIR                   two made-up recordings, as input of egs/recordings
+    python tests/golden.py digest DIR [DIR...] --out FILE   of data and experiment directories of a run
+    python tests/golden.py compare FILE FILE                exit code 1 and a line for each difference
 
 A run to be digested: ``./run.sh --size tiny --nj 1``, then ``egs/recordings/run.sh --size tiny --nj 1
 --recordings DIR``; both recipes' ``data`` and ``exp`` are digested. Digested are samples (not files, whose
@@ -30,8 +30,8 @@ TEXTS = {
     "array",
 }
 CLOCK = {
-    "date", "commit", "commits", "versions", "machine", "stages", "attempts", "rtf", "peak_memory_mib", "command",
-    "seconds", "made_from", "wall_time", "started", "environment", "setup",
+    "date", "commit", "commits", "versions", "machine", "stages", "attempts", "rtf", "peak_memory_mib",
+    "command", "seconds", "made_from", "wall_time", "started", "environment", "setup",
 }  # fmt: skip
 
 

@@ -80,7 +80,7 @@ def run(stop_stage: str, list: bool, dry_run: bool, show: str | None, adopt: boo
         ./run.sh --corpus fsdd --corpus_dir DIR    recorded digits instead of synthetic speech
         ./run.sh --stage student --stop_stage score
 
-    Every stage skips what is complete, goes on where it was cut off, and says so when its inputs have changed.
+    Every stage skips what is complete, continues after an interruption, and reports changed inputs.
     """
     size = "quick" if typed.pop("quick") else typed.pop("size")
     typed.pop("size", None)

@@ -2,6 +2,11 @@
 
 An entry of a ``.scp`` file names a file, a place in an archive (``FILE.ark:OFFSET``), or audio that is made
 when it is read (``scene:...``, see :class:`Reader`). Audio is written by :mod:`frontend.data.writers`.
+
+Refused here, in one line that names the entry: a missing, truncated, damaged or empty file; NaN and infinity
+where the caller asks for ``finite``; another length, rate or number of channels than that of the mixture
+(:func:`read_image`, :func:`check_alike`). Silent dry speech is refused in
+:mod:`frontend.simulation.mixture_sets`; whole sets are checked by :func:`frontend.data.kaldi.validate`.
 """
 
 import importlib

@@ -1,9 +1,9 @@
 """Refinement of separated streams: MVDR beamformers, AuxIVA from the streams, masks on the mixture, a gate.
 
-A network of masks knows which talker is where in time and frequency; the array knows how to null
-a direction. ``mvdr`` and ``iva`` give the linear filters of the second what the first knows; ``mask``
-makes masks of what comes out; ``gate`` silences the streams in which, by then, nobody is left, so that
-what follows has fewer talkers to tell apart. Steps are joined by a plus: ``iva+mask``.
+A network of masks estimates which talker is active at which time and frequency; linear filters of the array
+can null a direction. ``mvdr`` and ``iva`` estimate such filters from the network's streams; ``mask`` makes
+masks from the filtered streams; ``gate`` mutes the streams that hold no talker after the steps before it, so
+that the steps after it separate fewer streams. Steps are joined by a plus: ``iva+mask``.
 
 Measured by true sources (docs/ablations.md): the teacher's merged streams gain most by ``mvdr+iva+mask``, a
 student's by ``iva+mask``.
@@ -20,7 +20,7 @@ from frontend.utils.errors import UserError, did_you_mean
 
 # Raised with every change after which a step gives other streams.
 VERSION = 1
-_WINDOW_S = 0.256  # the best for both, see spatial.py and blind.py
+_WINDOW_S = 0.256  # the best for both, see dsp/spatial.py and dsp/blind.py
 # The valley between third streams with and without a third talker, once refined (docs/ablations.md).
 _GATE_DB = -12.0
 _IVA_ITERATIONS = 15  # 10 and 30 differed by 0.2 dB on the one corpus and -0.1 on the other
@@ -65,7 +65,7 @@ def check_size(steps: str, n_mics: int, n_streams: int, where: str = "") -> None
     if n_mics < mics or n_streams < 2:
         raise UserError(
             f"{where}refinement '{steps}' needs {mics} or more microphones and two or "
-            f"more streams to tell apart, found {n_mics} and {n_streams}"
+            f"more streams to separate, found {n_mics} and {n_streams}"
         )
 
 
@@ -119,7 +119,7 @@ def mask_mixture(streams: torch.Tensor, mixture: torch.Tensor, fs: int) -> torch
 def gate(streams: torch.Tensor, mixture: torch.Tensor, fs: int) -> torch.Tensor:
     """Silence the streams that lie 12 dB or more below the reference channel; the loudest never.
 
-    Between streams as a network or a rule makes them the level says little: they share out a voice.
+    Between streams as a network or a rule makes them the level is not informative: they share one voice.
     Refined ones do not, and a talker that much weaker than the others together is taken for leakage.
     (S, T), (C, T) to (S, T).
     """

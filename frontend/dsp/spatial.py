@@ -1,4 +1,4 @@
-"""Short-time Fourier transforms, and what they tell of an array: covariances, masks, MVDR, symmetries.
+"""Short-time Fourier transforms and what is computed from an array's: covariances, masks, MVDR, symmetries.
 
 [1] M. Souden, J. Benesty, S. Affes, "On optimal frequency-domain multichannel linear filtering for noise
     reduction", IEEE TASLP 18(2), 2010.

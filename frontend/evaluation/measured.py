@@ -157,10 +157,10 @@ def load_scores(directory: Path) -> dict[str, Scores]:
 def load_words(directory: Path) -> dict[str, Words]:
     """Read every system's word errors in ``directory``; an error if they are of different utterances."""
     found = {name: Words(*measured) for name, measured in read_measured(directory, "wer").items()}
-    said = {name: [(row["id"], row["words"]) for row in words.utterances] for name, words in found.items()}
+    counted = {name: [(row["id"], row["words"]) for row in words.utterances] for name, words in found.items()}
     first = next(iter(found), "")
     for name in found:
-        if said[name] != said[first]:
+        if counted[name] != counted[first]:
             raise UserError(
                 f"{directory}: {name} and {first} were counted on different utterances "
                 "(run the stages 'decode' and 'wer' again)"

@@ -93,7 +93,7 @@ def _signal_columns(scores: Scores | None, seed: int) -> dict:
 
 
 def word_columns(words: Words | None, separated: Words | None, seed: int) -> dict:
-    """Return the columns of a row that tell of words: percent of the words said, null where not counted.
+    """Return the columns of word errors of a row: percent of the reference words, null where not counted.
 
     ``words`` are of the recogniser that all rows share, ``separated`` of one trained on separated speech.
     """

@@ -191,8 +191,8 @@ def share_of(runs: Runs, row: Row, full: Row, measure: str) -> dict | None:
 
 def _estimate(runs: Runs, measure: str, values: list[np.ndarray]) -> dict | None:
     if measure in ERROR_RATES:
-        said = np.tile(runs.spoken(measure), (len(values[0]), 1))
-        return _figure(runs, [*values, said], lambda means: 100 * ratio(means))
+        lengths = np.tile(runs.spoken(measure), (len(values[0]), 1))
+        return _figure(runs, [*values, lengths], lambda means: 100 * ratio(means))
     unit = 100 if measure in SEPARATION_KEYS else 1
     return _figure(runs, values, lambda means: unit * means[0])
 

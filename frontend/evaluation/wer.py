@@ -74,8 +74,8 @@ def rate(rows: Sequence[dict], name: str, seed: int) -> dict:
     counts: list = [row.get(place) if place else row for row in rows]
     if not rows or None in counts:
         return {name: None, f"{name}_ci": None}
-    said = [(one if place == unit else row)[unit] for one, row in zip(counts, rows, strict=True)]
-    found, ci = word_error_rate(np.array([one["errors"] for one in counts]), np.array(said), seed)
+    lengths = [(one if place == unit else row)[unit] for one, row in zip(counts, rows, strict=True)]
+    found, ci = word_error_rate(np.array([one["errors"] for one in counts]), np.array(lengths), seed)
     return {name: rounded(found), f"{name}_ci": rounded(ci)}
 
 
@@ -98,7 +98,7 @@ def rates(rows: Sequence[dict], seed: int) -> dict:
     return found
 
 
-def in_words(found: dict) -> str:
+def as_line(found: dict) -> str:
     """Return the rates as :func:`rates` gives them in a line."""
     parts = []
     for name, shown in (("cpwer", "cpWER"), ("cpcer", "cpCER"), ("orcwer", "ORC-WER"), ("tcpwer", "tcpWER")):
@@ -150,8 +150,8 @@ def count_set(data: str, decoded: str | Path, out: str | Path, nj: int = 1, seed
     jobs = [_set_job(path, data, references, seed) for path in find_systems(decoded, "decode")]
     lengths = _lengths(decoded / REFERENCES, references)
     stale = stale_jobs(jobs, out, (".txt", f".{HYPOTHESES}"))
-    said = {key: [normalise(text) for text in row] for key, row in references.items()}
-    kept, content = out / REFERENCES, in_seglst(segments(said, lengths))
+    normalised = {key: [normalise(text) for text in row] for key, row in references.items()}
+    kept, content = out / REFERENCES, in_seglst(segments(normalised, lengths))
     if not kept.is_file() or kept.read_text(encoding="utf-8") != content:
         write_text(kept, content)
     run_jobs(stale, out, _set_row, partial(_sum_up_set, out=out, seed=seed), nj, "wer")
@@ -166,7 +166,7 @@ def _sum_up_set(job: Job, rows: list[dict], out: Path, seed: int) -> tuple[dict,
     texts = {item.id: [normalise(text) for text in item.hypotheses] for item in job.items}
     write_segments(out / f"{job.system}.{HYPOTHESES}", _spoken(texts, {i.id: i.seconds for i in job.items}))
     sums = rates(rows, seed)
-    return sums, in_words(sums)
+    return sums, as_line(sums)
 
 
 def _set_job(directory: Path, data: str, references: dict[str, list[str]], seed: int) -> Job:
@@ -189,7 +189,7 @@ def _set_job(directory: Path, data: str, references: dict[str, list[str]], seed:
     texts = {"references": references, "hypotheses": hypotheses, "seconds": seconds}
     inputs = {name: of_text(json.dumps(table)) for name, table in texts.items()}
     orc = about["streams"] != max(map(len, references.values()))
-    items = [_Utterance(key, said, hypotheses[key], seconds[key], orc) for key, said in references.items()]
+    items = [_Utterance(key, row, hypotheses[key], seconds[key], orc) for key, row in references.items()]
     return Job(directory.name, items, about, Stamp.of({"seed": seed, **about, **_versions()}, inputs, _CODE))
 
 
@@ -268,7 +268,7 @@ def count_recordings(
 def _sum_up_recordings(job: Job, rows: list[dict], settings: RecordingSettings) -> tuple[dict, str]:
     sums = rates(rows, settings.seed)
     left_out = "" if sums["orcwer"] is not None else "; ORC-WER left out, too many words (raise --orc_cells)"
-    return sums, in_words(sums) + left_out
+    return sums, as_line(sums) + left_out
 
 
 def _hypothesis_files(decoded: Path) -> dict[str, Path]:

@@ -115,7 +115,7 @@ def find_in_zoo(tag: str, cache: str | Path | None = None) -> RecogniserFiles:
             found = ModelDownloader(cache).download_and_unpack(tag)
     except (OSError, ValueError, RuntimeError, zipfile.BadZipFile, tarfile.TarError) as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise UserError(f"--asr_model {tag}: espnet_model_zoo has not got it: {reason}") from None
+        raise UserError(f"--asr_model {tag}: espnet_model_zoo cannot provide it: {reason}") from None
     if "asr_train_config" not in found or "asr_model_file" not in found:
         raise UserError(f"--asr_model {tag}: expected a recogniser, found a model with {', '.join(found)}")
     config, checkpoint = Path(found.pop("asr_train_config")), Path(found.pop("asr_model_file"))
@@ -338,7 +338,7 @@ class Recogniser:
         self.files.check_rate("streams", fs)
         if not np.isfinite(streams).all():
             raise UserError("streams: expected finite samples, found NaN or infinity")
-        # Nobody spoke in digital silence, which no recogniser was trained on: it might dream up a word.
+        # Digital silence holds no speech, and no recogniser was trained on it: it might output a word.
         spoken = np.flatnonzero(streams.any(axis=1))
         texts = [""] * len(streams)
         for begin in range(0, len(spoken), MAX_BATCH):

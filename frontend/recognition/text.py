@@ -46,7 +46,7 @@ RULES = (
     "Unicode NFKC; typographic apostrophes become '",
     "upper case",
     "tags without blanks in angle or square brackets (<noise>, [LAUGHTER]) are removed: no words",
-    "<unk> and [unk] stay, as the word <UNK>: who puts it out has heard a word and got it wrong",
+    "<unk> and [unk] stay, as the word <UNK>: in a hypothesis it counts as a word, and as a wrong one",
     "apostrophes inside a word stay, all other punctuation (hyphens too) becomes a blank",
     "symbols such as + stay, invisible format marks go",
     "white space of any kind and number becomes one blank, none at the ends",
@@ -166,7 +166,7 @@ def reference_texts(mixtures: MixtureSet) -> dict[str, list[str]]:
         )
     for key, row in texts.items():
         for k, text in enumerate(row):
-            if not normalise(text) and (there := _who_says_so(mixtures, key, k, talkers.get(key), text)):
+            if not normalise(text) and (there := _sign_of_talker(mixtures, key, k, talkers.get(key), text)):
                 where = f"{mixtures.path}/text_spk{k + 1}"
                 raise UserError(f"{where}: {key} has no words, but {there} (add what is said there)")
         if not any(map(normalise, row)):
@@ -174,8 +174,8 @@ def reference_texts(mixtures: MixtureSet) -> dict[str, list[str]]:
     return texts
 
 
-def _who_says_so(mixtures: MixtureSet, key: str, k: int, talkers: int | None, text: str) -> str:
-    """Return what says that a mixture has a k-th talker (from 0), "" where nothing does.
+def _sign_of_talker(mixtures: MixtureSet, key: str, k: int, talkers: int | None, text: str) -> str:
+    """Return what shows that a mixture has a k-th talker (from 0), "" where nothing does.
 
     That is a text, or the scene with its number of ``talkers``, or without scenes an image that is not
     silent.
@@ -391,8 +391,8 @@ def _orc(references: list[str], hypotheses: list[str]) -> dict:
 
     @cache
     def alone(stream: int, chosen: tuple[int, ...]) -> Any:
-        said = " ".join(references[k] for k in chosen)
-        return meeteval.wer.siso_word_error_rate(said, hypotheses[stream])
+        reference = " ".join(references[k] for k in chosen)
+        return meeteval.wer.siso_word_error_rate(reference, hypotheses[stream])
 
     def counted(assignment: tuple[int, ...]) -> list:
         return [alone(s, tuple(k for k in talkers if assignment[k] == s)) for s in streams]

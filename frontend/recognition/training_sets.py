@@ -126,8 +126,8 @@ def make_separated_set(
             lines.append(_Line(speakers[talker], f"sep-{key}_{talker + 1}", entries[stream], texts[talker]))
     if not lines:
         raise UserError(
-            f"{decoded}: no stream of {data} can be told from the others by what was recognised (train the "
-            "recogniser or the separator longer, or leave --asr_train_on separated out)"
+            f"{decoded}: in no mixture of {data} do the hypotheses decide which stream is which talker's "
+            "(train the recogniser or the separator longer, or leave --with retrain out)"
         )
     return _write(lines, out), left_out
 
@@ -143,8 +143,8 @@ def _assign(texts: list[str], hypotheses: list[str]) -> dict[int, int] | None:
     places = [*range(len(hypotheses)), *[None] * max(0, len(talkers) - len(hypotheses))]
     totals = []
     for way in set(itertools.permutations(places, len(talkers))):
-        said = sum(absent[t] if s is None else errors[t][s] for t, s in enumerate(way))
-        totals.append(said + sum(n for s, n in enumerate(words) if s not in way))
+        assigned = sum(absent[t] if s is None else errors[t][s] for t, s in enumerate(way))
+        totals.append(assigned + sum(n for s, n in enumerate(words) if s not in way))
     if totals.count(row["errors"]) > 1:
         return None
     return {k: stream for k, stream in zip(talkers, row["assignment"], strict=True) if stream is not None}

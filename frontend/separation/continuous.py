@@ -6,19 +6,20 @@ stream so far x stream of the window), which are added; the best permutation of 
 
 - *The overlap.* Both windows separated it, so that the right permutation makes them equal there. In blocks of
   0.1 s the error of a pair, relative to the power of all streams, is taken as Gaussian; a block counts for
-  the more, the louder it is, relative to the loud blocks so far. Where nobody speaks, the overlap says next
-  to nothing.
-- *The memory* (two microphones or more). Talkers sit still: the covariance of the microphones, frequency by
-  frequency, over the bins that belong to a stream is the talker's spatial signature, which brings him back to
-  his stream after a pause of any length. The score of a pair is the loss of log-likelihood when the stream so
-  far and the window's stream are explained by one covariance instead of by one each: nothing if either is
-  silent. The model is that of :func:`frontend.separation.pseudo_targets.spatial_merge`: directions x / |x| of
-  the bins that a talker owns are drawn from a zero-mean complex Gaussian; bins are weighted by |x|.
+  the more, the louder it is, relative to the loud blocks so far. Where nobody speaks, the overlap has almost
+  no influence.
+- *The memory* (two microphones or more). Talkers do not move: the covariance of the microphones, frequency by
+  frequency, over the bins that belong to a stream is the talker's spatial signature, which assigns a talker
+  to the same stream again after a pause of any length. The score of a pair is the loss of log-likelihood when
+  the stream so far and the window's stream are explained by one covariance instead of by one each: nothing if
+  either is silent. The model is that of :func:`frontend.separation.pseudo_targets.spatial_merge`: directions
+  x / |x| of the bins that belong to a talker are drawn from a zero-mean complex Gaussian; bins are weighted
+  by |x|.
 
 With one microphone there is no memory: after a pause longer than the overlap, nothing but the network's own
-order of its outputs says who is who. Within a window the order is the separator's. A network that puts
-whoever speaks alone into its first output swaps streams there, and no permutation of windows can mend it;
-``refine: iva+mask`` does, since one demixing matrix a frequency then serves the whole window.
+order of its outputs assigns talkers to streams. Within a window the order is the separator's. A network that
+puts whoever speaks alone into its first output swaps streams there, and no permutation of windows can correct
+it; ``refine: iva+mask`` does, since one demixing matrix a frequency then serves the whole window.
 
 The overlap-add with a permutation chosen by the overlap is that of continuous speech separation: Z. Chen et
 al., "Continuous speech separation: dataset and analysis", ICASSP 2020.
@@ -152,7 +153,7 @@ class Decision:
     Attributes:
         start: first sample of the window.
         permutation: ``permutation[s]`` is the window's stream that continues stream s.
-        overlap, memory: what both sources said, (S, S) in nats; zeros for the first window.
+        overlap, memory: the log-likelihoods of both sources, (S, S) in nats; zeros for the first window.
     """
 
     start: int

@@ -47,7 +47,7 @@ class _Job:
     rir_cache: str
     parts: bool
     speech: dict[str, str] = field(repr=False)  # id -> entry
-    prints: dict[str, str] = field(repr=False)  # id -> digest of the samples
+    digests: dict[str, str] = field(repr=False)  # id -> digest of the samples
 
     @property
     def audio(self) -> Path:
@@ -68,7 +68,7 @@ class _Job:
     def done(self, piece: list[dict]) -> tuple[Path, Stamp]:
         """Return the file that says that a piece of work is done, and the stamp it must have."""
         settings = {"scenes": piece, "streams": self.streams}
-        inputs = {name: self.prints[name] for scene in piece for name in spoken(scene)}
+        inputs = {name: self.digests[name] for scene in piece for name in spoken(scene)}
         return self.audio / "done" / f"{piece[0]['id']}.json", Stamp.of(settings, inputs, [render, rirs])
 
 
@@ -118,8 +118,8 @@ def make_set(
         )
     cache = str(Path(out) / "rirs" if rir_cache is None else rir_cache)
     Path(out).mkdir(parents=True, exist_ok=True)  # now, not after minutes, if it cannot be
-    prints = _fingerprints(entries, Path(out) / "fingerprints", nj)
-    job = _Job(str(out), talkers, audio_format, cache, parts, entries, prints)
+    digests = _speech_digests(entries, Path(out) / "fingerprints", nj)
+    job = _Job(str(out), talkers, audio_format, cache, parts, entries, digests)
     records, counts = (_name_scenes if on_the_fly else _render_files)(todo, job, nj, shard)
     if shard is None:
         _write_tables(todo, records, job, Path(speech))
@@ -191,7 +191,7 @@ def _keep(path: Path, stamp: Stamp, content: Any) -> None:
     write_text(path, json.dumps({"stamp": vars(stamp), "content": content}))
 
 
-def _fingerprints(entries: dict[str, str], keep: Path, nj: int) -> dict[str, str]:
+def _speech_digests(entries: dict[str, str], keep: Path, nj: int) -> dict[str, str]:
     """Return digests of the samples of all utterances; ``keep`` holds those of an earlier run."""
     names = sorted(entries)
     pieces = [[(name, entries[name]) for name in names[k : k + _PIECE]] for k in range(0, len(names), _PIECE)]
@@ -277,7 +277,7 @@ def _name_scenes(scenes: list[dict], job: _Job, nj: int, shard: Shard) -> tuple[
     where, records = Path(job.out) / "scenes.jsonl", []
     for scene in scenes if shard is None else ():
         room = paths[scene["id"]]
-        dry = {name: (job.speech[name], job.prints[name]) for name in spoken(scene)}
+        dry = {name: (job.speech[name], job.digests[name]) for name in spoken(scene)}
         entries = {stream: make_entry(where, scene["id"], stream) for stream in job.streams}
         made_from = _rendered_from(scene, dry, room)
         records.append({"measured": measured[room], "rendered_from": made_from, "entries": entries})
@@ -299,8 +299,8 @@ def _write_tables(scenes: list[dict], records: list[dict], job: _Job, speech: Pa
         tables["wav.scp" if stream == "mix" else f"{stream}.scp"] = entries
     texts = read_scp(speech / "text", allow_empty=True) if (speech / "text").exists() else {}
     for k in range(job.n_talkers if texts else 0):
-        said = {s["id"]: [t["utterance"] for t in s["talkers"][k : k + 1]] for s in scenes}
-        tables[f"text_spk{k + 1}"] = {name: "".join(texts[u] for u in us) for name, us in said.items()}
+        spoken_by = {s["id"]: [t["utterance"] for t in s["talkers"][k : k + 1]] for s in scenes}
+        tables[f"text_spk{k + 1}"] = {name: "".join(texts[u] for u in us) for name, us in spoken_by.items()}
     tables["utt2num_samples"] = {scene["id"]: scene["samples"] for scene in scenes}
     beside = [{key: made[s["id"]][key] for key in MADE_KEYS if key in made[s["id"]]} for s in scenes]
     write_set(job.out, tables, records=[{**s, **b} for s, b in zip(scenes, beside, strict=True)])

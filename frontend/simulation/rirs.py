@@ -17,7 +17,7 @@ from frontend.utils.files import atomic_file
 # Raised whenever the same geometry gives other impulse responses: old files of the cache are then not found.
 VERSION = 1
 # Images later than this multiple of the nominal T60 are left out. The diamond of image rooms that
-# reaches T60 everywhere has corners far beyond it: most of the work for what nobody hears.
+# reaches T60 everywhere has corners far beyond it: most of the work, and inaudible.
 _LATEST = 1.15
 _DIRECT_S = 0.0025  # the direct sound is what arrives within this time of distance / c
 

@@ -251,10 +251,10 @@ def _displacement(draw: _Draw, config: SceneConfig, number: int) -> list[float]:
 
 
 def _talkers(draw, config, speakers, places, speech: Speech, pair: Pair | None) -> list[dict]:
-    said = _utterances(draw, config, speakers, len(places), speech, pair)
+    utterances = _utterances(draw, config, speakers, len(places), speech, pair)
     onsets = [draw.uniform(config.talkers.onset, 3, "onset", k) for k in range(len(places))]
     talkers = []
-    for k, (utterance, place) in enumerate(zip(said, places, strict=True)):
+    for k, (utterance, place) in enumerate(zip(utterances, places, strict=True)):
         level = draw.uniform(config.talkers.level_db, 1, "level", k) if pair is None else pair.level_db
         samples = round(speech[utterance][1] * config.fs)
         latest = math.floor((config.max_seconds - samples / config.fs) * 1000 + 1e-6) / 1000

@@ -1,4 +1,7 @@
-"""The losses in the form that ESPnet wants: a criterion, and the solvers around it (MixIT, PIT)."""
+"""The losses in the form that ESPnet wants: a criterion, and the solvers around it (MixIT, PIT).
+
+The formulas are in :mod:`frontend.training.losses`.
+"""
 
 import torch
 from espnet2.enh.loss.criterions.time_domain import TimeDomainLoss

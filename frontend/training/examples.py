@@ -103,7 +103,7 @@ class MixtureOfMixtures(_Crops):
     to unit deviation at the reference channel; the others get a gain. The references are the mixtures
     themselves.
 
-    MixIT takes the mixtures to be independent. Chunks of one recording (:mod:`frontend.data.recordings`) are
+    MixIT takes the mixtures to be independent. Chunks of one recording (:mod:`frontend.data.chunks`) are
     not: the same talkers sit in the same places. So the partners of a chunk come from other recordings; where
     it is the only recording, or the others have too few chunks, not from its neighbours in time.
 

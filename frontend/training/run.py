@@ -89,7 +89,7 @@ class Training:
         return Path(self.output or "") / name
 
     def is_complete(self) -> bool:
-        """Tell whether this very training has come to its end before, and say so."""
+        """Return whether this training was completed before; report it on the terminal if so."""
         if self.output is None or not self.file(MODEL).exists() or self.stamp.why_stale(self.file(DONE)):
             return False
         print(f"{self.output}: training is complete; nothing to do", file=sys.stderr)

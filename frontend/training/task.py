@@ -94,9 +94,8 @@ class WarmupCosine(LRScheduler, AbsBatchStepScheduler):
 
     The peak is the optimiser's ``lr``. (ESPnet's ``CosineAnnealingWarmupRestarts`` wants both rates again as
     settings of its own, and jumps back to the peak after its last step.) The rate is a closed form of the
-    step
-    number, which is all the state there is: a resumed training goes on exactly, a longer one takes its
-        length.
+    number of the step, which is all the state there is: a resumed training continues exactly, and one that
+    is made longer has the rates of its new length.
 
     Args:
         optimizer: its groups' ``lr`` is the peak.

@@ -91,7 +91,7 @@ def test_silent_streams_stay_silent():
     assert refined[1].abs().max() == 0 and torch.isfinite(refined).all()
     torch.testing.assert_close(refined[[0, 2]], guided_iva(images, mixture, FS))
     alone = torch.stack([images[0], torch.zeros_like(images[0])])
-    assert torch.equal(guided_iva(alone, mixture, FS), alone), "one talker: nothing to tell him from"
+    assert torch.equal(guided_iva(alone, mixture, FS), alone), "one talker: nothing to separate"
     assert guided_iva(torch.zeros(2, 4000), torch.zeros(4, 4000), FS).abs().max() == 0
     assert torch.isfinite(guided_iva(images[:, :900], mixture[:, :900], FS)).all(), "shorter than a window"
 
@@ -103,7 +103,7 @@ def test_a_dead_microphone_does_no_harm():
 
 
 def test_masks_divide_the_mixture():
-    """They sum to the mixture, give each talker the bins that are his, and ignore the streams' level."""
+    """They sum to the mixture, give a talker the bins where it dominates, and ignore the streams' level."""
     t = torch.arange(8000) / 8000
     low, high = torch.sin(2 * torch.pi * 500 * t), torch.sin(2 * torch.pi * 2500 * t)
     mixture = (low + high).repeat(3, 1)

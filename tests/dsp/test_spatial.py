@@ -126,7 +126,9 @@ def test_mvdr_is_distortionless_towards_its_talker_and_nulls_the_other():
     floor = 1e-3 * torch.randn(4, samples)
     refined = mvdr_souden(images.sum(0) + floor, images[:, 0], loading=1e-6)
     first, second = slice(800, samples // 2 - 800), slice(samples // 2 + 800, -800)
-    assert snr(images[0, 0, first], refined[0, first]) > 25  # its own talker: as heard at the reference
+    assert (
+        snr(images[0, 0, first], refined[0, first]) > 25
+    )  # its own talker: the image at the reference channel
     leak = refined[0, second].square().mean() / images[1, 0, second].square().mean()
     assert 10 * torch.log10(leak) < -15  # the other: gone
 

@@ -123,12 +123,12 @@ def whole(meeting, load, rirs) -> np.ndarray:
     images = np.zeros((len(meeting["talkers"]), len(meeting["mics"]), meeting["samples"] + FS))
     for turn in meeting["turns"]:
         dry, start = load(turn["utterance"]).astype(np.float64), round(turn["offset"] * FS)
-        heard = np.stack([np.convolve(dry, h.astype(np.float64)) for h in rirs.filters[turn["talker"]]])
-        frames = np.pad(heard[0], (0, -heard.shape[1] % 160)).reshape(-1, 160)
+        reverberant = np.stack([np.convolve(dry, h.astype(np.float64)) for h in rirs.filters[turn["talker"]]])
+        frames = np.pad(reverberant[0], (0, -reverberant.shape[1] % 160)).reshape(-1, 160)
         power = (frames**2).mean(1)
-        heard /= np.sqrt(power[power >= power.max() * 1e-4].mean())
-        heard *= 10 ** (meeting["talkers"][turn["talker"]]["level_db"] / 20)
-        images[turn["talker"], :, start : start + heard.shape[1]] += heard
+        reverberant /= np.sqrt(power[power >= power.max() * 1e-4].mean())
+        reverberant *= 10 ** (meeting["talkers"][turn["talker"]]["level_db"] / 20)
+        images[turn["talker"], :, start : start + reverberant.shape[1]] += reverberant
     return images[..., : meeting["samples"]]
 
 
@@ -200,7 +200,7 @@ def test_set_is_valid_and_its_references_fit(made, speech):
         for k, image in enumerate(images):
             said = [r for r in here if r["speaker"] == f"spk{k + 1}"]
             assert found.texts(meeting["id"])[k] == " ".join(r["words"] for r in said)
-            # His image sounds in his turns (and their echo) and nowhere else.
+            # The talker's image is active in its turns (and their reverberation) and nowhere else.
             mask = np.zeros(len(image), bool)
             for row in said:
                 piece = slice(round(row["start_time"] * FS), round((row["end_time"] + 0.4) * FS))

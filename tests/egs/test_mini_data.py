@@ -99,14 +99,14 @@ def test_an_utterance_does_not_depend_on_what_was_spoken_before():
 
 
 def test_every_voice_speaks():
-    heard = set()
+    signals = set()
     for variant in espeak.FEMALE + espeak.MALE:
         signal, fs = espeak.synthesise("one two three", "gmw/en-US", variant)
-        heard.add(signal.tobytes())
+        signals.add(signal.tobytes())
         assert 0.5 < len(signal) / fs < 2.5 and 0.02 < np.abs(signal).max() < 0.99, variant
     for language in espeak.ACCENTS.values():
         assert len(espeak.synthesise("one", language, "m3")[0]) > 1000
-    assert len(heard) == len(espeak.FEMALE + espeak.MALE) >= 40
+    assert len(signals) == len(espeak.FEMALE + espeak.MALE) >= 40
     with pytest.raises(UserError, match="no variant 'nobody'"):
         espeak.synthesise("one", "gmw/en-US", "nobody")
     with pytest.raises(UserError, match="no voice 'gmw/nothing.f2'"):
@@ -200,15 +200,15 @@ def test_audiomnist_talkers_are_apart_and_digits_in_order(audiomnist, tmp_path, 
     for key, entry in read_scp("data/x/speech/train/wav.scp").items():
         signal = read_audio(entry)[0][0]
         # each tone (0.5 s at 48 kHz) has come down to 8 kHz at its own frequency, in the order of the text
-        heard, position = [], 0
+        detected, position = [], 0
         while position < len(signal) - 3000:
             if np.abs(signal[position : position + 40]).max() > 0.02:
                 spectrum = np.abs(np.fft.rfft(signal[position + 400 : position + 2000]))
-                heard.append(round(np.argmax(spectrum) * 8000 / 1600 / 300) - 1)
+                detected.append(round(np.argmax(spectrum) * 8000 / 1600 / 300) - 1)
                 position += 4200  # into the pause, of 400 samples or more
             else:
                 position += 40
-        assert [sentences.DIGITS[d] for d in heard] == text[key].split()
+        assert [sentences.DIGITS[d] for d in detected] == text[key].split()
 
 
 def test_audiomnist_genders_are_spread_over_the_sets(audiomnist):

@@ -209,7 +209,7 @@ def test_wrong_layouts_are_one_line(corpus, tmp_path, monkeypatch, message):
 
 
 @pytest.mark.parametrize("below", ["train", "WAVE", "WAVE/SPEAKER0001"])
-def test_a_folder_too_deep_is_told_the_right_one(standin, tmp_path, monkeypatch, below):
+def test_of_a_folder_too_deep_the_message_names_the_right_one(standin, tmp_path, monkeypatch, below):
     with pytest.raises(UserError, match=rf"give (the folder above, )?{standin.resolve()}\)$"):
         make_here(monkeypatch, tmp_path, standin / below)
 

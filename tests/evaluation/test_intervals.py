@@ -126,9 +126,9 @@ def test_the_interval_is_that_of_a_slow_bootstrap(monkeypatch):
     slow = []
     for of_seeds, of_utterances in zip(*_weights(5, 3, 11), strict=True):
         assert of_seeds.sum() == pytest.approx(1) and of_utterances.sum() == pytest.approx(1)
-        heard = [i for i in range(11) for _ in range(round(11 * of_utterances[i]))]
-        assert len(heard) == 11
-        a, b = (sum(of_seeds[k] * quantity[k, heard].mean() for k in range(3)) for quantity in values)
+        drawn = [i for i in range(11) for _ in range(round(11 * of_utterances[i]))]
+        assert len(drawn) == 11
+        a, b = (sum(of_seeds[k] * quantity[k, drawn].mean() for k in range(3)) for quantity in values)
         slow.append(a / b)
     _weights.cache_clear()
     assert found.ci == pytest.approx(np.quantile(slow, [0.025, 0.975]), abs=5e-3)  # a resample further

@@ -78,14 +78,14 @@ def score(command, root: Path, *more) -> dict:
 def test_every_utterance_has_the_score_of_its_span(recording, command):
     found = score(command, recording)
     truth, mixture = images(), read_audio(recording / "data/wav.wav")[0][0]
-    heard = np.stack([read_audio(recording / f"streams/r1_spk{k}.wav")[0][0] for k in (1, 2)])
+    separated = np.stack([read_audio(recording / f"streams/r1_spk{k}.wav")[0][0] for k in (1, 2)])
     rounded = np.stack([read_audio(recording / f"data/spk{k}.wav")[0][0] for k in (1, 2)])
     assert np.abs(rounded - truth).max() < 1e-4
     assert [(r["talker"] + 1, r["start_time"], r["end_time"]) for r in found["utterances"]] == TURNS
     for row in found["utterances"]:
         piece = slice(round(row["start_time"] * FS), round(row["end_time"] * FS))
         image = rounded[row["talker"], piece]
-        assert row["si_snr"] == pytest.approx(si_snr(image, heard[row["talker"], piece]), abs=2e-3)
+        assert row["si_snr"] == pytest.approx(si_snr(image, separated[row["talker"], piece]), abs=2e-3)
         assert row["mixture"] is None or row["mixture"] == pytest.approx(
             si_snr(image, mixture[piece]), abs=2e-3
         )
@@ -102,7 +102,7 @@ def test_swapped_streams_are_found(recording, command):
     found = score(command, recording)
     assert found["swaps"] == 1 and [r["swaps"] for r in found["utterances"]] == [0, 0, 0, 0, 1, 0]
     assert [r["off_main_stream"] for r in found["utterances"]] == [False] * 4 + [None, True]
-    last = found["utterances"][-1]  # held against the talker's usual stream, where the other talks
+    last = found["utterances"][-1]  # compared with the talker's main stream, where the other talks
     assert last["si_snr"] is None or last["si_snr"] < last["best_si_snr"] - 10
     assert found["swappable"] >= 1
     # All the other way round, from the start, is no swap at all.

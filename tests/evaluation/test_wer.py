@@ -79,7 +79,7 @@ def recipe(tmp_path, monkeypatch):
     (data / "scenes.jsonl").write_text("".join(json.dumps(scene) + "\n" for scene in scenes))
     decode("oracle", {key: [worse(rng, text) for text in texts] for key, texts in said.items()})
     decode("mixture", {key: [worse(rng, " ".join(texts))] * 2 for key, texts in said.items()})
-    # none of them silent: meeteval's command line fails on that, see frontend/wer.py
+    # none of them silent: meeteval's command line fails on that, see evaluation/wer.py
     outputs = {
         key: [*(text or "ONE" for text in texts), *(sentence(rng, 2, least=1) for _ in range(2))]
         for key, texts in said.items()
@@ -223,23 +223,23 @@ def test_only_what_changed_is_counted_again(recipe, monkeypatch, capsys):
 def test_the_texts_that_were_compared_are_kept(recipe, monkeypatch, capsys):
     scrawl(random.Random(5))
     count(monkeypatch)
-    references, heard = Path("wer/ref.seglst.json"), Path("wer/teacher_outputs.hyp.seglst.json")
+    references, hypotheses = Path("wer/ref.seglst.json"), Path("wer/teacher_outputs.hyp.seglst.json")
     rows = counted("teacher_outputs")[1]
     listed = json.loads(references.read_text())
     assert [s["words"] for s in listed] == [text for row in rows for text in row["references"]]
     assert {(s["start_time"], s["end_time"]) for s in listed} == {(0.0, 2.5)}
-    found = {(s["session_id"], s["speaker"]): s["words"] for s in json.loads(heard.read_text())}
+    found = {(s["session_id"], s["speaker"]): s["words"] for s in json.loads(hypotheses.read_text())}
     streams = {(r["id"], f"spk{k}"): t for r in rows for k, t in enumerate(r["hypotheses"], 1)}
     spoken = {key for key, text in streams.items() if text}
-    unheard = {row["id"] for row in rows} - {key for key, _ in spoken}
-    assert "u03" in unheard and len(spoken) < 3 * N
-    assert found == {key: streams[key] for key in spoken | {(key, "spk1") for key in unheard}}
+    empty = {row["id"] for row in rows} - {key for key, _ in spoken}
+    assert "u03" in empty and len(spoken) < 3 * N
+    assert found == {key: streams[key] for key in spoken | {(key, "spk1") for key in empty}}
     # what is gone is made again, and nothing else
     before = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in Path("wer").iterdir()}
     references.unlink()
     count(monkeypatch)
     assert "3 systems, 3 of them current" in capsys.readouterr().out
-    heard.unlink()
+    hypotheses.unlink()
     count(monkeypatch)
     assert "3 systems, 2 of them current" in capsys.readouterr().out
     after = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in Path("wer").iterdir()}

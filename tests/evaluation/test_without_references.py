@@ -176,7 +176,7 @@ def chunks(tmp_path) -> str:
 
 
 def test_the_teacher_s_loss_is_its_training_s(models, chunks, monkeypatch):
-    """A network that is told the two chunks has the loss's floor, an untrained one has not."""
+    """Outputs that are the two chunks have the lowest loss, those of an untrained network have not."""
     from frontend.separation.model import Separator
     from frontend.training.examples import MixtureOfMixtures
 
@@ -188,13 +188,13 @@ def test_the_teacher_s_loss_is_its_training_s(models, chunks, monkeypatch):
         MixtureOfMixtures, "__call__", lambda self, u, d: seen.append(make(self, u, d)) or seen[-1]
     )
 
-    def told(self, waveform):
+    def true_outputs(self, waveform):
         truth = [torch.from_numpy(seen[-1][f"speech_ref{k}"]) for k in (1, 2)]
         if waveform.shape[1] != len(truth[0]):  # a chunk alone
             return torch.cat([waveform[:1], 0 * waveform[:1], 0 * waveform[:1]])
         return torch.stack([truth[0], truth[1], 0 * truth[0]])
 
-    monkeypatch.setattr(Separator, "outputs", told)
+    monkeypatch.setattr(Separator, "outputs", true_outputs)
     best = validate_teacher(str(models / "teacher"), chunks, 2)
     assert best["loss"] == pytest.approx(-30, abs=0.1)
     assert best["active_outputs"] == 1 and best["surplus"] == 0

@@ -1,4 +1,4 @@
-"""Work in a child process that dies at a chosen moment, and what a training leaves."""
+"""Work in a child process that is killed at a chosen moment, and what a training leaves."""
 
 import importlib
 import multiprocessing

@@ -24,6 +24,6 @@ def write_resolved(path: Path, recipe: str, name: str, variants: tuple[str, ...]
 
 
 def copy_recipe(name: str, folder: Path) -> Path:
-    """Return a copy of a recipe in which nothing was run, so that all it makes lies in the test's own place."""
+    """Return a copy of a recipe in which nothing was run, so that all it makes lies in the test's folder."""
     ignore = shutil.ignore_patterns("data", "exp", "__pycache__", "fsdd", "*.json", "*.png", "RESULTS.md")
     return shutil.copytree(ROOT / "egs" / name, folder, ignore=ignore)

@@ -19,7 +19,7 @@ TOKENS = ["<blank>", "<unk>", *WORDS, "<sos/eos>"]
 def make_recogniser(
     folder: Path, fs: int = FS, ctc_weight: float = 1.0, seed: int = 0, sure: float = 20.0, **more: object
 ) -> Path:
-    """Write a recogniser's training directory with random weights, which hears words in any noise."""
+    """Write a recogniser's training directory with random weights, which finds words in any noise."""
     from frontend.utils.espnet import asr
 
     config = {
@@ -54,7 +54,7 @@ def make_recogniser(
 
 @pytest.fixture(scope="session")
 def recognisers(tmp_path_factory) -> Path:
-    """Directories of recognisers that all tests share: ``asr`` (CTC alone), ``hybrid`` (CTC and attention)."""
+    """Directories of recognisers that tests share: ``asr`` (CTC alone), ``hybrid`` (CTC and attention)."""
     exp = tmp_path_factory.mktemp("recognisers")
     make_recogniser(exp / "asr")
     make_recogniser(exp / "hybrid", ctc_weight=0.5)

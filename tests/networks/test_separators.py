@@ -1,4 +1,4 @@
-"""The networks: what they promise at their door, and that they learn."""
+"""The networks: their checks of inputs and shapes of outputs, and that they learn."""
 
 import pytest
 import torch
@@ -35,7 +35,7 @@ def build(kind, num_spk=3, n_mics=4, **settings):
 
 
 def signal(kind, batch=2, n_mics=4, length=None):
-    """Return an input for ``kind`` at its door, and its lengths."""
+    """Return an input for ``kind``, and its lengths."""
     length = length or (T if kind is MCConvTasNet else L)
     shape = (batch, length, n_mics) if kind is MCConvTasNet else (batch, length, n_mics, F)
     dtype = torch.float32 if kind is MCConvTasNet else torch.complex64

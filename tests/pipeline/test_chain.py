@@ -1,4 +1,4 @@
-"""The recipe end to end on a tiny set: undisturbed through run.sh, killed in every stage that works long, repeated."""
+"""The recipe end to end on a tiny set: through run.sh, killed in every long stage, repeated."""
 
 import contextlib
 import json
@@ -18,7 +18,8 @@ from speech_sets import make_speech
 
 SYSTEMS = (
     "mixture auxiva ilrma teacher_outputs teacher_energy teacher_energy_residual teacher_spatial_merge "
-    "teacher_oracle student student_ft distilled distilled_ft supervised_small supervised_full joint oracle dry"
+    "teacher_oracle student student_ft distilled distilled_ft supervised_small supervised_full "
+    "joint oracle dry"
 ).split()
 STAGES = (
     "data scenes simulate teacher pseudo student finetune distill baselines curve "

@@ -1,4 +1,4 @@
-"""Recipes merged over the template: nothing is said twice, and all are what they were when each had its own files."""
+"""Recipes merged over the template: nothing is repeated, and the values are those of the files before it."""
 
 import hashlib
 import json
@@ -42,7 +42,7 @@ def everything() -> dict[str, object]:
 
 
 def test_every_configuration_is_what_it_was():
-    """Digests of the files that each recipe had of its own; a change on purpose is entered in resolved.json."""
+    """Digests of the files that each recipe had; an intended change is entered in resolved.json."""
     found = {name: digest(content) for name, content in everything().items()}
     assert {name for name in found if EXPECTED.get(name) != found[name]} == set()
     assert EXPECTED.keys() == found.keys()

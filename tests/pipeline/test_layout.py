@@ -10,7 +10,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "frontend"
 # A room imports from itself and from those before it, never from those after it.
-ROOMS = "utils dsp data simulation networks training separation recognition evaluation report pipeline cli".split()
+ROOMS = (
+    "utils dsp data simulation networks training separation recognition evaluation report pipeline cli"
+).split()
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

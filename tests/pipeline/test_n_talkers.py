@@ -340,13 +340,15 @@ def check_scores(root):
 def count_words(do):
     """Word errors of texts that are right, with a word too many in the first utterance of two talkers."""
     test = MixtureSet("test")
-    said = {key: test.texts(key)[::-1] for key in test.ids}
+    references = {key: test.texts(key)[::-1] for key in test.ids}
     seconds = {key: [1.0] * 3 for key in test.ids}
-    two = next(key for key, texts in said.items() if not all(texts))
-    heard = {key: [t or ("SURPLUS" if key == two else "") for t in texts] for key, texts in said.items()}
+    two = next(key for key, texts in references.items() if not all(texts))
+    recognised = {
+        key: [t or ("SURPLUS" if key == two else "") for t in texts] for key, texts in references.items()
+    }
     info = {"asr": "none", "asr_fingerprint": ""}
-    write_hypotheses("decoded/student", heard, seconds, info)
-    write_segments(Path("decoded") / REFERENCES, segments(said, seconds, keep_empty=False))
+    write_hypotheses("decoded/student", recognised, seconds, info)
+    write_segments(Path("decoded") / REFERENCES, segments(references, seconds, keep_empty=False))
     do("wer", data="test", decoded="decoded", out="wer")
     about = json.loads(Path("wer/student.json").read_text())
     assert (about["errors"], about["insertions"], about["streams"]) == (1, 1, 3)

@@ -52,7 +52,8 @@ def refused(recipe: Path, text: str, message: str) -> None:
         ("--train_seed 3", "exp/espeak_train3 data/espeak data/espeak/speech exp/espeak_train3"),
         (
             "--size tiny --seed 2",
-            "exp/espeak_tiny_seed2 data/espeak_tiny_seed2 data/espeak_tiny_seed2/speech exp/espeak_tiny_seed2",
+            "exp/espeak_tiny_seed2 data/espeak_tiny_seed2 data/espeak_tiny_seed2/speech "
+            "exp/espeak_tiny_seed2",
         ),
         ("--corpus fsdd", "exp/fsdd data/fsdd data/fsdd/speech fsdd"),
         ("--with on_the_fly", "exp/espeak_otf data/espeak_otf data/espeak/speech exp/espeak_otf"),

@@ -1,4 +1,4 @@
-"""Work done in parts, as an array of jobs does it: two parts at once, then the tables; the same as in one piece."""
+"""Work in parts, as an array of jobs does it: two parts, then the tables; the same as in one piece."""
 
 import os
 import shutil
@@ -72,7 +72,8 @@ def test_labels(here, command, data, models):
 
 
 def test_streams_and_scores(here, command, data, models):
-    rows = "mixture: {}\noracle: {}\nauxiva: {blind: auxiva, iterations: 2}\nteacher: {model: teacher, rule: energy}\n"
+    rows = "mixture: {}\noracle: {}\nauxiva: {blind: auxiva, iterations: 2}\n"
+    rows += "teacher: {model: teacher, rule: energy}\n"
     Path("systems.yaml").write_text(rows + "student: {model: student}\n")
     both_ways(
         command,

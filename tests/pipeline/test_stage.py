@@ -18,7 +18,7 @@ from frontend.utils.stamps import Stamp
 
 
 class Toy:
-    """A run of one or two stages: ``first`` reads conf and makes the directory model; ``second`` reads that."""
+    """A run of one or two stages: ``first`` reads conf and makes model; ``second`` reads that."""
 
     def __init__(self, exp: Path = Path("exp")):
         self.exp, self.planned, self.place = exp, set(), Path.cwd()
@@ -240,7 +240,7 @@ def test_every_stage_tells_its_commit(toy):
 
 
 def test_what_experiments_share_has_one_record(toy, capsys):
-    """The second finds it made, and is told how long that took."""
+    """The second finds it complete, and has its seconds in its own record."""
     toy.change = {"shared": Path("shared/stages")}
     toy.run()
     other = Toy(Path("other"))
@@ -268,7 +268,8 @@ def test_two_runs_in_one_experiment_and_what_a_killed_one_left(toy, monkeypatch)
     monkeypatch.setattr("frontend.pipeline.stage._PATIENCE_S", 0.3)
     Path("wait.py").write_text("import time; open('begun', 'w'); time.sleep(60)")
     code = "import sys; sys.path[:0] = sys.argv[1:]; from test_stage import *; toy = Toy(); "
-    code += "toy.change = {'commands': [['./wait.py']]}; engine = toy.engine()\nwith engine.lock(): engine.run('1', '1')"
+    code += "toy.change = {'commands': [['./wait.py']]}; engine = toy.engine()\n"
+    code += "with engine.lock(): engine.run('1', '1')"
     paths = [str(Path(__file__).parent), str(Path(__file__).resolve().parents[2])]
     run = subprocess.Popen([sys.executable, "-c", code, *paths], start_new_session=True)
     try:

@@ -28,7 +28,7 @@ from frontend.utils.errors import UserError
 
 @pytest.fixture(scope="module")
 def exp(tmp_path_factory, recognisers, models):
-    """The shared models in one directory: ``asr``, ``hybrid``, and a separator of two talkers, ``student``."""
+    """The models in one directory: ``asr``, ``hybrid``, and a separator of two talkers, ``student``."""
     folder = tmp_path_factory.mktemp("exp")
     for path in (recognisers / "asr", recognisers / "hybrid", models / "student"):
         (folder / path.name).symlink_to(path)
@@ -229,7 +229,7 @@ def test_a_model_of_the_zoo(exp, recogniser, tmp_path):
             and from_zoo.files.tokens == recogniser.files.tokens
         )
     (tmp_path / "no.zip").write_bytes(b"no zip")
-    with pytest.raises(UserError, match="--asr_model .*no.zip: espnet_model_zoo has not got it"):
+    with pytest.raises(UserError, match="--asr_model .*no.zip: espnet_model_zoo cannot provide it"):
         find_in_zoo(str(tmp_path / "no.zip"), tmp_path / "cache")
 
 

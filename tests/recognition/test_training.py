@@ -242,9 +242,9 @@ def test_archives_are_as_loud_as_files(tmp_path):
     from frontend.recognition.training import ArchivedSound
 
     files, archive = (make_set(tmp_path / kind, WORDS[:2], audio_format=kind) for kind in ("wav", "flac.ark"))
-    heard = ArchivedSound(str(archive / "wav.scp"))
-    assert list(heard) == ["u0", "u1"]
-    for key, samples in heard.items():
+    sounds = ArchivedSound(str(archive / "wav.scp"))
+    assert list(sounds) == ["u0", "u1"]
+    for key, samples in sounds.items():
         np.testing.assert_array_equal(
             samples, soundfile.read(files / "audio" / f"{key}.wav", dtype="float32")[0]
         )

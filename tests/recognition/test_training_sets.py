@@ -78,7 +78,7 @@ class TestDryAndRooms:
             make_asr_set([speech], [rooms], tmp_path / "asr")
 
     def test_of_several_talkers_the_images(self, tmp_path, speech):
-        """A talker alone is heard with the noise of the room, others as a perfect separator gives them."""
+        """A talker alone comes with the noise of the room, others as a perfect separator gives them."""
         rooms = make_mixtures(tmp_path / "rooms", [["ONE", "TWO"], ["SIX", ""]], speakers=[["a", "b"], ["c"]])
         for k in (1, 2):
             with AudioWriter(rooms / f"wav{k}", "wav", FS) as writer:
@@ -125,7 +125,7 @@ class TestDryAndRooms:
 
 
 class TestSeparated:
-    def make(self, tmp_path, texts, heard, n_streams=2):
+    def make(self, tmp_path, texts, hypotheses, n_streams=2):
         data = make_mixtures(tmp_path / "data", texts)
         streams, decoded = tmp_path / "streams", tmp_path / "decoded"
         wav = read_scp(data / "wav.scp")
@@ -133,14 +133,14 @@ class TestSeparated:
             with AudioWriter(streams / f"wav{k}", "wav", FS, encoding="float32") as writer:
                 entries = {key: writer.write(key, voice(f"{key}{k}", 0.5)) for key in wav}
             write_scp(streams / f"spk{k + 1}.scp", entries)
-            write_scp(decoded / f"text_spk{k + 1}", {f"m{i}": h[k] for i, h in enumerate(heard)})
+            write_scp(decoded / f"text_spk{k + 1}", {f"m{i}": h[k] for i, h in enumerate(hypotheses)})
         out = tmp_path / "asr"
         return (data, streams, decoded, out), make_separated_set(data, streams, decoded, out)
 
     def test_fewest_errors_decide(self, tmp_path):
         texts = [["ONE TWO", "FIVE SIX SIX"], ["ONE TWO", "FIVE SIX"], ["SEVEN", "EIGHT NINE"]]
-        heard = [["ONE TOO", "FIVE SIX"], ["FIVE", "ONE"], ["NINE", ""]]
-        (_, streams, _, out), counts = self.make(tmp_path, texts, heard)
+        hypotheses = [["ONE TOO", "FIVE SIX"], ["FIVE", "ONE"], ["NINE", ""]]
+        (_, streams, _, out), counts = self.make(tmp_path, texts, hypotheses)
         assert counts == (6, 0)
         text, wav = read_scp(out / "text"), read_scp(out / "wav.scp")
         chosen = {key: Path(entry).parent.name for key, entry in wav.items()}
@@ -152,15 +152,15 @@ class TestSeparated:
             "m2_1-sep-m2_1": "wav1",
             "m2_2-sep-m2_2": "wav0",
         }
-        assert text["m1_1-sep-m1_1"] == "ONE TWO"  # what was said, not what was heard
+        assert text["m1_1-sep-m1_1"] == "ONE TWO"  # the reference, not the hypothesis
         assert validate(out) == []
 
     def test_undecided_mixtures_are_left_out(self, tmp_path):
         texts = [["ONE TWO", "FIVE SIX"], ["ONE", "TWO"], ["ONE", "TWO"]]
-        heard = [["", ""], ["ONE", "ONE"], ["TWO", "ONE"]]
-        assert self.make(tmp_path, texts, heard)[1] == (2, 2)
+        hypotheses = [["", ""], ["ONE", "ONE"], ["TWO", "ONE"]]
+        assert self.make(tmp_path, texts, hypotheses)[1] == (2, 2)
 
-    def test_mixtures_that_are_not_to_be_heard(self, tmp_path):
+    def test_mixtures_that_are_left_out(self, tmp_path):
         texts = [["ONE", "TWO"], ["FIVE", "SIX"]]
         (data, streams, decoded, out), counts = self.make(tmp_path, texts, texts)
         assert counts == (4, 0)
@@ -179,7 +179,7 @@ class TestSeparated:
         assert [Path(e).parent.name for e in read_scp(out / "wav.scp").values()] == ["wav2", "wav1"]
 
     def test_one_stream_of_two_talkers(self, tmp_path):
-        """The talker who is heard gets it."""
+        """The talker whose words were recognised gets it."""
         (*_, out), counts = self.make(tmp_path, [["ONE", "TWO THREE"]], [["TWO"]], n_streams=1)
         assert counts == (1, 0)
         assert list(read_scp(out / "text").values()) == ["TWO THREE"]
@@ -196,7 +196,7 @@ class TestSeparated:
             ),
             (
                 lambda: [write_scp(p, {"m0": "TEN"}) for p in good],
-                r"no stream of .* can be told .* \(train .* longer, or leave --asr_train_on separated out\)",
+                r"in no mixture of .* decide .* \(train .* longer, or leave --with retrain out\)",
             ),
             (lambda: (data / "text_spk1").unlink() or (data / "text_spk2").unlink(), r"expected text_spk1"),
         ):
@@ -236,10 +236,10 @@ def test_a_tie_is_what_brute_force_says():
         return [" ".join(rng.choice(words, rng.integers(0, 3))) for _ in range(n)]
 
     for _ in range(60):
-        texts, heard = draw(2), draw(rng.integers(1, 4))
+        texts, hypotheses = draw(2), draw(rng.integers(1, 4))
         if not any(texts):
             continue
-        assert _assign(texts, heard) == slow_assignment(texts, heard)
+        assert _assign(texts, hypotheses) == slow_assignment(texts, hypotheses)
 
 
 def distance(a, b):
@@ -251,22 +251,22 @@ def distance(a, b):
     return table[-1][-1]
 
 
-def slow_assignment(texts, heard):
+def slow_assignment(texts, hypotheses):
     talkers = [k for k, text in enumerate(texts) if text]
     ways = {}
-    for code in range((len(heard) + 1) ** len(talkers)):
+    for code in range((len(hypotheses) + 1) ** len(talkers)):
         way, rest = [], code
         for _ in talkers:
-            rest, digit = divmod(rest, len(heard) + 1)
-            way.append(None if digit == len(heard) else digit)
+            rest, digit = divmod(rest, len(hypotheses) + 1)
+            way.append(None if digit == len(hypotheses) else digit)
         given = [s for s in way if s is not None]
-        if len(given) != len(set(given)) or len(given) != min(len(talkers), len(heard)):
+        if len(given) != len(set(given)) or len(given) != min(len(talkers), len(hypotheses)):
             continue
         total = sum(
-            distance(texts[k].split(), [] if s is None else heard[s].split())
+            distance(texts[k].split(), [] if s is None else hypotheses[s].split())
             for k, s in zip(talkers, way, strict=True)
         )
-        total += sum(len(h.split()) for s, h in enumerate(heard) if s not in given)
+        total += sum(len(h.split()) for s, h in enumerate(hypotheses) if s not in given)
         ways[tuple(way)] = total
     best = [way for way, total in ways.items() if total == min(ways.values())]
     if len(best) > 1:

@@ -344,12 +344,12 @@ def test_systems_are_chosen_by_the_stated_rule():
 
     systems = [System("mixture"), System("ilrma", blind="ilrma"), System("other", model="other")]
     systems += [
-        System("told", model="t", rule="oracle"),
+        System("selected", model="t", rule="oracle"),
         System("full", model="f", labels="full"),
         System("oracle"),
     ]
     assert (
-        main_system(scored(mixture=0.0, ilrma=2.0, other=3.0, told=8.0, full=9.0, oracle=None), systems)
+        main_system(scored(mixture=0.0, ilrma=2.0, other=3.0, selected=8.0, full=9.0, oracle=None), systems)
         == "other"
     )
     assert main_system(scored(mixture=0.0, ilrma=2.0, other=None), systems) == "ilrma"
@@ -478,7 +478,7 @@ def luminance(colour):
 
 
 @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
-def test_colours_can_be_told_apart(scheme):
+def test_colours_have_contrast(scheme):
     """WCAG 2.1, 1.4.3: text has a contrast of at least 4.5 with what is behind it."""
     css = (Path(listening.__file__).parent / "templates/style.css").read_text()
     colours = dict(re.findall(r"--([\w-]+): (#\w{6})", css.split("prefers-color-scheme: dark")[scheme]))

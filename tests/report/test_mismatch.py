@@ -86,7 +86,7 @@ def test_a_condition_taken_off_the_list_is_off_the_page(scored, command):
     assert [one["condition"] for one in results["conditions"]] == ["matched", "noisy"]
 
 
-def test_changes_are_told_in_words():
+def test_changes_are_described():
     assert described({}) == "as in training"
     assert described({"array": {"kind": "linear", "spacing": 0.03}, "t60": [0.4, 0.7]}) == (
         "array kind linear, array spacing 0.03, t60 0.4 to 0.7"

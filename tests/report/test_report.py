@@ -224,10 +224,10 @@ def test_several_experiments_share_a_table(recipe):
     merge = "teacher_spatial_merge: {model: teacher, rule: spatial_merge}\n"
     systems = SYSTEMS.replace("student:", merge + "student:")
     (recipe / "conf/systems.yaml").write_text(systems)
-    (recipe / "conf/size.sh").write_text("train_mixtures=1500\n")
+    (recipe / "conf/sizes.yaml").write_text("full: {}\n")
     write_experiment(recipe / "exp/mini_1ch", channels=1, names=["student", "mixture"])
     quality, options = write_quality(recipe)
-    options += ["--config", "conf/teacher.yaml", "--config", "conf/size.sh"]
+    options += ["--config", "conf/teacher.yaml", "--config", "conf/sizes.yaml"]
     results, page = report("--exp", "exp/mini_1ch", "--quick", *options)
 
     order = [line.split(":")[0] for line in systems.splitlines()]
@@ -257,7 +257,7 @@ def test_several_experiments_share_a_table(recipe):
         "```yaml\nmax_epoch: 7  # a comment\n```" in page
         and "<summary>conf/systems.yaml</summary>" not in page
     )
-    assert "<summary>conf/size.sh</summary>\n\n```sh\ntrain_mixtures=1500\n```" in page
+    assert "<summary>conf/sizes.yaml</summary>\n\n```yaml\nfull: {}\n```" in page
 
 
 def write_quality(root):

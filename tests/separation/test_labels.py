@@ -18,7 +18,7 @@ from frontend.separation.model import Separator
 from frontend.separation.pseudo_targets import select
 
 
-def test_a_labelled_set_is_made_and_told_from_the_truth(models, data, tmp_path, command):
+def test_a_labelled_set_is_made_and_differs_from_the_truth(models, data, tmp_path, command):
     unlabelled = tmp_path / "unlabelled"
     subset(data, unlabelled, "abc", labelled=False)
     made = {}

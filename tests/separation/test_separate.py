@@ -99,7 +99,7 @@ def test_a_packed_system_is_the_same_elsewhere(models, tmp_path, command, name):
         assert command("pack", "--model", moved, "--out", moved)[0] == 2
 
 
-# --- bin/separate
+# --- mixit separate
 
 
 def test_files_are_separated_as_python_does(models, tmp_path, command):

@@ -200,9 +200,9 @@ def test_leaked_noise_in_the_pauses_does_no_harm():
 def test_without_memory_a_pause_loses_them():
     """The control: one microphone, or talkers in one direction. Else the tests above would test nothing."""
     talkers, mixture = meeting()
-    for n_mics, heard in ((1, mixture), (4, meeting(azimuths=(20, 20))[1])):
+    for n_mics, observed in ((1, mixture), (4, meeting(azimuths=(20, 20))[1])):
         swapped = [
-            not np.array_equal(join(talkers, heard, 2 * FS, FS, n_mics, seed=seed)[0], talkers)
+            not np.array_equal(join(talkers, observed, 2 * FS, FS, n_mics, seed=seed)[0], talkers)
             for seed in range(4)
         ]
         assert any(swapped)
@@ -219,7 +219,7 @@ def test_the_overlap_alone_decides_where_directions_say_nothing():
 
 
 def test_of_three_the_two_that_the_overlap_leaves_open_go_by_memory():
-    """Talker 0 talks on and on; 1 and 2 come back beside him."""
+    """Talker 0 talks all the time; 1 and 2 talk again after pauses."""
     spans = [[(0, 40)], [(0, 4), (15, 18), (36, 40)], [(2, 6), (25, 28), (36, 40)]]
     talkers = np.stack([turns(40, s, k) for k, s in enumerate(spans)]).astype(np.float32)
     mixture = sum(plane_wave(x, a) for x, a in zip(talkers, (0, 120, 240), strict=True))

@@ -171,12 +171,12 @@ def test_bank_has_so_many_rooms_however_many_mixtures(tmp_path):
     assert list(map(len, rooms[1:])) == [4, 4, 60] and rooms[0] <= rooms[1] and not rooms[1] & rooms[2]
     assert few == many[:9]
     double = next(scene for scene in many if len(scene["talkers"]) == 2)
-    heard = [
+    drawn = [
         [(t["utterance"], t["level_db"]) for t in s["talkers"]]
         for s in many
         if geometry(s) == geometry(double)
     ]
-    assert len(heard) > 5 and len(set(map(str, heard))) == len(heard)
+    assert len(drawn) > 5 and len(set(map(str, drawn))) == len(drawn)
 
 
 def test_bank_changes_the_geometry_alone(tmp_path):

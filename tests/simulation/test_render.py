@@ -63,8 +63,8 @@ def test_images_equal_a_direct_convolution(scene, rirs):
         start = round(talker["offset"] * FS)
         for channel in range(len(scene["mics"])):
             slow = np.zeros(start + talker["samples"] + rirs.filters.shape[-1] + scene["samples"])
-            heard = np.convolve(load(talker["utterance"]), rirs.filters[k, channel].astype(float))
-            slow[start : start + len(heard)] = heard
+            convolved = np.convolve(load(talker["utterance"]), rirs.filters[k, channel].astype(float))
+            slow[start : start + len(convolved)] = convolved
             slow = slow[: scene["samples"]]
             image = result.images[k, channel]
             scale = np.dot(slow, image) / np.dot(slow, slow)
@@ -103,7 +103,7 @@ def test_one_common_scale_keeps_loud_mixtures_from_clipping(scene, rirs):
     assert np.abs(loud.noise - scale * quiet.noise).max() < 1e-3
 
 
-def test_nothing_is_heard_before_the_sound_arrives(scene, rirs):
+def test_images_are_silent_before_the_direct_sound(scene, rirs):
     scene = copy.deepcopy(scene)
     scene["talkers"][1]["offset"] = 0.4
     scene["samples"] += 4000

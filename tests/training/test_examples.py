@@ -15,7 +15,7 @@ SAMPLES = int(CROP * FS)
 
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory):
-    """Six 4-channel recordings whose channels are told apart by their level: 1, 2, 4, 8."""
+    """Six 4-channel recordings whose channels differ in level: 1, 2, 4, 8."""
     directory = tmp_path_factory.mktemp("pool")
     rng = np.random.default_rng(0)
     entries, lengths = {}, {}

@@ -5,14 +5,14 @@
 OUT becomes a mixture set whose utterances are the recordings: wav.scp (C channels), spk1.scp ... (each
 talker's image at the reference channel, over the whole length), text_spk1 ...; beside these meetings.jsonl,
 ref.rttm, ref.stm and ref.seglst.json. Talker k is spkK in all of them. The recordings are the same bit for
-bit whatever --nj; run it again after it was cut off: it goes on with those that are missing.
+bit whatever --nj. A run that was interrupted is continued by the same command.
 
 A meeting is a scene (frontend/simulation/scenes.py) whose talkers have {speaker, position, level_db}, with
 "turns [{talker, utterance, samples, offset}, ...]". It is made of stretches of talk with silences between
 them; a stretch is a conversation, or belongs to one talker alone. In a conversation the next turn overlaps
 the last one as long as less than ``overlap`` of the speech so far was overlapped; else it follows after a
-pause. No more than two talk at once. Each talker says his utterances in random order, each once before any
-comes again.
+pause. No more than two talk at once. Each talker's utterances come in random order, each once before one is
+repeated.
 """
 
 import argparse
@@ -102,8 +102,8 @@ def sample_meeting(name: str, minutes: float, config: MeetingConfig, speech: dic
     drawn = sample_scene(name, config, speech, seed)
     places = [{key: t[key] for key in ("speaker", "position", "level_db")} for t in drawn["talkers"]]
     usable = {u: s for u, (_, s) in sorted(speech.items()) if 0 < s <= config.max_seconds}
-    said = [{u: s for u, s in usable.items() if speech[u][0] == place["speaker"]} for place in places]
-    turns = _Turns(name, seed, config, said, minutes * 60).draw()
+    own = [{u: s for u, s in usable.items() if speech[u][0] == place["speaker"]} for place in places]
+    turns = _Turns(name, seed, config, own, minutes * 60).draw()
     for k, place in enumerate(places):
         if not any(turn["talker"] == k for turn in turns):
             raise UserError(
@@ -116,10 +116,10 @@ def sample_meeting(name: str, minutes: float, config: MeetingConfig, speech: dic
 class _Turns:
     """The loop described above, with its state: who talked last, until when, and how much overlapped."""
 
-    def __init__(self, name: str, seed: int, config: MeetingConfig, said: list[dict[str, float]], end: float):
-        self.config, self.said, self.end, self.fs = config.turns, said, end - _END, config.fs
+    def __init__(self, name: str, seed: int, config: MeetingConfig, own: list[dict[str, float]], end: float):
+        self.config, self.own, self.end, self.fs = config.turns, own, end - _END, config.fs
         self.rng = generator(seed, name, "turns")
-        self.queues: list[list[str]] = [[] for _ in said]
+        self.queues: list[list[str]] = [[] for _ in own]
         self.turns: list[dict] = []
         self.latest, self.before = 0.0, 0.0  # the two latest ends of a turn
         self.since, self.last = 0.0, -1  # when the turn began that ends at `latest`, and whose it is
@@ -130,7 +130,7 @@ class _Turns:
         begin = self._between(self.config.pause)
         while begin is not None:
             until = begin + self._between(self.config.stretch)
-            solo = int(self.rng.integers(len(self.said))) if self.rng.random() < self.config.solo else None
+            solo = int(self.rng.integers(len(self.own))) if self.rng.random() < self.config.solo else None
             begin = self._stretch(begin, until, solo)
         return sorted(self.turns, key=lambda turn: (turn["offset"], turn["talker"]))
 
@@ -138,7 +138,7 @@ class _Turns:
         """Add turns until a time is reached; return when the next stretch begins, None at the end."""
         start: float | None = begin
         while True:
-            others = [k for k in range(len(self.said)) if k != self.last]
+            others = [k for k in range(len(self.own)) if k != self.last]
             talker = others[int(self.rng.integers(len(others)))] if solo is None else solo
             utterance, seconds = self._next(talker)
             if start is None:
@@ -175,10 +175,10 @@ class _Turns:
 
     def _next(self, talker: int) -> tuple[str, float]:
         if not self.queues[talker]:
-            names = list(self.said[talker])
+            names = list(self.own[talker])
             self.queues[talker] = [names[int(k)] for k in self.rng.permutation(len(names))]
         utterance = self.queues[talker].pop()
-        return utterance, self.said[talker][utterance]
+        return utterance, self.own[talker][utterance]
 
     def _between(self, limits: Range) -> float:
         return float(self.rng.uniform(*limits))
@@ -217,9 +217,8 @@ def render_meeting(
         energy += float(np.sum(mixture[0, spoken] ** 2))
         count += int(spoken.sum())
         peak = max(peak, float(np.abs(mixture).max()), float(np.abs(images).max()))
-    scale = (
-        min(10 ** (meeting["level_dbfs"] / 20) / np.sqrt(energy / count), render.PEAK / peak) * render.GRID
-    )
+    wanted = 10 ** (meeting["level_dbfs"] / 20) / np.sqrt(energy / count)
+    scale = min(wanted, render.PEAK / peak) * render.GRID
     for images, at_mics, noise, _ in _blocks(meeting, load_speech, room, block_s):
         images = np.rint(images * scale)
         mixture = np.rint((at_mics + noise) * scale)
@@ -228,7 +227,7 @@ def render_meeting(
 
 
 def _blocks(meeting: dict, load_speech: render.LoadSpeech, room: rirs.Rirs, block_s: float) -> Iterator:
-    """Yield a meeting at its nominal levels; each turn is convolved as a whole and added where it falls.
+    """Yield a meeting at its nominal levels; each turn is convolved as a whole and added at its offset.
 
     Returns:
         images ``(S, n)`` at channel 0, their sum and the noise ``(C, n)``, where somebody talks ``(n,)``.
@@ -308,7 +307,7 @@ class _Noise:
 
 @dataclass(frozen=True)
 class _Job:
-    """What a worker needs to know beside its meeting."""
+    """What a worker needs beside its meeting."""
 
     speech: dict[str, str] = field(repr=False)  # dry utterances, id -> entry
     audio: Path
@@ -360,11 +359,8 @@ def _render(meeting: dict, job: _Job) -> None:
     stamp, done = job.stamp(meeting)
     done.unlink(missing_ok=True)
     load = functools.lru_cache(64)(lambda name: read_audio(job.speech[name], finite=True)[0][0])
-    paths = [job.path(stream, meeting) for stream in job.streams]
-    with (
-        BlockWriter(paths[0], meeting["fs"], "pcm16") as mix,
-        BlockWriter(paths[1:], meeting["fs"], "pcm16") as spk,
-    ):
+    paths, fs = [job.path(stream, meeting) for stream in job.streams], meeting["fs"]
+    with BlockWriter(paths[0], fs, "pcm16") as mix, BlockWriter(paths[1:], fs, "pcm16") as spk:
         for mixture, images in render_meeting(meeting, load, rirs.rirs_of(meeting)):
             mix.write(mixture)
             silent = np.zeros((job.n_talkers - len(images), images.shape[1]), np.float32)
@@ -409,17 +405,11 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--config", required=True, help="YAML file, such as conf/meetings.yaml")
     parser.add_argument("--speech", required=True, help="speech set to draw talkers from: wav.scp, utt2spk")
     parser.add_argument("--num", type=int, default=1, help="number of recordings (default: %(default)s)")
-    parser.add_argument(
-        "--minutes", type=float, default=20.0, help="of each recording (default: %(default)g)"
-    )
+    parser.add_argument("--minutes", type=float, default=20.0, help="of each (default: %(default)g)")
     parser.add_argument("--seed", type=int, default=0, help="of all draws (default: %(default)s)")
     parser.add_argument("--out", required=True, help="mixture set to write")
-    parser.add_argument(
-        "--prefix", default="meeting", help="of the ids PREFIX_0000 ... (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--audio_format", choices=("flac", "wav"), default="flac", help="default: %(default)s"
-    )
+    parser.add_argument("--prefix", default="meeting", help="of the ids PREFIX_0000 ... (default: meeting)")
+    parser.add_argument("--audio_format", choices=("flac", "wav"), default="flac", help="default: flac")
     parser.add_argument("--nj", type=number_of_processes, default=1, help="processes (default: %(default)s)")
     args = parser.parse_args()
     if args.num < 1:

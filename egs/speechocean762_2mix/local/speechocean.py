@@ -139,18 +139,18 @@ def _check_recordings(files: dict[str, Path], what: str) -> None:
 
 
 def _without_known_sentences(sets: dict[str, list[Spoken]], corpus: Path) -> dict[str, list[Spoken]]:
-    """Leave out of dev what test says, and of train what either says: a recogniser must not know it."""
-    said: set[str] = set()
+    """Leave the sentences of test out of dev, and those of both out of train: none was trained on."""
+    later: set[str] = set()
     kept = {}
     for name in reversed(SETS):
-        kept[name] = [u for u in sets[name] if u.text not in said]
+        kept[name] = [u for u in sets[name] if u.text not in later]
         if len(kept[name]) < len(sets[name]):
             print(
                 f"{name}: {len(sets[name]) - len(kept[name])} utterances left out, a later set says the same"
             )
         if len({u.speaker for u in kept[name]}) < 2:
             raise UserError(f"{corpus}: fewer than 2 talkers of {name} say a sentence that no later set has")
-        said |= {u.text for u in sets[name]}
+        later |= {u.text for u in sets[name]}
     return {name: kept[name] for name in SETS}
 
 
