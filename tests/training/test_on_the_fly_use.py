@@ -106,7 +106,5 @@ def test_speech_that_changed_ends_a_training_with_one_line(tmp_path, workers):
         soundfile.write(entry, soundfile.read(entry)[0][::-1], config.fs)
     data = str(tmp_path / "set")
     argv = arguments(tmp_path, STUDENT, data, data, num_workers=workers)
-    with pytest.raises(
-        UserError, match=r"^\S+\.wav: other samples than when .*simulate render --on_the_fly"
-    ):
+    with pytest.raises(UserError, match=r"^\S+\.wav: other samples than when .*simulate render --on_the_fly"):
         train_separator(argv)
