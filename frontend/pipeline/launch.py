@@ -153,8 +153,9 @@ class Submitit:
             with open(log, "a", encoding="utf-8") as file:
                 print(f"$ {shown(command)}", file=file)
                 for text, target in ((job.stdout(), sys.stdout), (job.stderr(), sys.stderr)):
+                    own = [line for line in (text or "").splitlines(True) if not line.startswith("submitit ")]
                     for out in (target, file):
-                        out.write(text or "")
+                        out.writelines(own)
             check(stage, code, log)
 
 

@@ -6,7 +6,8 @@ those of ``egs/recordings`` are in :mod:`frontend.pipeline.recordings`.
 
 from pathlib import Path
 
-from frontend.pipeline.commands import (
+from frontend.pipeline.mixtures import (
+    MixtureOptions,
     asr_sets,
     decode,
     draw,
@@ -23,7 +24,6 @@ from frontend.pipeline.commands import (
     train_asr,
     unlabelled,
 )
-from frontend.pipeline.mixtures import MixtureOptions
 from frontend.pipeline.options import MODEL, Given, Options, find_recipe, read_recipe
 from frontend.pipeline.recordings import RecordingOptions, recordings
 from frontend.pipeline.stage import Stage

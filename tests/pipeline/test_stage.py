@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from frontend.pipeline import records, stage
 from frontend.pipeline.launch import Local, Submitit, shown
-from frontend.pipeline.stage import Engine, Record, Stage, locked, number_of
+from frontend.pipeline.records import Record, locked
+from frontend.pipeline.stage import Engine, Stage, number_of
 from frontend.utils.errors import UserError
 from frontend.utils.stamps import Stamp
 
@@ -107,6 +110,28 @@ def test_settings_that_changed_are_named(toy, capsys):
     toy.run()
     toy.change = {"settings": {"student.max_epoch": 4}}
     assert toy.engine().state(toy.stages()[0]) == "setting student.max_epoch changed since it was made"
+
+
+def test_the_version_of_the_code_belongs_to_what_a_stage_is_made_from(toy, monkeypatch):
+    toy.change = {"commands": [["./first.py"], ["label", "--out", "x"]]}
+    before = toy.engine().stamp(toy.stages()[0])
+    assert {*before.code} == {*records.CODE["label"]}
+    monkeypatch.setattr(stage, "versions", lambda commands: before.code | {"dsp/refine": 99})
+    assert (
+        toy.engine().stamp(toy.stages()[0]).changed_since(before)
+        == "code dsp/refine changed since it was made"
+    )
+
+
+def test_every_version_belongs_to_a_command():
+    package = Path(stage.__file__).parents[1]
+    found = {
+        str(path.relative_to(package).with_suffix(""))
+        for path in package.rglob("*.py")
+        if re.search(r"^VERSION = \d+", path.read_text(), re.M)
+    }
+    assert found == {module for modules in records.CODE.values() for module in modules}
+    assert all(records.versions([[name]]) for name in records.CODE)
 
 
 def test_an_unfinished_output_never_replaces_a_complete_old_one(toy):

@@ -1,0 +1,138 @@
+"""What is known of a stage's output, and what is done with files: compare, lock, put aside, tidy up."""
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from frontend.utils.errors import UserError
+from frontend.utils.files import write_text
+from frontend.utils.stamps import Stamp, of_tree
+
+_PACKAGE = Path(__file__).parents[1]
+_SEPARATION = ("dsp/blind", "dsp/refine", "separation/pseudo_targets", "separation/continuous")
+# Modules whose VERSION the output of a command depends on. They are read, not imported: that would take seconds.
+CODE = {
+    "data": ("data/recordings",),
+    "simulate": ("simulation/render", "simulation/rirs"),
+    "train": ("training/run",),
+    "label": _SEPARATION,
+    "separate": _SEPARATION,
+    "score": ("dsp/metrics", "evaluation/score"),
+    "decode": ("recognition/model", "recognition/decode"),
+    "wer": ("evaluation/wer", "evaluation/intervals", "recognition/text"),
+}
+
+
+@dataclass
+class Record:
+    """What is known of a stage's output; ``seconds`` is None until it is complete.
+
+    Attributes:
+        began: when the last attempt began, as ``time.time`` has it.
+        spent: seconds of the attempts before.
+        least: seconds that it took before it was mended: it counts for no less.
+        outputs: path -> digest of names and sizes.
+    """
+
+    stamp: Stamp
+    began: float
+    attempts: int = 1
+    spent: float = 0.0
+    least: float = 0.0
+    seconds: float | None = None
+    outputs: dict[str, str] = field(default_factory=dict)
+    commit: str = ""
+
+    @classmethod
+    def read(cls, path: Path) -> "Record | None":
+        """Return the record that lies in ``path``, None if there is none.
+
+        Raises:
+            UserError: the file is no record.
+        """
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            return cls(**{**content, "stamp": Stamp(**content["stamp"])})
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, KeyError):
+            raise UserError(f"{path}: expected the record of a stage (delete the file)") from None
+
+    def write(self, path: Path) -> None:
+        """Write it, whole or not at all."""
+        write_text(path, json.dumps(asdict(self), indent=1) + "\n")
+
+
+def versions(commands: list[list[str]]) -> dict[str, int]:
+    """Return the versions of the modules that the output of some commands depends on."""
+    modules = sorted({module for command in commands for module in CODE.get(command[0], ())})
+    texts = {module: (_PACKAGE / f"{module}.py").read_text(encoding="utf-8") for module in modules}
+    return {module: int(re.findall(r"^VERSION = (\d+)", texts[module], re.M)[0]) for module in modules}
+
+
+def sizes(paths: list[Path]) -> dict[str, str]:
+    """Return a digest of names and sizes for each path."""
+    return {str(path): of_tree(path, by_size=True) for path in paths}
+
+
+@contextlib.contextmanager
+def locked(directory: Path, patience_s: float | None) -> Iterator[bool]:
+    """Hold the lock of a directory; yield False if it was not to be had.
+
+    Processes that are started meanwhile hold it too, until they end.
+
+    Args:
+        directory: made if need be.
+        patience_s: seconds to wait; None: as long as it takes.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    with open(directory / ".lock", "w") as file:
+        os.set_inheritable(file.fileno(), True)
+        end = None if patience_s is None else time.monotonic() + patience_s
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if end is not None and time.monotonic() >= end:
+                    yield False
+                    return
+                time.sleep(0.1)
+                continue
+            yield True
+            return
+
+
+def put_aside(paths: list[Path], complete: bool) -> None:
+    """Move stale output to PATH.old; what was cut off never takes the place of what is complete."""
+    for path in paths:
+        old = path.with_name(f"{path.name}.old")
+        if complete or not old.exists():
+            if path.exists():
+                remove(old)
+                os.replace(path, old)
+        else:
+            remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or directory, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def remove_left_over(paths: list[Path]) -> None:
+    """Remove the ``.NAME.PID.part`` (frontend/utils/files.py) of processes that are no more."""
+    for path in paths:
+        for part in [*path.parent.glob(".*.part"), *path.rglob(".*.part")]:
+            pid = re.search(r"\.(\d+)\.part$", part.name)
+            if pid and not Path("/proc", pid[1]).exists():
+                remove(part)
