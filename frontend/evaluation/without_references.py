@@ -1,8 +1,8 @@
 """Measures of separated recordings that need no references, read block by block.
 
 Residual: what the streams lack of the mixture. Leakage: how alike the streams are. Activity: which streams
-are active when. Spatial consistency: whether every stream stays at one place in the room. A talker who sits
-still has one direction at the array, in each frequency the principal eigenvector of the covariance of the
+are active when. Spatial consistency: whether every stream stays at one place in the room. A talker who does
+not move has one direction at the array, in each frequency the principal eigenvector of the covariance of the
 microphones under the stream's mask, which for one talker and little noise is the relative transfer function
 up to scale. Where a stream changes over to another talker, or holds pieces of several, the vector varies. It
 is compared with the vector of *all other* blocks, so that no block is compared with itself.
@@ -32,7 +32,7 @@ from frontend.utils.rng import generator
 
 BLOCK_S = 8.0
 _WINDOW_S = 0.064
-# A stream below this share of a block's power says nothing of where anybody sits.
+# A stream below this share of a block's power carries no information about a talker's place.
 _ACTIVE_SHARE = 0.05
 _LEVELS = 10  # frames of 20 ms that make one in which a stream is active or not: 0.2 s, about a syllable
 _LAG_S = 0.01  # an echo of one stream in another may come late

@@ -3,7 +3,7 @@
 The blocks are those of ESPnet's second version: the first is the same network, slower (attention
 heads one by one); the third takes one channel only. What its second version does around the blocks
 is done here instead, since it divides by the deviation of the input (NaN on digital silence),
-knows no reference channel, and lets padding change the level and the result.
+has no reference channel, and lets padding change the level and the result.
 
 [1] Z.-Q. Wang et al., "TF-GridNet: integrating full- and sub-band modeling for speech separation",
     IEEE/ACM TASLP 31, 2023.

@@ -6,7 +6,7 @@
 ``leak_db`` below the loudest of them at that time, since below that lies what leaks of the other talkers.
 
 No audio is recognised twice: ``OUT/cache.jsonl`` has every hypothesis by the content of the audio. The file
-is only appended to, so that a kill loses nothing; where it knows all audio, ESPnet is not even imported.
+is only appended to, so that a kill loses nothing; where it holds all audio, ESPnet is not even imported.
 """
 
 from __future__ import annotations

@@ -143,7 +143,7 @@ class JointModel(enh_s2t.ESPnetEnhS2TModel):
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor]:
         """Return the sum of both losses.
 
-        ESPnet's own forward knows no weight of the separation loss, skips that loss for the whole
+        ESPnet's own forward has no weight of the separation loss, skips that loss for the whole
         batch where its first utterance happens to be named ``...REAL`` or ``...CLEAN``, and looks
         for the order of the talkers by CTC (for two talkers only) where a solver gives none.
 

@@ -9,8 +9,8 @@ Words are as the model puts them: normalising belongs to the scoring.
 
 cpWER [1] gives each talker one stream, so that the errors are fewest; talkers without a stream are deletions,
 streams without a talker insertions. cpCER is the same of characters: a recogniser that gets no word right,
-for want of training data, still tells streams apart by their letters. ORC-WER [2] lets each talker choose any
-stream: it is the measure where more streams than talkers come out and several talkers may share one.
+for want of training data, still distinguishes streams by their letters. ORC-WER [2] lets each talker choose
+any stream: it is the measure where more streams than talkers come out and several talkers may share one.
 
 [1] Watanabe et al., CHiME-6 Challenge, 2020. [2] Sklyar et al., Multi-turn RNN-T for streaming recognition
 of multi-party speech, 2022. Both counted by von Neumann et al., MeetEval, 2023.

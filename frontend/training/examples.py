@@ -104,7 +104,7 @@ class MixtureOfMixtures(_Crops):
     themselves.
 
     MixIT takes the mixtures to be independent. Chunks of one recording (:mod:`frontend.data.chunks`) are
-    not: the same talkers sit in the same places. So the partners of a chunk come from other recordings; where
+    not: the same talkers are in the same places. So the partners of a chunk come from other recordings; where
     it is the only recording, or the others have too few chunks, not from its neighbours in time.
 
     Args:

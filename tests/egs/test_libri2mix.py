@@ -223,7 +223,7 @@ def test_scenes_take_the_listed_talkers_and_draw_the_rest_as_always(tmp_path, mo
         same = ("room", "t60", "mics", "noise", "level_dbfs")
         assert [given[key] for key in same] == [drawn[key] for key in same]
         assert [t["position"] for t in given["talkers"]] == [t["position"] for t in drawn["talkers"]]
-    # what is too long is left out, and said
+    # what is too long is left out, and reported
     Path("conf.yaml").write_text(f"max_seconds: {min(s for _, s in known.values()) + 0.3}\n")
     code, printed = run_command(
         "simulate scenes", monkeypatch, capsys, **common, pairs="pairs", num=6, out="short"

@@ -89,8 +89,8 @@ def test_overlap_is_what_was_asked(speech, asked, talkers):
 def test_utterances_come_once_before_any_comes_again(speech):
     meeting = meeting_of(speech, minutes=3)
     for k in range(2):
-        said = [turn["utterance"] for turn in meeting["turns"] if turn["talker"] == k]
-        assert len(set(said[:3])) == 3 and len(said) > 4
+        spoken_turns = [turn["utterance"] for turn in meeting["turns"] if turn["talker"] == k]
+        assert len(set(spoken_turns[:3])) == 3 and len(spoken_turns) > 4
 
 
 @pytest.mark.parametrize(
@@ -198,11 +198,11 @@ def test_set_is_valid_and_its_references_fit(made, speech):
         assert sorted(r["words"] for r in here) == sorted(texts[t["utterance"]] for t in meeting["turns"])
         images = found.references(meeting["id"])
         for k, image in enumerate(images):
-            said = [r for r in here if r["speaker"] == f"spk{k + 1}"]
-            assert found.texts(meeting["id"])[k] == " ".join(r["words"] for r in said)
+            spoken_turns = [r for r in here if r["speaker"] == f"spk{k + 1}"]
+            assert found.texts(meeting["id"])[k] == " ".join(r["words"] for r in spoken_turns)
             # The talker's image is active in its turns (and their reverberation) and nowhere else.
             mask = np.zeros(len(image), bool)
-            for row in said:
+            for row in spoken_turns:
                 piece = slice(round(row["start_time"] * FS), round((row["end_time"] + 0.4) * FS))
                 mask[piece] = True
                 assert np.any(image[piece])

@@ -68,24 +68,24 @@ def recipe(tmp_path, monkeypatch):
     """A test set of 30 mixtures, the last with one talker, and what was recognised of it."""
     monkeypatch.chdir(tmp_path)
     rng = random.Random(3)
-    said = {f"u{k:02d}": [sentence(rng, 6, least=1) for _ in range(2)] for k in range(N)}
-    said["u29"][1] = ""
+    reference_texts = {f"u{k:02d}": [sentence(rng, 6, least=1) for _ in range(2)] for k in range(N)}
+    reference_texts["u29"][1] = ""
     data = tmp_path / "data/test"
     for name in ("wav.scp", "spk1.scp", "spk2.scp"):
-        write_scp(data / name, {key: f"{key}.wav" for key in said})
+        write_scp(data / name, {key: f"{key}.wav" for key in reference_texts})
     for k in (0, 1):
-        write_scp(data / f"text_spk{k + 1}", {key: texts[k] for key, texts in said.items()})
-    scenes = ({"id": key, "talkers": [{}] * sum(map(bool, texts))} for key, texts in said.items())
+        write_scp(data / f"text_spk{k + 1}", {key: texts[k] for key, texts in reference_texts.items()})
+    scenes = ({"id": key, "talkers": [{}] * sum(map(bool, texts))} for key, texts in reference_texts.items())
     (data / "scenes.jsonl").write_text("".join(json.dumps(scene) + "\n" for scene in scenes))
-    decode("oracle", {key: [worse(rng, text) for text in texts] for key, texts in said.items()})
-    decode("mixture", {key: [worse(rng, " ".join(texts))] * 2 for key, texts in said.items()})
+    decode("oracle", {key: [worse(rng, text) for text in texts] for key, texts in reference_texts.items()})
+    decode("mixture", {key: [worse(rng, " ".join(texts))] * 2 for key, texts in reference_texts.items()})
     # none of them silent: meeteval's command line fails on that, see evaluation/wer.py
     outputs = {
         key: [*(text or "ONE" for text in texts), *(sentence(rng, 2, least=1) for _ in range(2))]
-        for key, texts in said.items()
+        for key, texts in reference_texts.items()
     }
     decode("teacher_outputs", outputs)
-    write_segments(Path("decoded/ref.seglst.json"), segments(said, seconds(said)))
+    write_segments(Path("decoded/ref.seglst.json"), segments(reference_texts, seconds(reference_texts)))
     return tmp_path
 
 

@@ -239,14 +239,18 @@ def test_a_corrected_text_reaches_the_mixtures(tmp_path, command):
     options += ["--set", "size.mixtures={train: 2, dev: 1, test: 2, single: 1}"]
     code, _, err = command("run", *options)
     assert code == 0, err
-    said = (data / "test/text_spk1").read_text()
+    words_before = (data / "test/text_spk1").read_text()
     before = {p: p.stat().st_mtime_ns for p in data.rglob("*.wav")}
     text = data / "speech/test/text"
     text.write_text(text.read_text().replace("words of", "other words of"))
     code, out, err = command("run", *options)
     assert code == 0, err
     assert "stage simulate: input data/own_tiny/speech changed since it was made" in out
-    assert (data / "test/text_spk1").read_text() == said.replace("words of", "other words of") != said
+    assert (
+        (data / "test/text_spk1").read_text()
+        == words_before.replace("words of", "other words of")
+        != words_before
+    )
     assert {p: p.stat().st_mtime_ns for p in data.rglob("*.wav")} == before
 
 

@@ -47,7 +47,7 @@ FAILING = """\
 
 
 @pytest.mark.parametrize(
-    ("said", "message"),
+    ("output", "message"),
     [
         ("pesq/cypesq.c:33: fatal error: Python.h: No such file or directory", "apt-get install python3-dev"),
         ("error: command 'x86_64-linux-gnu-g++' failed: No such file or directory", "apt-get install g++"),
@@ -56,17 +56,17 @@ FAILING = """\
         ("No solution found when resolving dependencies", "uv could not install"),
     ],
 )
-def test_a_failed_installation_says_what_to_do(tmp_path, said, message):
+def test_a_failed_installation_says_what_to_do(tmp_path, output, message):
     script = _repository(tmp_path, FAILING)
-    done = _install(script, SAID=said, PIP_FIND_LINKS=str(tmp_path))
+    done = _install(script, SAID=output, PIP_FIND_LINKS=str(tmp_path))
     assert done.returncode == 2 and done.stdout == ""
-    assert said in done.stderr and message in done.stderr.splitlines()[-1]
+    assert output in done.stderr and message in done.stderr.splitlines()[-1]
     assert len((tmp_path / ".venv/bin/calls").read_text().splitlines()) == 1
 
 
 def test_torch_from_pypi_only_if_its_index_cannot_be_reached(tmp_path):
-    said = "cause: Failed to fetch: https://download.pytorch.org/whl/cpu/torch/"
-    done = _install(_repository(tmp_path, FAILING), SAID=said, PIP_FIND_LINKS=f"{tmp_path}/a  {tmp_path}/b")
+    output = "cause: Failed to fetch: https://download.pytorch.org/whl/cpu/torch/"
+    done = _install(_repository(tmp_path, FAILING), SAID=output, PIP_FIND_LINKS=f"{tmp_path}/a  {tmp_path}/b")
     assert done.returncode == 0 and "PyTorch's index cannot be reached" in done.stderr
     calls = (tmp_path / ".venv/bin/calls").read_text().splitlines()
     assert ["--torch-backend" in call for call in calls] == [True, False]

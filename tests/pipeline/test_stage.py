@@ -213,12 +213,12 @@ def test_a_missing_input_ends_the_run(toy):
 
 def test_a_command_that_fails_ends_the_run_with_its_code(toy, capfd):
     toy.stages()
-    for code, said in ((2, ""), (3, "stage first: failed; its output is in exp/log/first.log\n")):
+    for code, printed in ((2, ""), (3, "stage first: failed; its output is in exp/log/first.log\n")):
         toy.change = {"commands": [["./fail.py"], ["./first.py"]]}
         Path("fail.py").write_text(f"raise SystemExit({code})")
         with pytest.raises(SystemExit) as stop:
             toy.run()
-        assert stop.value.code == code and capfd.readouterr().err == said and model() is None
+        assert stop.value.code == code and capfd.readouterr().err == printed and model() is None
     Path("fail.py").write_text("import os; os.kill(os.getpid(), 9)")
     with pytest.raises(UserError, match="a command was killed by signal 9; out of memory"):
         toy.run()

@@ -177,8 +177,8 @@ def recordings(tmp_path, monkeypatch) -> Path:
 
 def test_segments_are_recognised_where_they_are(recordings, recognisers, command):
     options = ["--asr", recognisers / "asr", "--data", "data", "--separated", "separated", "--out", "out"]
-    code, said, err = command("decode", *options)
-    assert code == 0 and "2 systems, 0 of them recognised before" in said, err
+    code, printed, err = command("decode", *options)
+    assert code == 0 and "2 systems, 0 of them recognised before" in printed, err
     rows = read_segments("out/model/hyp.seglst.json")
     recogniser = Recogniser.from_pretrained(recognisers / "asr")
     silent = [row for row in rows if row["session_id"] == "r2"]

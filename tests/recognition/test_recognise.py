@@ -83,15 +83,16 @@ def test_options_are_those_of_espnet():
     found = inspect.signature(Speech2Text.__init__).parameters
     assert OPTIONS.keys() <= found.keys()
     for name, kind in OPTIONS.items():
-        said = found[name].annotation
+        annotation = found[name].annotation
         kinds = {
-            typing.get_origin(a) or a for a in (typing.get_args(said) if None in _args(said) else [said])
+            typing.get_origin(a) or a
+            for a in (typing.get_args(annotation) if None in _args(annotation) else [annotation])
         }
         assert kind in kinds, name
 
 
-def _args(said):
-    return [None if a is type(None) else a for a in typing.get_args(said)]
+def _args(annotation):
+    return [None if a is type(None) else a for a in typing.get_args(annotation)]
 
 
 @pytest.mark.parametrize(

@@ -218,9 +218,9 @@ class TestModel:
         # pytest has logging in its hands.
         assert in_child(argv, lambda: logging.getLogger().handlers.clear()) == 0
         log = (tmp_path / "exp" / "train.log").read_text().splitlines()
-        said = [line.split("own words: ")[1] for line in log if "own words: " in line]
-        assert len(said) == 2 and "--collect_stats true" in said[0]
-        words = shlex.split(said[1])
+        printed = [line.split("own words: ")[1] for line in log if "own words: " in line]
+        assert len(printed) == 2 and "--collect_stats true" in printed[0]
+        words = shlex.split(printed[1])
         assert words[:3] == ["python", "-m", "espnet2.bin.asr_train"]
         theirs = tmp_path / "theirs"
         words[words.index("--output_dir") + 1] = str(theirs)

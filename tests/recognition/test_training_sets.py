@@ -212,12 +212,12 @@ class TestCommand:
         rooms = make_mixtures(tmp_path / "rooms", [["ONE"]])
         out = tmp_path / "out"
         sets = ["--speech", speech, "--rooms", rooms]
-        code, said, _ = command("data recogniser", *sets, "--out", out)
-        assert code == 0 and "7 utterances" in said
+        code, printed, _ = command("data recogniser", *sets, "--out", out)
+        assert code == 0 and "7 utterances" in printed
         (data, streams, decoded, _), _ = TestSeparated().make(tmp_path, [["ONE", "TWO"]], [["ONE", "TWO"]])
         three = ["--data", data, "--streams", streams, "--decoded", decoded]
-        code, said, _ = command("data recogniser", "--separated", *three, "--out", out)
-        assert code == 0 and "2 streams" in said and "0 mixtures left out" in said
+        code, printed, _ = command("data recogniser", "--separated", *three, "--out", out)
+        assert code == 0 and "2 streams" in printed and "0 mixtures left out" in printed
         for wrong, message in (
             ([*sets[:2]], "--rooms: expected a value, found none"),
             ([*sets, *three[:2]], "--data is not expected without --separated"),

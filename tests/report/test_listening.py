@@ -297,7 +297,7 @@ def test_streams_stand_with_their_talkers_and_words(folder):
 
 
 def slow_choice(gains, errors, most):
-    """The rule of the page, said once more and slowly."""
+    """The rule of the page, implemented again and slowly."""
     ids = sorted(k for k in gains if gains[k] == gains[k])
 
     def place(values, key):

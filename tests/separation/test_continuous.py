@@ -123,10 +123,10 @@ def test_long_files_are_separated_in_windows_by_themselves(models, tmp_path, com
     path = write(tmp_path / "long.wav", long_recording())
     short = write(tmp_path / "short.wav", recording())
     out = tmp_path / "out"
-    code, said, _ = command("separate", "--model", models / "student", short, path, "-o", out)
-    assert code == 0 and "long.wav: 150.1 s: separated continuously, in windows of 12 s every 6 s" in said
-    assert "long.wav: 150.1 s in" in said and "real-time factor" in said and "peak memory" in said
-    assert "short.wav" not in said and "2 recording(s), 150.8 s" in said
+    code, printed, _ = command("separate", "--model", models / "student", short, path, "-o", out)
+    assert code == 0 and "long.wav: 150.1 s: separated continuously, in windows of 12 s every 6 s" in printed
+    assert "long.wav: 150.1 s in" in printed and "real-time factor" in printed and "peak memory" in printed
+    assert "short.wav" not in printed and "2 recording(s), 150.8 s" in printed
     streams = np.concatenate([read_audio(out / f"long_spk{k}.wav")[0] for k in (1, 2)])
     waveform = read_audio(path)[0]
     assert streams.shape == waveform.shape and soundfile.info(out / "long_spk1.wav").subtype == "PCM_16"
@@ -142,12 +142,12 @@ def test_long_files_are_separated_in_windows_by_themselves(models, tmp_path, com
 def test_windows_on_demand_and_other_rates(models, tmp_path, command):
     path = write(tmp_path / "x.wav", recording(16000 * 5, level=0.3), 16000, "FLOAT")
     arguments = ["--model", models / "student", path, "-o", tmp_path, "--resample"]
-    code, said, _ = command("separate", *arguments, "--window", 2)
-    assert code == 0 and "windows of 2 s every 1 s" in said
+    code, printed, _ = command("separate", *arguments, "--window", 2)
+    assert code == 0 and "windows of 2 s every 1 s" in printed
     info = soundfile.info(tmp_path / "x_spk2.wav")
     assert (info.frames, info.samplerate, info.subtype) == (80000, 16000, "FLOAT")
-    code, said, _ = command("separate", *arguments, "--max_seconds", "4", "--refine", "mvdr")
-    assert code == 0 and "continuously" not in said  # it fits into one window of 12 s
+    code, printed, _ = command("separate", *arguments, "--max_seconds", "4", "--refine", "mvdr")
+    assert code == 0 and "continuously" not in printed  # it fits into one window of 12 s
     for wrong in (["--window", "2", "--hop", "2"], ["--hop", "12"], ["--window", "nan"]):
         code, _, err = command("separate", *arguments, *wrong)
         assert code == 2 and "expected a hop" in err

@@ -80,8 +80,8 @@ def test_set_is_a_valid_data_directory_with_texts_and_measured_rooms(base):
     for scene in read_scenes(base / "scenes.jsonl"):
         name, talkers = scene["id"], scene["talkers"]
         singles += len(talkers) == 1
-        said = [texts[t["utterance"]] for t in talkers]
-        assert found.texts(name) == said + [""] * (2 - len(talkers))
+        spoken_texts = [texts[t["utterance"]] for t in talkers]
+        assert found.texts(name) == spoken_texts + [""] * (2 - len(talkers))
         assert found.references(name).any(axis=1).tolist() == [True, len(talkers) == 2]
         measured = found.scene(name).pop("measured")
         assert found.scene(name)["talkers"] == talkers

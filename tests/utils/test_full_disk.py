@@ -41,15 +41,15 @@ def _commands(models, data, systems, out):
 
 
 @pytest.mark.parametrize(
-    ("size", "read_only", "said"), [("8k", False, "No space left"), ("1m", True, "Read-only")]
+    ("size", "read_only", "reason"), [("8k", False, "No space left"), ("1m", True, "Read-only")]
 )
-def test_one_line_and_nothing_half_written(models, data, tmp_path, disk, command, size, read_only, said):
+def test_one_line_and_nothing_half_written(models, data, tmp_path, disk, command, size, read_only, reason):
     systems = tmp_path / "systems.yaml"
     systems.write_text(SYSTEMS)
     place = disk(size, read_only)
     for name, arguments in _commands(models, data, systems, place):
         code, _, err = command(name, *arguments)
-        assert code == 2 and said in err, (name, err)
+        assert code == 2 and reason in err, (name, err)
         # What is there under a final name is whole: no part of a recording, no table of missing files.
         left = [p for p in place.rglob("*") if p.is_file()]
         assert not [p for p in left if p.suffix == ".zip" or p.name == "info.json" or p.name == "wav.scp"]

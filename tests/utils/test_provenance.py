@@ -36,5 +36,5 @@ def test_the_machine_says_whether_it_computes_in_bfloat16():
     pytest.importorskip("torch")
     from frontend.utils.device import computes_in_bfloat16
 
-    said = provenance()["machine"].split(", ")[-1]
-    assert said == ("bfloat16" if computes_in_bfloat16("cpu") else "no bfloat16")
+    shown = provenance()["machine"].split(", ")[-1]
+    assert shown == ("bfloat16" if computes_in_bfloat16("cpu") else "no bfloat16")
