@@ -19,7 +19,7 @@ from frontend.separation.systems import load_systems
 @pytest.fixture
 def whole(tmp_path):
     """Two whole recordings of two channels, as `data recordings` leaves them, and a table of systems."""
-    lengths = {"a": 20 * FS, "b": 21 * FS}
+    lengths = {"a": 5 * FS, "b": 6 * FS}
     entries = {
         n: write(tmp_path / f"{n}.wav", recording(t, seed=k)) for k, (n, t) in enumerate(lengths.items())
     }
@@ -28,9 +28,17 @@ def whole(tmp_path):
     return tmp_path
 
 
-def _separate(whole, models, systems, **options):
+def _separate(whole, models, systems, window_s=3.0, hop_s=1.5, **options):
     (whole / "systems.yaml").write_text(systems)
-    separate(load_systems(whole / "systems.yaml"), models, whole, whole / "out", **options)
+    separate(
+        load_systems(whole / "systems.yaml"),
+        models,
+        whole,
+        whole / "out",
+        window_s=window_s,
+        hop_s=hop_s,
+        **options,
+    )
 
 
 def _times(whole) -> dict[Path, int]:
@@ -51,7 +59,7 @@ def test_windows_are_separated_and_joined(whole, models):
         "teacher": OUTPUTS,
     }
     assert found["mixture"] == [read_scp(whole / "wav.scp")] * 2, "which is there already"
-    separator = ContinuousSeparator(Separator.from_pretrained(models / "student"))
+    separator = ContinuousSeparator(Separator.from_pretrained(models / "student"), 3.0, 1.5)
     for name, entry in read_scp(whole / "wav.scp").items():
         streams = np.concatenate([read_audio(table[name])[0] for table in found["student"]])
         np.testing.assert_allclose(streams, separator(read_audio(entry)[0], FS).clip(-1, 1), atol=1e-6)
@@ -106,27 +114,27 @@ def test_a_recording_that_is_gone_or_changed_is_made_again(whole, models, monkey
     kept = (whole / "out/student/wav/b_spk1.flac").read_bytes()
     (whole / "out/student/wav/b_spk2.flac").unlink()
     assert made() == {"b"} and (whole / "out/student/wav/b_spk1.flac").read_bytes() == kept
-    write(whole / "b.wav", recording(20 * FS, seed=5))
+    write(whole / "b.wav", recording(5 * FS, seed=5))
     assert made() == {"b"}
     write_scp(
-        whole / "wav.scp", read_scp(whole / "wav.scp") | {"c": write(whole / "c.wav", recording(3 * FS))}
+        whole / "wav.scp", read_scp(whole / "wav.scp") | {"c": write(whole / "c.wav", recording(2 * FS))}
     )
     assert made() == {"c"}
-    assert made(hop_s=3.0) == {"a", "b", "c"}
+    assert made(hop_s=1.0) == {"a", "b", "c"}
     monkeypatch.setattr(loop.continuous, "VERSION", -1)
-    assert made(hop_s=3.0) == {"a", "b", "c"}
+    assert made(hop_s=1.0) == {"a", "b", "c"}
 
 
 def test_a_row_may_have_windows_of_its_own(whole, models):
     plain = "auxiva: {blind: auxiva, iterations: 3}\n"
-    _separate(whole, models, plain + "own: {blind: auxiva, iterations: 3, block: 8}\n")
+    _separate(whole, models, plain + "own: {blind: auxiva, iterations: 3, block: 2}\n")
     name = "wav/a_spk1.flac"
-    own, twelve = ((whole / "out" / system / name).read_bytes() for system in ("own", "auxiva"))
+    own, three = ((whole / "out" / system / name).read_bytes() for system in ("own", "auxiva"))
     before = _times(whole)
-    row = "own: {blind: auxiva, iterations: 3, block: 8, block_hop: "
-    for hop, again in ((4, set()), (2, {"own"})):
+    row = "own: {blind: auxiva, iterations: 3, block: 2, block_hop: "
+    for hop, again in ((1, set()), (0.5, {"own"})):
         _separate(whole, models, f"{plain}{row}{hop}}}\n")
         made = {path.parts[-3] for path, time in before.items() if path.stat().st_mtime_ns != time}
         assert made == again, "another hop, and nothing else, makes another set of streams"
-    _separate(whole, models, plain, window_s=8.0, hop_s=4.0)
-    assert own == (whole / "out/auxiva" / name).read_bytes() != twelve
+    _separate(whole, models, plain, window_s=2.0, hop_s=1.0)
+    assert own == (whole / "out/auxiva" / name).read_bytes() != three
