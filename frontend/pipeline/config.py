@@ -1,14 +1,15 @@
-"""The configuration of a run: a recipe's YAML files merged over ``egs/TEMPLATE``, with its windows in samples.
+"""The configuration of a run: a recipe's YAML files merged over ``egs/TEMPLATE``.
 
-A recipe's ``conf/NAME.yaml`` starts with ``defaults: [TEMPLATE]`` and holds only what differs; what it gives as null is
-removed. Over that come the variants of ``egs/TEMPLATE/conf/variants`` that the options ask for, what the size changes
-in a training, and ``--set``. ``${samples:SECONDS}`` is a length at the run's rate, ``${run.KEY}`` a fact of the run:
-``fs``, ``mics``, ``symmetry``, ``talkers`` and ``outputs`` of the teacher.
+A recipe's ``conf/NAME.yaml`` starts with ``defaults: [TEMPLATE]`` and holds only what differs; what it gives
+as null is removed. Over that come the variants of ``egs/TEMPLATE/conf/variants`` that the options ask for,
+what the size changes in a training, and ``--set``. ``${samples:SECONDS}`` is a length at the run's rate,
+``${run.KEY}`` a fact of the run: ``fs``, ``mics``, ``symmetry``, ``talkers`` and ``outputs`` of the teacher.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import yaml
 from omegaconf import OmegaConf
@@ -36,7 +37,14 @@ OmegaConf.register_new_resolver("samples", _samples, replace=True)
 
 def merge(*layers: Mapping) -> dict:
     """Return mappings merged, key by key; a later one wins, and its lists replace lists."""
-    return OmegaConf.to_container(OmegaConf.merge(*map(OmegaConf.create, layers)), resolve=False)
+    return _plain(OmegaConf.merge(*(OmegaConf.create(dict(layer)) for layer in layers)))
+
+
+def _plain(tree: Any, resolve: bool = False) -> dict:
+    """Return a tree of OmegaConf's as mappings and lists, without the facts of the run."""
+    found = cast(dict, OmegaConf.to_container(tree, resolve=resolve))
+    found.pop("run", None)
+    return found
 
 
 def read_merged(recipe: Path, file: str) -> dict:
@@ -84,7 +92,7 @@ def read_size(recipe: Path, name: str) -> dict:
 
 @dataclass
 class Setting:
-    """One ``--set KEY=VALUE``, the key in parts: the configuration (or the recipe's key) and the way inside it."""
+    """One ``--set KEY=VALUE``; its key in parts: the configuration, and the way inside it."""
 
     where: str
     key: str
@@ -102,9 +110,7 @@ class Setting:
             raise UserError(f"--set {text}: expected KEY=VALUE, such as teacher.max_epoch=3")
         try:
             # Not yaml.safe_load, which takes 5e-4 for a text.
-            content = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={value}"]), resolve=False)[
-                "value"
-            ]
+            content = _plain(OmegaConf.from_dotlist([f"value={value}"]))["value"]
         except (yaml.YAMLError, OmegaConfBaseException):
             raise UserError(f"--set {text}: expected a value in YAML, such as 3, true or [1, 2]") from None
         where, _, inside = key.partition(".")
@@ -117,25 +123,22 @@ def change(content: Mapping, settings: Iterable[Setting], where: str) -> dict:
     Raises:
         UserError: a key that the content does not have.
     """
-    tree = OmegaConf.create({**content, "run": {}})
+    tree = OmegaConf.create(dict(content))
     for one in settings:
         if one.where != where:
             continue
-        name = f"{where}.{one.key}"
+        known = _plain(tree)
         parent, _, last = one.key.rpartition(".")
-        around = OmegaConf.to_container(tree, resolve=False) if not parent else _plain(tree, parent)
-        if _plain(tree, one.key) is _ABSENT:
+        around = known if not parent else _inside(known, parent)
+        if _inside(known, one.key) is _ABSENT:
             near = did_you_mean(last, map(str, around)) if isinstance(around, dict) else ""
-            raise UserError(f"--set {name}: no such key in the configuration{near}")
+            raise UserError(f"--set {where}.{one.key}: no such key in the configuration{near}")
         OmegaConf.update(tree, one.key, one.value, merge=isinstance(one.value, dict))
-    found = OmegaConf.to_container(tree, resolve=False)
-    del found["run"]
-    return found
+    return _plain(tree)
 
 
-def _plain(tree, key: str) -> object:
-    """Return what lies under a dotted key, unresolved; ``_ABSENT`` if nothing does."""
-    node = OmegaConf.to_container(tree, resolve=False)
+def _inside(node: Any, key: str) -> object:
+    """Return what lies under a dotted key; ``_ABSENT`` if nothing does."""
     for part in key.replace("[", ".").replace("]", "").split("."):
         if isinstance(node, list) and part.isdecimal() and int(part) < len(node):
             node = node[int(part)]
@@ -154,14 +157,15 @@ class Configuration:
         recipe: the recipe's directory.
         size: what the size says, of :func:`read_size`.
         facts: what ``${run.KEY}`` stands for.
-        variants: names of the overlays, in their order: files of ``conf/variants`` of the recipe, or of the template.
+        variants: names of the overlays, in their order: files of ``conf/variants`` of the recipe, or of the
+            template.
         settings: of ``--set``.
     """
 
     recipe: Path
     size: dict
     facts: dict
-    variants: list[str] = field(default_factory=list)
+    variants: Sequence[str] = ()
     settings: list[Setting] = field(default_factory=list)
 
     def get(self, name: str, file: str | None = None) -> dict:
@@ -184,12 +188,10 @@ class Configuration:
         content = merge(content, self.size.get(name) or {})
         content = change(content, self.settings, name)
         try:
-            tree = OmegaConf.create({**content, "run": self.facts})
-            found = OmegaConf.to_container(tree, resolve=True)
+            found = _plain(OmegaConf.create({**content, "run": self.facts}), resolve=True)
         except OmegaConfBaseException as error:
             raise UserError(f"{self.recipe}/conf/{file or base}.yaml: {error}") from None
-        del found["run"]
-        return without_null(found)
+        return cast(dict, without_null(found))
 
 
 def without_null(value: object) -> object:

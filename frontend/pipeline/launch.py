@@ -1,7 +1,7 @@
 """Where the commands of a stage run: here, one after the other, or as jobs of submitit.
 
-Each command is a child process, so that its memory is freed and a crash stays in its stage; its output goes to the
-terminal and to the stage's log, below the command as one can paste it.
+Each command is a child process, so that its memory is freed and a crash stays in its stage; its output goes
+to the terminal and to the stage's log, below the command as one can paste it.
 """
 
 import os
@@ -14,7 +14,8 @@ from typing import TextIO
 
 from frontend.utils.errors import UserError
 
-# Commands that take --shard i/n: their items are written whole, one by one, and a last call without it writes the tables.
+# Commands that take --shard i/n: their items are written whole, one by one, and a last call without it writes
+# the tables.
 SHARDED = ("simulate render", "label", "separate", "score", "decode")
 
 
@@ -105,7 +106,8 @@ class Submitit:
     """Commands run as jobs, one after the other; what can be divided as an array of them.
 
     Args:
-        settings: ``cluster``, ``shards``, ``timeout_min``, ``cpus`` and ``partition``, of the recipe's ``launcher``.
+        settings: ``cluster``, ``shards``, ``timeout_min``, ``cpus`` and ``partition``, of the recipe's
+            ``launcher``.
         folder: for the scripts and logs of the jobs.
         ngpu: GPUs of a training, and one of them for decoding.
 
@@ -118,7 +120,8 @@ class Submitit:
             import submitit
         except ImportError:
             raise UserError(
-                "--launcher slurm: expected the package submitit, found none (pip install 'mixit-frontend[slurm]')"
+                "--launcher slurm: expected the package submitit, found none (pip install "
+                "'mixit-frontend[slurm]')"
             ) from None
         self.settings, self.ngpu = settings, ngpu
         self.executor = submitit.AutoExecutor(folder, cluster=settings["cluster"], slurm_max_num_timeout=100)
@@ -134,13 +137,13 @@ class Submitit:
 
     def _submit(self, stage: str, commands: list[list[str]], log: Path) -> None:
         gpus = {"train": self.ngpu, "decode": min(self.ngpu, 1)}.get(commands[0][0], 0)
-        own = {"slurm_partition": self.settings["partition"]} if self.settings["partition"] else {}
+        partition = {"slurm_partition": self.settings["partition"]} if self.settings["partition"] else {}
         self.executor.update_parameters(
             name=stage,
             timeout_min=self.settings["timeout_min"],
             cpus_per_task=self.settings["cpus"],
             gpus_per_node=gpus,
-            **own,
+            **partition,
         )
         with self.executor.batch():
             jobs = [
@@ -160,7 +163,7 @@ class Submitit:
 
 
 class Job:
-    """A command as a job, which is queued again when its time is over and runs the same command: it goes on."""
+    """A command as a job: queued again when its time is over, it runs again, and so goes on."""
 
     def __init__(self, command: list[str], place: str) -> None:
         self.command, self.place = command, place

@@ -1,4 +1,4 @@
-"""A run on simulated mixtures of a corpus: its options, where everything lies, and the command lines of its stages."""
+"""A run on simulated mixtures: its options, where everything lies, and the commands of its stages."""
 
 import re
 from pathlib import Path
@@ -22,7 +22,8 @@ class MixtureOptions(Options):
         family: the experiments of this name, with any number of microphones, stand in one table.
         results: where the page goes.
         pool: the set that labels are taken of.
-        given_asr, asr: the recogniser that was given, if any; that of all systems, None where it is of the zoo.
+        given_asr, asr: the recogniser that was given, if any; that of all systems, None where it is of the
+            zoo.
         shares: of the labels, of ``--with curve``.
         drawing: what scenes depend on beside their configuration.
         sets: of mixtures: name, speech set, number of mixtures, further options of their scenes.
@@ -58,12 +59,14 @@ class MixtureOptions(Options):
             (not range_, f"--talkers {given.talkers}: expected 2, 3 or 4 talkers, or a range of these: 2-3"),
             (
                 self.most > recipe["most_talkers"],
-                f"--talkers {given.talkers}: {place.name} mixes {recipe['most_talkers']} at most (egs/mini and "
+                f"--talkers {given.talkers}: {place.name} mixes {recipe['most_talkers']} at most (egs/mini "
+                f"and "
                 "egs/speechocean762_2mix mix more)",
             ),
             (
                 fs and fs not in recipe["rates"] and from_data,
-                f"--fs {fs}: the corpora of {place.name} are made at {rates} Hz; leave it out, or bring speech of "
+                f"--fs {fs}: the corpora of {place.name} are made at {rates} Hz; leave it out, or bring "
+                f"speech of "
                 "that rate and give --stage scenes",
             ),
             (fs not in (None, 8000, 16000), f"--fs {fs}: expected 8000 or 16000"),
@@ -71,7 +74,8 @@ class MixtureOptions(Options):
             (given.asr_exp and recipe["asr_model"], "--asr_exp and --asr_model: give one of them"),
             (
                 aloud is not None and (not isinstance(aloud, int) or aloud < 2),
-                f"{place}/conf/sizes.yaml: read_aloud: expected a number of utterances, 2 or more, found {aloud}",
+                f"{place}/conf/sizes.yaml: read_aloud: expected a number of utterances, 2 or more, found "
+                f"{aloud}",
             ),
         )
         self.corpus_dir = existing("corpus_dir", given.corpus_dir) if given.corpus_dir else None
@@ -85,7 +89,8 @@ class MixtureOptions(Options):
         base += f"_seed{self.seed}" if self.seed else ""
         name = f"{base}_{given.talkers}spk" if given.talkers else base
         name += "_otf" if "on_the_fly" in given.extras else ""
-        # Rows of a run with labels are not to stand in the table of one without: it is an experiment of its own.
+        # Rows of a run with labels are not to stand in the table of one without: it is an experiment of its
+        # own.
         name += "_unsup" if "unsupervised" in given.extras else ""
         self.family = name  # speech and results are shared by all numbers of microphones
         name += f"_{given.channels}ch" if given.channels else ""
@@ -96,8 +101,8 @@ class MixtureOptions(Options):
             Path("exp", name),
         )
         self.labels, self.exp = Path("data", name + self.again), Path("exp", name + self.again)
-        # Only runs of seed 0 in a size that says so, with the recipe's own recogniser and all rows, write the page
-        # that is kept; the real corpora have one each.
+        # Only runs of seed 0 in a size that says so, with the recipe's own recogniser and all rows, write the
+        # page that is kept; the real corpora have one each.
         differs = [self.seed, self.again, given.talkers, given.fs, own.get("noise_dir"), given.asr_exp]
         differs += [self.recipe["asr_model"], self.settings, {"on_the_fly", "unsupervised"} & {*given.extras}]
         self.results = Path("exp", self.family + self.again)
@@ -117,7 +122,7 @@ class MixtureOptions(Options):
         bank = self.size["bank"] if "on_the_fly" in given.extras else None
         self.drawing = {"seed": self.seed, "channels": given.channels, "talkers": self.talkers, "bank": bank}
         train = {"talkers": self.talkers, "bank": bank}
-        self.sets = [
+        self.sets: list[tuple[str, str, int, dict]] = [
             ("train", "train", number["train"], train),
             *([(self.pool, self.pool, number[self.pool], train)] if self.pool != "train" else []),
             ("dev", "dev", number["dev"], {"talkers": self.talkers}),
@@ -162,7 +167,8 @@ class MixtureOptions(Options):
         refuse(
             (
                 trained and self.given_asr,
-                "--with joint and retrain start from the recogniser of stage asr: leave --asr_exp and --asr_model "
+                "--with joint and retrain start from the recogniser of stage asr: leave --asr_exp and "
+                "--asr_model "
                 f"out (or remove {folder}/joint and asr_separated of an earlier run)",
             ),
             (
@@ -176,7 +182,8 @@ class MixtureOptions(Options):
             ),
             (
                 self.most > 2 and trained,
-                f"--with joint and retrain are made for two talkers: leave them out with --talkers {self.talkers}",
+                f"--with joint and retrain are made for two talkers: leave them out with --talkers "
+                f"{self.talkers}",
             ),
             (
                 lacks and self.given.stage in ("1", "data"),
@@ -185,12 +192,14 @@ class MixtureOptions(Options):
             ),
             (
                 1 < mics < self.most,
-                f"--talkers: expected at least {self.most} microphones for {self.most} talkers, or one, found "
+                f"--talkers: expected at least {self.most} microphones for {self.most} talkers, or one, "
+                f"found "
                 f"{mics} (AuxIVA makes no more streams than that)",
             ),
             (
                 self.again and asr,
-                f"--train_seed takes the recogniser of {self.first} as it is: leave --asr_exp, --asr_model and "
+                f"--train_seed takes the recogniser of {self.first} as it is: leave --asr_exp, --asr_model "
+                f"and "
                 "--asr_config out",
             ),
             (self.again and trained, "--train_seed goes without --with joint and retrain"),
@@ -210,7 +219,8 @@ class MixtureOptions(Options):
         for share in self.shares:
             more = ("student_ft", "distilled_ft") if share in self.size["shares"]["semi"] else ()
             for name in ("supervised", *more):
-                lacks = f"the share {share} needs a row {name}_{percent(share)} in conf/systems.yaml (curve: shares)"
+                lacks = f"the share {share} needs a row {name}_{percent(share)} in conf/systems.yaml (curve: "
+                lacks += "shares)"
                 path = f"{self.place}/conf/sizes.yaml"
                 lost = name not in rows.get(share, ())
                 refuse((lost, f"{path}: {lacks}, found none; add it or leave the share out"))
@@ -233,10 +243,12 @@ def percent(share: float) -> str:
 
 
 def pair(folder: Path, kind: str) -> list[Path]:
+    """Return the sets of that kind for training and validation."""
     return [folder / f"train_{kind}", folder / f"dev_{kind}"]
 
 
 def model(folder: Path) -> list[Path]:
+    """Return the files of a trained model."""
     return [folder / "config.yaml", folder / MODEL]
 
 
@@ -245,7 +257,8 @@ def draw(o: MixtureOptions, name: str, speech: str, number: int, more: dict) -> 
     pairs = o.speech / speech / "pairs"
     listed = name != "test_1spk" and (pairs.exists() or "librispeech" in o.recipe["data"])
     return o.words(
-        "simulate scenes --config {conf_scenes} --speech {speech}/{part} --num {num} --prefix {name} --seed {seed} "
+        "simulate scenes --config {conf_scenes} --speech {speech}/{part} --num {num} --prefix {name} --seed "
+        "{seed} "
         "--out {data}/scenes/{name}.jsonl",
         **{
             "part": speech,
@@ -259,6 +272,7 @@ def draw(o: MixtureOptions, name: str, speech: str, number: int, more: dict) -> 
 
 
 def render_set(o: MixtureOptions, name: str, speech: str) -> list[Command]:
+    """A set of mixtures, rendered and checked; or named, on the fly."""
     # What trainings alone read need not be written.
     on_the_fly = "on_the_fly" in o.extras and name in ("train", "labelled")
     how = {"on_the_fly": True} if on_the_fly else {"audio_format": o.recipe["audio_format"]}
@@ -267,13 +281,16 @@ def render_set(o: MixtureOptions, name: str, speech: str) -> list[Command]:
 
 
 def render(o: MixtureOptions, scenes: str, speech: str, name: str, **more: object) -> Command:
-    line = "simulate render --scenes {data}/{scenes}.jsonl --speech {speech}/{part} --out {data}/{name} --nj {nj}"
+    """Scenes made audible."""
+    line = "simulate render --scenes {data}/{scenes}.jsonl --speech {speech}/{part} --out {data}/{name} --nj "
+    line += "{nj}"
     return o.words(line, scenes=scenes, part=speech, name=name, **more)
 
 
 def subset(
     o: MixtureOptions, data: Path, out: Path, share: float, seed: int, unlabelled: bool = False
 ) -> Command:
+    """A share of a set."""
     options = {"data": data, "out": out, "share": share, "unlabelled": unlabelled, "seed": seed}
     return o.words("data subset", **options)
 
@@ -296,13 +313,15 @@ def train(o: MixtureOptions, name: str, conf: str, sets: list[Path], start: Path
 
 
 def train_asr(o: MixtureOptions, name: str, sets: list[Path], **more: object) -> Command:
+    """A recogniser, on a pair of sets."""
     return o.training("recogniser", "asr", name, sets, o.seed, allow_unknown=o.unknown, **more)
 
 
 def label(o: MixtureOptions, model: str, name: str, kind: str = "") -> list[Command]:
     """The model's streams of the unlabelled sets become the targets in train_NAME and dev_NAME."""
     # --reference only scores the targets for the reader; nothing is chosen by it.
-    line = "label --config {config} --model {exp}/{model} --data {data}/{part}_unlabelled --reference {data}/{part} "
+    line = "label --config {config} --model {exp}/{model} --data {data}/{part}_unlabelled --reference "
+    line += "{data}/{part} "
     line += "--out {labels}/{part}_{name} --nj {nj}"
     config = o.conf(kind or name)
     return [o.words(line, config=config, model=model, part=part, name=name) for part in ("train", "dev")]
@@ -328,11 +347,13 @@ def asr_sets(o: MixtureOptions) -> list[Command]:
     """One microphone, new rooms, each talker heard alone; of no mixture that is labelled."""
     commands, format, aloud = [], {"audio_format": o.recipe["audio_format"]}, o.size["read_aloud"]
     if aloud:
-        line = "local/read_aloud.py --text {speech}/{pool}/text --num {aloud} --out {data}/read_aloud --seed {seed} --nj {nj}"
+        line = "local/read_aloud.py --text {speech}/{pool}/text --num {aloud} --out {data}/read_aloud --seed "
+        line += "{seed} --nj {nj}"
         commands += [o.words(line, aloud=aloud, fs=o.given.fs)]
     for part, speech in (("train", o.pool), ("dev", "dev")):
         for number in (1, 2):
-            line = "simulate scenes --config {conf_scenes} --speech {speech}/{source} --num {rooms} --prefix asr{number}_{part} "
+            line = "simulate scenes --config {conf_scenes} --speech {speech}/{source} --num {rooms} --prefix "
+            line += "asr{number}_{part} "
             line += (
                 "--seed {seed} --out {data}/scenes_asr/{part}{number}.jsonl --channels 1 --n_talkers {number}"
             )
@@ -361,6 +382,7 @@ def separated_set(o: MixtureOptions, part: str) -> list[Command]:
 
 
 def separate(o: MixtureOptions, data: Path, out: Path, **more: object) -> Command:
+    """A set by every system of the table, or by ``only`` some."""
     line = (
         "separate --systems {conf_systems} --exp {exp} --data {set} --out {out} --n_talkers {most} --nj {nj}"
     )
@@ -376,8 +398,9 @@ def decode(o: MixtureOptions, part: str, out: Path, **more: object) -> Command:
 
 def in_condition(o: MixtureOptions, name: str) -> list[Command]:
     """A test set of a condition: drawn, rendered, separated and scored."""
-    values = {"name": name, "set": o.data / "conditions" / name, "folder": o.exp / "mismatch" / name}
-    scenes = "simulate scenes --config {conf_scenes} --conditions {conf_conditions} --condition {name} --seed {seed} "
+    data, folder = o.data / "conditions" / name, o.exp / "mismatch" / name
+    scenes = "simulate scenes --config {conf_scenes} --conditions {conf_conditions} --condition {name} "
+    scenes += "--seed {seed} "
     scenes += "--speech {speech}/test --num {num} --prefix test --out {data}/conditions/scenes/{name}.jsonl"
     drawn = {"num": o.size["mixtures"]["test"], "n_talkers": o.talkers or 2, "channels": o.given.channels}
     how = {"rir_cache": o.data / "rirs", "audio_format": o.recipe["audio_format"]}
@@ -385,6 +408,6 @@ def in_condition(o: MixtureOptions, name: str) -> list[Command]:
     return [
         o.words(scenes, name=name, **drawn),
         render(o, f"conditions/scenes/{name}", "test", f"conditions/{name}", **how),
-        separate(o, values["set"], values["folder"] / "separated", only=ELSEWHERE),
-        o.words(score, set=values["set"], folder=values["folder"], measures=""),
+        separate(o, data, folder / "separated", only=ELSEWHERE),
+        o.words(score, set=data, folder=folder, measures=""),
     ]

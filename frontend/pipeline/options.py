@@ -1,7 +1,7 @@
 """What a run is: its options checked, its recipe read, and where everything lies.
 
-Everything that can be wrong with the options is said here, in one line, before anything is written. Paths are seen from
-the recipe's directory, where all commands run.
+Everything that can be wrong with the options is said here, in one line, before anything is written. Paths are
+seen from the recipe's directory, where all commands run.
 """
 
 import os
@@ -149,7 +149,7 @@ def existing(name: str, path: str, missing: bool = False) -> str:
 
 
 def shown_command(given: Given, recipe: dict, extras: tuple[str, ...]) -> str:
-    """Return the command line of a run as the page shows it: what differs from the defaults and changes results.
+    """Return the command line of a run as the page shows it: what differs from the defaults.
 
     Of an absolute path it shows the last part alone: no names of somebody's home.
     """
@@ -241,7 +241,7 @@ class Options:
         return {key: value for name in names for key, value in flat(name, self.content(name)).items()}
 
     def write(self) -> None:
-        """Write the configurations that were asked for into the experiment, where they are not there already."""
+        """Write the configurations that were asked for into the experiment."""
         for name, content in self._contents.items():
             path = self.exp / "conf" / f"{name}.yaml"
             text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
@@ -252,10 +252,10 @@ class Options:
         """Return a command line.
 
         Args:
-            template: words in which ``{data}`` stands for an attribute of the run, ``{conf_teacher}`` for the path
-                of a configuration and any other name for one of ``options``.
-            options: what the template does not name is appended as ``--NAME VALUE``; as ``--NAME`` where it is
-                True, not at all where it is None or False, several times where it is a list.
+            template: words in which ``{data}`` stands for an attribute of the run, ``{conf_teacher}`` for the
+                path of a configuration and any other name for one of ``options``.
+            options: what the template does not name is appended as ``--NAME VALUE``; as ``--NAME`` where it
+                is True, not at all where it is None or False, several times where it is a list.
         """
         names = [name for _, name, _, _ in string.Formatter().parse(template) if name]
         conf = {name: self.conf(name.removeprefix("conf_")) for name in names if name.startswith("conf_")}

@@ -1,10 +1,12 @@
 """The method, stage by stage: the 20 stages from a corpus of single talkers to the table.
 
-Each stage says what it reads, what it makes, and the commands that make it (:class:`frontend.pipeline.stage.Stage`);
-those of ``egs/recordings`` are in :mod:`frontend.pipeline.recordings`.
+Each stage says what it reads, what it makes, and the commands that make it
+(:class:`frontend.pipeline.stage.Stage`); those of ``egs/recordings`` are in
+:mod:`frontend.pipeline.recordings`.
 """
 
 from pathlib import Path
+from typing import cast
 
 from frontend.pipeline.mixtures import (
     MixtureOptions,
@@ -55,7 +57,7 @@ def read_options(given: Given, listing: bool = False) -> Options:
 
 def stages_of(o: Options) -> list[Stage]:
     """Return the stages of a run, in their order."""
-    return recordings(o) if isinstance(o, RecordingOptions) else mixtures(o)
+    return recordings(o) if isinstance(o, RecordingOptions) else mixtures(cast(MixtureOptions, o))
 
 
 def mixtures(o: MixtureOptions) -> list[Stage]:
@@ -225,8 +227,11 @@ def _recognisers(o: MixtureOptions) -> list[Stage]:
             commands=[
                 *(command for part in parts for command in separated_set(o, part)),
                 train_asr(
-                    *(o, "asr_separated", [o.data / f"asr_{part}_separated" for part in parts]),
-                    **{"token_list": o.exp / "asr/tokens.txt", "init_param": o.exp / "asr" / MODEL},
+                    o,
+                    "asr_separated",
+                    [o.data / f"asr_{part}_separated" for part in parts],
+                    token_list=o.exp / "asr/tokens.txt",
+                    init_param=o.exp / "asr" / MODEL,
                 ),
             ],
             settings=o.settings_of("systems", "asr", "decode") | seeds,
@@ -239,7 +244,8 @@ def _recognisers(o: MixtureOptions) -> list[Stage]:
             commands=[
                 o.words(
                     "train joint --config {conf_joint} --separator {exp}/student_ft --asr {exp}/asr "
-                    "--train_set {labels}/train_small --valid_set {labels}/dev_small --output_dir {exp}/joint "
+                    "--train_set {labels}/train_small --valid_set {labels}/dev_small --output_dir "
+                    "{exp}/joint "
                     "--seed {seed} --ngpu {ngpu} --num_threads {nj} --allow_unknown {unknown}"
                 )
             ],
@@ -341,7 +347,8 @@ def _elsewhere(o: MixtureOptions) -> list[Stage]:
             makes=[o.results / "MISMATCH.md", o.results / "mismatch.json"],
             commands=[
                 o.words(
-                    "report --conditions {conf_conditions} --exp {exp} --systems {conf_systems} --out {results}",
+                    "report --conditions {conf_conditions} --exp {exp} --systems {conf_systems} --out "
+                    "{results}",
                     microphones=others,
                 )
             ],

@@ -68,7 +68,7 @@ class RecordingOptions(Options):
 
 
 def recordings(o: RecordingOptions) -> list[Stage]:
-    """Return the stages from a folder of recordings to separated streams and a report, without any reference."""
+    """Return the stages from a folder of recordings to separated streams and a report."""
     o.look_at_array()
     start = Path(o.own["init_model"]) if o.own["init_model"] else None
     return [*_learning(o, start), *_streams(o, start)]
@@ -144,13 +144,16 @@ def _streams(o: RecordingOptions, start: Path | None) -> list[Stage]:
     whole, dev = o.data / "whole", o.data / "dev_unlabelled"
     transcripts = [Path(o.own["transcripts"])] if o.own["transcripts"] else []
     counted = [o.exp / "wer"] if transcripts else []  # an earlier run's would be of other streams
-    separate = "separate --systems {conf_systems} --exp {exp} --data {data}/whole --out {exp}/separated --n_talkers {most} "
-    decode = "decode --config {conf_decode} --asr {asr_exp} --data {data}/whole --separated {exp}/separated --out {exp}/words "
+    separate = "separate --systems {conf_systems} --exp {exp} --data {data}/whole --out {exp}/separated "
+    separate += "--n_talkers {most} "
+    decode = "decode --config {conf_decode} --asr {asr_exp} --data {data}/whole --separated {exp}/separated "
+    decode += "--out {exp}/words "
     wer = "wer --decoded {exp}/words --out {exp}/wer --seed {seed} --nj {nj}"
     report = (
         "report --recordings --data {data}/whole --separated {exp}/separated --dev {data}/dev_unlabelled "
     )
-    report += "--teacher {exp}/teacher --systems {conf_systems} --out {exp} --talkers {most} --seed {seed} --nj {nj}"
+    report += "--teacher {exp}/teacher --systems {conf_systems} --out {exp} --talkers {most} --seed {seed} "
+    report += "--nj {nj}"
     return [
         Stage(
             *("separate", "the whole recordings by every system, in windows"),
@@ -187,7 +190,8 @@ def _streams(o: RecordingOptions, start: Path | None) -> list[Stage]:
 
 def _checks(o: RecordingOptions, start: Path | None) -> list[list[str]]:
     """What the recordings may be wrong for, before the long work."""
-    line = "train separator --check --model {model} --config {config} --array {data}/whole/array --outputs {outputs}"
+    line = "train separator --check --model {model} --config {config} --array {data}/whole/array --outputs "
+    line += "{outputs}"
     commands = [
         o.words(line, model=start / part, config=o.conf(f"{part}_adapt"), outputs=outputs)
         for part, outputs in (("teacher", 2 * o.most), ("student", o.most))

@@ -17,7 +17,8 @@ from frontend.utils.stamps import Stamp, of_tree
 
 _PACKAGE = Path(__file__).parents[1]
 _SEPARATION = ("dsp/blind", "dsp/refine", "separation/pseudo_targets", "separation/continuous")
-# Modules whose VERSION the output of a command depends on. They are read, not imported: that would take seconds.
+# Modules whose VERSION the output of a command depends on. They are read, not imported: that would take
+# seconds.
 CODE = {
     "data": ("data/recordings",),
     "simulate": ("simulation/render", "simulation/rirs"),

@@ -1,12 +1,13 @@
 """Stages: what each makes, whether that is there and of today's inputs, and how the stages of a run are run.
 
-A stage's inputs are compared by content, so a touched file is no change and an edited one is. Output made from other
-inputs or settings is never used: it is moved to PATH.old once, and the stage runs from the start; or it stays in place
-where its tool finds out itself which items are stale. A stage that was cut off, at any moment, goes on.
+A stage's inputs are compared by content, so a touched file is no change and an edited one is. Output made
+from other inputs or settings is never used: it is moved to PATH.old once, and the stage runs from the start;
+or it stays in place where its tool finds out itself which items are stale. A stage that was cut off, at any
+moment, goes on.
 
-The record of a stage, ``EXP/stages/NAME.json``, holds the :class:`~frontend.utils.stamps.Stamp` of what it was made
-from, its attempts and, once it is complete, its seconds and the sizes of its outputs. ``EXP/stages.json`` says for the
-report how long each stage took, and at which commit.
+The record of a stage, ``EXP/stages/NAME.json``, holds the :class:`~frontend.utils.stamps.Stamp` of what it
+was made from, its attempts and, once it is complete, its seconds and the sizes of its outputs.
+``EXP/stages.json`` says for the report how long each stage took, and at which commit.
 """
 
 import contextlib
@@ -43,7 +44,8 @@ class Stage:
         keeps: stale output stays in place, since its tool knows which items are stale, or writes it anew.
         shards: into how many parts an array of jobs may divide the commands that can be divided.
         first: commands that run before the inputs are looked at; each does nothing where nothing is to do.
-        shared: directory of the record where several experiments share the output; none of them make it at a time.
+        shared: directory of the record where several experiments share the output; none of them make it at a
+            time.
     """
 
     name: str
@@ -78,7 +80,8 @@ class Engine:
 
     Args:
         options: of the run.
-        recipe: returns its stages; asked anew after each stage, since what is there may decide what the next are.
+        recipe: returns its stages; asked anew after each stage, since what is there may decide what the next
+            are.
         launcher: runs the commands.
         check: called with the run before the first stage that has something to do: what takes long to check.
     """
@@ -102,7 +105,7 @@ class Engine:
         return (stage.shared or self.exp / "stages") / f"{stage.name}.json"
 
     def stamp(self, stage: Stage) -> Stamp:
-        """Return what the stage's output would be made from now; an input that is missing has the digest ""."""
+        """Return what the stage's output would be made from now; a missing input has an empty digest."""
         for path in stage.reads:
             if path not in self._digests:
                 self._digests[path] = of_tree(path)
@@ -157,7 +160,7 @@ class Engine:
         path = self.record_path(stage)
         record, now = Record.read(path), self.stamp(stage)
         why = self.state(stage)
-        if not why:
+        if not why and record is not None:
             log(f"stage {place} {stage.name}: complete, nothing to do")
             return self._tell(stage, record)
         missing = [name for name, digest in now.inputs.items() if not digest]
@@ -245,7 +248,8 @@ class Engine:
         with locked(self.exp, _PATIENCE_S) as mine:
             if not mine:
                 raise UserError(
-                    f"{self.exp} is in use by another run (or by what a killed run left working); wait for it or "
+                    f"{self.exp} is in use by another run (or by what a killed run left working); wait for "
+                    f"it or "
                     "stop it first"
                 )
             yield
@@ -325,7 +329,8 @@ class Engine:
             record.write(self.record_path(stage))
             self._tell(stage, record)
             log(
-                f"stage {place} {stage.name}: adopted, its output is taken to be complete and of today's inputs"
+                f"stage {place} {stage.name}: adopted, its output is taken to be complete and of today's "
+                f"inputs"
             )
 
 
