@@ -90,7 +90,7 @@ def run(stop_stage: str, list: bool, dry_run: bool, show: str | None, adopt: boo
     from frontend.pipeline.stage import Engine
 
     with _inside(options.place):
-        launcher = Local()
+        launcher: Local | Submitit = Local()
         if options.given.launcher != "local":
             launcher = Submitit(options.recipe["launcher"], options.exp / "log/jobs", options.ngpu)
         engine = Engine(options, stages_of, launcher, _check)
@@ -158,5 +158,5 @@ def _check(o: Options) -> None:
     if o.given_asr:
         from frontend.recognition.model import Search
 
-        found = Search.find(o.asr_exp, o.recipe["asr_model"], str(o.conf("decode")))
-        found.files.check_rate(str(o.exp / "conf"), o.fs)
+        search = Search.find(o.asr_exp, o.recipe["asr_model"], str(o.conf("decode")))
+        search.files.check_rate(str(o.exp / "conf"), o.fs)
