@@ -116,7 +116,7 @@ def test_help_is_quick_and_imports_no_other_commands():
         ("separate x.wav --model m -o o --exp e", "--exp is not expected without --systems: leave it out"),
         (
             "separate --systems s --exp e --out o",
-            "--data: expected a value, found none (with --systems and a",
+            "expected --data or --scp, found neither",
         ),
         ("wer --compare a b --out o --data d", "--data is not expected with --compare: leave it out"),
         ("wer --out o", "--data: expected a value, found none"),
