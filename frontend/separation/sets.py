@@ -94,8 +94,8 @@ def separate(
         layout = _OF_SET if mixtures else _OF_RECORDINGS
         results.append(Result(system, Path(out) / system.name, stamp, items, layout, window))
         if system.name in UNPROCESSED:
-            recordings = {name: item.name for name, item in items.items()}
-            results[-1].named = [recordings] * n_talkers
+            files = {name: str(results[-1].path(name, 1)) for name in items}  # of whole recordings
+            results[-1].named = [mixtures.wav if mixtures else files] * n_talkers
             if mixtures and system.name == "oracle":
                 results[-1].named = mixtures.speakers
     hidden = _keep_outputs(results, inputs) if mixtures else []
@@ -110,7 +110,17 @@ def separate(
         run(part, exp, n_talkers, nj, what, references)
         for result in part:
             if result.why and shard is None:
+                if result.named and not mixtures:
+                    _write_reference_channel(result)
                 result.finish()
+
+
+def _write_reference_channel(result: Result) -> None:
+    """Write the first channel of whole recordings: that of a mixture set is read where it lies."""
+    for name, item in result.items.items():
+        with result.write(name) as writer:
+            for block in item.blocks(60 * item.fs):
+                writer.write(block[:1])
 
 
 def _keep_outputs(results: list[Result], inputs: dict[str, str]) -> list[Result]:
