@@ -5,7 +5,6 @@
 set -euo pipefail
 root=${1%/} url=${2:-https://www.openslr.org/resources/12}
 die() { echo "download.sh: error: $*" >&2; exit 2; }
-
 fetch() { # SUBSET: its archive, whole and checked
   local archive=$root/$1.tar.gz sum
   [ ! -f "$archive" ] || return 0
