@@ -126,7 +126,7 @@ def measure(name: str, mixture: str, streams: Sequence[str], seed: int = 0) -> d
     Args:
         name: id of the recording.
         mixture: its entry, C channels; channel 0 is the reference channel.
-        streams: entries of S mono files of the same rate and length, or the mixture itself.
+        streams: entries of S mono files of the same rate and length.
         seed: of the random assignment.
 
     Returns:
@@ -140,8 +140,7 @@ def measure(name: str, mixture: str, streams: Sequence[str], seed: int = 0) -> d
     channels, frames, fs = audio_info(mixture)
     for entry in streams:
         found = audio_info(entry)
-        # The row `mixture` names the recording itself: its reference channel is meant.
-        if found[1:] != (frames, fs) or (found[0] != 1 and entry != mixture):
+        if found != (1, frames, fs):
             raise UserError(
                 f"{entry}: expected 1 channel of {frames} samples at {fs} Hz, as {mixture}, found {found}"
             )
