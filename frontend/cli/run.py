@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from frontend.cli import COUNT, Command, flag, option
+from frontend.cli import COUNT, Command, flag, one_of, option
 from frontend.pipeline.mixtures import MixtureOptions
 from frontend.pipeline.options import EXTRAS, Given, Options, find_recipe
 from frontend.pipeline.recipes import read_options, stages_of
@@ -82,6 +82,7 @@ def run(stop_stage: str, list: bool, dry_run: bool, show: str | None, adopt: boo
 
     Every stage skips what is complete, continues after an interruption, and reports changed inputs.
     """
+    one_of("quick", "size")
     size = "quick" if typed.pop("quick") else typed.pop("size")
     typed.pop("size", None)
     typed |= {"extras": typed.pop("with"), "settings": typed.pop("set")}

@@ -133,8 +133,30 @@ def change(content: Mapping, settings: Iterable[Setting], where: str) -> dict:
         if _inside(known, one.key) is _ABSENT:
             near = did_you_mean(last, map(str, around)) if isinstance(around, dict) else ""
             raise UserError(f"--set {where}.{one.key}: no such key in the configuration{near}")
+        _check_kind(_inside(known, one.key), one, where in ("size", "data", "launcher"))
         OmegaConf.update(tree, one.key, one.value, merge=isinstance(one.value, dict))
     return _plain(tree)
+
+
+def _check_kind(before: object, one: Setting, strict: bool) -> None:
+    """Refuse a value that whoever reads it would trip over.
+
+    Args:
+        before: what it replaces.
+        one: the setting.
+        strict: any other kind of value is wrong, null too; else only what takes the place of a mapping.
+    """
+    kinds = {"keys with values": dict, "a list": list, "true or false": bool, "a number": (int, float)}
+    kind = next(
+        (name for name in kinds if isinstance(before, kinds[name])), "" if before is None else "a text"
+    )
+    if strict:
+        is_wrong = bool(kind) and (one.value is None or not isinstance(one.value, kinds.get(kind, object)))
+    else:
+        is_wrong = isinstance(before, dict) and not isinstance(one.value, (dict, type(None)))
+    if is_wrong:
+        shown = "null" if one.value is None else one.value
+        raise UserError(f"--set {one.where}.{one.key}: expected {kind}, found {shown}")
 
 
 def _inside(node: Any, key: str) -> object:

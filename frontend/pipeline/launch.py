@@ -124,7 +124,12 @@ class Submitit:
                 "'mixit-frontend[slurm]')"
             ) from None
         self.settings, self.ngpu = settings, ngpu
-        self.executor = submitit.AutoExecutor(folder, cluster=settings["cluster"], slurm_max_num_timeout=100)
+        try:
+            self.executor = submitit.AutoExecutor(
+                folder, cluster=settings["cluster"], slurm_max_num_timeout=100
+            )
+        except (RuntimeError, ValueError) as error:
+            raise UserError(f"launcher.cluster={settings['cluster']}: {error}") from None
 
     def run(self, stage: str, commands: list[list[str]], log: Path, shards: int = 1) -> None:
         """See :class:`Local`."""
@@ -150,9 +155,27 @@ class Submitit:
                 self.executor.submit(Job(_with_python(sys.executable, command), os.getcwd()))
                 for command in commands
             ]
+        try:
+            self._wait(stage, commands, jobs, log)
+        except BaseException:  # they would go on working in what the next run takes for its own
+            for job in jobs:
+                if not job.done():
+                    job.cancel(check=False)
+            raise
+
+    def _wait(self, stage: str, commands: list[list[str]], jobs: list, log: Path) -> None:
+        """Wait for jobs, copy their output to ours and to the log, and end the run where one failed."""
+        from submitit.core.utils import FailedJobError, UncompletedJobError
+
         log.parent.mkdir(parents=True, exist_ok=True)
         for command, job in zip(commands, jobs, strict=True):
-            code = job.result()
+            try:
+                code = job.result()
+            except (FailedJobError, UncompletedJobError):
+                raise UserError(
+                    f"stage {stage}: job {job.job_id} ended before its command did; out of memory or time? "
+                    f"(see {job.paths.stderr})"
+                ) from None
             with open(log, "a", encoding="utf-8") as file:
                 print(f"$ {shown(command)}", file=file)
                 for text, target in ((job.stdout(), sys.stdout), (job.stderr(), sys.stderr)):

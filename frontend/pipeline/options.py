@@ -14,6 +14,7 @@ from pathlib import Path
 import yaml
 
 from frontend.pipeline.config import (
+    BASES,
     ROOT,
     TEMPLATE,
     Configuration,
@@ -43,6 +44,7 @@ _FREE = {
     "audio_format": ("wav", "flac", "flac.ark"),
     "allow_unknown": (True, False),
 }
+_JOBS = ("shards", "timeout_min", "cpus")
 _NOT_SHOWN = ("recipe", "nj", "ngpu", "stage", "launcher", "extras", "settings", "more")
 
 
@@ -105,7 +107,10 @@ def read_recipe(place: Path, given: Given) -> dict:
             more = ["with", "stop_stage", "quick", "list", "dry_run", "show", "set", "adopt", *known]
             raise UserError(f"no option --{name} for {shown}{did_you_mean(name, [*vars(given), *more])}")
         where = recipe if name in _FREE else recipe["data"]
-        where[name] = text if name in recipe["paths"] else yaml.safe_load(text)
+        try:
+            where[name] = text if name in recipe["paths"] else yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise UserError(f"--{name} {text}: expected a value in YAML, such as true or a name") from None
     for one in map(Setting.read, given.settings):
         if one.where in ("data", "launcher"):
             recipe[one.where] = change(recipe[one.where], [one], one.where)
@@ -204,7 +209,8 @@ class Options:
             (
                 given.launcher not in ("local", "slurm"),
                 f"--launcher {given.launcher}: expected local or slurm",
-            )
+            ),
+            *((recipe["launcher"][k] < 1, f"launcher.{k}: expected 1 or more") for k in _JOBS),
         )
         self.size_name = given.size or recipe["size"]
         self.settings = [Setting.read(text) for text in given.settings]
@@ -214,11 +220,13 @@ class Options:
         self.shards = int(recipe["launcher"]["shards"]) if given.launcher != "local" else 1
         expected = "no such directory; expected that of an ESPnet recogniser's training"
         refuse((given.asr_exp and not Path(given.asr_exp).is_dir(), f"--asr_exp {given.asr_exp}: {expected}"))
+        if recipe["asr_model"] and Path(recipe["asr_model"]).is_file():  # a packed zip
+            recipe["asr_model"] = os.path.relpath(recipe["asr_model"], place)
         # Seen from the recipe: the page shows it.
         self.asr_exp = os.path.relpath(given.asr_exp, place) if given.asr_exp else None
         self._contents: dict[str, dict] = {}
         files = [path.stem for folder in (place, TEMPLATE) for path in (folder / "conf").glob("*.yaml")]
-        known = [*files, *self.size, "size", "data", "launcher", *_FREE]
+        known = [*filter(lambda name: name != "sizes", files), *BASES, "size", "data", "launcher", *_FREE]
         for one in self.settings:
             lost = one.where not in known or (not one.key and one.where not in _FREE)
             name = f"{one.where}.{one.key}".rstrip(".")
@@ -230,6 +238,13 @@ class Options:
             merged = Configuration(self.place, self.size, self.facts, self.variants, self.settings)
             self._contents[name] = merged.get(name, self.recipe["asr_config"] if name == "asr" else None)
         return self._contents[name]
+
+    def check_settings(self) -> None:
+        """Refuse a ``--set`` of a configuration that no stage of this run reads; called when all are made."""
+        names = {*self._contents, *(BASES.get(name) for name in self._contents)}
+        for one in self.settings:
+            unread = one.key and one.where not in (*names, "size", "data", "launcher")
+            refuse((unread, f"--set {one.where}.{one.key}: no stage of this run reads that configuration"))
 
     def conf(self, name: str) -> Path:
         """Return where a configuration lies in the experiment; :meth:`write` puts it there."""

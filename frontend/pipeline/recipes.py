@@ -57,7 +57,9 @@ def read_options(given: Given, listing: bool = False) -> Options:
 
 def stages_of(o: Options) -> list[Stage]:
     """Return the stages of a run, in their order."""
-    return recordings(o) if isinstance(o, RecordingOptions) else mixtures(cast(MixtureOptions, o))
+    stages = recordings(o) if isinstance(o, RecordingOptions) else mixtures(cast(MixtureOptions, o))
+    o.check_settings()
+    return stages
 
 
 def mixtures(o: MixtureOptions) -> list[Stage]:

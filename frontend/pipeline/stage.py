@@ -324,6 +324,10 @@ class Engine:
                 or not all(p.exists() for p in (*stage.makes, *stage.reads))
             ):
                 continue
+            known = Record.read(self.record_path(stage))
+            if known is not None and known.seconds is None:
+                log(f"stage {place} {stage.name}: was cut off, not adopted; run it again")
+                continue
             record = Record(self.stamp(stage), time.time(), seconds=seconds.get(stage.name, 0.0))
             record.outputs = sizes(stage.makes)
             record.write(self.record_path(stage))

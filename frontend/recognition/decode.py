@@ -180,6 +180,8 @@ def _decode_group(systems: list[System], cache: Cache, request: Request, is_long
             "cached": sum(key not in now for key in keys),
             "rtf": round(sum(made.cpu_s[key] for key in now) / audio_s, 5) if now else None,
         }
+        # Of other words, should this be cut off.
+        (Path(request.out) / system.name / STAMP).unlink(missing_ok=True)
         write(Path(request.out) / system.name, system, found, texts, seconds, info)
         system.stamp.write(Path(request.out) / system.name / STAMP)
     new = f"{len(made.cpu_s)} streams recognised, all others known" if made.cpu_s else "all streams known"

@@ -119,10 +119,11 @@ def label_set(
         system, Path(out), stamp, items, _LAYOUT, files=("wav.scp", "utt2num_samples", "utt2spk", "spk2utt")
     )
     result.prepare(shard)
-    if not result.why and not (truth and not (result.folder / QUALITY).is_file()):
+    if not result.why and not (truth and shard is None and not (result.folder / QUALITY).is_file()):
         print(f"{out}: targets are complete; nothing to do", flush=True)
         return
     if result.why:
+        (result.folder / QUALITY).unlink(missing_ok=True)  # of other targets
         run([result], "", talkers, nj, f"targets {result.folder.name}", device=device)
         if shard is not None:
             return

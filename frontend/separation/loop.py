@@ -128,7 +128,11 @@ class Result:
         self.why = self.stamp.why_stale(self.folder / DONE)
         if not self.why and (self.due or not self._tables_there(kept)):
             self.why = "some of its files are gone"
-        if not self.why or self.named or (begun and before == self.stamp):
+        if not self.why or (begun and (self.named or before == self.stamp)):
+            return
+        if self.named:
+            (self.folder / DONE).unlink(missing_ok=True)
+            self.stamp.write(self.folder / BEGUN)
             return
         if there:
             print(f"{self.folder}: {self.why}: separating {len(self.due)} of {len(self.items)}", flush=True)

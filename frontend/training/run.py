@@ -207,8 +207,9 @@ def train(task: Any, args: argparse.Namespace, training: Training) -> None:
     output = Path(args.output_dir)
     if args.resume:
         _repair(task, args, training)
-    training.file(DONE).unlink(missing_ok=True)
-    training.stamp.write(training.file(BEGUN))
+    if not args.dry_run:
+        training.file(DONE).unlink(missing_ok=True)
+        training.stamp.write(training.file(BEGUN))
     try:
         task.main(args=args)
     except UserError as error:

@@ -110,6 +110,15 @@ def test_where_a_run_lies(recipe, text, place):
         ("--set techer.max_epoch=3", "--set techer.max_epoch: no such key (did you mean 'teacher'?)"),
         ("--set size.mixtures.trian=3", "--set size.mixtures.trian: no such key in the configuration"),
         ("--set launcher.shard=3", "did you mean 'shards'"),
+        ("--set launcher.shards=abc", "--set launcher.shards: expected a number, found abc"),
+        ("--set launcher.shards=0", "launcher.shards: expected 1 or more"),
+        ("--set size.mixtures=3", "--set size.mixtures: expected keys with values, found 3"),
+        ("--set size.mixtures.train=null", "--set size.mixtures.train: expected a number, found null"),
+        ("--set scenes.array=3", "--set scenes.array: expected keys with values, found 3"),
+        # These would change nothing.
+        ("--set mixtures.train=5", "--set mixtures.train: no such key"),
+        ("--set sizes.full.seed=5", "--set sizes.full.seed: no such key"),
+        ("--allow_unknown [", "--allow_unknown [: expected a value in YAML"),
         ("--launcher pbs", "--launcher pbs: expected local or slurm"),
         ("--fs 16000", "--fs 16000: the corpora of mini are made at 8000 Hz"),
         ("--fs 44100 --stage scenes", "--fs 44100: expected 8000 or 16000"),
@@ -120,6 +129,18 @@ def test_where_a_run_lies(recipe, text, place):
 )
 def test_what_would_fail_after_hours_is_refused(recipe, text, message):
     refused(recipe, text, message)
+
+
+def test_a_setting_that_no_stage_reads_is_refused(recipe):
+    with pytest.raises(UserError, match="no stage of this run reads"):
+        stages_of(options(recipe, "--set student_adapt.max_epoch=3"))
+    assert stages_of(options(recipe, "--set student.max_epoch=3"))
+
+
+def test_a_packed_recogniser_is_seen_from_where_the_command_is_typed(recipe, monkeypatch):
+    (recipe.parent / "asr.zip").touch()
+    monkeypatch.chdir(recipe.parent)
+    assert options(recipe, "--asr_model asr.zip").given_asr == "../asr.zip"
 
 
 def test_wrong_recipes_are_refused(recipe):

@@ -1,5 +1,6 @@
 """Bookkeeping of the stages: what is complete, stale, cut off; locks; what is printed instead of run."""
 
+import dataclasses
 import json
 import os
 import re
@@ -351,6 +352,28 @@ def test_adopt_writes_records_of_what_is_complete(toy, capsys):
     assert "stage 1 first: adopted" in capsys.readouterr().out
     assert toy.engine().state(toy.stages()[0]) == "" and toy.engine().state(toy.stages()[1]) == "not run yet"
     assert Record.read(path).seconds == toy.facts()["stages"]["first"]
+
+
+def test_adopt_leaves_alone_what_was_cut_off(toy, capsys):
+    toy.run()
+    path = toy.engine().record_path(toy.stages()[0])
+    dataclasses.replace(Record.read(path), seconds=None).write(path)
+    toy.engine().adopt("1", "1")
+    assert "was cut off, not adopted" in capsys.readouterr().out and Record.read(path).seconds is None
+
+
+def test_no_job_outlives_one_that_failed(toy, monkeypatch):
+    """It would write where the next run does."""
+    settings = {"cluster": "local", "timeout_min": 5, "cpus": 1, "partition": None, "shards": 2}
+    Path("fail.py").write_text("raise SystemExit(2)")
+    Path("late.py").write_text("import time; time.sleep(20); open('late', 'w')")
+    launcher, cancelled = Submitit(settings, toy.exp / "log/jobs", 0), []
+    job = type(launcher.executor.submit(print))
+    cancel = job.cancel
+    monkeypatch.setattr(job, "cancel", lambda self, check: (cancelled.append(self), cancel(self, check)))
+    with pytest.raises(SystemExit):
+        launcher._submit("first", [["./fail.py"], ["./late.py"]], Path("log/first.log"))
+    assert len(cancelled) == 1
 
 
 def test_jobs_of_submitit_make_the_same(toy, capfd):

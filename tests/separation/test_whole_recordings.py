@@ -11,6 +11,7 @@ from frontend.data.kaldi import read_scp, write_scp
 from frontend.data.mixtures import find_streams
 from frontend.separation import loop
 from frontend.separation.continuous import ContinuousSeparator
+from frontend.separation.loop import Result
 from frontend.separation.model import Separator
 from frontend.separation.sets import separate
 from frontend.separation.systems import load_systems
@@ -125,6 +126,23 @@ def test_a_recording_that_is_gone_or_changed_is_made_again(whole, models, monkey
     assert made(hop_s=1.0) == {"a", "b", "c"}
     monkeypatch.setattr(loop.continuous, "VERSION", -1)
     assert made(hop_s=1.0) == {"a", "b", "c"}
+
+
+def test_a_reference_row_that_was_cut_off_is_made_again(whole, models, monkeypatch):
+    """It has no item that is due: the mixture is written when the rest is."""
+    finish = Result.finish
+
+    def kill(self):
+        raise KeyboardInterrupt
+
+    for _ in range(2):  # of nothing, and of what was made from other windows
+        monkeypatch.setattr(Result, "finish", kill)
+        with pytest.raises(KeyboardInterrupt):
+            _separate(whole, models, "mixture: {}", window_s=4.0 + _)
+        assert not (whole / "out/mixture/stamp.json").exists()
+        monkeypatch.setattr(Result, "finish", finish)
+        _separate(whole, models, "mixture: {}")
+        assert (whole / "out/mixture/stamp.json").exists() and (whole / "out/mixture/spk1.scp").exists()
 
 
 def test_a_row_may_have_windows_of_its_own(whole, models):
