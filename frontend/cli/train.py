@@ -7,6 +7,7 @@ import click
 
 from frontend.cli import Group, flag, option, stack, way
 from frontend.utils.errors import UserError
+from frontend.utils.files import read_text
 
 
 @click.group(cls=Group)
@@ -71,7 +72,7 @@ def separator(model: str | None, array: str | None, outputs: int | None, check: 
         o = way("with --model", "model check config array outputs")
         from frontend.training.checks import check_start
 
-        mics, _, fs = Path(o.array).read_text(encoding="utf-8").split()
+        mics, _, fs = read_text(Path(o.array)).split()
         check_start(o.model, o.config, int(mics), int(fs), o.outputs)
         return
     from frontend.training.run import train_separator

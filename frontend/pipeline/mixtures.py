@@ -141,7 +141,11 @@ class MixtureOptions(Options):
             Path(p) for p in (self.corpus_dir, *map(own.get, self.recipe["paths"])) if p is not None
         ]
         mirror = [own["download_url"]] if own.get("download_url") else []
-        self.fetch = [["local/download.sh", own["librispeech"], *mirror]] if own.get("download") else []
+        self.fetch = (
+            [["local/download.sh", own["librispeech"], *mirror]]
+            if own.get("download") and own["librispeech"]
+            else []
+        )
         noise = ["noise"] if own.get("noise_dir") else []
         mics, symmetry = self._array(noise)
         more = ["one_channel"] if mics == 1 else ["mixed_talkers"] if "-" in (self.talkers or "") else []

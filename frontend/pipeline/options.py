@@ -107,10 +107,7 @@ def read_recipe(place: Path, given: Given) -> dict:
             more = ["with", "stop_stage", "quick", "list", "dry_run", "show", "set", "adopt", *known]
             raise UserError(f"no option --{name} for {shown}{did_you_mean(name, [*vars(given), *more])}")
         where = recipe if name in _FREE else recipe["data"]
-        try:
-            where[name] = text if name in recipe["paths"] else yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise UserError(f"--{name} {text}: expected a value in YAML, such as true or a name") from None
+        where[name] = text if name in recipe["paths"] else _read(name, text, where[name])
     for one in map(Setting.read, given.settings):
         if one.where in ("data", "launcher"):
             recipe[one.where] = change(recipe[one.where], [one], one.where)
@@ -126,6 +123,23 @@ def read_recipe(place: Path, given: Given) -> dict:
             allowed = recipe["data"].get("download") is True
             recipe["data"][name] = existing(name, str(recipe["data"][name]), allowed)
     return recipe
+
+
+def _read(name: str, text: str, before: object) -> object:
+    """Return the value of an option of the recipe: names and folders may look like numbers or dates, 007.
+
+    Raises:
+        UserError: not YAML, or something else than true or false where that is asked for.
+    """
+    if isinstance(before, str):
+        return text
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"--{name} {text}: expected a value in YAML, such as true or a name") from None
+    lost = isinstance(before, bool) and not isinstance(value, bool)
+    refuse((lost, f"--{name} {text}: expected true or false"))
+    return value if value is None or isinstance(value, bool) or isinstance(before, (int, float)) else text
 
 
 def refuse(*wrong: tuple[object, str]) -> None:

@@ -135,7 +135,12 @@ def decode(request: Request) -> None:
     """
     out, is_long = Path(request.out), (Path(request.data) / "array").is_file()  # see `data recordings`
     systems = part_of((_recordings if is_long else _test_set)(request), request.shard)
-    why = {system.name: system.stamp.why_stale(out / system.name / STAMP) for system in systems}
+    why = {
+        system.name: system.stamp.why_stale(out / system.name / STAMP)
+        if all((out / system.name / file).is_file() for file in (HYPOTHESES, INFO))
+        else "it is not complete"
+        for system in systems
+    }
     stale = [system for system in systems if why[system.name]]
     print(f"{out}: {len(why)} systems, {len(why) - len(stale)} of them recognised before", flush=True)
     for system in stale:

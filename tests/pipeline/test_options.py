@@ -137,6 +137,15 @@ def test_a_setting_that_no_stage_reads_is_refused(recipe):
     assert stages_of(options(recipe, "--set student.max_epoch=3"))
 
 
+def test_names_that_look_like_numbers_or_dates_stay_as_they_are(recipe):
+    (recipe / "rec").mkdir()
+    for text in ("--tag 007", "--tag 2024-01-01", "--out_dir 2024"):
+        found = options(ROOT / "egs/recordings", f"--recordings {recipe}/rec {text}").data
+        assert text.split()[1] in found.parts
+    libri2mix = ROOT / "egs/mc_libri2mix"
+    refused(libri2mix, "--download maybe --librispeech .", "--download maybe: expected true or false")
+
+
 def test_a_packed_recogniser_is_seen_from_where_the_command_is_typed(recipe, monkeypatch):
     (recipe.parent / "asr.zip").touch()
     monkeypatch.chdir(recipe.parent)
