@@ -5,6 +5,7 @@ from pathlib import Path
 
 from frontend.pipeline.config import TEMPLATE, Configuration
 from frontend.pipeline.options import EXTRAS, MODEL, Given, Options, existing, refuse, shown_command
+from frontend.utils.files import read_text
 
 # Test sets of other conditions are separated by these alone.
 ELSEWHERE = "student,student+mvdr,student+iva+mask,auxiva"
@@ -55,7 +56,14 @@ class MixtureOptions(Options):
         files = [folder / f"conf/{name}.yaml" for folder in (place, TEMPLATE)]
         aloud = self.size["read_aloud"]
         from_data = given.stage in ("1", "data")
+        corpus, shares = given.corpus or "", [s for k in ("semi", "more") for s in self.size["shares"][k]]
+        wrong = [s for s in shares if not isinstance(s, (int, float)) or not 0 < s <= 1]
         refuse(
+            (
+                corpus and not re.fullmatch(r"[A-Za-z0-9_.-]+", corpus),
+                f"--corpus '{corpus}': expected letters, digits, dots, dashes and underscores",
+            ),
+            (wrong, f"size.shares: expected numbers above 0 and at most 1, found {[*wrong, 0][0]}"),
             (not range_, f"--talkers {given.talkers}: expected 2, 3 or 4 talkers, or a range of these: 2-3"),
             (
                 self.most > recipe["most_talkers"],
@@ -158,8 +166,12 @@ class MixtureOptions(Options):
         merged = Configuration(self.place, {}, {"fs": self.fs}, variants, self.settings)
         array = merged.get("scenes")["array"]
         if array["kind"] != "coordinates":
-            return self.given.channels or array["n"], array["kind"]
-        lines = (self.place / array["file"]).read_text(encoding="utf-8").splitlines()
+            number = self.given.channels or array.get("n")
+            is_number = isinstance(number, int)
+            refuse((not is_number, f"scenes.array.n: expected a number of microphones, found {number}"))
+            return number, array["kind"]
+        refuse(("file" not in array, "scenes.array.file: expected a file of coordinates, found none"))
+        lines = read_text(self.place / array["file"]).splitlines()
         known = sum(bool(line.split("#")[0].strip()) for line in lines)
         return min(self.given.channels or known, known), "none"
 

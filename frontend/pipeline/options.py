@@ -112,7 +112,8 @@ def read_recipe(place: Path, given: Given) -> dict:
         if one.where in ("data", "launcher"):
             recipe[one.where] = change(recipe[one.where], [one], one.where)
         elif one.where in _FREE and not one.key:
-            recipe[one.where] = one.value
+            is_name = _FREE[one.where] is None and one.value is not None
+            recipe[one.where] = str(one.value) if is_name else one.value
     for name, choices in _FREE.items():
         if choices and recipe[name] is not None and recipe[name] not in choices:
             raise UserError(

@@ -29,6 +29,10 @@ class RecordingOptions(Options):
                 own["recordings"] is None and not listing,
                 "--recordings is missing: the folder with your recordings; --help lists the options",
             ),
+            (
+                given.fs is not None and given.fs < 1000,
+                f"--fs {given.fs}: expected a rate in Hz, such as 8000",
+            ),
             (own["rttm"] and own["segments"], "--rttm and --segments: give one of them"),
             (
                 (own["transcripts"] is None) != (self.asr_exp is None),

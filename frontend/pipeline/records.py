@@ -131,9 +131,9 @@ def remove(path: Path) -> None:
 
 
 def remove_left_over(paths: list[Path]) -> None:
-    """Remove the ``.NAME.PID.part`` (frontend/utils/files.py) of processes that are no more."""
+    """Remove the ``.NAME.PID.part`` and ``.old`` (frontend/utils/files.py) of processes that are no more."""
     for path in paths:
-        for part in [*path.parent.glob(".*.part"), *path.rglob(".*.part")]:
-            pid = re.search(r"\.(\d+)\.part$", part.name)
+        for part in [*path.parent.glob(".*.*"), *path.rglob(".*.*")]:
+            pid = re.search(r"\.(\d+)\.(part|old)$", part.name)
             if pid and not Path("/proc", pid[1]).exists():
                 remove(part)

@@ -115,6 +115,10 @@ def test_where_a_run_lies(recipe, text, place):
         ("--set size.mixtures=3", "--set size.mixtures: expected keys with values, found 3"),
         ("--set size.mixtures.train=null", "--set size.mixtures.train: expected a number, found null"),
         ("--set scenes.array=3", "--set scenes.array: expected keys with values, found 3"),
+        ("--set scenes.array.n=x", "scenes.array.n: expected a number of microphones, found x"),
+        ("--set scenes.array.kind=coordinates", "scenes.array.file: expected a file of coordinates"),
+        ("--set size.shares.semi=[a]", "size.shares: expected numbers above 0 and at most 1, found a"),
+        ("--corpus ../other", "--corpus '../other': expected letters, digits"),
         # These would change nothing.
         ("--set mixtures.train=5", "--set mixtures.train: no such key"),
         ("--set sizes.full.seed=5", "--set sizes.full.seed: no such key"),

@@ -183,8 +183,9 @@ def test_left_over_parts_of_the_dead_go_and_of_the_living_stay(toy):
     toy.record(seconds=None)
     parts = {}
     for pid in (dead.pid, os.getpid()):
-        parts[pid] = [Path(f".model.{pid}.part"), Path(f"model/.x.wav.{pid}.part")]
+        parts[pid] = [Path(f".model.{pid}.part"), Path(f"model/.x.wav.{pid}.part"), Path(f".model.{pid}.old")]
         parts[pid][0].mkdir()
+        parts[pid][2].mkdir()
         parts[pid][1].write_text("")
     toy.run()
     assert not any(p.exists() for p in parts[dead.pid]) and all(p.exists() for p in parts[os.getpid()])
