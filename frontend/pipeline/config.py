@@ -146,12 +146,17 @@ def _check_kind(before: object, one: Setting, strict: bool) -> None:
         one: the setting.
         strict: any other kind of value is wrong, null too; else only what takes the place of a mapping.
     """
-    kinds = {"keys with values": dict, "a list": list, "true or false": bool, "a number": (int, float)}
+    kinds: dict[str, tuple[type, ...]] = {
+        "keys with values": (dict,),
+        "a list": (list,),
+        "true or false": (bool,),
+        "a number": (int, float),
+    }
     kind = next(
         (name for name in kinds if isinstance(before, kinds[name])), "" if before is None else "a text"
     )
     if strict:
-        is_wrong = bool(kind) and (one.value is None or not isinstance(one.value, kinds.get(kind, object)))
+        is_wrong = bool(kind) and (one.value is None or not isinstance(one.value, kinds.get(kind, (object,))))
     else:
         is_wrong = isinstance(before, dict) and not isinstance(one.value, (dict, type(None)))
     if is_wrong:
