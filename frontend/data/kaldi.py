@@ -12,7 +12,7 @@ from pathlib import Path
 
 from frontend.data.audio import read_audio, read_image
 from frontend.utils.errors import UserError
-from frontend.utils.files import write_text
+from frontend.utils.files import parse_json, read_lines, write_text
 from frontend.utils.parallel import progress
 
 
@@ -51,31 +51,25 @@ def read_scp(path: str | Path, allow_empty: bool = False) -> dict[str, str]:
 def scan_table(path: str | Path, allow_empty: bool = False) -> Table:
     """Read a table as :func:`read_scp`, and list what is wrong with it instead of stopping there."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        found = "no file" if isinstance(error, FileNotFoundError) else "a directory"
-        return Table(problems=[f"{path}: expected a table 'id value', found {found} (check the path)"])
-    except UnicodeDecodeError as error:
-        return Table(problems=[f"{path}: not UTF-8 text at byte {error.start} (convert it)"])
-    if not text.strip():
+        lines = read_lines(path, "a table 'id value'")
+    except UserError as error:
+        return Table(problems=[str(error)])
+    if not lines:
         return Table(problems=[f"{path}: no entries (is the step that makes it complete?)"])
     table, previous = Table(), ""
-    # Not splitlines(), which also splits at U+2028 and others that may stand in a text.
-    for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
+    for number, line in lines:
         # Not str.split(), which also splits at the no-break and ideographic spaces of texts.
-        key, *rest = re.split(r"[ \t]+", line.strip(" \t\r"), maxsplit=1)
+        key, *rest = re.split(r"[ \t]+", line, maxsplit=1)
         wrong = ""
-        if not key:
-            wrong = "empty line (remove it)"
-        elif key in table.entries:
+        if key in table.entries:
             wrong = f"id {key} occurs twice (keep one of the lines)"
         elif not rest and not allow_empty:
             wrong = f"expected 'id value', found '{key}' alone (add the value)"
         elif key < previous:
-            wrong = f"id {key} comes after {previous} (sort the file with LC_ALL=C sort)"
+            wrong = f"id {key} comes after {previous} (sort the file: LC_ALL=C sort -o {path} {path})"
         if wrong:
             table.problems.append(f"{path}:{number}: {wrong}")
-        if key and key not in table.entries:
+        if key not in table.entries:
             table.entries[key], table.lines[key] = rest[0] if rest else "", number
             previous = max(previous, key)
     return table
@@ -83,14 +77,16 @@ def scan_table(path: str | Path, allow_empty: bool = False) -> Table:
 
 def read_records(path: str | Path) -> Table:
     """Return the JSON lines of ``path`` by their "id": a table whose entries are objects."""
-    if not Path(path).is_file():
-        return Table(problems=[f"{path}: expected JSON lines, found no file"])
     table = Table()
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        lines = read_lines(path, "JSON lines")
+    except UserError as error:
+        return Table(problems=[str(error)])
+    for number, line in lines:
         try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            table.problems.append(f"{path}:{number}: not JSON: {error.msg} (make the file again)")
+            record = parse_json(line, path, number, "make the file again")
+        except UserError as error:
+            table.problems.append(str(error))
             continue
         if not isinstance(record, dict) or not isinstance(record.get("id"), str):
             wrong = 'expected an object with a key "id" (make the file again)'

@@ -14,7 +14,6 @@ Every table is sorted by id. Paths in ``.scp`` files are relative to the working
 ESPnet's are; what an entry can be is said in :mod:`frontend.data.audio`.
 """
 
-import json
 import os
 import re
 from collections.abc import Iterable
@@ -27,7 +26,7 @@ import numpy as np
 from frontend.data.audio import audio_info, check_alike, read_audio, read_image
 from frontend.data.kaldi import numbered, read_records, read_scp, write_set
 from frontend.utils.errors import UserError
-from frontend.utils.files import atomic_directory
+from frontend.utils.files import atomic_directory, read_json
 
 _STREAM_NAME = re.compile(r"(.+)_spk([1-9][0-9]*)\.(wav|flac)")
 
@@ -145,8 +144,10 @@ def subset(source: str | Path, destination: str | Path, ids: Iterable[str], labe
     utt2spk = {k: v for k, v in read_scp(source / "utt2spk").items() if k in keep}
     records = None
     if labelled and (source / "scenes.jsonl").exists():
-        lines = (source / "scenes.jsonl").read_text(encoding="utf-8").splitlines()
-        records = [record for record in map(json.loads, lines) if record["id"] in keep]
+        scenes = read_records(source / "scenes.jsonl")
+        if scenes.problems:
+            raise UserError(scenes.problems[0])
+        records = [record for key, record in scenes.entries.items() if key in keep]
     with atomic_directory(destination) as out:
         write_set(out, tables, utt2spk, records)
 
@@ -218,7 +219,7 @@ class Streams:
     def info(self) -> dict:
         """Return ``info.json``; empty where a system has none."""
         path = self.directory / "info.json"
-        return json.loads(path.read_text()) if path.is_file() else {}
+        return read_json(path) if path.is_file() else {}
 
     def _tables(self, kind: str) -> list[dict[str, str]]:
         tables: list[dict[str, str]] = []

@@ -19,7 +19,7 @@ from frontend.data.kaldi import read_scp, write_set
 from frontend.data.writers import BlockWriter, ending_for
 from frontend.dsp.resample import resample_blocks
 from frontend.utils.errors import UserError
-from frontend.utils.files import read_text, write_text
+from frontend.utils.files import read_lines, write_text
 from frontend.utils.parallel import parallel_map
 from frontend.utils.stamps import Stamp
 
@@ -76,7 +76,7 @@ def read_coordinates(path: str | Path) -> list[tuple[float, float, float]]:
         UserError: no such file, another kind of line, no point at all.
     """
     points = []
-    for number, line in enumerate(read_text(Path(path)).splitlines(), 1):
+    for number, line in read_lines(path):
         words = line.split("#")[0].replace(",", " ").split()
         if not words:
             continue
@@ -85,7 +85,7 @@ def read_coordinates(path: str | Path) -> list[tuple[float, float, float]]:
         except ValueError:
             x = y = z = np.nan
         if not np.isfinite((x, y, z)).all():
-            raise UserError(f"{path}:{number}: expected 'x y z' in metres, found '{line.strip()}'")
+            raise UserError(f"{path}:{number}: expected 'x y z' in metres, found '{line}'")
         points.append((x, y, z))
     if not points:
         raise UserError(f"{path}: expected one 'x y z' a line, found none")

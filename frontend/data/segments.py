@@ -18,7 +18,7 @@ from meeteval.io import RTTMLine, STMLine
 from frontend.data.audio import audio_info, read_audio
 from frontend.dsp.activity import frame_samples, levels_db, segments_of_levels
 from frontend.utils.errors import UserError
-from frontend.utils.files import read_text, write_text
+from frontend.utils.files import parse_json, read_text, write_text
 
 Span = tuple[float, float]
 _BLOCK_S = 60.0  # of a recording, read at once
@@ -154,10 +154,7 @@ def union(spans: list[Span], gap: float = 0.0) -> list[Span]:
 def _seglst(path: Path, text: str) -> Iterator[tuple]:
     if not text.strip():
         return
-    try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}:{error.lineno}: not JSON: {error.msg} (expected a SegLST file)") from None
+    content = parse_json(text, path, advice="expected a SegLST file")
     if not isinstance(content, list):
         raise UserError(f"{path}: expected SegLST, a list of segments, found {type(content).__name__}")
     for number, row in enumerate(content, 1):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from frontend.pipeline.config import TEMPLATE, Configuration
 from frontend.pipeline.options import EXTRAS, MODEL, Given, Options, existing, refuse, shown_command
-from frontend.utils.files import read_text
+from frontend.utils.files import read_lines
 
 # Test sets of other conditions are separated by these alone.
 ELSEWHERE = "student,student+mvdr,student+iva+mask,auxiva"
@@ -171,8 +171,8 @@ class MixtureOptions(Options):
             refuse((not is_number, f"scenes.array.n: expected a number of microphones, found {number}"))
             return number, array["kind"]
         refuse(("file" not in array, "scenes.array.file: expected a file of coordinates, found none"))
-        lines = read_text(self.place / array["file"]).splitlines()
-        known = sum(bool(line.split("#")[0].strip()) for line in lines)
+        lines = read_lines(self.place / array["file"])
+        known = sum(bool(line.split("#")[0].strip()) for _, line in lines)
         return min(self.given.channels or known, known), "none"
 
     def _check_together(self) -> None:

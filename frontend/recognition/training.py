@@ -35,7 +35,7 @@ from frontend.utils import stamps
 from frontend.utils.device import check_gpu
 from frontend.utils.errors import UserError
 from frontend.utils.espnet import abs_task, asr, quiet, tokenize_text
-from frontend.utils.files import atomic_directory, atomic_file, read_settings, write_text
+from frontend.utils.files import atomic_directory, atomic_file, read_settings, read_text, write_text
 
 TOKENS, PIECES, STATS, STAMP = "tokens.txt", "bpe.model", "stats", "stamp.json"
 FILES, ARCHIVES = "sound", "archived_sound"  # ESPnet's type of data, and ours
@@ -277,10 +277,7 @@ def read_list(path: str | Path) -> list[str]:
     Raises:
         UserError: no such file, a token twice, or not the special tokens in their places.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        raise UserError(f"{path}: expected a token list (--token_list), found no such file") from None
+    text = read_text(path, "a token list (--token_list)")
     tokens = [line.rstrip() for line in text.removesuffix("\n").split("\n")]
     if len(tokens) < 3 or any(tokens[place] != special for special, place in SPECIAL.items()):
         found = f"{' '.join(tokens[:2])} ... {tokens[-1]}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from frontend.utils.errors import UserError
-from frontend.utils.files import write_text
+from frontend.utils.files import read_lines, write_text
 
 Speech = dict[str, tuple[str, float]]  # utterance -> (speaker, seconds)
 
@@ -23,17 +23,6 @@ class Pair:
     level_db: float
 
 
-def read_lines(path: str | Path, what: str) -> list[str]:
-    """Return the lines of a text file; ``what`` names in an error what it should be."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise UserError(f"{path}: expected a {what}, found no such file (check the path)") from None
-    if not lines:
-        raise UserError(f"{path}: expected a {what}, found an empty file (make it again)")
-    return lines
-
-
 def read_pairs(path: str | Path) -> list[Pair]:
     """Read a list of mixtures, ``MIXTURE_ID UTTERANCE1 UTTERANCE2 LEVEL_DB`` a line.
 
@@ -42,14 +31,14 @@ def read_pairs(path: str | Path) -> list[Pair]:
             a mixture listed twice, an utterance mixed with itself.
     """
     pairs: dict[str, Pair] = {}
-    for number, line in enumerate(read_lines(path, "list of mixtures"), 1):
+    for number, line in read_lines(path, "a list of mixtures"):
         where = f"{path}:{number}"
         try:
             name, first, second, level = line.split()
             pair = Pair(name, (first, second), float(level))
         except ValueError:
             raise UserError(
-                f"{where}: expected 'MIXTURE_ID UTTERANCE1 UTTERANCE2 LEVEL_DB', found '{line.strip()}'"
+                f"{where}: expected 'MIXTURE_ID UTTERANCE1 UTTERANCE2 LEVEL_DB', found '{line}'"
             ) from None
         if first == second:
             raise UserError(f"{where}: '{first}' is mixed with itself (take another utterance)")
@@ -58,6 +47,8 @@ def read_pairs(path: str | Path) -> list[Pair]:
         if name in pairs:
             raise UserError(f"{where}: mixture '{name}' is listed twice (keep one of the lines)")
         pairs[name] = pair
+    if not pairs:
+        raise UserError(f"{path}: expected a list of mixtures, found an empty file (make it again)")
     return list(pairs.values())
 
 

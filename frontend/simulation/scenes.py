@@ -36,9 +36,9 @@ from frontend.simulation.config import (
     is_number,
     sabine_absorption,
 )
-from frontend.simulation.pairs import Pair, Speech, read_lines, read_pairs, usable_pairs
+from frontend.simulation.pairs import Pair, Speech, read_pairs, usable_pairs
 from frontend.utils.errors import UserError, did_you_mean
-from frontend.utils.files import write_text
+from frontend.utils.files import parse_json, read_lines, write_text
 from frontend.utils.parallel import progress
 from frontend.utils.rng import generator
 
@@ -339,16 +339,15 @@ def read_scenes(path: str | Path) -> list[dict]:
             a microphone or talker outside the room, ...
     """
     scenes: dict[str, dict] = {}
-    for number, line in enumerate(read_lines(path, "file of scenes (mixit simulate scenes makes it)"), 1):
-        where = f"{path}:{number}"
-        try:
-            scene = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{where}: expected one scene in JSON: {error}; make the file again") from None
+    what = "a file of scenes (mixit simulate scenes makes it)"
+    for number, line in read_lines(path, what):
+        where, scene = f"{path}:{number}", parse_json(line, path, number, "make the file again")
         validate_scene(scene, where)
         if scene["id"] in scenes:
             raise UserError(f"{where}: duplicate id '{scene['id']}'")
         scenes[scene["id"]] = scene
+    if not scenes:
+        raise UserError(f"{path}: expected {what}, found an empty file (make it again)")
     return list(scenes.values())
 
 

@@ -29,6 +29,17 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" (did you mean '{close[0]}'?)" if close else ""
 
 
+_warned: set[str] = set()
+
+
+def warn(text: str) -> None:
+    """Print ``warning: text`` on standard error, in one line, once for each text in a process."""
+    text = " ".join(text.split())
+    if text not in _warned:
+        _warned.add(text)
+        print(f"warning: {text}", file=sys.stderr, flush=True)
+
+
 # Conditions of the machine rather than of the program, and paths to write that lead through a file: reported,
 # not traced.
 _MACHINE_ERRORS = {errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EPERM}

@@ -65,7 +65,6 @@ def test_tables_survive_and_are_sorted(here):
         (b"a 1\nb 2\na 3\n", r"t:3: id a occurs twice"),
         (b"b 1\na 2\n", r"t:2: id a comes after b"),
         (b"a 1\nb\n", r"t:2: expected 'id value', found 'b' alone"),
-        (b"a 1\n\nb 2\n", r"t:2: empty line"),
         (b"", r"t: no entries"),
         (b"a \xff\n", r"t: not UTF-8 text at byte 2"),
     ],

@@ -495,7 +495,7 @@ def test_recordings_of_one_file_alone_are_one_line(command, tmp_path):
         ("a.json", "b.json", "has no session 'r1'"),
         ("c.json", "c.json", "session 'r2': expected words, found none"),
         ("d.rttm", "a.json", "found RTTM, which has no words"),
-        ("none.json", "a.json", "expected a file, found none"),
+        ("none.json", "a.json", "expected a file, found no such file"),
     ):
         files = ["--ref", tmp_path / ref, "--decoded", tmp_path / hyp, "--out", tmp_path / "wer"]
         code, _, err = command("wer", *files)

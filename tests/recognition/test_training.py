@@ -343,8 +343,8 @@ class TestErrors:
             ({"text": "u0 ONE\nu2 TWO\n"}, r"text: utterance u1 of .*wav\.scp has no transcript"),
             ({"text": "u0 ONE\nu1 ONE\nu2 TWO\nu3 ONE\n"}, r"text: utterance u3 is not in wav\.scp"),
             ({"text": "u0 ONE\nu0 ONE\n"}, r"text:2: id u0 occurs twice"),
-            ({"text": None}, r"text: expected a table 'id value', found no file"),
-            ({"wav.scp": None}, r"wav\.scp: expected a table 'id value', found no file"),
+            ({"text": None}, r"text: expected a table 'id value', found no such file"),
+            ({"wav.scp": None}, r"wav\.scp: expected a table 'id value', found no such file"),
         ],
         ids=lambda x: x if isinstance(x, str) else "",
     )

@@ -52,7 +52,7 @@ def test_configuration_of_the_embedded_recipe_names_every_knob_of_its_sections(m
         ("array: {n: 0}", "array: n: expected at least one microphone"),
         ("array: {radius: 1.5}", "array: microphones 1.500 m from its centre"),
         ("array: {kind: coordinates}", "needs the key 'file'"),
-        ("array: {kind: coordinates, file: nowhere.txt}", "nowhere.txt: expected a file, found none"),
+        ("array: {kind: coordinates, file: nowhere.txt}", "nowhere.txt: expected a file, found no such file"),
         ("t60: [0.4, 0.2]", "t60: expected a number or [lowest, highest]; found [0.4, 0.2]"),
         ("t60: .nan", "t60: expected a number"),
         ("t60: [0.02, 0.2]", "t60: no walls absorb enough for 0.02 s"),
