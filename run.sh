@@ -6,6 +6,6 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 began=$SECONDS
 bin=$("$root/local/install.sh" --extras mini)
-export SETUP_SECONDS=$((SECONDS - began)) PATH="$bin:$PATH" PYTHONUNBUFFERED=1
+export SETUP_SECONDS=$((SECONDS - began)) PATH="$bin:$PATH" PYTHONUNBUFFERED=1 MIXIT_COMMAND=${MIXIT_COMMAND:-$0}
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 exec python -m frontend run "$@"

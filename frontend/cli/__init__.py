@@ -9,6 +9,7 @@ unknown command or option, too.
 import functools
 import importlib
 import math
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -65,6 +66,10 @@ class Group(click.Group):
             return super().get_command(ctx, name)
         return getattr(importlib.import_module(f"frontend.cli.{self.modules[name]}"), name)
 
+    def invoke(self, ctx: click.Context) -> None:
+        """Import the command, run it and exit: Ctrl-C is one line meanwhile, too."""
+        errors.run(functools.partial(super().invoke, ctx), ctx.command_path)
+
     def resolve_command(self, ctx: click.Context, args: list[str]):
         """Return the command that ``args`` name; say which one may be meant where there is none."""
         known = self.list_commands(ctx)
@@ -95,22 +100,32 @@ def mixit() -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command that ``argv`` names, by default that of the shell, and exit."""
+    errors.open_standard_files()
+    errors.run(functools.partial(_run, argv), _program())
+
+
+def _program() -> str:
+    """Return how the program was called: its messages are signed so."""
+    is_module = Path(sys.argv[0]).parts[-2:] == ("frontend", "__main__.py")
+    is_asked_for_completion = "_MIXIT_COMPLETE" in os.environ  # of the command of that name
+    return "python -m frontend" if is_module and not is_asked_for_completion else "mixit"
+
+
+def _run(argv: Sequence[str] | None) -> int:
     try:
-        code = mixit.main(argv, prog_name="mixit", standalone_mode=False)
+        return mixit.main(argv, _program(), standalone_mode=False) or 0
     except click.exceptions.NoArgsIsHelpError as error:  # a group without a command
         error.show()
-        code = 2
     except click.UsageError as error:
-        code = 2
         _complain(error)
     except click.Abort:
-        code = 130
-    sys.exit(code)
+        raise KeyboardInterrupt from None
+    return 2
 
 
 def _complain(error: click.UsageError) -> None:
     """Print the one line of a command line that cannot be read."""
-    where = error.ctx.command_path if error.ctx else "mixit"
+    where = errors.signature(error.ctx.command_path if error.ctx else _program())
     message = error.format_message()
     if isinstance(error, click.NoSuchOption) and error.ctx:
         options = [name for option in error.ctx.command.get_params(error.ctx) for name in option.opts]
@@ -134,6 +149,32 @@ class AtLeastOne(click.ParamType):
         return int(value)
 
 
+class Number(click.ParamType):
+    """A finite number in a range; anything else is a ``UserError``.
+
+    Args:
+        kind: int or float.
+        least, above, most: what it must be; None: any.
+    """
+
+    def __init__(
+        self, kind: type, least: float | None = None, above: float | None = None, most: float | None = None
+    ) -> None:
+        self.kind, self.name = kind, "INTEGER" if kind is int else "FLOAT"
+        limits = (("at least", least), ("more than", above), ("at most", most))
+        self.wanted = " and ".join(f"{words} {limit:g}" for words, limit in limits if limit is not None)
+        self.least = -math.inf if least is None else least
+        self.above = -math.inf if above is None else above
+        self.most = math.inf if most is None else most
+
+    def convert(self, value, param, ctx) -> float:
+        """Read it."""
+        number = click.types.convert_type(self.kind).convert(value, param, ctx)
+        if not (self.least <= number <= self.most and number > self.above and math.isfinite(number)):
+            raise UserError(f"{param.opts[-1]}: expected {self.wanted or 'a finite number'}, found {value}")
+        return number
+
+
 class Shard(click.ParamType):
     """A part of the work, ``I/N``; anything else is a ``UserError``."""
 
@@ -151,7 +192,13 @@ COUNT, PATH = AtLeastOne(), click.Path(path_type=Path)
 
 
 def option(name: str, about: str, **more) -> Callable:
-    """Return click's option ``--name`` with a help text; ``more`` as click has it."""
+    """Return click's option ``--name`` with a help text; ``more`` as click has it.
+
+    With ``type=int`` or ``float`` there are also ``least``, ``above`` and ``most``, see :class:`Number`.
+    """
+    if more.get("type") in (int, float):
+        limits = {name: more.pop(name, None) for name in ("least", "above", "most")}
+        more["type"] = Number(more["type"], **limits)
     about += "; several times" * more.get("multiple", False)
     return click.option(f"--{name}", help=about, **more)
 
@@ -215,13 +262,6 @@ def one_of(*names: str, required: bool = False) -> None:
         raise UserError(f"{' and '.join(found)} exclude each other: give one of them")
     if required and not found:
         raise UserError(f"expected {' or '.join(f'--{name}' for name in names)}, found neither")
-
-
-def check_range(name: str, value: float, most: float = math.inf) -> None:
-    """Refuse the value of an option that is not above 0 and at most ``most``."""
-    if not 0 < value <= most:
-        limit = "" if most == math.inf else f" and at most {most:g}"
-        raise UserError(f"--{name}: expected more than 0{limit}, found {value:g}")
 
 
 def split(names: str | None) -> tuple[str, ...]:

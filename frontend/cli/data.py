@@ -99,7 +99,7 @@ def recordings(
 @needed("out", "the two unlabelled sets to make", nargs=2, metavar="TRAIN DEV")
 @option("rttm", "who talks when: SPEAKER recording 1 start duration ...")
 @option("segments", "Kaldi's: utterance recording start end")
-@option("min_speech", "least length of all chunks in seconds", type=float, default=60.0)
+@option("min_speech", "least length of all chunks in seconds", type=float, least=0, default=60.0)
 @option("dev_share", "share of the chunks for validation", type=float, default=0.1)
 @option("seed", "of the division", type=int, default=0)
 @nj
@@ -224,7 +224,12 @@ def _overrides(
 @option("rir_cache", "directory of impulse responses (default: OUT/rirs)")
 @flag("parts", "also write all channels of each image, and the noise (image1.scp ...)")
 @shard
-@option("n_talkers", "spkN.scp to write, silent where fewer talk (default: as many as ever talk)", type=int)
+@option(
+    "n_talkers",
+    "spkN.scp to write, silent where fewer talk (default: as many as ever talk)",
+    type=int,
+    least=1,
+)
 def render(on_the_fly: bool, audio_format: str | None, **options) -> None:
     """Render scenes into a mixture set: audio, images at the reference channel, tables.
 

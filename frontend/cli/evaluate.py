@@ -42,9 +42,13 @@ _RULE = ("margin_db", "range_db", "min_pause", "max_seconds")
 )
 @option("margin_db", "recordings: speech is so far above the noise floor", type=float, default=6.0)
 @option("range_db", "recordings: and no farther below the loudest parts", type=float, default=35.0)
-@option("min_pause", "recordings: shorter pauses are bridged, seconds", type=float, default=0.2)
+@option("min_pause", "recordings: shorter pauses are bridged, seconds", type=float, least=0, default=0.2)
 @option(
-    "max_seconds", "recordings: longer segments are cut at their quietest place", type=float, default=15.0
+    "max_seconds",
+    "recordings: longer segments are cut at their quietest place",
+    type=float,
+    above=0,
+    default=15.0,
 )
 @nj
 @option("ngpu", "1: recognise on a GPU, in one process", type=int, default=0)
@@ -90,7 +94,9 @@ def decode(data: str, only: str, ngpu: int, **_) -> None:
 @nj
 @option("ref", "recordings: who talks when: .rttm, .stm or .json (default: DATA/ref.rttm)")
 @option("model", "recordings: trained separator, to separate each utterance alone")
-@option("least_s", "recordings: length of what is separated alone, at least", type=float, default=2.5)
+@option(
+    "least_s", "recordings: length of what is separated alone, at least", type=float, least=0, default=2.5
+)
 @option("device", "recordings: cpu, cuda, ...", default="cpu")
 @option("seed", "recordings: of the intervals", type=int, default=0)
 @shard
@@ -134,8 +140,10 @@ def score(data: str, ref: str | None, **_) -> None:
 @option("seed", "of the intervals", type=int, default=0)
 @nj
 @option("ref", "recordings, instead of --data: what was said: .json (SegLST) or .stm")
-@option("collar", "recordings: of tcpWER, in seconds", type=float, default=5.0)
-@option("orc_cells", "no ORC-WER where words said times words found pass this", type=float, default=3e8)
+@option("collar", "recordings: of tcpWER, in seconds", type=float, least=0, default=5.0)
+@option(
+    "orc_cells", "no ORC-WER where words said times words found pass this", type=float, least=0, default=3e8
+)
 @flag("check", "count nothing: do --transcripts fit the recordings of --scp?")
 @option("transcripts", "with --check: what was said: .json (SegLST) or .stm")
 @option("scp", "with --check: table 'ID FILE' of the recordings (mixit data recordings)")
@@ -205,7 +213,7 @@ def wer(compare: tuple[str, str] | None, ref: str | None, check: bool, **_) -> N
 @option("teacher", "recordings: the teacher's training directory")
 @option("start", "recordings: the teacher that it started from")
 @option("wer", "recordings: directory with SYSTEM.json of mixit wer")
-@option("talkers", "recordings: streams of each", type=int, default=2)
+@option("talkers", "recordings: streams of each", type=int, least=1, default=2)
 @option("seed", "recordings: of the random assignment", type=int, default=0)
 @nj
 def report(recordings: bool, conditions: Path | None, show: Path | None, **more) -> None:

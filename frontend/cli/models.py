@@ -5,7 +5,6 @@ import click
 from frontend.cli import (
     COUNT,
     Command,
-    check_range,
     device,
     flag,
     needed,
@@ -28,7 +27,7 @@ MAX_SECONDS = 120.0
 @needed("out", "mixture set to make, such as data/train_pseudo")
 @option("config", "YAML with rule, n_talkers, refine and the rule's settings")
 @option("rule", "how outputs become targets: all, energy, energy+residual, spatial_merge (over --config)")
-@option("n_talkers", "targets per mixture (over --config; default: 2)", type=int)
+@option("n_talkers", "targets per mixture (over --config; default: 2)", type=int, least=1)
 @option(
     "refine",
     "refine the targets: mvdr, iva or mask, several joined by a plus (over --config)",
@@ -59,13 +58,17 @@ def label(model, data, out, config, rule, n_talkers, refine, reference, nj, devi
 @refine
 @device
 @option("join", "the inputs are channels of one recording, a file each, in order", metavar="NAME")
-@option("max_seconds", "longer recordings are separated in windows", type=float, default=MAX_SECONDS)
-@option("window", "of separation, in seconds: all that is longer is separated in windows", type=float)
-@option("hop", "between windows (default: half a window)", type=float)
+@option("max_seconds", "longer recordings are separated in windows", type=float, above=0, default=MAX_SECONDS)
+@option(
+    "window", "of separation, in seconds: all that is longer is separated in windows", type=float, above=0
+)
+@option("hop", "between windows (default: half a window)", type=float, above=0)
 @option("systems", "instead of --model: systems file, such as conf/systems.yaml")
 @option("exp", "with --systems: directory with the trained models the file names")
 @option("data", "with --systems: mixture set, or whole recordings (mixit data recordings)", metavar="DIR")
-@option("n_talkers", "with --systems: streams wanted of rules and blind methods", type=int, default=2)
+@option(
+    "n_talkers", "with --systems: streams wanted of rules and blind methods", type=int, least=1, default=2
+)
 @option("only", "with --systems: some of the systems, separated by commas")
 @flag("blind", "likewise: only what needs no trained model")
 @flag("models", "likewise: only trained models")
@@ -98,7 +101,6 @@ def separate(inputs, scp, systems, **options) -> None:
 def _separate_files(inputs: tuple[str, ...], scp: str | None) -> None:
     may = "inputs scp resample refine device join max_seconds window hop"
     o = way("without --systems", "model out", may)
-    check_range("max_seconds", o.max_seconds)
     if bool(inputs) == (scp is not None):
         raise UserError("expected recordings either as files or as --scp wav.scp (see --help)")
     if o.join is not None and not (o.join and inputs):
@@ -143,7 +145,7 @@ def _separate_systems() -> None:
 @flag("resample", "allow other sample rates than the models'")
 @refine
 @device
-@option("max_seconds", "refuse longer recordings", type=float, default=MAX_SECONDS)
+@option("max_seconds", "refuse longer recordings", type=float, above=0, default=MAX_SECONDS)
 def recognise(out: str | None, format: str, **options) -> None:
     """Transcribe one multi-channel recording of several talkers: separate it, then recognise each stream.
 
@@ -151,7 +153,6 @@ def recognise(out: str | None, format: str, **options) -> None:
     START END WORDS`. The talkers' order is the separator's.
     """
     one_of("asr", "asr_model", required=True)
-    check_range("max_seconds", options["max_seconds"])
     from frontend.recognition.model import recognise_file
     from frontend.recognition.text import in_format
     from frontend.utils.files import write_text

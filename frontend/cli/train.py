@@ -57,7 +57,7 @@ _unknown = option(
         "model", "with --check: a training on recordings is to start from this trained model", metavar="DIR"
     ),
     option("array", "with --model: microphones, symmetry, rate; of mixit data recordings", metavar="FILE"),
-    option("outputs", "with --model: streams that the network is to have", type=int),
+    option("outputs", "with --model: streams that the network is to have", type=int, least=1),
 )
 def separator(model: str | None, array: str | None, outputs: int | None, check: bool, **espnet) -> None:
     """Train a separator: a teacher by MixIT, or a student by PIT.

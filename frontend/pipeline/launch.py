@@ -12,7 +12,9 @@ import threading
 from pathlib import Path
 from typing import TextIO
 
+from frontend.utils import errors
 from frontend.utils.errors import UserError
+from frontend.utils.files import held
 
 # Commands that take --shard i/n: their items are written whole, one by one, and a last call without it writes
 # the tables.
@@ -38,6 +40,11 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PATH": programs, "PYTHONUNBUFFERED": "1"}
 
 
+def _of_run(stage: str) -> dict[str, str]:
+    """Return what a command knows of its run: it works in what the run holds, and signs as the run does."""
+    return {**held(), errors.TYPED: f"{errors.signature('mixit run')}: stage {stage}"}
+
+
 class Local:
     """Commands run here, one after the other."""
 
@@ -57,7 +64,8 @@ class Local:
         for command in commands:
             with open(log, "a", encoding="utf-8") as file:
                 print(f"$ {shown(command)}", file=file, flush=True)
-                check(stage, _run(_with_python(sys.executable, command), file), log)
+                code = _run(_with_python(sys.executable, command), file, {**_environment(), **_of_run(stage)})
+                check(stage, code, log)
 
 
 def check(stage: str, code: int, log: Path) -> None:
@@ -70,7 +78,7 @@ def check(stage: str, code: int, log: Path) -> None:
         raise SystemExit(code)
 
 
-def _run(command: list[str], log: TextIO) -> int:
+def _run(command: list[str], log: TextIO, its_environment: dict[str, str]) -> int:
     """Run a command, copy its output to ours and to the log, and return its exit code."""
     # It holds the locks of this run until it ends, whatever happens to this process.
     process = subprocess.Popen(
@@ -79,27 +87,39 @@ def _run(command: list[str], log: TextIO) -> int:
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-        env=_environment(),
+        env=its_environment,
         close_fds=False,
     )
+    lost: list[OSError] = []
+
+    def copy(source: TextIO, target: TextIO) -> None:
+        for line in source:
+            try:
+                for out in (log, target):
+                    out.write(line)
+                    out.flush()
+            except OSError as error:  # nobody reads it any more
+                lost.append(error)
+                process.terminate()
+                return
+
     pairs = ((process.stdout, sys.stdout), (process.stderr, sys.stderr))
-    threads = [threading.Thread(target=_copy, args=(source, target, log)) for source, target in pairs]
+    threads = [threading.Thread(target=copy, args=pair, daemon=True) for pair in pairs]
     for thread in threads:
         thread.start()
     try:
         for thread in threads:
             thread.join()
-        return process.wait()
-    except KeyboardInterrupt:  # the command has it too, and says so
-        process.wait()
+        code = process.wait()
+    except KeyboardInterrupt:
+        if process.wait() == errors.INTERRUPTED:  # the command has it too, and has said so
+            for thread in threads:
+                thread.join()
+            raise SystemExit(errors.INTERRUPTED) from None
         raise
-
-
-def _copy(source: TextIO, target: TextIO, log: TextIO) -> None:
-    for line in source:
-        for out in (target, log):
-            out.write(line)
-            out.flush()
+    if lost:
+        raise lost[0]
+    return code
 
 
 class Submitit:
@@ -152,7 +172,7 @@ class Submitit:
         )
         with self.executor.batch():
             jobs = [
-                self.executor.submit(Job(_with_python(sys.executable, command), os.getcwd()))
+                self.executor.submit(Job(_with_python(sys.executable, command), os.getcwd(), _of_run(stage)))
                 for command in commands
             ]
         try:
@@ -188,12 +208,13 @@ class Submitit:
 class Job:
     """A command as a job: queued again when its time is over, it runs again, and so goes on."""
 
-    def __init__(self, command: list[str], place: str) -> None:
-        self.command, self.place = command, place
+    def __init__(self, command: list[str], place: str, own: dict[str, str]) -> None:
+        self.command, self.place, self.own = command, place, own
 
     def __call__(self) -> int:
         """Run the command and return its exit code."""
-        return subprocess.run(self.command, cwd=self.place, env=_environment(), check=False).returncode
+        all_of_it = {**_environment(), **self.own}  # of the machine that it runs on
+        return subprocess.run(self.command, cwd=self.place, env=all_of_it, check=False).returncode
 
     def checkpoint(self, *arguments) -> object:
         """Return what is queued again."""

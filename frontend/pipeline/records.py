@@ -1,18 +1,13 @@
-"""What is known of a stage's output, and what is done with files: compare, lock, put aside, tidy up."""
+"""What is known of a stage's output, and what is done with files: compare, put aside."""
 
-import contextlib
-import fcntl
 import json
 import os
 import re
-import shutil
-import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from frontend.utils.errors import UserError
-from frontend.utils.files import write_text
+from frontend.utils.files import remove, write_text
 from frontend.utils.stamps import Stamp, of_tree
 
 _PACKAGE = Path(__file__).parents[1]
@@ -83,33 +78,6 @@ def sizes(paths: list[Path]) -> dict[str, str]:
     return {str(path): of_tree(path, by_size=True) for path in paths}
 
 
-@contextlib.contextmanager
-def locked(directory: Path, patience_s: float | None) -> Iterator[bool]:
-    """Hold the lock of a directory; yield False if it was not to be had.
-
-    Processes that are started meanwhile hold it too, until they end.
-
-    Args:
-        directory: made if need be.
-        patience_s: seconds to wait; None: as long as it takes.
-    """
-    directory.mkdir(parents=True, exist_ok=True)
-    with open(directory / ".lock", "w") as file:
-        os.set_inheritable(file.fileno(), True)
-        end = None if patience_s is None else time.monotonic() + patience_s
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if end is not None and time.monotonic() >= end:
-                    yield False
-                    return
-                time.sleep(0.1)
-                continue
-            yield True
-            return
-
-
 def put_aside(paths: list[Path], complete: bool) -> None:
     """Move stale output to PATH.old; what was cut off never takes the place of what is complete."""
     for path in paths:
@@ -120,20 +88,3 @@ def put_aside(paths: list[Path], complete: bool) -> None:
                 os.replace(path, old)
         else:
             remove(path)
-
-
-def remove(path: Path) -> None:
-    """Remove a file or directory, if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def remove_left_over(paths: list[Path]) -> None:
-    """Remove the ``.NAME.PID.part`` and ``.old`` (frontend/utils/files.py) of processes that are no more."""
-    for path in paths:
-        for part in [*path.parent.glob(".*.*"), *path.rglob(".*.*")]:
-            pid = re.search(r"\.(\d+)\.(part|old)$", part.name)
-            if pid and not Path("/proc", pid[1]).exists():
-                remove(part)

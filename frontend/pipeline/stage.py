@@ -21,9 +21,9 @@ from pathlib import Path
 
 from frontend.pipeline.launch import Local, Submitit, shown
 from frontend.pipeline.options import Options
-from frontend.pipeline.records import Record, locked, put_aside, remove_left_over, sizes, versions
+from frontend.pipeline.records import Record, put_aside, sizes, versions
 from frontend.utils.errors import UserError, did_you_mean
-from frontend.utils.files import read_json, write_text
+from frontend.utils.files import locked, read_json, remove_left_over, write_text
 from frontend.utils.provenance import commit_of
 from frontend.utils.stamps import Stamp, of_tree
 
@@ -191,7 +191,8 @@ class Engine:
         else:
             if record.seconds is None:
                 self._close_attempt(stage, record)
-                remove_left_over(stage.makes)
+                for path in stage.makes:
+                    remove_left_over(path)
             stale = bool(now.changed_since(record.stamp))
             print(f"stage {stage.name}: {why}{self._consequence(stage, record, stale)}", flush=True)
             if stale and not stage.keeps:

@@ -17,7 +17,6 @@ import logging
 import shlex
 import shutil
 import sys
-import tempfile
 from collections import Counter, UserDict
 from collections.abc import Iterable
 from pathlib import Path
@@ -35,7 +34,7 @@ from frontend.utils import stamps
 from frontend.utils.device import check_gpu
 from frontend.utils.errors import UserError
 from frontend.utils.espnet import abs_task, asr, quiet, tokenize_text
-from frontend.utils.files import atomic_directory, atomic_file, read_settings, read_text, write_text
+from frontend.utils.files import atomic_directory, atomic_file, read_settings, read_text, scratch, write_text
 
 TOKENS, PIECES, STATS, STAMP = "tokens.txt", "bpe.model", "stats", "stamp.json"
 FILES, ARCHIVES = "sound", "archived_sound"  # ESPnet's type of data, and ours
@@ -257,8 +256,8 @@ def list_tokens(args: argparse.Namespace, texts: dict[str, dict[str, str]]) -> t
 
 def espnets_list(args: argparse.Namespace) -> list[str]:
     """Let ``espnet2.bin.tokenize_text`` list the words or characters of the training text, by frequency."""
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / TOKENS
+    with scratch() as folder:
+        out = folder / TOKENS
         words = ["--input", args.train_data_path_and_name_and_type[1][0], "--output", str(out)]
         words += ["--field", "2-", "--token_type", args.token_type, "--write_vocabulary", "true"]
         for name in ("cleaner", "non_linguistic_symbols"):

@@ -19,7 +19,6 @@ import logging
 import os
 import pickle
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from frontend.utils.errors import UserError
-from frontend.utils.files import atomic_directory, atomic_file, read_settings
+from frontend.utils.files import atomic_directory, atomic_file, read_settings, scratch
 
 if TYPE_CHECKING:
     import torch
@@ -107,7 +106,8 @@ def open_trained(path: str | Path) -> Iterator[Trained]:
     if not path.is_file():
         yield _describe(str(path), path)
         return
-    with tempfile.TemporaryDirectory(prefix="frontend-model-") as folder:
+
+    def unpack(folder: Path) -> None:
         try:
             with zipfile.ZipFile(path) as archive:
                 for name in ("config.yaml", "model.pth"):
@@ -117,7 +117,9 @@ def open_trained(path: str | Path) -> Iterator[Trained]:
                 f"{path}: expected a training directory, a packed directory or a zip made by "
                 "`mixit pack`, found another file"
             ) from None
-        yield _describe(str(path), Path(folder))
+
+    with scratch(unpack) as folder:
+        yield _describe(str(path), folder)
 
 
 def pack(path: str | Path, out: str | Path) -> Trained:

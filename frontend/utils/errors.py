@@ -5,9 +5,11 @@ turns it into one line on standard error and exit code 2. Everything else that e
 keeps its traceback.
 """
 
+import contextlib
 import difflib
 import errno
 import os
+import select
 import sys
 from collections.abc import Callable, Iterable
 
@@ -41,28 +43,110 @@ def warn(text: str) -> None:
 
 
 # Conditions of the machine rather than of the program, and paths to write that lead through a file: reported,
-# not traced.
-_MACHINE_ERRORS = {errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EPERM}
-_MACHINE_ERRORS |= {errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
+# not traced; some with what to do.
+_MACHINE_ERRORS = {
+    errno.ENOSPC: "make room there, or write elsewhere",
+    errno.EDQUOT: "make room there, or write elsewhere",
+    errno.EFBIG: "the file system or the limit of the shell holds no larger file",
+    errno.EROFS: "write elsewhere",
+    errno.EACCES: "change the permissions, or choose another path",
+    errno.EPERM: "change the permissions, or choose another path",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "a link leads to itself: correct it",
+    errno.EMFILE: "raise the limit of open files: ulimit -n",
+    errno.ENFILE: "close other programs",
+    errno.ENOTDIR: "choose another path",
+    errno.EISDIR: "choose another path",
+    errno.EEXIST: "choose another path",
+    errno.EIO: "the disk or its network failed",
+    errno.ESTALE: "the disk or its network failed",
+}
+# What the user typed, where that is not the command itself: ./run.sh, of whose stages each is a command.
+TYPED = "MIXIT_COMMAND"
+INTERRUPTED, CLOSED = 130, 141  # exit codes, as a shell has them for SIGINT and SIGPIPE
 
 
 def run(main: Callable[[], int | None], name: str = "") -> None:
     """Call ``main`` and exit: 0 on success, 2 with one line on a user's mistake.
 
-    A full disk, an unwritable directory and an interrupt are reported in one line as well. It is signed with
-    the ``name`` of the command, by default that of the script. What ``main`` returns is the exit code.
+    A full disk, an unwritable directory and an interrupt are reported in one line as well; where nobody reads
+    the output any more, nothing is said. What ``main`` returns is the exit code.
+
+    Args:
+        main: the work.
+        name: of the command, which signs the line; by default that of the script.
     """
-    name = name or os.path.splitext(os.path.basename(sys.argv[0]))[0]
+    name = signature(name or os.path.splitext(os.path.basename(sys.argv[0]))[0])
     try:
-        sys.exit(main() or 0)
+        code = main() or 0
+        sys.stdout.flush()
     except UserError as error:
-        print(f"{name}: error: {' '.join(str(error).split())}", file=sys.stderr)
-    except OSError as error:
-        if error.errno not in _MACHINE_ERRORS:
+        code = _say(f"{name}: error: {' '.join(str(error).split())}")
+    except (OSError, KeyboardInterrupt, ImportError, SystemError) as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            code = CLOSED
+        elif _is_interrupt(error):
+            code = _say(f"{name}: interrupted; run the same command again to go on", INTERRUPTED)
+        elif isinstance(error, OSError) and error.errno in _MACHINE_ERRORS:
+            where = error.filename or ("" if _can_write_out() else "standard output")
+            where = f"{where}: " if where else ""
+            code = _say(f"{name}: error: {where}{os.strerror(error.errno)} ({_MACHINE_ERRORS[error.errno]})")
+        else:
             raise
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"{name}: error: {where}{os.strerror(error.errno)}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print(f"{name}: interrupted; run the same command again to go on", file=sys.stderr)
-        sys.exit(130)
-    sys.exit(2)
+    if not _can_write_out():
+        code = code or 2
+    sys.exit(code)
+
+
+def signature(name: str) -> str:
+    """Return what a message of the command ``name`` is signed with: what the user typed."""
+    return os.environ.get(TYPED) or name
+
+
+def open_standard_files() -> None:
+    """Let an output that was closed (``>&-``) lead nowhere: no file that is opened later takes its place."""
+    while (number := os.open(os.devnull, os.O_RDWR)) < 3:
+        pass
+    os.close(number)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
+
+
+def _say(line: str, code: int = 2) -> int:
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
+    return code
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Whether it is Ctrl-C, or what an extension module made of it while it was imported."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+def _nobody_reads() -> bool:
+    """Whether an output of ours leads into a closed pipe."""
+    closed = False
+    for number in (1, 2):
+        with contextlib.suppress(OSError):
+            watched = select.poll()
+            watched.register(number, select.POLLOUT)
+            closed |= any(event & (select.POLLERR | select.POLLHUP) for _, event in watched.poll(0))
+    return closed
+
+
+def _can_write_out() -> bool:
+    """Write what is left of the output; where it cannot be, let Python not try it again when it ends."""
+    complete = True
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            complete = False
+            with contextlib.suppress(OSError, ValueError):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream.fileno())
+                os.close(nowhere)
+    return complete

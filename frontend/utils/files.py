@@ -6,32 +6,93 @@ when complete, so that a kill or a full disk never leaves half of it under its f
 
 import codecs
 import contextlib
+import errno
+import fcntl
+import hashlib
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import yaml
 
-from frontend.utils.errors import UserError
+from frontend.utils.errors import UserError, warn
+
+# A name holds 255 bytes on most file systems; what is added to it for its hidden neighbours holds this many.
+_NAME_BYTES, _PATH_BYTES, _ADDED_BYTES = 255, 4095, 24
+_LEFT_OVER = re.compile(r"\.(.+)\.(\d+)\.(part|old)")
+_LOCK = ".lock"
+# Directories that the process that started this one holds for it, a line each.
+_HELD = "FRONTEND_HELD"
+_held: list[str] = []
+_PATIENCE_S = 2.0  # for what was killed just now: its children end within a second
+
+
+def check_name(path: str | Path, what_to_do: str = "choose a shorter name") -> None:
+    """Raise UserError if the name of a file to be written is too long for the file system."""
+    path = Path(path)
+    length, limit = len(os.fsencode(path.name)), _name_bytes(path.parent)
+    if length > limit:
+        raise UserError(f"{path}: expected a name of at most {limit} bytes, found {length} ({what_to_do})")
+    if (length := len(os.fsencode(path.absolute()))) > _PATH_BYTES:
+        raise UserError(
+            f"{path}: expected a path of at most {_PATH_BYTES} bytes, found {length} ({what_to_do})"
+        )
+
+
+def _name_bytes(folder: Path) -> int:
+    """Return how long a name in ``folder``, which may not be there yet, may be."""
+    for place in (folder, *folder.parents):
+        with contextlib.suppress(OSError, ValueError):
+            return os.pathconf(place, "PC_NAME_MAX")
+    return _NAME_BYTES
+
+
+def _stem(path: Path) -> str:
+    """Return the name of a path, or of a long one its beginning and a digest: more can be added to it."""
+    name, room = os.fsencode(path.name), _NAME_BYTES - _ADDED_BYTES
+    if len(name) <= room:
+        return path.name
+    digest = hashlib.sha256(name).hexdigest()[:12]
+    return f"{name[: room - 13].decode('utf-8', 'ignore')}~{digest}"
 
 
 def _aside(path: Path, kind: str = "part") -> Path:
+    check_name(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    return path.with_name(f".{path.name}.{os.getpid()}.{kind}")
+    return path.with_name(f".{_stem(path)}.{os.getpid()}.{kind}")
+
+
+@contextlib.contextmanager
+def _said_of(path: Path, part: Path) -> Iterator[None]:
+    """Let an error of the disk name ``path``, of which nobody knows that it is written as ``part``."""
+    try:
+        yield
+    except OSError as error:
+        full = error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        if full or str(error.filename) == str(part):
+            error.filename = str(path)
+        raise
 
 
 @contextlib.contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path; on success it replaces ``path``, else it is removed."""
+    """Yield a temporary path; on success it replaces ``path``, else it is removed.
+
+    Raises:
+        UserError: a name that is too long, before anything is written.
+    """
     path = Path(path)
     part = _aside(path)
     try:
-        yield part
-        os.replace(part, path)
+        with _said_of(path, part):
+            yield part
+            os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
 
@@ -43,19 +104,24 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
     At no moment does ``path`` hold a part of the old or of the new. POSIX cannot swap two
     directories in one step: a kill between the two renames leaves nothing there, and beside it
     both of them whole, the old as ``.NAME.PID.old`` and the new as ``.NAME.PID.part``. Any error
-    or interrupt puts the old back. A link is followed: what it points to is replaced.
+    or interrupt puts the old back. A link is followed: what it points to is replaced. Who holds the lock of
+    the old holds that of the new.
     """
     path = Path(path)
     if path.is_symlink():
         path = path.resolve()  # so that the renames stay within its file system
     part, old = _aside(path), _aside(path, "old")
     _tidy(path, part, old)  # a killed process may have had our number
-    part.mkdir()
+    with _said_of(path, part):
+        part.mkdir()
     try:
-        yield part
-        if path.is_dir():
-            os.rename(path, old)
-        os.rename(part, path)
+        with _said_of(path, part):
+            yield part
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                os.link(path / _LOCK, part / _LOCK)
+            if path.is_dir():
+                os.rename(path, old)
+            os.rename(part, path)
     finally:
         _tidy(path, part, old)
 
@@ -66,6 +132,182 @@ def _tidy(path: Path, part: Path, old: Path) -> None:
         os.rename(old, path)
     for left_over in (part, old):
         shutil.rmtree(left_over, ignore_errors=True)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or directory, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def remove_left_over(path: Path, depth: int = 3) -> None:
+    """Remove what killed processes left of files and directories in ``path``, and of itself beside it.
+
+    What they had moved aside and not yet replaced is put back. Of a living process nothing is touched.
+
+    Args:
+        path: held by the caller, since a process of another machine looks like a dead one.
+        depth: how far down it is looked for; links are not followed.
+    """
+    found, folders, stem = [], [(path, depth)], _stem(path)
+    with contextlib.suppress(OSError):
+        found = [p for p in path.parent.glob(".*") if (m := _LEFT_OVER.fullmatch(p.name)) and m[1] == stem]
+    while folders:
+        folder, below = folders.pop()
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                if _LEFT_OVER.fullmatch(entry.name):
+                    found.append(Path(entry.path))
+                elif below and entry.is_dir(follow_symlinks=False):
+                    folders.append((Path(entry.path), below - 1))
+    for left_over in found:
+        name, pid, kind = _LEFT_OVER.fullmatch(left_over.name).groups()  # type: ignore[union-attr]
+        if os.path.exists(f"/proc/{pid}"):
+            continue
+        whole = path if name == stem and left_over.parent == path.parent else left_over.with_name(name)
+        if kind == "old" and not os.path.lexists(whole):
+            os.rename(left_over, whole)
+        else:
+            remove(left_over)
+
+
+# --- one run at a time
+
+
+@contextlib.contextmanager
+def locked(directory: str | Path, patience_s: float | None = 0.0, shared: bool = False) -> Iterator[bool]:
+    """Hold the lock of a directory; yield False if it was not to be had.
+
+    It ends with this process, however that ends, and with those that were started meanwhile. Where nothing
+    can be written, nothing needs to be held.
+
+    Args:
+        directory: made if need be, and removed afterwards if nothing was put into it.
+        patience_s: seconds to wait; None: as long as it takes.
+        shared: together with others that share it.
+    """
+    directory = Path(directory)
+    path = directory / _LOCK
+    name = str(path.resolve())
+    if name in os.environ.get(_HELD, "").split("\n") or (directory.exists() and not directory.is_dir()):
+        yield True  # of a file the caller says what is wrong
+        return
+    made = [place for place in (directory, *directory.parents) if not place.exists()]
+    directory.mkdir(parents=True, exist_ok=True)
+    file = _flocked(path, patience_s, shared)
+    if file is not None and file.closed:
+        yield False
+        return
+    _held.append(name)
+    try:
+        yield True
+    finally:
+        _held.remove(name)
+        if file is not None:
+            with contextlib.suppress(OSError), file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unless others share it
+                path.unlink()
+        with contextlib.suppress(OSError):
+            for place in made:
+                place.rmdir()
+
+
+def _flocked(path: Path, patience_s: float | None, shared: bool) -> TextIO | None:
+    """Return the locked file; None where there can be none, a closed one where another run has it."""
+    end = None if patience_s is None else time.monotonic() + patience_s
+    while True:
+        try:
+            file = open(path, "w", encoding="utf-8")
+        except OSError as error:
+            if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+                return None
+            if isinstance(error, FileNotFoundError) and not path.parent.is_dir():
+                path.parent.mkdir(parents=True, exist_ok=True)  # whoever held it removed it as empty
+                continue
+            error.filename = str(path.parent)
+            raise
+        try:
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                    os.set_inheritable(file.fileno(), True)
+                    return file
+            file.close()  # its holder removed it meanwhile
+        except BlockingIOError:
+            file.close()
+            if end is not None and time.monotonic() >= end:
+                return file
+            time.sleep(0.1)
+        except OSError as error:
+            file.close()
+            why = os.strerror(error.errno or 0)
+            warn(f"{path.parent}: cannot be locked ({why}): start no second run in it")
+            return None
+
+
+def held() -> dict[str, str]:
+    """Return what the environment of a child must have, so that it may work where this process does."""
+    return {_HELD: "\n".join([*filter(None, [os.environ.get(_HELD)]), *_held])}
+
+
+@contextlib.contextmanager
+def working_in(
+    *directories: str | Path, shared: bool = False, depth: int = 3, patience_s: float = _PATIENCE_S
+) -> Iterator[None]:
+    """Let no other run work in some directories, and remove what killed ones left there.
+
+    Args:
+        directories: made if need be.
+        shared: other parts of the same work may run at the same time.
+        depth: see :func:`remove_left_over`.
+        patience_s: how long a run that was just killed may take to end.
+
+    Raises:
+        UserError: another run works in one of them.
+    """
+    with contextlib.ExitStack() as stack:
+        for directory in directories:
+            if not stack.enter_context(locked(directory, patience_s, shared)):
+                raise UserError(
+                    f"{directory}: expected a directory of this run alone, found another run at work in it "
+                    "(wait for its end or stop it, or choose another directory)"
+                )
+            if not shared:
+                remove_left_over(Path(directory), depth)
+        yield
+
+
+@contextlib.contextmanager
+def scratch(fill: Callable[[Path], object] = lambda folder: None) -> Iterator[Path]:
+    """Yield a directory for temporary files, in that of ``TMPDIR``; it is removed afterwards.
+
+    Args:
+        fill: puts something into it.
+
+    Raises:
+        UserError: there is no such directory, or no room in it.
+    """
+    given = os.environ.get("TMPDIR")
+    if given and not os.path.isdir(given):
+        raise UserError(
+            f"TMPDIR={given}: expected a directory for temporary files, found none (set it to one)"
+        )
+    with contextlib.ExitStack() as stack:
+        where = given or "temporary files"
+        try:
+            where = given or tempfile.gettempdir()
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="frontend-", dir=where)))
+            fill(folder)
+        except OSError as error:
+            if error.filename is not None and not str(error.filename).startswith(where):
+                raise
+            raise UserError(
+                f"{where}: expected room for temporary files, found: {os.strerror(error.errno or 0)} "
+                "(set the variable TMPDIR to another directory)"
+            ) from None
+        yield folder
 
 
 def write_text(path: str | Path, text: str) -> None:

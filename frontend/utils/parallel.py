@@ -5,6 +5,7 @@ Own code, since nothing else forks processes that inherit a loaded model: a fres
 
 import contextlib
 import functools
+import math
 import multiprocessing
 import os
 import signal
@@ -27,6 +28,8 @@ from frontend.utils.errors import UserError
 _ONE_THREAD = {k: "1" for k in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 Shard = tuple[int, int] | None  # part I of N of the work; None: all of it
 _LOG_EVERY_S = 15.0
+# Of the environment: seconds that a run expects for the stages after the one this process works for.
+LEFT_AFTER = "FRONTEND_LEFT_AFTER"
 _AHEAD = 16  # items a process that are given out before the first of them is done
 
 
@@ -37,10 +40,27 @@ def number_of_processes(text: str) -> int:
     return int(text)
 
 
+def duration(seconds: float) -> str:
+    """Return a length of time in words.
+
+    >>> duration(44), duration(300), duration(7000), duration(200000)
+    ('44 s', '5 min', '1 h 57 min', '2 d 8 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
 class Progress:
     """Say how far a long work is: a bar on a terminal, else a plain line every 15 s.
 
-    ``what`` names the work; of its ``total`` steps ``done`` were done in an earlier run.
+    The time that is left is that of this work, as fast as it went so far, and in a run of several stages also
+    that of the whole run, which the run expects for what comes after (:data:`LEFT_AFTER`). ``what`` names the
+    work; of its ``total`` steps ``done`` were done in an earlier run.
     """
 
     def __init__(self, total: int, what: str, done: int = 0, unit: str = "utt"):
@@ -52,18 +72,24 @@ class Progress:
         self.start = self.last = time.monotonic()
 
     def step(self, steps: int = 1) -> None:
-        """Count one step, or several."""
+        """Count one step, or several, or none."""
         self.done += steps
         now = time.monotonic()
         if self.bar is not None:
             self.bar.update(steps)
-        elif self.timed_from is None:  # before it lies the start of processes, which says nothing of the rest
-            self.start = self.last = now
-            self.timed_from = self.done
+        if self.timed_from is None:  # before it lies the start of processes, which says nothing of the rest
+            if steps:
+                self.start = self.last = now
+                self.timed_from = self.done
         elif now - self.last > _LOG_EVERY_S and self.timed_from < self.done < self.total:
             left = (now - self.start) / (self.done - self.timed_from) * (self.total - self.done)
-            state = f"{self.what}: {self.done}/{self.total}, about {left:.0f} s left"
-            print(state, file=sys.stderr, flush=True)
+            after = float(os.environ.get(LEFT_AFTER) or "nan")
+            whole = "" if math.isnan(after) else f", {duration(left + after)} in the whole run"
+            if self.bar is not None:
+                self.bar.set_postfix_str(whole.strip(", "))
+            else:
+                state = f"{self.what}: {self.done}/{self.total}, about {duration(left)} left{whole}"
+                print(state, file=sys.stderr, flush=True)
             self.last = now
 
     def close(self) -> None:

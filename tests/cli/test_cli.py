@@ -140,7 +140,11 @@ def test_a_group_without_a_command_shows_its_help(capfd):
     [
         (None, 0, ""),
         (UserError("of two\n   lines"), 2, "mixit data check: error: of two lines\n"),
-        (OSError(errno.ENOSPC, "", "x/y"), 2, "mixit data check: error: x/y: No space left on device\n"),
+        (
+            OSError(errno.ENOSPC, "", "x/y"),
+            2,
+            "mixit data check: error: x/y: No space left on device (make room there, or write elsewhere)\n",
+        ),
         (KeyboardInterrupt(), 130, "mixit data check: interrupted; run the same command again to go on\n"),
     ],
 )
