@@ -99,14 +99,16 @@ def recordings(
 @needed("out", "the two unlabelled sets to make", nargs=2, metavar="TRAIN DEV")
 @option("rttm", "who talks when: SPEAKER recording 1 start duration ...")
 @option("segments", "Kaldi's: utterance recording start end")
+@flag("strict", "an error where otherwise a warning says which lines of these files are not used")
 @option("min_speech", "least length of all chunks in seconds", type=float, least=0, default=60.0)
 @option("dev_share", "share of the chunks for validation", type=float, default=0.1)
 @option("seed", "of the division", type=int, default=0)
 @nj
-def chunks(data, out, rttm, segments, min_speech, dev_share, seed, nj) -> None:
+def chunks(data, out, rttm, segments, strict, min_speech, dev_share, seed, nj) -> None:
     """Cut training and validation chunks of 3 to 8 s out of whole recordings, where somebody talks.
 
-    Where that is, the energy says, or a file: RTTM, or Kaldi's segments. The chunks for validation are
+    Where that is, the energy says, or a file: RTTM, or Kaldi's segments (-1 is the end of the recording).
+    Lines about other recordings are passed over and counted. The chunks for validation are
     stretches of time of their own.
     """
     one_of("rttm", "segments")
@@ -115,7 +117,7 @@ def chunks(data, out, rttm, segments, min_speech, dev_share, seed, nj) -> None:
     from frontend.data.chunks import make_chunks
 
     spans = ("rttm", rttm) if rttm else ("segments", segments) if segments else None
-    make_chunks(data, out, spans, min_speech, dev_share, seed, nj)
+    make_chunks(data, out, spans, min_speech, dev_share, seed, nj, strict)
 
 
 @data.command()

@@ -144,6 +144,7 @@ def score(data: str, ref: str | None, **_) -> None:
 @option(
     "orc_cells", "no ORC-WER where words said times words found pass this", type=float, least=0, default=3e8
 )
+@flag("strict", "recordings: an error where otherwise a warning says what is not counted")
 @flag("check", "count nothing: do --transcripts fit the recordings of --scp?")
 @option("transcripts", "with --check: what was said: .json (SegLST) or .stm")
 @option("scp", "with --check: table 'ID FILE' of the recordings (mixit data recordings)")
@@ -170,20 +171,20 @@ def wer(compare: tuple[str, str] | None, ref: str | None, check: bool, **_) -> N
     are negative), with a 95 % interval over utterances, and the change relative to B.
     """
     if check:
-        o = way("with --check", "transcripts scp", "check")
-        from frontend.evaluation.wer import check_transcripts
+        o = way("with --check", "transcripts scp", "check strict")
+        from frontend.evaluation.wer_recordings import check_transcripts
 
-        print(f"{o.transcripts}: {check_transcripts(o.transcripts, o.scp)} words")
+        print(f"{o.transcripts}: {check_transcripts(o.transcripts, o.scp, o.strict)} words")
     elif compare:
         o = way("with --compare", "compare out", "seed nj")
         from frontend.evaluation.results import compared
 
         print(compared(Path(o.out), *compare, o.seed))
     elif ref is not None:
-        o = way("with whole recordings", "ref decoded out", "collar orc_cells seed nj")
-        from frontend.evaluation.wer import RecordingSettings, count_recordings
+        o = way("with whole recordings", "ref decoded out", "collar orc_cells seed nj strict")
+        from frontend.evaluation.wer_recordings import RecordingSettings, count_recordings
 
-        settings = RecordingSettings(o.collar, o.orc_cells, o.seed)
+        settings = RecordingSettings(o.collar, o.orc_cells, o.seed, o.strict)
         count_recordings(o.ref, o.decoded, o.out, settings, o.nj)
     else:
         o = way("without --compare A B", "data decoded out", "seed nj")

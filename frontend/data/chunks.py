@@ -113,6 +113,7 @@ def make_chunks(
     share: float = DEV_SHARE,
     seed: int = 0,
     nj: int = 1,
+    strict: bool = False,
 ) -> None:
     """Write the chunks of all recordings of ``data`` as two unlabelled mixture sets.
 
@@ -126,6 +127,7 @@ def make_chunks(
         share: of the chunks, for validation.
         seed: of the division.
         nj: number of processes.
+        strict: a line of that file that cannot be used is an error.
 
     Raises:
         UserError: too little speech, an unusable RTTM or segments file, unreadable audio.
@@ -134,7 +136,7 @@ def make_chunks(
     whole = {name: Recording([entry]) for name, entry in wav.items()}
     seconds = {name: recording.seconds for name, recording in whole.items()}
     if given:
-        spans = read_spans(given[1], given[0], seconds)
+        spans = read_spans(given[1], given[0], seconds, strict)
     else:
         spans = dict(zip(wav, parallel_map(spans_by_energy, list(wav.values()), nj, "speech"), strict=True))
     chunks = [

@@ -1,14 +1,18 @@
 """Who spoke when, and what: SegLST, STM, RTTM and Kaldi segments, and where somebody talks by energy.
 
 All formats are read into one form, SegLST's: ``{session_id, speaker, start_time, end_time, words}`` a
-segment, times in seconds. The lines of STM and RTTM are parsed and written by meeteval.io; what is wrong with
-one is said here, with its number. RTTM has no words.
+segment, times in seconds. RTTM and Kaldi's segments have no words. What fits is used; the rest is counted and
+named in one warning, or with ``strict`` an error. Of STM the conventions of NIST are read [1]: stretches that
+do not count, ``{ a / b }`` for either, ``(uh)`` for a word that may be left out.
+
+[1] NIST, sclite and STM reference formats (SCTK, doc/infmts.htm).
 """
 
 import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,31 +21,141 @@ from meeteval.io import RTTMLine, STMLine
 
 from frontend.data.audio import audio_info, read_audio
 from frontend.dsp.activity import frame_samples, levels_db, segments_of_levels
-from frontend.utils.errors import UserError
-from frontend.utils.files import parse_json, read_text, write_text
+from frontend.utils.errors import UserError, warn
+from frontend.utils.files import parse_json, read_lines, read_text, write_text
 
 Span = tuple[float, float]
 _BLOCK_S = 60.0  # of a recording, read at once
 _KEYS = ("session_id", "speaker", "start_time", "end_time", "words")
+# Annotators round, and a file may have been cut by a few samples: so much beyond the end is not reported.
+_SLACK_S = 0.1
 
 
-def read_segments(path: str | Path) -> list[dict]:
+@dataclass
+class Unused:
+    """What of a file is not used, or not as it stands: counted, and said in one line.
+
+    Attributes:
+        path: the file.
+        strict: the first is an error.
+        found: reason -> each ``FILE:LINE: what is wrong``.
+    """
+
+    path: Path
+    strict: bool = False
+    found: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, where: str, reason: str, what: str) -> None:
+        """Count one, or raise it as a UserError."""
+        if self.strict:
+            raise UserError(f"{where}: {what}")
+        self.found.setdefault(reason, []).append(f"{where}: {what}")
+
+    def say(self, left: int, wanted: str = "segments with a session and a speaker") -> None:
+        """Warn of it; raise UserError if nothing is ``left``."""
+        counted = [f"{len(each)} {reason} (the first: {each[0]})" for reason, each in self.found.items()]
+        if not left and not counted:
+            raise UserError(f"{self.path}: expected {wanted}, found none (empty file?)")
+        if not left:
+            raise UserError(f"{self.path}: expected {wanted}, found none to use: {', '.join(counted)}")
+        if counted:
+            warn(f"{self.path}: {left} segment{'s' * (left != 1)} used; {', '.join(counted)}")
+
+
+def read_segments(path: str | Path, strict: bool = False) -> list[dict]:
     """Read SegLST (``*.json``), STM (``*.stm``) or RTTM (``*.rttm``).
 
+    Args:
+        path: the file.
+        strict: a segment that cannot be used is an error.
+
     Returns:
-        Segments sorted by session, start and speaker; ``words`` is ``""`` where there are none.
+        Segments sorted by session, start and speaker; ``words`` is ``""`` where there are none. A segment of
+        an STM file with alternatives has also ``choices``: its parts in order, each with all its forms; its
+        ``words`` are the first of each.
 
     Raises:
-        UserError: no such file, another kind of file, a line or object that is none, no segment at all.
+        UserError: no such file, another kind of file, no segment that can be used.
     """
-    path = Path(path)
-    readers = {".json": _seglst, ".stm": _stm, ".rttm": _rttm}
-    if path.suffix not in readers:
-        raise UserError(f"{path}: expected SegLST (.json), STM (.stm) or RTTM (.rttm), found another name")
-    rows = [_row(*found) for found in readers[path.suffix](path, read_text(path))]
-    if not rows:
-        raise UserError(f"{path}: expected segments with a session and a speaker, found none (empty file?)")
+    return read_scored(path, strict)[0]
+
+
+def read_scored(path: str | Path, strict: bool = False) -> tuple[list[dict], dict[str, list[Span]]]:
+    """Return :func:`read_segments`, and the stretches of each session that do not count in scoring.
+
+    These are an STM file's lines of the speaker ``inter_segment_gap``, or with the words
+    ``ignore_time_segment_in_scoring``.
+    """
+    unused = Unused(Path(path), strict)
+    rows: list[dict] = []
+    ignored: dict[str, list[Span]] = {}
+    for _, row in _read(unused):
+        if row["words"] is None:
+            ignored.setdefault(row["session_id"], []).append((row["start_time"], row["end_time"]))
+        else:
+            rows.append(row)
+    unused.say(len(rows))
+    return _in_order(rows), {name: union(spans) for name, spans in ignored.items()}
+
+
+def read_turns(
+    path: str | Path, seconds: Mapping[str, float], strict: bool = False, kind: str = ""
+) -> list[dict]:
+    """Return what :func:`read_segments` does, of these recordings and no longer than they are.
+
+    Args:
+        path: the file.
+        seconds: length of each recording.
+        strict: a segment of another recording, or beyond its end, is an error.
+        kind: ``segments``: Kaldi's (utterance recording start end; the speaker is the utterance's id).
+
+    Raises:
+        UserError: as :func:`read_segments`.
+    """
+    unused = Unused(Path(path), strict)
+    rows = [row for _, row in fit(_read(unused, kind), seconds, unused) if row["words"] is not None]
+    unused.say(len(rows), "segments 'utterance recording start end'" if kind else "segments")
+    return _in_order(rows)
+
+
+def _in_order(rows: list[dict]) -> list[dict]:
     return sorted(rows, key=lambda row: (row["session_id"], row["start_time"], row["speaker"]))
+
+
+def fit(
+    found: Iterator[tuple[str, dict]],
+    seconds: Mapping[str, float],
+    unused: Unused,
+    overshoot: float = math.inf,
+) -> Iterator[tuple[str, dict]]:
+    """Yield the segments of these recordings, cut at their ends.
+
+    Args:
+        found: (where it stands, segment).
+        seconds: length of each recording.
+        unused: counts the others.
+        overshoot: one that ends further beyond the recording than so many seconds is left out, not cut.
+    """
+    for where, row in found:
+        name, start, end = row["session_id"], row["start_time"], row["end_time"]
+        if name not in seconds:
+            some = ", ".join(sorted(seconds)[:3])
+            unused.add(
+                where, "of recordings that are not given", f"no recording '{name}'; expected {some} ..."
+            )
+            continue
+        length, hint = seconds[name], "(seconds, of this recording?)"
+        end = length if end == math.inf else end
+        if start >= length or end > length + overshoot:
+            late = f"{start:.2f} to {end:.2f} s, but recording '{name}' ends at {length:.2f} s {hint}"
+            unused.add(where, "beyond the end of their recording", late)
+        elif min(end, length) <= start:
+            unused.add(where, "without length", f"expected start < end, found {start:g} and {end:g}")
+        else:
+            if end > length + _SLACK_S:
+                late = f"ends at {end:.2f} s, expected at most its {length:.2f} s {hint}"
+                unused.add(where, "cut at the end of their recording", late)
+            yield where, {**row, "end_time": min(end, length)}
 
 
 def in_stm(rows: Sequence[dict]) -> str:
@@ -50,18 +164,19 @@ def in_stm(rows: Sequence[dict]) -> str:
     for row in rows:
         session, speaker = (re.sub(r"\s+", "_", str(row[key])) for key in ("session_id", "speaker"))
         start, end = (f"{row[key]:.4f}" for key in ("start_time", "end_time"))
-        lines.append(STMLine(session, 1, speaker, start, end, row["words"]).serialize().rstrip() + "\n")
+        words = re.sub(r"[\r\n]+", " ", row["words"])
+        words = f"<> {words}" if words.startswith("<") else words  # an empty label: these are words
+        lines.append(STMLine(session, 1, speaker, start, end, words).serialize().rstrip(" ") + "\n")
     return "".join(lines)
 
 
 def in_rttm(rows: Sequence[dict]) -> str:
-    """Return NIST's RTTM, one ``SPEAKER`` line a segment."""
+    """Return NIST's RTTM, one ``SPEAKER`` line a segment; names as in :func:`in_stm`."""
     lines = []
     for row in rows:
         start, duration = f"{row['start_time']:.4f}", f"{row['end_time'] - row['start_time']:.4f}"
-        line = RTTMLine(
-            filename=row["session_id"], begin_time=start, duration=duration, speaker_id=row["speaker"]
-        )
+        session, speaker = (re.sub(r"\s+", "_", str(row[key])) for key in ("session_id", "speaker"))
+        line = RTTMLine(filename=session, begin_time=start, duration=duration, speaker_id=speaker)
         lines.append(line.serialize() + "\n")
     return "".join(lines)
 
@@ -101,35 +216,20 @@ def spans_by_energy(entry: str) -> list[Span]:
     return segments_of_levels(read_levels(entry), fs, frames / fs)
 
 
-def read_spans(path: str, kind: str, seconds: Mapping[str, float]) -> dict[str, list[Span]]:
+def read_spans(
+    path: str, kind: str, seconds: Mapping[str, float], strict: bool = False
+) -> dict[str, list[Span]]:
     """Read who talks when, whoever it is: ``{recording: [(start, end)]}``, sorted and without overlap.
 
     Args:
         path: the file.
-        kind: ``segments`` (Kaldi's: utterance recording start end), or ``rttm``: any form that
-            :func:`read_segments` reads.
+        kind: ``segments``, or ``rttm``: any form that :func:`read_segments` reads.
         seconds: length of each recording.
-
-    Raises:
-        UserError: no such file, a line of another form, a recording that is not there or shorter.
+        strict: as in :func:`read_turns`.
     """
-    if kind == "segments":
-        turns = _kaldi_segments(path)
-    else:
-        turns = [(row["session_id"], row["start_time"], row["end_time"]) for row in read_segments(path)]
     found: dict[str, list[Span]] = {name: [] for name in seconds}
-    for recording, start, end in turns:
-        if recording not in found:
-            some = ", ".join(sorted(found)[:3])
-            raise UserError(f"{path}: no recording '{recording}'; expected ids of wav.scp, such as {some}")
-        # Annotators round, and a file may have been cut by a few samples.
-        if end > seconds[recording] + 0.1:
-            raise UserError(
-                f"{path}: a segment of '{recording}' ends at {end:.2f} s, expected at most its "
-                f"{seconds[recording]:.2f} s (seconds, of this recording?)"
-            )
-        if end > start:
-            found[recording].append((start, min(end, seconds[recording])))
+    for row in read_turns(path, seconds, strict, kind if kind == "segments" else ""):
+        found[row["session_id"]].append((row["start_time"], row["end_time"]))
     return {name: union(spans) for name, spans in found.items()}
 
 
@@ -148,78 +248,175 @@ def union(spans: list[Span], gap: float = 0.0) -> list[Span]:
     return [(start, end) for start, end in joined]
 
 
-# Each yields (where, session, speaker, start, end, words), which _row checks.
+def difference(spans: list[Span], taken: list[Span]) -> list[Span]:
+    """Return what is left of spans outside those that are ``taken``, sorted.
+
+    >>> difference([(0.0, 5.0)], [(1.0, 2.0), (4.0, 6.0)])
+    [(0.0, 1.0), (2.0, 4.0)]
+    """
+    left = union(spans)
+    for a, b in union(taken):
+        left = [part for start, end in left for part in ((start, min(end, a)), (max(start, b), end))]
+        left = [(start, end) for start, end in left if start < end]
+    return left
 
 
-def _seglst(path: Path, text: str) -> Iterator[tuple]:
+# Each yields (where, session, speaker, start, end, words), which _row checks; words is None where a stretch
+# does not count; instead of the end there may be (start, duration).
+
+
+def _read(unused: Unused, kind: str = "") -> Iterator[tuple[str, dict]]:
+    """Yield where each segment of a file stands, and the segment; those of another form are counted."""
+    path = unused.path
+    readers = {".json": _seglst, ".stm": _stm, ".rttm": _rttm, "segments": _kaldi}
+    if (form := kind or path.suffix.lower()) not in readers:
+        raise UserError(f"{path}: expected SegLST (.json), STM (.stm) or RTTM (.rttm), found another name")
+    for where, *fields in readers[form](unused):
+        try:
+            row = _row(form == "segments", *fields)
+        except UserError as error:
+            unused.add(where, "that cannot be read", str(error))
+            continue
+        if form == ".stm" and row["words"] and re.search("[{(]", row["words"]):
+            parts = _choices(row["words"])
+            row["words"] = " ".join(filter(None, (forms[0] for forms in parts)))
+            row |= {"choices": parts} if any(len(forms) > 1 for forms in parts) else {}
+        yield where, row
+
+
+def _seglst(unused: Unused) -> Iterator[tuple]:
+    path = unused.path
+    text = read_text(path, "a SegLST file")
     if not text.strip():
         return
     content = parse_json(text, path, advice="expected a SegLST file")
     if not isinstance(content, list):
         raise UserError(f"{path}: expected SegLST, a list of segments, found {type(content).__name__}")
     for number, row in enumerate(content, 1):
-        if not isinstance(row, dict) or not {*_KEYS} <= row.keys():
-            raise UserError(f"{path}: segment {number}: expected the keys {', '.join(_KEYS)}, found {row!r}")
-        yield (f"{path}: segment {number}", *(row[key] for key in _KEYS))
+        where = f"{path}: segment {number}"
+        if not isinstance(row, dict) or not {*_KEYS[:-1]} <= row.keys():
+            found = json.dumps(row, ensure_ascii=False)
+            unused.add(where, _OTHER_FORM, f"expected the keys {', '.join(_KEYS)}, found {found[:200]}")
+        else:
+            yield where, *(row[key] for key in _KEYS[:-1]), row.get("words", "")
 
 
-def _stm(path: Path, text: str) -> Iterator[tuple]:
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip() or line.lstrip().startswith(";"):
+_OTHER_FORM = "of another form"
+_LABEL = re.compile(r"<(?!unk>)[^<>]*>\s*", re.IGNORECASE)  # <o,f0,female>
+_IGNORED = "ignore_time_segment_in_scoring"
+_GAP = "inter_segment_gap"
+
+
+def _stm(unused: Unused) -> Iterator[tuple]:
+    for number, line in read_lines(unused.path, "an STM file"):
+        if line.startswith(";"):
             continue
-        try:
-            found = STMLine.parse(line, parse_float=str)
-        except ValueError:
+        where = f"{unused.path}:{number}"
+        fields = re.split(r"[ \t]+", line, maxsplit=5)
+        if len(fields) < 5:
             wanted = "session channel speaker start end words"
-            raise UserError(f"{path}:{number}: expected '{wanted}', found '{line}'") from None
-        words = re.sub(r"^<[^<>]*>\s*", "", found.transcript).strip()  # <o,f0,female>: a label
-        times = found.begin_time, found.end_time
-        yield f"{path}:{number}", found.filename, found.speaker_id, *times, words
-
-
-def _rttm(path: Path, text: str) -> Iterator[tuple]:
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.split()[:1] != ["SPEAKER"]:
+            unused.add(where, _OTHER_FORM, f"expected '{wanted}', found '{line}'")
             continue
-        where = f"{path}:{number}"
-        try:
-            found = RTTMLine.parse(line, parse_float=str)
-        except AssertionError:  # another number of fields
+        session, _, speaker, start, end, *rest = fields
+        words = rest[0] if rest else ""
+        words = words[label.end() :] if (label := _LABEL.match(words)) else words
+        no_words = speaker.lower() == _GAP or words.strip().lower() == _IGNORED
+        yield where, session, speaker, start, end, None if no_words else words
+
+
+# A mark of its own, not a part of a word: { a / b }, {BREATH} or (uh).
+_MARK = re.compile(r"(\{[^{}]*\}|(?<!\S)\([^()]*\)(?!\S))")
+_INSIDE = re.compile(r"(?<=[{/])\s*\{([^{}]*)\}\s*(?=[/}])")
+
+
+def _choices(words: str) -> list[list[str]]:
+    """Return the parts of an STM transcript in order, each with its forms; "" is nothing.
+
+    >>> _choices("so { hello / hi } there (uh) {BREATH} friend")
+    [['so'], ['hello', 'hi'], ['there'], ['', 'uh'], ['friend']]
+    """
+    while (flat := _INSIDE.sub(r" \1 ", words)) != words:
+        words = flat
+    parts = []
+    for piece in map(str.strip, _MARK.split(words)):
+        inside = piece[1:-1].strip()
+        if not _MARK.fullmatch(piece):
+            forms = [piece]
+        elif piece[0] == "(":
+            forms = ["", inside]
+        elif "/" in piece:
+            forms = [form.strip() for form in inside.split("/")]
+        else:  # {BREATH} is a sound, { hello } the one form that there is
+            forms = [inside if piece[1:2].isspace() else ""]
+        parts.append(["" if form == "@" else form for form in forms])  # @: NIST's for no word
+    return [forms for forms in parts if any(forms)]
+
+
+_OTHER_TYPES = {
+    *(
+        "SEGMENT",
+        "NOSCORE",
+        "NO_RT_METADATA",
+        "LEXEME",
+        "NON-LEX",
+        "NON-SPEECH",
+        "FILLER",
+        "EDIT",
+        "SU",
+        "IP",
+    ),
+    *("CB", "A/P", "SPKR-INFO"),
+}
+
+
+def _rttm(unused: Unused) -> Iterator[tuple]:
+    for number, line in read_lines(unused.path, "an RTTM file"):
+        where, fields = f"{unused.path}:{number}", line.split()
+        if fields[0].startswith(";") or fields[0].upper() in _OTHER_TYPES:
+            continue
+        if fields[0].upper() != "SPEAKER" or not 8 <= len(fields) <= 10:
             wanted = "SPEAKER session 1 start duration <NA> <NA> speaker <NA> <NA>"
-            raise UserError(f"{where}: expected '{wanted}', found '{line}'") from None
-        start, duration = _seconds(where, found.begin_time), _seconds(where, found.duration)
-        yield where, found.filename, found.speaker_id, start, start + duration, ""
+            unused.add(where, _OTHER_FORM, f"expected '{wanted}', found '{line}'")
+            continue
+        _, session, _, start, duration, _, _, speaker, *_ = fields
+        yield where, session, speaker, start, (start, duration), ""
 
 
-def _row(where: str, session: object, speaker: object, start: object, end: object, words: object) -> dict:
-    begin, stop = round(_seconds(where, start), 4), round(_seconds(where, end), 4)
+def _kaldi(unused: Unused) -> Iterator[tuple]:
+    for number, line in read_lines(unused.path, "Kaldi's segments"):
+        where, fields = f"{unused.path}:{number}", re.split(r"[ \t]+", line)
+        if len(fields) != 4:
+            wanted = "expected 'utterance recording start end'"
+            unused.add(where, _OTHER_FORM, f"{wanted}, found '{line}'")
+            continue
+        utterance, recording, start, end = fields
+        yield where, recording, utterance, start, math.inf if end in ("-1", "-1.0") else end, ""
+
+
+def _row(exact: bool, session: object, speaker: object, start: object, end: object, words: object) -> dict:
+    """Return a segment; raise UserError if it is none. ``exact``: times are not rounded to 0.1 ms."""
+    begin = _seconds(start)
+    if isinstance(end, tuple):  # of start and duration
+        stop = begin + _seconds(end[1])
+    else:
+        stop = math.inf if end == math.inf else _seconds(end)
+    if not exact:
+        begin, stop = round(begin, 4), round(stop, 4)
     if not 0 <= begin <= stop:
-        raise UserError(f"{where}: expected 0 <= start <= end, found {start} and {end} (correct the times)")
-    if not isinstance(words, str):
-        raise UserError(f"{where}: expected words as text, found {words!r}")
+        raise UserError(f"expected 0 <= start <= end, found {begin:g} and {stop:g} (correct the times)")
+    for value, what in ((session, "session"), (speaker, "speaker")):
+        if not isinstance(value, str | int) or value == "":
+            raise UserError(f"expected a name of the {what}, found {value!r}")
+    if words is not None and not isinstance(words, str):
+        raise UserError(f"expected words as text, found {words!r}")
     return dict(zip(_KEYS, (str(session), str(speaker), begin, stop, words), strict=True))
 
 
-def _seconds(where: str, value: Any) -> float:
+def _seconds(value: Any) -> float:
     try:
         seconds = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         seconds = math.nan
     if not math.isfinite(seconds):
-        raise UserError(f"{where}: expected a time in seconds, found {value!r}")
+        raise UserError(f"expected a time in seconds, found {value!r}")
     return seconds
-
-
-def _kaldi_segments(path: str) -> list[tuple[str, float, float]]:
-    turns, form = [], "'utterance recording start end'"
-    for number, line in enumerate(read_text(Path(path)).splitlines(), 1):
-        try:
-            _, recording, start, end = line.split()
-            turns.append((recording, float(start), float(end)))
-        except ValueError:
-            turns.append(("", math.nan, math.nan))
-        if not 0 <= turns[-1][1] < turns[-1][2]:
-            raise UserError(f"{path}:{number}: expected {form}, found '{line}'")
-    if not turns:
-        raise UserError(f"{path}: expected segments {form}, found none (empty file?)")
-    return turns

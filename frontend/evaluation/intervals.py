@@ -57,9 +57,16 @@ def paired_difference(a: np.ndarray, b: np.ndarray, seed: int = 0) -> tuple[floa
 
 
 def paired_ratio(a: np.ndarray, b: np.ndarray, seed: int = 0) -> tuple[float, tuple[float, float]]:
-    """Return ``mean(a) / mean(b)`` and its interval; entry i of both ``(n,)`` is from utterance i."""
+    """Return ``mean(a) / mean(b)`` and its interval; entry i of both ``(n,)`` is from utterance i.
+
+    A resample in which all of b are 0 counts as infinite; the bounds are not finite if there are many.
+    """
+
+    def divided(means: np.ndarray) -> np.ndarray:
+        return np.divide(means[0], means[1], out=np.full(means[0].shape, np.inf), where=means[1] > 0)
+
     both = np.stack([_double(a), _double(b)])
-    return float(both[0].mean() / both[1].mean()), _interval(both, lambda means: means[0] / means[1], seed)
+    return float(both[0].mean() / both[1].mean()), _interval(both, divided, seed)
 
 
 def _interval(values: np.ndarray, statistic: Callable, seed: int) -> tuple[float, float]:

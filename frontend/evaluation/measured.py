@@ -157,7 +157,11 @@ def load_scores(directory: Path) -> dict[str, Scores]:
 def load_words(directory: Path) -> dict[str, Words]:
     """Read every system's word errors in ``directory``; an error if they are of different utterances."""
     found = {name: Words(*measured) for name, measured in read_measured(directory, "wer").items()}
-    counted = {name: [(row["id"], row["words"]) for row in words.utterances] for name, words in found.items()}
+    # Which form of an alternative was said, and so the number of words, depends on the system.
+    counted = {
+        name: [(row["id"], -row["choices"] if "choices" in row else row["words"]) for row in words.utterances]
+        for name, words in found.items()
+    }
     first = next(iter(found), "")
     for name in found:
         if counted[name] != counted[first]:

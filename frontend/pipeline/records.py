@@ -22,7 +22,7 @@ CODE = {
     "separate": _SEPARATION,
     "score": ("dsp/metrics", "evaluation/score"),
     "decode": ("recognition/model", "recognition/decode"),
-    "wer": ("evaluation/wer", "evaluation/intervals", "recognition/text"),
+    "wer": ("evaluation/wer", "evaluation/wer_recordings", "evaluation/intervals", "recognition/text"),
 }
 
 

@@ -204,7 +204,7 @@ def test_defaults_are_those_of_the_functions():
     """``--help`` shows them without importing what takes long."""
     from frontend.data import chunks, writers
     from frontend.dsp import activity, metrics
-    from frontend.evaluation import score, wer
+    from frontend.evaluation import score, wer_recordings
     from frontend.recognition import decode
     from frontend.training import checkpoints
 
@@ -220,6 +220,9 @@ def test_defaults_are_those_of_the_functions():
     assert default("score", "active_db") == metrics.ACTIVE_DB
     assert default("decode", "leak_db") == decode.LEAK_DB
     assert default("score", "least_s") == score.RecordingSettings().least_s
-    assert (default("wer", "collar"), default("wer", "orc_cells")) == (wer.COLLAR_S, wer.ORC_CELLS)
+    assert (default("wer", "collar"), default("wer", "orc_cells")) == (
+        wer_recordings.COLLAR_S,
+        wer_recordings.ORC_CELLS,
+    )
     for name in ("margin_db", "range_db", "min_pause", "max_seconds"):
         assert default("decode", name) == getattr(activity.Rule, name)

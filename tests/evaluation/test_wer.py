@@ -491,11 +491,12 @@ def test_recordings_of_one_file_alone_are_one_line(command, tmp_path):
     (tmp_path / "b.json").write_text(in_seglst([{**ROWS[0], "session_id": "r9"}]))
     (tmp_path / "c.json").write_text(in_seglst(ROWS))
     (tmp_path / "d.rttm").write_text(in_rttm(ROWS))
+    (tmp_path / "e.json").write_text(in_seglst(ROWS[2:]))
     for ref, hyp, message in (
         ("a.json", "b.json", "has no session 'r1'"),
-        ("c.json", "c.json", "session 'r2': expected words, found none"),
+        ("e.json", "c.json", "session 'r2': expected words, found none"),
         ("d.rttm", "a.json", "found RTTM, which has no words"),
-        ("none.json", "a.json", "expected a file, found no such file"),
+        ("none.json", "a.json", "expected a SegLST file, found no such file"),
     ):
         files = ["--ref", tmp_path / ref, "--decoded", tmp_path / hyp, "--out", tmp_path / "wer"]
         code, _, err = command("wer", *files)
@@ -506,9 +507,8 @@ def test_recordings_of_one_file_alone_are_one_line(command, tmp_path):
     ("ref", "recordings", "message"),
     [
         (ROWS[:2], ["r1"], None),
-        (ROWS[:2], ["r1", "r3"], "ref.json: has no session 'r3', which {tmp}/wav.scp has"),
         (ROWS[:2], ["r1_"], "wav.scp: has no recording 'r1', which {tmp}/ref.json has (did you mean 'r1_'?)"),
-        (ROWS, ["r1", "r2"], "ref.json: session 'r2': expected words, found none"),
+        (ROWS[2:], ["r1", "r2"], "ref.json: session 'r2': expected words, found none"),
         ([], ["r1"], "found none (empty file?)"),
         ("r1 1 a zero 1 WORD", ["r1"], "not JSON"),
     ],

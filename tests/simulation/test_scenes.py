@@ -222,7 +222,7 @@ def test_a_broken_file_of_scenes(tmp_path):
         read_scenes(path)
     line = json.dumps(drawn(count=1)[0])
     path.write_text(f"{line}\n{line[:50]}\n")
-    with pytest.raises(UserError, match=r"scenes.jsonl:2: expected one scene in JSON"):
+    with pytest.raises(UserError, match=r"scenes.jsonl:2: not JSON"):
         read_scenes(path)
     path.write_text(f"{line}\n{line}\n")
     with pytest.raises(UserError, match=r"scenes.jsonl:2: duplicate id 'utt0'"):
