@@ -1,7 +1,12 @@
 """Audio in: wav and flac files and Kaldi archives of them, as arrays ``(C, T)`` of full scale 1.0.
 
-An entry of a ``.scp`` file names a file, a place in an archive (``FILE.ark:OFFSET``), or audio that is made
-when it is read (``scene:...``, see :class:`Reader`). Audio is written by :mod:`frontend.data.writers`.
+An entry of a ``.scp`` file names a file, a place in an archive (``FILE.ark:OFFSET``), several of these, one a
+channel (:func:`files_of`), or audio that is made when it is read (``scene:...``, see :class:`Reader`). Audio
+is written by :mod:`frontend.data.writers`.
+
+The sizes in the header of a wav are not always those of its samples. A program that writes to a pipe does not
+know them: it writes 0, or a number near 2 or 4 GiB, and all there is is read. Sizes of 32 bits begin again
+at 0 beyond 4 GiB: what they leave out is read. A file that is shorter than its header says was cut off.
 
 Refused here, in one line that names the entry: a missing, truncated, damaged or empty file; NaN and infinity
 where the caller asks for ``finite``; another length, rate or number of channels than that of the mixture
@@ -9,10 +14,12 @@ where the caller asks for ``finite``; another length, rate or number of channels
 :mod:`frontend.simulation.mixture_sets`; whole sets are checked by :func:`frontend.data.kaldi.validate`.
 """
 
+import contextlib
+import errno
 import importlib
 import io
 import json
-import struct
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -21,8 +28,23 @@ import numpy as np
 import soundfile
 
 from frontend import AUDIO_READERS
-from frontend.utils.errors import UserError
+from frontend.dsp.activity import Faults, find_faults
+from frontend.dsp.headers import mended
+from frontend.utils.errors import UserError, warn
 from frontend.utils.stamps import of_text
+
+SLACK_S = 0.1  # by which the files of a recording may differ in length: recorders stop one after the other
+_LOOK_S = 10.0  # of a recording, read at once in search of dead channels
+_NARROW = ("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW")
+_LOSSY = ("OGG", "MP3")
+# What a file is by its first bytes, for the message that it is not read.
+_OTHERS = {
+    b"ID3": "MP3",
+    b"#!AMR": "AMR",
+    b"\x1aE\xdf\xa3": "Matroska or WebM",
+    b"0&\xb2u": "WMA",
+    b"wvpk": "WavPack",
+}
 
 
 class Reader(NamedTuple):
@@ -50,10 +72,41 @@ def _reader_of(entry: str) -> Reader | None:
     return getattr(importlib.import_module(module), name)
 
 
+def files_of(entry: str) -> tuple[str, ...]:
+    """Return what an entry names: one file, place in an archive or rendered stream; or a file a channel.
+
+    The rest of a line of a ``.scp`` is one file where there is a file of that name, blanks and all. Else its
+    words are files whose channels follow each other.
+
+    Raises:
+        UserError: there is no file of that name, and a word is none either.
+    """
+    words = entry.split()
+    if len(words) < 2 or _is_there(entry) or _reader_of(entry) or entry.endswith("|"):
+        return (entry,)
+    for missing in (word for word in words if not _is_there(word)):
+        raise UserError(
+            f"{entry}: no such audio file; read as {len(words)} files, one a channel, '{missing}' is none "
+            f"(check the path{_beside(missing)})"
+        )
+    return tuple(words)
+
+
+def _is_there(entry: str) -> bool:
+    return _reader_of(entry) is not None or os.path.isfile(_split_archive(entry)[0])
+
+
+def _beside(path: str) -> str:
+    return "" if os.path.isabs(path) else "; relative paths start at the working directory"
+
+
 def audio_file(entry: str) -> Path:
-    """Return the file, or archive, that an entry of a ``.scp`` file names; the scenes of a rendered one."""
+    """Return the file, or archive, that an entry of a ``.scp`` file names; the scenes of a rendered one.
+
+    Of several files it is the first.
+    """
     reader = _reader_of(entry)
-    return reader.file(entry) if reader else Path(_split_archive(entry)[0])
+    return reader.file(entry) if reader else Path(_split_archive(files_of(entry)[0])[0])
 
 
 def audio_info(entry: str) -> tuple[int, int, int]:
@@ -61,6 +114,9 @@ def audio_info(entry: str) -> tuple[int, int, int]:
     reader = _reader_of(entry)
     if reader:
         return reader.info(entry)
+    if len(files := files_of(entry)) > 1:
+        several = Recording(files)
+        return several.channels, several.frames, several.fs
     with _open(entry) as audio:
         return audio.channels, audio.frames, audio.samplerate
 
@@ -87,6 +143,9 @@ def read_audio(
     if reader:
         made, fs = reader.read(entry)  # finite: it was checked when it was made
         return made[:, start : start + _wanted(entry, start, frames, made.shape[1])].copy(), fs
+    if len(files := files_of(entry)) > 1:
+        several = Recording(files)
+        return several.read(start, frames), several.fs
     with _open(entry) as audio:
         wanted, fs = _wanted(entry, start, frames, audio.frames), audio.samplerate
         try:
@@ -94,11 +153,20 @@ def read_audio(
             data = audio.read(wanted, dtype="float32", always_2d=True)
         except soundfile.LibsndfileError:
             data = np.zeros((0, audio.channels), np.float32)
+        except (MemoryError, ValueError):  # a header may say anything
+            found = f"{wanted} samples of {audio.channels} channels, more than the memory holds"
+            raise UserError(f"{entry}: {found} (a damaged header? copy it again, or cut it)") from None
     if len(data) < wanted:
-        raise UserError(f"{entry}: truncated or damaged, {wanted} samples expected (copy or make it again)")
+        raise UserError(
+            f"{entry}: truncated or damaged, {wanted} samples expected, found {len(data)} "
+            "(copy or make it again)"
+        )
     if finite and not np.isfinite(data).all():
-        bad = start + int(np.argmin(np.isfinite(data).all(axis=1)))
-        raise UserError(f"{entry}: NaN or infinity at sample {bad} (make it again)")
+        bad = int(np.argmin(np.isfinite(data).all(axis=1)))
+        channel = int(np.argmin(np.isfinite(data[bad]))) + 1
+        raise UserError(
+            f"{entry}: NaN or infinity at sample {start + bad} of channel {channel} (make it again)"
+        )
     return np.ascontiguousarray(data.T), fs
 
 
@@ -133,13 +201,17 @@ def check_alike(
 
 
 class Recording:
-    """A recording of any length: one file of C channels, or C files of one channel each; read piece by piece.
+    """A recording of any length: one file of C channels, or several files of one array; read piece by piece.
+
+    Recorders stop one after the other: the files may differ in length by 0.1 s, and the shortest counts, with
+    a warning. This is the rule of all commands.
 
     Args:
-        entries: the file, or the files in the order of the channels.
-        slack_s: by so many seconds the files may differ in length; the shortest counts.
+        entries: the file, or the files in the order of the channels; each may name several
+            (:func:`files_of`).
 
     Attributes:
+        entries: the files.
         name: the first file.
         channels, frames, seconds, fs: what it has; fs in Hz.
 
@@ -147,14 +219,23 @@ class Recording:
         UserError: unreadable or empty files, or files that differ in rate or length.
     """
 
-    def __init__(self, entries: Sequence[str], slack_s: float = 0.0):
-        self.entries, self.name = tuple(entries), entries[0]
+    def __init__(self, entries: Sequence[str]):
+        self.entries = tuple(file for entry in entries for file in files_of(entry))
+        self.name = self.entries[0]
         _, first, self.fs = audio_info(self.name)
         same, advice = f"{self.name} of the same recording", "cut or resample the files to match"
-        found = [check_alike(entry, first, self.fs, same, advice, slack_s) for entry in entries]
-        self.channels = sum(channels for channels, _, _ in found)
+        found = [check_alike(entry, first, self.fs, same, advice, SLACK_S) for entry in self.entries]
+        self._channels = [channels for channels, _, _ in found]
+        self.channels = sum(self._channels)
         self.frames = min(frames for _, frames, _ in found)
         self.seconds = self.frames / self.fs
+        longest = max(frames for _, frames, _ in found)
+        if longest > self.frames:
+            ms = 1000 * (longest - self.frames) / self.fs
+            warn(
+                f"{self.name}: {len(found)} files of one recording differ in length by up to {ms:.3g} ms: "
+                f"cut to the shortest, {self.frames} samples"
+            )
 
     def read(self, start: int = 0, frames: int = -1) -> np.ndarray:
         """Return samples ``(C, T)`` from ``start`` on, -1 = to the end; raise as :func:`read_audio`."""
@@ -172,8 +253,53 @@ class Recording:
 
     def is_wide(self) -> bool:
         """Tell whether a file holds more than 16 bits a sample."""
-        narrow = ("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW")
-        return any(soundfile.info(entry).subtype not in narrow for entry in self.entries)
+        return any(kind not in _NARROW for kind in self._kinds())
+
+    def is_float(self) -> bool:
+        """Tell whether a file can hold samples beyond full scale."""
+        return any(kind not in _NARROW and not kind.startswith("PCM") for kind in self._kinds())
+
+    def _kinds(self) -> Iterator[str]:
+        for entry in self.entries:
+            if _reader_of(entry):
+                yield "FLOAT"
+                continue
+            with _open(entry) as audio:
+                yield audio.subtype
+
+    def where(self, channel: int) -> str:
+        """Return how a channel (from 0) is called in a message: its file, and its number from 1 there."""
+        for entry, channels in zip(self.entries, self._channels, strict=True):
+            if channel < channels:
+                return f"{entry}: channel {channel + 1}"
+            channel -= channels
+        raise IndexError(channel)
+
+    def faults(self) -> Faults:
+        """Return which channels are dead or copies; no more is read than it takes to know."""
+        return find_faults(self.blocks(max(1, round(_LOOK_S * self.fs))))
+
+    def live_channels(self) -> list[int]:
+        """Return the channels (from 0) that are not dead; what is wrong with the others is a warning.
+
+        If all of them are dead, all are returned: silence is separated to silence.
+        """
+        found = self.faults()
+        for text in found.warnings(self.where):
+            warn(text)
+        return found.live(self.channels)
+
+    def check_channels(self, live: Sequence[int] | None = None) -> None:
+        """Raise UserError if the reference channel is dead and others are not; warn as :meth:`live_channels`.
+
+        A trained network takes the channels it was trained for, and the streams are those at the reference.
+        """
+        live = self.live_channels() if live is None else live
+        if live[0] != 0:
+            raise UserError(
+                f"{self.where(0)} is dead, and the network's reference (expected speech in it; put "
+                f"{self.where(live[0])} in its place, or separate without a network: mixit separate --blind)"
+            )
 
 
 def entry_stamp(entry: str) -> tuple:
@@ -185,10 +311,12 @@ def entry_stamp(entry: str) -> tuple:
     reader = _reader_of(entry)
     if reader:
         return reader.stamp(entry)
+    if len(files := files_of(entry)) > 1:
+        return tuple(value for file in files for value in entry_stamp(file))
     path = audio_file(entry)
     try:
         found = path.stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path}: no such audio file (run the stage that makes it again)") from None
     return found.st_size, found.st_mtime_ns
 
@@ -200,12 +328,16 @@ def stamp_of_entries(entries: Iterable[str]) -> str:
 
 def _split_archive(entry: str) -> tuple[str, int | None]:
     path, colon, offset = entry.rpartition(":")
-    return (path, int(offset)) if colon and offset.isdecimal() else (entry, None)
+    is_place = colon and offset.isascii() and offset.isdecimal() and not os.path.isfile(entry)
+    return (path, int(offset)) if is_place else (entry, None)
 
 
 def _archive_record(path: str, offset: int) -> io.BytesIO | None:
     """Return the audio file at ``offset`` of a kaldiio archive, or None if it is no audio or cut off."""
     with open(path, "rb") as archive:
+        total = archive.seek(0, io.SEEK_END)
+        if offset > total:
+            return None
         archive.seek(offset)
         magic = archive.read(5)
         if magic == b"AUDIO":  # then: number of length bytes, length (little-endian), a whole audio file
@@ -215,22 +347,8 @@ def _archive_record(path: str, offset: int) -> io.BytesIO | None:
             archive.seek(offset)
         else:
             return None
-        record = archive.read(size)
+        record = archive.read(size) if size <= total - offset else b""
     return io.BytesIO(record) if len(record) == size > 0 else None
-
-
-def _is_cut_off(path: str) -> bool:
-    """Tell whether a wav is shorter than its header says; libsndfile would return what is left of it."""
-    with open(path, "rb") as file:
-        head = file.read(28)
-        size = file.seek(0, io.SEEK_END)
-    if len(head) == 28 and head[:4] == b"RF64" and head[12:16] == b"ds64":  # a wav beyond 4 GiB
-        return size + 1 < struct.unpack("<Q", head[20:])[0] + 8
-    if len(head) < 8 or head[:4] != b"RIFF":
-        return False
-    promised = struct.unpack("<I", head[4:8])[0]
-    unknown = promised in (0, 0xFFFFFFFF) or promised > 0xFFFFFF00  # written to a pipe
-    return not unknown and size + 1 < promised + 8  # some writers leave the padding byte out
 
 
 def _open(entry: str) -> soundfile.SoundFile:
@@ -242,22 +360,46 @@ def _open(entry: str) -> soundfile.SoundFile:
             record = _archive_record(path, offset)
             if record is None:
                 raise UserError(f"{entry}: no complete audio there in the archive (write the archive again)")
-            audio = soundfile.SoundFile(record)
-        elif _is_cut_off(path):
-            raise UserError(f"{entry}: truncated, shorter than its header says (copy or make it again)")
+            whole = mended(record, entry)
+            record.seek(0)
+            audio = soundfile.SoundFile(record if whole is None else whole)
+        elif os.path.exists(path) and not os.path.isfile(path):
+            found = "a directory" if os.path.isdir(path) else "a pipe or device (write it to a file first)"
+            raise UserError(f"{path}: expected an audio file, found {found} (check the path)")
         else:
-            audio = soundfile.SoundFile(path)
+            file = open(path, "rb")
+            with contextlib.ExitStack() as stack:
+                stack.callback(file.close)
+                whole = mended(file, entry)
+                if whole is not None:
+                    stack.pop_all()  # it is read on
+            audio = soundfile.SoundFile(path if whole is None else whole)
     except FileNotFoundError:
-        hint = "" if Path(path).is_absolute() else "; relative paths start at the working directory"
-        raise UserError(f"{path}: no such audio file (check the path{hint})") from None
-    except IsADirectoryError:
-        raise UserError(f"{path}: expected an audio file, found a directory (check the path)") from None
-    except soundfile.LibsndfileError as error:
-        raise UserError(f"{entry}: expected wav or flac audio: {error.error_string}") from None
-    if audio.frames == 0:
+        raise UserError(f"{path}: no such audio file (check the path{_beside(path)})") from None
+    except NotADirectoryError:
+        raise UserError(f"{path}: no such audio file (a part of the path is a file)") from None
+    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: NAME.raw, which has no header
+        raise UserError(f"{entry}: expected wav or flac audio: {_what_else(path, error)}") from None
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise
+        raise UserError(f"{entry}: no name of a file: {getattr(error, 'strerror', None) or error}") from None
+    if audio.format in _LOSSY:
+        warn(f"{entry}: {audio.format}, a lossy format, which changes the phases that separation lives on")
+    if audio.frames <= 0 or audio.samplerate <= 0:
         audio.close()
         raise UserError(f"{entry}: 0 samples (remove the entry or make the file again)")
     return audio
+
+
+def _what_else(path: str, error: Exception) -> str:
+    """Return what a file that is not read is, for a message."""
+    with open(path, "rb") as file:
+        head = file.read(16)
+    found = "MP4 or M4A" if head[4:8] == b"ftyp" else ""
+    found = found or next((what for magic, what in _OTHERS.items() if head.startswith(magic)), "")
+    reason = getattr(error, "error_string", "a file without a header")
+    return f"found {found} (convert it: ffmpeg -i IN OUT.wav)" if found else reason
 
 
 def _wanted(entry: str, start: int, frames: int, total: int) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 from frontend.data.audio import Recording, audio_info, read_audio, stamp_of_entries
 from frontend.data.kaldi import read_scp, write_set
 from frontend.data.segments import Span, read_spans, spans_by_energy, union
-from frontend.data.writers import AudioWriter, ending_for
+from frontend.data.writers import AudioWriter, ending_for, existing
 from frontend.utils.errors import UserError
 from frontend.utils.parallel import parallel_map
 from frontend.utils.rng import generator
@@ -182,12 +182,14 @@ def _cut(job: tuple[str, list[Chunk]], directory: Path) -> dict[str, str]:
     source, chunks = job
     channels, _, fs = audio_info(source)
     ending = ending_for(channels)
-    entries = {chunk.id: str(directory / f"{chunk.id}.{ending}") for chunk in chunks}
+    entries = {chunk.id: existing(directory / f"{chunk.id}.{ending}") for chunk in chunks}
     stamp = Stamp.of({"chunks": list(entries)}, {"recording": stamp_of_entries([source])})
     place = directory / f"{chunks[0].recording}.json"
-    if stamp.why_stale(place) or not all(Path(entry).is_file() for entry in entries.values()):
-        writer = AudioWriter(directory, ending, fs)
-        for chunk in chunks:
-            writer.write(chunk.id, read_audio(source, chunk.start, chunk.end - chunk.start, finite=True)[0])
-        stamp.write(place)
-    return entries
+    if not stamp.why_stale(place) and all(entry.is_file() for entry in entries.values()):
+        return {name: str(entry) for name, entry in entries.items()}
+    writer, made = AudioWriter(directory, ending, fs), {}
+    for chunk in chunks:
+        samples = read_audio(source, chunk.start, chunk.end - chunk.start, finite=True)[0]
+        made[chunk.id] = writer.write(chunk.id, samples)
+    stamp.write(place)
+    return made

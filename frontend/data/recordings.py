@@ -1,14 +1,18 @@
 """A user's folder of multi-channel recordings: found, checked, and made a data directory.
 
 A recording is a wav or flac file with several channels, named and not copied, or one file a channel, merged
-block by block. The files of a recording differ only in the number at the end of their names, before the
-ending: ``NAME_ch1``, ``NAME.CH1``, ``NAME-1``, ``NAME_1``, ``NAME_mic01``, ``NAME.Array1-01`` ...; the
-numbers start at 0 or 1. Another rule is a regular expression with two groups, the name and the channel.
+block by block. The files of a recording differ only in the number of the channel: ``NAME_ch1``,
+``NAME.CH1``, ``NAME-1``, ``NAME_1``, ``NAME_mic01``, ``NAME.Array1-01`` ..., or in the middle of the name,
+``NAME.CH1_MORE``; the numbers start at 0 or 1. Another rule is a regular expression (:func:`_own_rule`).
+
+In a folder everything below it is searched, links too, each real directory once. Hidden files and folders and
+what file systems put aside are passed over.
 """
 
+import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -16,21 +20,22 @@ import numpy as np
 
 from frontend.data.audio import Recording, audio_info, stamp_of_entries
 from frontend.data.kaldi import read_scp, write_set
-from frontend.data.writers import BlockWriter, ending_for
+from frontend.data.writers import BlockWriter, ending_for, existing
 from frontend.dsp.resample import resample_blocks
-from frontend.utils.errors import UserError
+from frontend.utils.errors import UserError, warn
 from frontend.utils.files import read_lines, write_text
 from frontend.utils.parallel import parallel_map
 from frontend.utils.stamps import Stamp
 
 VERSION = 1  # of the merged files: raised when the same recordings give other samples
-CHANNEL_PATTERN = r"(.+?)[._-]+(?:ch|channel|mic)?[._-]?([0-9]+)"
 GEOMETRIES = ("circular", "linear", "none")
 _TOLERANCE = 0.02  # of the array's largest distance: people measure with a ruler
-_SLACK_S = 0.01  # by which the files of a recording may differ in length: recorders stop one after the other
 _BLOCK_S = 20.0  # of a recording, read at once
 _SILENT_DBFS = -80.0
 _CLIPPED_SHARE = 0.001
+_ENDINGS = (".wav", ".flac", ".w64", ".rf64")
+_OTHER_ENDINGS = (".aac", ".aif", ".aiff", ".amr", ".m4a", ".mp3", ".mp4", ".oga", ".ogg", ".opus", ".wma")
+_PUT_ASIDE = ("__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information")
 
 
 # --- the array
@@ -99,8 +104,8 @@ def find_recordings(source: str, pattern: str | None = None) -> dict[str, Record
     """Find all recordings and check that they fit together, reading no audio but the headers.
 
     Args:
-        source: a folder (searched with all below it), or a table ``id file`` (Kaldi's wav.scp).
-        pattern: regular expression with the groups name and channel, for files of one channel.
+        source: a folder (searched with all below it), a table ``id file`` (Kaldi's wav.scp), or a recording.
+        pattern: of :func:`_own_rule`, for files of one channel.
 
     Returns:
         the recordings by id, sorted, all with the same number of channels (2 or more) and the same rate.
@@ -116,7 +121,7 @@ def find_recordings(source: str, pattern: str | None = None) -> dict[str, Record
             both = f"{entries[0]}: recording '{name}' is also {groups[name][0]}"
             raise UserError(f"{both} (keep the multi-channel file, or its channels)")
         groups[name] = entries
-    recordings = {name: Recording(groups[name], _SLACK_S) for name in sorted(groups)}
+    recordings = {name: Recording(groups[name]) for name in sorted(groups)}
     first_name, first = next(iter(recordings.items()))
     for name, one in recordings.items():
         for found, expected, unit, advice in (
@@ -150,7 +155,7 @@ def prepare(
     rate above ``fs`` Hz is lowered.
 
     Raises:
-        UserError: as these; a rate below ``fs``; a silent channel; samples beyond full scale.
+        UserError: as these; a rate below ``fs``; a silent channel.
     """
     recordings = find_recordings(source, pattern)
     found = next(iter(recordings.values()))
@@ -170,8 +175,8 @@ def prepare(
     made = list(parallel_map(work, list(recordings.items()), nj, "recordings"))
     wav = dict(zip(recordings, (entry for entry, _ in made), strict=True))
     write_set(out, {"wav.scp": wav, "utt2num_samples": {name: audio_info(e)[1] for name, e in wav.items()}})
-    for warning in filter(None, (warning for _, warning in made)):
-        print(f"warning: {warning}", flush=True)
+    for warning in (warning for _, warnings in made for warning in warnings):
+        warn(warning)
     write_text(Path(out) / "array", f"{found.channels} {symmetry} {fs}\n")
     return recordings
 
@@ -179,49 +184,173 @@ def prepare(
 def _listed(source: str) -> dict[str, str]:
     path = Path(source)
     if path.is_file():
-        return read_scp(path)
+        return {_id(path.stem): source} if _is_audio(path) else read_scp(path)
     if not path.is_dir():
-        wanted = "a folder of recordings or a table 'id file'"
+        wanted = "a folder of recordings, a recording or a table 'id file'"
         raise UserError(f"--recordings {source}: expected {wanted}, found nothing")
     names: dict[str, str] = {}
-    for file in sorted(path.rglob("*")):
-        if file.suffix.lower() not in (".wav", ".flac") or file.name.startswith("."):
+    others = []
+    for file in _files_below(path):
+        if file.suffix.lower() in _OTHER_ENDINGS:
+            others.append(file)
             continue
-        name = "-".join(re.sub(r"\s+", "_", part) for part in file.relative_to(path).with_suffix("").parts)
+        name = _id("-".join(file.relative_to(path).with_suffix("").parts))
         if name in names:
             raise UserError(f"{file}: would have the same id as {names[name]} (rename one of them)")
         names[name] = str(file)
+    if others:
+        warn(f"{source}: passed over {len(others)} file(s) of formats that are not read, such as {others[0]}")
     if not names:
         raise UserError(f"--recordings {source}: expected wav or flac files in it or below it, found none")
-    return names
+    return dict(sorted(names.items()))
+
+
+def _id(name: str) -> str:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{name!r}: expected a name in UTF-8 (rename the file)") from None
+    return re.sub(r"\s+", "_", name)
+
+
+def _is_audio(path: Path) -> bool:
+    if path.suffix.lower() in (*_ENDINGS, *_OTHER_ENDINGS):
+        return True
+    with open(path, "rb") as file:
+        return file.read(4) in (b"RIFF", b"RF64", b"fLaC", b"riff", b"FORM")
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Yield the audio files in a folder and below it; what cannot be read is named in a warning."""
+    folders, links = [folder], list[Path]()
+    seen = set()
+    while folders or links:
+        # Links last: what can be reached without them has the name of the place where it lies.
+        directory = folders.pop(0) if folders else links.pop(0)
+        if (real := os.path.realpath(directory)) in seen:
+            continue
+        seen.add(real)
+        try:
+            children = sorted(directory.iterdir())
+        except OSError as error:
+            warn(f"{directory}: passed over, it cannot be read: {error.strerror}")
+            continue
+        for child in children:
+            if child.name.startswith(".") or child.name in _PUT_ASIDE:
+                continue
+            if os.path.isdir(child):
+                (links if child.is_symlink() else folders).append(child)
+            elif child.suffix.lower() in (*_ENDINGS, *_OTHER_ENDINGS):
+                if os.path.isfile(child):
+                    yield child
+                else:
+                    why = "a link to nothing" if child.is_symlink() else "no file that can be read"
+                    warn(f"{child}: passed over, it is {why}")
+
+
+# --- files of one channel
+
+
+Rule = Callable[[str], tuple[str, int] | None]  # an id -> name of the recording and number of the channel
+
+
+def _marked(words: str) -> Rule:
+    """Return the rule that a word and a number in the name are the channel, else a number at its end."""
+    marker = re.compile(rf"(?:^|(?<=[._-]))(?:{words})[._-]?([0-9]{{1,3}})(?=[._-]|$)", re.IGNORECASE)
+
+    def rule(name: str) -> tuple[str, int] | None:
+        found = list(marker.finditer(name))
+        if not found:
+            return _at_end(name)
+        before, after = name[: found[-1].start()].rstrip("._-"), name[found[-1].end() :]
+        return (before + after if before else after.lstrip("._-")) or "recording", int(found[-1][1])
+
+    return rule
+
+
+_END = re.compile(r"(.+?)[._-]+(?:ch|channel|mic)?[._-]?([0-9]{1,3})", re.IGNORECASE)
+
+
+def _at_end(name: str) -> tuple[str, int] | None:
+    found = _END.fullmatch(name)
+    return found and (found[1], int(found[2]))
+
+
+_RULES: tuple[Rule, ...] = (_marked("ch|chan|channel"), _at_end, _marked("mic|microphone"))
+
+
+def _own_rule(pattern: str) -> Rule:
+    """Return the rule of a regular expression that a user gave.
+
+    Of named groups, ``channel`` is the number, and the others, joined by ``_``, are the name of the
+    recording; without others the name is all but the number. Without names there are two groups, name and
+    channel. It must match the whole name of the file, with its folders, or without them: then they begin the
+    name of the recording.
+
+    Raises:
+        UserError: no regular expression, or one with other groups.
+    """
+    try:
+        compiled = re.compile(pattern, re.IGNORECASE)
+    except re.error as error:
+        raise UserError(f"--channel_pattern '{pattern}': not a regular expression: {error}") from None
+    named = compiled.groupindex
+    if ("channel" in named) == (not named) or (not named and compiled.groups != 2):
+        raise UserError(
+            f"--channel_pattern '{pattern}': expected a group (?P<channel>[0-9]+), others make the name; or "
+            "two groups, (name) and (channel)"
+        )
+    number = named.get("channel", 2)
+    others = [k for k in range(1, compiled.groups + 1) if k != number]
+
+    def rule(name: str) -> tuple[str, int] | None:
+        folders, _, last = name.rpartition("-")
+        for before, text in (("", name), (f"{folders}-", last)):
+            found = compiled.fullmatch(text)
+            if found and (found[number] or "").isdecimal():
+                rest = [found[k] for k in others if found[k]] or [
+                    text[: found.start(number)].rstrip("._-") + text[found.end(number) :]
+                ]
+                return before + "_".join(rest), int(found[number])
+        return None
+
+    return rule
+
+
+class _NoMatch(UserError):
+    """A file whose name a rule does not explain."""
 
 
 def _grouped(files: dict[str, str], pattern: str | None) -> dict[str, list[str]]:
-    """Put the mono files of each recording in the order of their channels."""
-    try:
-        compiled = re.compile(pattern or CHANNEL_PATTERN, re.IGNORECASE)
-    except re.error as error:
-        raise UserError(f"--channel_pattern '{pattern}': not a regular expression: {error}") from None
-    if compiled.groups != 2:
-        raise UserError(f"--channel_pattern '{pattern}': expected two groups, (name) and (channel)")
+    """Put the mono files of each recording in the order of their channels, by the first rule that fits."""
+    problems: list[UserError] = []
+    for rule in (_own_rule(pattern),) if pattern else _RULES:
+        try:
+            return _grouped_by(files, rule)
+        except UserError as problem:
+            problems.append(problem)
+    raise next((problem for problem in problems if not isinstance(problem, _NoMatch)), problems[0])
+
+
+def _grouped_by(files: dict[str, str], rule: Rule) -> dict[str, list[str]]:
     groups: dict[str, dict[int, str]] = {}
     for name, entry in files.items():
-        match = compiled.fullmatch(name)
-        if not match or not match[2].isdecimal():
-            raise UserError(
+        found = rule(name)
+        if not found:
+            raise _NoMatch(
                 f"{entry}: one channel; expected several, or a file a channel named such as {name}_ch1, "
                 f"{name}_ch2 (one microphone cannot be used here; other names: --channel_pattern)"
             )
-        other = groups.setdefault(match[1], {}).setdefault(int(match[2]), entry)
+        other = groups.setdefault(found[0], {}).setdefault(found[1], entry)
         if other != entry:
-            raise UserError(f"{entry}: channel {match[2]} of '{match[1]}' is also {other}")
+            raise UserError(f"{entry}: channel {found[1]} of '{found[0]}' is also {other}")
     for name, channels in groups.items():
         numbers = sorted(channels)
         first = channels[numbers[0]]
-        gaps = set(range(min(1, numbers[0]), numbers[-1])) - set(numbers)
-        if gaps:
+        missing = next((k for k in range(min(1, numbers[0]), numbers[-1]) if k not in channels), None)
+        if missing is not None:
             raise UserError(
-                f"{first}: recording '{name}' has channels {numbers}, channel {min(gaps)} is missing "
+                f"{first}: recording '{name}' has channels {numbers}, channel {missing} is missing "
                 "(expected one file a channel, numbered from 0 or 1)"
             )
         if len(numbers) == 1:
@@ -229,64 +358,82 @@ def _grouped(files: dict[str, str], pattern: str | None) -> dict[str, list[str]]
     return {name: [channels[k] for k in sorted(channels)] for name, channels in groups.items()}
 
 
-def _prepared(named: tuple[str, Recording], out: Path, fs: int) -> tuple[str, str]:
-    """Check all samples of a recording and return the entry that names it, and a warning or ''."""
+def in_channel_order(entries: Sequence[str]) -> list[str]:
+    """Return the files of one recording in the order of the numbers in their names: ...-1 ...-2 ... ...-10.
+
+    They stay as they are where the names do not differ in one number alone.
+    """
+    names = ["-".join(Path(entry).with_suffix("").parts) for entry in entries]
+    for rule in _RULES:
+        found = [rule(name) for name in names]
+        numbered = [one for one in found if one]
+        if len({name for name, _ in numbered}) == 1 and len(set(numbered)) == len(entries):
+            order = sorted(range(len(entries)), key=lambda k: numbered[k][1])
+            return [entries[k] for k in order]
+    return list(entries)
+
+
+# --- all samples read once
+
+
+def _prepared(named: tuple[str, Recording], out: Path, fs: int) -> tuple[str, list[str]]:
+    """Check all samples of a recording and return the entry that names it, and warnings."""
     name, recording = named
     level = _Level(recording)
     if len(recording.entries) == 1 and fs == recording.fs:
         for _ in level.measured():
             pass
-        return recording.name, level.warning()
+        return recording.name, level.warnings()
     path = out / "wav" / f"{name}.{ending_for(recording.channels)}"
     stamp = Stamp.of({"fs": fs}, {"files": stamp_of_entries(recording.entries)}, [sys.modules[__name__]])
-    if path.is_file() and not stamp.why_stale(path.with_suffix(".json")):
-        return str(path), ""
-    with BlockWriter(path, fs, "pcm24" if recording.is_wide() else "pcm16") as file:
+    if existing(path).is_file() and not stamp.why_stale(path.with_suffix(".json")):
+        return str(existing(path)), []
+    encoding = "pcm24" if recording.is_wide() else "pcm16"
+    with BlockWriter(path, fs, encoding, fits=fs == recording.fs and not recording.is_float()) as file:
         for block in resample_blocks(level.measured(), recording.fs, fs):
             file.write(block)
-        warning = level.warning()  # or an error: nothing is written then
+        warnings = level.warnings()  # or an error: nothing is written then
     stamp.write(path.with_suffix(".json"))
-    return str(path), warning
+    return str(existing(path)), warnings
 
 
 class _Level:
-    """The level of each channel of a recording."""
+    """The level of each channel of a recording, without its offset."""
 
     def __init__(self, recording: Recording):
         self.recording = recording
-        self.energy, self.peak, self.clipped = np.zeros((3, recording.channels))
+        self.energy, self.total, self.peak, self.clipped = np.zeros((4, recording.channels))
 
     def measured(self) -> Iterator[np.ndarray]:
         """Yield the recording block by block, each after it was measured."""
         for block in self.recording.blocks(round(_BLOCK_S * self.recording.fs)):
             magnitude = np.abs(block)
             self.energy += (block.astype(np.float64) ** 2).sum(1)
+            self.total += block.sum(1, dtype=np.float64)
             self.peak = np.maximum(self.peak, magnitude.max(1))
             self.clipped += (magnitude >= 0.9999).sum(1)
             yield block
 
-    def warning(self) -> str:
-        """Return a warning or ''.
+    def warnings(self) -> list[str]:
+        """Return what is to be said about the recording.
 
         Raises:
-            UserError: a channel that is silent, or beyond full scale.
+            UserError: a channel is silent.
         """
-        entries, frames = self.recording.entries, self.recording.frames
-        for channel in range(self.recording.channels):
-            where = f"{entries[channel if len(entries) > 1 else 0]}: channel {channel + 1}"
-            level = 10 * np.log10(self.energy[channel] / frames + 1e-30)
+        recording, frames, faults = self.recording, self.recording.frames, self.recording.faults()
+        for channel in range(recording.channels):
+            offset = self.total[channel] / frames
+            power = max(0.0, self.energy[channel] / frames - offset**2)
+            level = -np.inf if channel in faults.dead else 10 * np.log10(power + 1e-30)
             if level < _SILENT_DBFS:
-                found = "silent" if self.peak[channel] == 0 else f"at {level:.0f} dB of full scale"
+                found = "silent" if channel in faults.dead else f"at {level:.0f} dB of full scale"
+                if abs(offset) > 1e-4:
+                    found += f" but for a constant {offset:.3g}"
                 raise UserError(
-                    f"{where} is {found}, expected speech above {_SILENT_DBFS:.0f} dB (was the microphone "
-                    "connected? leave the channel out of all recordings)"
-                )
-            if self.peak[channel] > 1.0:
-                raise UserError(
-                    f"{where} has a peak of {self.peak[channel]:.3g}, expected at most full scale 1.0 (scale "
-                    "all channels by the same factor)"
+                    f"{recording.where(channel)} is {found}, expected speech above {_SILENT_DBFS:.0f} dB "
+                    "(was the microphone connected? leave the channel out of all recordings)"
                 )
         share = self.clipped.max() / frames
-        if share > _CLIPPED_SHARE:
-            return f"{entries[0]}: {100 * share:.1f} % of the samples are at full scale: clipped?"
-        return ""
+        is_clipped = share > _CLIPPED_SHARE and self.peak.max() <= 1.0
+        clipped = f"{recording.name}: {100 * share:.1f} % of the samples are at full scale: clipped?"
+        return faults.warnings(recording.where) + ([clipped] if is_clipped else [])

@@ -20,7 +20,7 @@ import numpy as np
 from meeteval.io import RTTMLine, STMLine
 
 from frontend.data.audio import audio_info, read_audio
-from frontend.dsp.activity import frame_samples, levels_db, segments_of_levels
+from frontend.dsp.activity import Levels, frame_samples, segments_of_levels
 from frontend.utils.errors import UserError, warn
 from frontend.utils.files import parse_json, read_lines, read_text, write_text
 
@@ -198,7 +198,7 @@ def write_references(directory: str | Path, rows: Sequence[dict], with_words: bo
 
 
 def read_levels(entry: str, channels: int | None = None) -> np.ndarray:
-    """Return :func:`frontend.dsp.activity.levels_db` of a recording of any length, read block by block.
+    """Return :class:`frontend.dsp.activity.Levels` of a recording of any length, read block by block.
 
     Args:
         entry: of a ``.scp`` file.
@@ -206,8 +206,10 @@ def read_levels(entry: str, channels: int | None = None) -> np.ndarray:
     """
     _, frames, fs = audio_info(entry)
     block = frame_samples(fs) * round(_BLOCK_S * fs / frame_samples(fs))
-    blocks = (read_audio(entry, start, block, finite=True)[0] for start in range(0, frames, block))
-    return np.concatenate([levels_db(samples[:channels], fs) for samples in blocks])
+    levels = Levels(fs)
+    for start in range(0, frames, block):
+        levels.add(read_audio(entry, start, block, finite=True)[0][:channels])
+    return levels.db()
 
 
 def spans_by_energy(entry: str) -> list[Span]:

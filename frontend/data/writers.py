@@ -1,32 +1,53 @@
 """Audio out: wav and flac files and Kaldi archives of them; whole or absent, and alike in every run.
 
 :class:`AudioWriter` writes recordings that fit in memory and returns the entry of each; :class:`BlockWriter`
-writes recordings of any length, or several streams, block by block.
+writes recordings of any length, or several streams, block by block. Nothing is clipped: where a sample is
+beyond the full scale of integers, the file is a wav of 32-bit floats instead, and a line says so.
 """
 
 import contextlib
 import io
-import struct
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import kaldiio
 import numpy as np
 import soundfile
 from scipy.io import wavfile
 
-from frontend.utils.errors import UserError
-from frontend.utils.files import atomic_file
+from frontend.dsp.headers import WIDTHS, wav_header
+from frontend.utils.errors import UserError, warn
+from frontend.utils.files import atomic_file, scratch_file
 
 AUDIO_FORMATS = ("wav", "flac", "flac.ark")
-_WAV_BYTES = 2**32 - 1  # a wav's sizes have 32 bits
-_WIDTHS = {"pcm16": 2, "pcm24": 3, "float32": 4}
 _BLOCK = 1 << 20  # samples
+
+
+_FLAC_CHANNELS = 8
 
 
 def ending_for(channels: int) -> str:
     """Return ``flac``, or ``wav`` for more channels than that can hold."""
-    return "flac" if channels <= 8 else "wav"
+    return "flac" if channels <= _FLAC_CHANNELS else "wav"
+
+
+def check_format(audio_format: str, channels: int, where: str = "audio format") -> None:
+    """Raise UserError unless a format is known and holds so many channels; for checks before the work."""
+    if audio_format not in AUDIO_FORMATS:
+        raise UserError(f"{where} '{audio_format}': expected one of {', '.join(AUDIO_FORMATS)}")
+    if audio_format != "wav" and channels > _FLAC_CHANNELS:
+        raise UserError(
+            f"{where} {audio_format}: flac holds at most {_FLAC_CHANNELS} channels, found {channels} "
+            "(take wav)"
+        )
+
+
+def existing(path: Path) -> Path:
+    """Return the file that was written under this name; beyond full scale it ends in ``.wav``."""
+    floats = path.with_name(f"{path.stem}.wav")
+    return floats if path.suffix == ".flac" and not path.is_file() and floats.is_file() else path
 
 
 class AudioWriter:
@@ -39,7 +60,8 @@ class AudioWriter:
             so half a record left by a kill does no harm).
         fs: rate in Hz.
         name: of the archive.
-        encoding: ``pcm16``, or ``float32`` (wav only; nothing clips).
+        encoding: ``pcm16``, or ``float32`` (wav only). A recording beyond the full scale of 16 bits becomes
+            a wav of 32-bit floats, ``directory/ID.wav``, whatever the format of the others.
 
     Raises:
         UserError: unknown format or encoding.
@@ -53,8 +75,7 @@ class AudioWriter:
         name: str = "audio",
         encoding: str = "pcm16",
     ):
-        if audio_format not in AUDIO_FORMATS:
-            raise UserError(f"audio format '{audio_format}': expected one of {', '.join(AUDIO_FORMATS)}")
+        check_format(audio_format, 1)
         if encoding != "pcm16" and (encoding, audio_format) != ("float32", "wav"):
             raise UserError(f"encoding '{encoding}' as {audio_format}: expected pcm16, or float32 as wav")
         self.directory, self.audio_format = Path(directory), audio_format
@@ -78,7 +99,7 @@ class AudioWriter:
         """Write ``(C, T)`` or ``(T,)`` floats and return the entry for a ``.scp`` file.
 
         Raises:
-            UserError: not finite, no samples, beyond full scale in 16 bits, an id that is no file name.
+            UserError: not finite, no samples, too many channels for flac, an id that is no file name.
         """
         if "/" in utterance_id or not utterance_id.isprintable() or " " in utterance_id:
             raise UserError(f"id '{utterance_id}': expected no '/', blank or control character")
@@ -89,17 +110,26 @@ class AudioWriter:
             raise UserError(
                 f"{utterance_id}: NaN or infinity at sample {np.argmin(np.isfinite(data).all(axis=1))}"
             )
-        data = data.astype(np.float32) if self.encoding == "float32" else to_pcm16(data, utterance_id)
+        check_format(self.audio_format, data.shape[1], f"{utterance_id}: audio format")
+        kind, name = self.audio_format, self.directory / utterance_id
+        if self.encoding == "float32":
+            data = data.astype(np.float32)
+        elif is_beyond(peak := float(np.abs(data).max())):
+            _say_floats(str(name), peak)
+            kind, data = "wav", data.astype(np.float32)
+        else:
+            data = to_pcm16(data, utterance_id)
         flac = {"format": "FLAC", "subtype": "PCM_16"}
-        if self._archive:
+        if kind == "flac.ark":
+            assert self._archive is not None
             offset = self._archive.tell() + len(f"{utterance_id} ".encode())
             record = {utterance_id: (data, self.fs)}
             kaldiio.save_ark(self._archive, record, write_function="soundfile", write_kwargs=flac)
             self._archive.flush()
             return f"{self._archive.name}:{offset}"
-        path = self.directory / f"{utterance_id}.{self.audio_format}"
+        path = name.with_name(f"{utterance_id}.{kind}")
         with atomic_file(path) as part:
-            if self.audio_format == "wav":
+            if kind == "wav":
                 # libsndfile would put the time of day into a float wav: no two runs alike.
                 wavfile.write(part, self.fs, data)
             else:
@@ -107,7 +137,22 @@ class AudioWriter:
                 encoded = io.BytesIO()
                 soundfile.write(encoded, data, self.fs, **flac)
                 part.write_bytes(encoded.getvalue())
+        if kind != self.audio_format:  # of an earlier run
+            name.with_name(f"{utterance_id}.{self.audio_format}").unlink(missing_ok=True)
         return str(path)
+
+
+def is_beyond(peak: float, bits: int = 16) -> bool:
+    """Tell whether integers of so many bits would clip a peak: rounded to them it is above full scale 1.0."""
+    top = 2.0 ** (bits - 1)
+    return bool(np.rint(peak * top) > top)
+
+
+def _say_floats(name: str, peak: float) -> None:
+    warn(
+        f"{name}: a peak of {peak:.3g}, integers end at full scale 1.0: written as a wav of 32-bit floats, "
+        "to the sample"
+    )
 
 
 class BlockWriter:
@@ -116,12 +161,17 @@ class BlockWriter:
     All files come under their names together, when the ``with`` block ends without an error. A wav holds no
     time of day, so that two runs are alike, and becomes an RF64 (EBU Tech 3306) beyond 4 GiB.
 
+    Integers are written as floats first, until the peak is known. Where one of the files has a sample beyond
+    full scale, all of them stay wav files of 32-bit floats, under names that end in ``.wav``
+    (:func:`existing`).
+
     Args:
         paths: a path, ``.wav`` or ``.flac``: all rows of the blocks are channels of this file. A sequence of
             S paths, or a function of a stream's number (from 1) where S is not known before: a mono file for
             each row.
         fs: rate in Hz.
-        encoding: ``pcm16`` or ``pcm24``, where what passes full scale is clipped, or ``float32`` (wav only).
+        encoding: ``pcm16``, ``pcm24``, or ``float32`` (wav only), which may be changed while it writes.
+        fits: no sample can be beyond full scale: integers are written at once, into a file that is smaller.
 
     Attributes:
         written: samples so far.
@@ -129,38 +179,43 @@ class BlockWriter:
     """
 
     def __init__(
-        self, paths: Path | Sequence[Path] | Callable[[int], Path], fs: int, encoding: str = "float32"
+        self,
+        paths: Path | Sequence[Path] | Callable[[int], Path],
+        fs: int,
+        encoding: str = "float32",
+        fits: bool = False,
     ):
-        self._paths, self.fs, self.encoding = paths, fs, encoding
+        self._paths, self.fs, self.encoding, self._fits = paths, fs, encoding, fits
         self.written, self.peak = 0, 0.0
-        self._files: list[_WavFile | soundfile.SoundFile] = []
+        self._files: list[tuple[Path, Any]] = []
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> "BlockWriter":
         return self
 
-    def __exit__(self, *exception) -> bool | None:
-        return self._stack.__exit__(*exception)
+    def __exit__(self, kind: type | None, *exception) -> bool | None:
+        if kind is not None or self._fits:
+            return self._stack.__exit__(kind, *exception)
+        with contextlib.ExitStack() as stack:
+            stack.push(self._stack)
+            self._finish()
+        return None
 
     def write(self, block: np.ndarray) -> None:
         """Append ``(C, n)`` or ``(S, n)`` floats; the first block says how many rows there are."""
         if not self._files:
             self._open(len(block))
         rows = [block] if isinstance(self._paths, Path) else [row[None] for row in block]
-        for file, row in zip(self._files, rows, strict=True):
-            is_wav = isinstance(file, _WavFile)
-            file.write(row if is_wav else _integers(row, 8 * _WIDTHS[self.encoding]).T)
+        for (_, file), row in zip(self._files, rows, strict=True):
+            file.write(row)
         self.written += block.shape[1]
         self.peak = max(self.peak, float(np.abs(block).max(initial=0.0)))
+        if self._fits and is_beyond(self.peak):
+            raise ValueError(f"{self._files[0][0]}: a peak of {self.peak}, integers were said to hold all")
 
     def make_integers(self) -> None:
-        """Turn float32 wav files into 16-bit ones, as the last act before the ``with`` block ends."""
-        for file in self._files:
-            file.close()
-            with atomic_file(file.path) as aside:
-                with contextlib.closing(_WavFile(aside, self.fs, file.channels, "pcm16")) as out:
-                    for block in file.blocks():
-                        out.write(block)
+        """Let the files be 16-bit ones, as the last act before the ``with`` block ends."""
+        self.encoding = "pcm16"
 
     def _open(self, rows: int) -> None:
         if isinstance(self._paths, Path):
@@ -170,14 +225,57 @@ class BlockWriter:
         else:
             paths, channels = list(self._paths), 1
         for path in paths:
-            part = self._stack.enter_context(atomic_file(path))
-            if path.suffix == ".wav":
-                file = _WavFile(part, self.fs, channels, self.encoding)
+            if self._fits:
+                part = self._stack.enter_context(atomic_file(path))
+                file = _new_file(part, path.suffix, self.fs, channels, self.encoding)
             else:
-                layout = {"format": "FLAC", "subtype": f"PCM_{8 * _WIDTHS[self.encoding]}"}
-                file = soundfile.SoundFile(part, "w", self.fs, channels, **layout)
+                part = self._stack.enter_context(scratch_file(path.with_name(f"{path.stem}.f32")))
+                file = _WavFile(part, self.fs, channels, "float32")
             self._stack.callback(file.close)
-            self._files.append(file)
+            self._files.append((path, file))
+
+    def _finish(self) -> None:
+        """Turn the floats into what they are to be, under names that come with the end of the stack."""
+        loud = self.encoding != "float32" and is_beyond(self.peak, 8 * WIDTHS[self.encoding])
+        if loud:
+            _say_floats(str(self._files[0][0]), self.peak)
+        for path, file in self._files:
+            file.close()
+            floats = path.with_name(f"{path.stem}.wav")
+            final = floats if loud else path
+            if path != floats:  # of an earlier run
+                self._stack.callback((path if loud else floats).unlink, missing_ok=True)
+            part = self._stack.enter_context(atomic_file(final))
+            if loud or self.encoding == "float32":
+                os.replace(file.path, part)
+                continue
+            with contextlib.closing(
+                _new_file(part, path.suffix, self.fs, file.channels, self.encoding)
+            ) as out:
+                for block in file.blocks():
+                    out.write(block)
+
+
+def _new_file(path: Path, suffix: str, fs: int, channels: int, encoding: str) -> "_WavFile | _FlacFile":
+    kind = _WavFile if suffix == ".wav" else _FlacFile
+    return kind(path, fs, channels, encoding)
+
+
+class _FlacFile:
+    """A flac of 16 or 24 bits that is written piece by piece."""
+
+    def __init__(self, path: Path, fs: int, channels: int, encoding: str):
+        check_format("flac", channels, f"{path}:")
+        self.path, self.channels, self._bits = path, channels, 8 * WIDTHS[encoding]
+        self._file = soundfile.SoundFile(path, "w", fs, channels, format="FLAC", subtype=f"PCM_{self._bits}")
+
+    def write(self, block: np.ndarray) -> None:
+        """Append ``(C, n)`` floats."""
+        self._file.write(_integers(block, self._bits).T)
+
+    def close(self) -> None:
+        """Complete the file; a second call does nothing."""
+        self._file.close()
 
 
 class _WavFile:
@@ -207,7 +305,7 @@ class _WavFile:
         if self.encoding == "float32":
             self.file.write(np.ascontiguousarray(block.T, "<f4").data)
         else:  # the upper bytes of each integer
-            width = _WIDTHS[self.encoding]
+            width = WIDTHS[self.encoding]
             whole = np.ascontiguousarray(_integers(block, 8 * width).T, "<i4").view(np.uint8)
             self.file.write(np.ascontiguousarray(whole.reshape(-1, 4)[:, 4 - width :]).data)
         self.frames += block.shape[1]
@@ -218,27 +316,6 @@ class _WavFile:
             file.seek(len(self._header()))
             while raw := file.read(_BLOCK * 4 * self.channels):
                 yield np.frombuffer(raw, "<f4").reshape(-1, self.channels).T
-
-
-def wav_header(frames: int, fs: int, channels: int, encoding: str, limit: int = _WAV_BYTES) -> bytes:
-    """Return what stands before ``frames`` samples a channel of a wav, of the same length for any number.
-
-    Beyond ``limit`` bytes it is the header of an RF64.
-    """
-    width, is_float = _WIDTHS[encoding], encoding == "float32"
-    frame = channels * width
-    layout = (3 if is_float else 1, channels, fs, fs * frame, frame, 8 * width)
-    chunks = struct.pack("<4sIHHIIHH", b"fmt ", 18 if is_float else 16, *layout)
-    if is_float:  # all but integers need the extended form and a chunk "fact"
-        chunks += struct.pack("<H4sII", 0, b"fact", 4, min(frames, 0xFFFFFFFF))
-    size = frames * frame
-    total = 4 + 36 + len(chunks) + 8 + size
-    if 8 + total <= limit:
-        names, sizes, wide = (b"RIFF", b"JUNK"), (total, size), (0, 0, 0)
-    else:
-        names, sizes, wide = (b"RF64", b"ds64"), (0xFFFFFFFF, 0xFFFFFFFF), (total, size, frames)
-    head = struct.pack("<4sI4s4sIQQQI", names[0], sizes[0], b"WAVE", names[1], 28, *wide, 0)
-    return head + chunks + struct.pack("<4sI", b"data", sizes[1])
 
 
 def to_pcm16(data: np.ndarray, name: str = "signal") -> np.ndarray:

@@ -9,10 +9,12 @@
 5. What is longer than ``max_seconds`` is cut in the quietest 0.2 s of the second half of its first
    ``max_seconds``, repeatedly.
 
-A signal of constant level (noise alone, a tone) has no segment.
+A signal of constant level (noise alone, a tone) has no segment. A constant offset of a recorder is no sound:
+it is taken off each channel before levels are measured (:class:`Levels`), and a signal that is constant is
+silent (:func:`sounds`, :func:`find_faults`).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +24,9 @@ from frontend.utils.errors import UserError
 FRAME_S = 0.02
 _FLOOR, _LOUD = 10.0, 99.0  # percentiles of the frames' levels
 _SMOOTH = 10  # frames over which a place to cut is judged
+_OFFSET = 1e-4  # of full scale, -80 dB: a smaller mean is that of any sound
+_ROUNDING = 1e-13  # what is left of an offset's power when it was taken off
+_TOP = 1 - 2.0**-15  # integers reach -1.0, but not 1.0
 
 Segment = tuple[float, float]
 
@@ -48,24 +53,106 @@ def frame_samples(fs: int) -> int:
     return max(1, round(FRAME_S * fs))
 
 
-def levels_db(signal: np.ndarray, fs: int) -> np.ndarray:
-    """Return the level of each frame of 20 ms in dB, ``(F,)``; the last may be shorter; -inf is silence.
+def sounds(signals: np.ndarray) -> np.ndarray:
+    """Tell of signals ``(..., T)`` whether each is more than silence: ``(...)`` of bool.
 
-    Levels of a long recording's blocks can be joined if these are whole frames (:func:`frame_samples`).
-
-    Args:
-        signal: ``(T,)`` or ``(C, T)``, of which the mean power of the channels counts.
-        fs: Hz.
+    A constant is silence, whatever its value: an offset of the recorder.
     """
-    signal = np.atleast_2d(signal)
-    frame, samples = frame_samples(fs), signal.shape[-1]
-    if samples == 0:
-        return np.zeros(0)
-    starts = np.arange(0, samples, frame)
-    power = np.add.reduceat(np.mean(np.square(signal, dtype=np.float64), axis=0), starts)
-    power /= np.minimum(frame, samples - starts)
-    with np.errstate(divide="ignore"):
-        return 10 * np.log10(power)
+    return signals.max(-1, initial=-np.inf) > signals.min(-1, initial=np.inf)
+
+
+class Levels:
+    """The level of each frame of 20 ms of a signal that comes in blocks.
+
+    All blocks but the last are whole frames (:func:`frame_samples`). The mean of each channel
+    over the whole signal is an offset and does not count.
+    """
+
+    def __init__(self, fs: int):
+        self._frame = frame_samples(fs)
+        self._power: list[np.ndarray] = []  # (F,) each, mean of the channels, with the offset
+        self._means: list[np.ndarray] = []  # (C, F)
+        self._total, self._samples = np.zeros(1), 0
+
+    def add(self, block: np.ndarray) -> None:
+        """Measure ``(C, T)`` or ``(T,)`` more samples."""
+        block = np.atleast_2d(block)
+        samples = block.shape[-1]
+        if samples == 0:
+            return
+        starts = np.arange(0, samples, self._frame)
+        lengths = np.minimum(self._frame, samples - starts)
+        power = np.add.reduceat(np.mean(np.square(block, dtype=np.float64), axis=0), starts)
+        self._power.append(power / lengths)
+        sums = np.add.reduceat(block, starts, axis=1, dtype=np.float64)
+        self._means.append(sums / lengths)
+        self._total, self._samples = self._total + sums.sum(1), self._samples + samples
+
+    def db(self) -> np.ndarray:
+        """Return the levels in dB, ``(F,)``: the mean power of the channels; -inf is silence."""
+        if not self._samples:
+            return np.zeros(0)
+        power, offset = np.concatenate(self._power), self._total / self._samples
+        offset[np.abs(offset) < _OFFSET] = 0.0
+        if offset.any():
+            means = np.concatenate(self._means, axis=1)
+            without = power + np.mean(offset[:, None] ** 2 - 2 * offset[:, None] * means, axis=0)
+            power = np.where(without > _ROUNDING * power, without, 0.0)
+        with np.errstate(divide="ignore"):
+            return 10 * np.log10(power)
+
+
+def levels_db(signal: np.ndarray, fs: int) -> np.ndarray:
+    """Return :class:`Levels` of a whole signal, ``(T,)`` or ``(C, T)`` at ``fs`` Hz."""
+    levels = Levels(fs)
+    levels.add(signal)
+    return levels.db()
+
+
+@dataclass(frozen=True)
+class Faults:
+    """What is wrong with the channels of a recording; channels count from 0.
+
+    Attributes:
+        dead: channels that are constant from beginning to end.
+        copies: ``(channel, earlier channel, sign)``: the same samples, with the same or the opposite sign.
+    """
+
+    dead: tuple[int, ...] = ()
+    copies: tuple[tuple[int, int, int], ...] = ()
+
+    def warnings(self, where: Callable[[int], str]) -> list[str]:
+        """Return a sentence for each channel; ``where`` says what a channel is called."""
+        dead = [f"{where(k)} is dead: constant from beginning to end (was it connected?)" for k in self.dead]
+        return dead + [
+            f"{where(k)} is {where(other)} again{', with the opposite sign' * (sign < 0)}: it adds nothing"
+            for k, other, sign in self.copies
+        ]
+
+    def live(self, channels: int) -> list[int]:
+        """Return which of ``channels`` are not dead; all of them if all are."""
+        return [k for k in range(channels) if k not in self.dead] or list(range(channels))
+
+
+def find_faults(blocks: Iterable[np.ndarray]) -> Faults:
+    """Find dead channels and copies in a recording that comes in blocks ``(C, T)``.
+
+    No further block is asked for once every channel is known to live and to differ from the others.
+    """
+    first = np.zeros(0)
+    dead: list[int] = []
+    alike: list[tuple[int, int, int]] = []
+    for block in blocks:
+        if not len(first):
+            first, dead = block[:, 0], list(range(len(block)))
+            alike = [(k, j, sign) for k in dead for j in range(k) for sign in (1, -1)]
+        dead = [k for k in dead if (block[k] == first[k]).all()]
+        limited = np.clip(block, -_TOP, _TOP) if alike else block
+        alike = [(k, j, sign) for k, j, sign in alike if np.array_equal(limited[k], sign * limited[j])]
+        if not dead and not alike:
+            break
+    copies = {k: (k, j, sign) for k, j, sign in reversed(alike) if k not in dead and j not in dead}
+    return Faults(tuple(dead), tuple(copies[k] for k in sorted(copies)))
 
 
 def segments_of_levels(

@@ -22,7 +22,7 @@ from scipy.signal import correlate
 
 from frontend.data.audio import audio_info, read_audio
 from frontend.data.mixtures import MixtureSet
-from frontend.dsp.activity import frame_samples, levels_db, segments_of_levels
+from frontend.dsp.activity import Levels, frame_samples, segments_of_levels
 from frontend.dsp.metrics import ACTIVE_DB, surplus_outputs
 from frontend.dsp.spatial import spatial_covariance, stft, stream_masks
 from frontend.training.checkpoints import MODEL, open_trained
@@ -145,7 +145,7 @@ def measure(name: str, mixture: str, streams: Sequence[str], seed: int = 0) -> d
                 f"{entry}: expected 1 channel of {frames} samples at {fs} Hz, as {mixture}, found {found}"
             )
     energy, residual = _TINY_ENERGY, 0.0
-    likeness, covariances, powers, levels = [], [], [], []
+    likeness, covariances, powers, levels = [], [], [], Levels(fs)
     # At 11025 Hz neither 20 ms nor 8 s are whole samples: both grids are made of whole frames.
     frame = _LEVELS * frame_samples(fs)
     block = frame * max(1, round(BLOCK_S * fs / frame))
@@ -156,10 +156,10 @@ def measure(name: str, mixture: str, streams: Sequence[str], seed: int = 0) -> d
         residual += float(np.square(x[0] - s.sum(0), dtype=np.float64).sum())
         likeness += _leakage(s, round(_LAG_S * fs))
         powers.append(_frame_powers(np.concatenate([x[:1], s]), frame))
-        levels.append(levels_db(x, fs))
+        levels.add(x)
         if channels > 1 and x.shape[1] > block // 4:
             covariances.append(block_covariances(x, s, fs))
-    spoken = segments_of_levels(np.concatenate(levels), fs, frames / fs)
+    spoken = segments_of_levels(levels.db(), fs, frames / fs)
     return {
         "seconds": frames / fs,
         "residual_db": 10 * np.log10(residual / energy + _TINY_ENERGY),

@@ -81,8 +81,8 @@ def _said_of(path: Path, part: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def atomic_file(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path; on success it replaces ``path``, else it is removed.
+def scratch_file(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``, which is removed at the end.
 
     Raises:
         UserError: a name that is too long, before anything is written.
@@ -92,9 +92,20 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     try:
         with _said_of(path, part):
             yield part
-            os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_file(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path; on success it replaces ``path``, else it is removed.
+
+    Raises:
+        UserError: a name that is too long, before anything is written.
+    """
+    with scratch_file(path) as part, _said_of(Path(path), part):
+        yield part
+        os.replace(part, path)
 
 
 @contextlib.contextmanager

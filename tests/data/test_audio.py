@@ -13,7 +13,8 @@ import soundfile
 from scipy.io import wavfile
 
 from frontend.data.audio import audio_file, audio_info, entry_stamp, read_audio, stamp_of_entries
-from frontend.data.writers import BlockWriter, wav_header
+from frontend.data.writers import BlockWriter, existing
+from frontend.dsp.headers import wav_header
 from frontend.utils.errors import UserError
 from frontend.utils.parallel import parallel_map
 
@@ -64,15 +65,31 @@ def test_several_streams_come_together_as_floats_or_integers(tmp_path, named):
     assert sorted(tmp_path.iterdir()) == paths
 
 
-def test_what_was_interrupted_is_absent_and_what_is_too_loud_clipped(tmp_path):
+def test_what_was_interrupted_is_absent(tmp_path):
     with contextlib.suppress(KeyboardInterrupt), BlockWriter([tmp_path / "c.wav"], FS) as files:
         files.write(on_grid(1, 50))
         raise KeyboardInterrupt
     assert not list(tmp_path.iterdir())
-    for ending in ("wav", "flac"):
-        with BlockWriter(tmp_path / f"d.{ending}", FS, "pcm16") as file:
-            file.write(np.array([[2.0, -2.0, 0.5]]))
-        assert read_audio(tmp_path / f"d.{ending}")[0].tolist() == [[32767 / 32768, -1.0, 0.5]]
+
+
+@pytest.mark.parametrize("ending", ["wav", "flac"])
+@pytest.mark.parametrize("encoding", ["pcm16", "pcm24"])
+def test_what_is_beyond_full_scale_is_a_wav_of_floats_to_the_sample(tmp_path, capsys, ending, encoding):
+    samples = np.random.default_rng(0).uniform(-2, 2, (1, 5000)).astype(np.float32)
+    fine = tmp_path / f"d.{ending}"
+    for audio in (0.1 * samples, samples, 0.1 * samples):  # one takes the place of the other
+        with BlockWriter(fine, FS, encoding) as file:
+            for k in range(0, 5000, 1000):
+                file.write(audio[:, k : k + 1000])
+        [path] = tmp_path.iterdir()
+        assert path == existing(fine)
+        loud = audio is samples
+        assert (soundfile.info(path).subtype == "FLOAT") == loud and path.suffix == (
+            ".wav" if loud else f".{ending}"
+        )
+        assert np.abs(read_audio(path)[0] - audio).max() <= (0 if loud else 2.0**-16)
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and f"d.{ending}: a peak of 2, integers end at" in err
 
 
 def test_two_runs_are_alike(tmp_path):
