@@ -1,5 +1,6 @@
 """``mixit train separator``, ``recogniser`` and ``joint``: ESPnet's options pass through."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import click
 
 from frontend.cli import Group, flag, option, stack, way
 from frontend.utils.errors import UserError
-from frontend.utils.files import read_text
+from frontend.utils.files import read_text, working_in
 
 
 @click.group(cls=Group)
@@ -31,6 +32,14 @@ def _command(*own: Callable) -> Callable:
         option("num_threads", "threads of a CPU training (default: torch's choice)", metavar="N"),
         option("seed", "of the weights and of all draws (default: 0)", metavar="N"),
         *own,
+        option(
+            "resume",
+            "go on with another training that lies in --output_dir, with these settings",
+            is_flag=False,
+            flag_value="true",
+            metavar="",
+        ),
+        flag("overwrite", "remove another training that lies in --output_dir"),
         flag("check", "check configuration and data, and train nothing"),
         flag("help_espnet", "show all options of ESPnet's command, some hundred lines"),
         click.argument("espnet", nargs=-1, type=click.UNPROCESSED, metavar="[ESPNET'S OPTIONS]"),
@@ -43,8 +52,15 @@ def _arguments(espnet: tuple[str, ...], help_espnet: bool, **own) -> list[str]:
         return ["--help"]
     if own["output_dir"] is None:
         raise UserError("--output_dir DIR is missing: where shall the training be kept?")
-    words = [word for name, value in own.items() if value is not None for word in (f"--{name}", value)]
+    given = {name: str(value).lower() if value is True else value for name, value in own.items() if value}
+    words = [word for name, value in given.items() for word in (f"--{name}", value)]
     return words + list(espnet)
+
+
+def _alone(output_dir: str | None, check: bool) -> contextlib.AbstractContextManager:
+    """Let no other run train there; processes that read data outlive a killed training by 5 s."""
+    nothing = check or output_dir is None
+    return contextlib.nullcontext() if nothing else working_in(str(output_dir), patience_s=6)
 
 
 _unknown = option(
@@ -77,7 +93,9 @@ def separator(model: str | None, array: str | None, outputs: int | None, check: 
         return
     from frontend.training.run import train_separator
 
-    train_separator(_arguments(**espnet), check)
+    argv = _arguments(**espnet)
+    with _alone(espnet["output_dir"], check):
+        train_separator(argv, check)
 
 
 @_command(
@@ -99,11 +117,12 @@ def recogniser(check: bool, **options) -> None:
     from frontend.training.run import Training
 
     argv = _arguments(**options)
-    training = Training.of(argv, ("token_list", "bpemodel"))
-    if check or not training.is_complete():
-        from frontend.recognition.training import train_recogniser  # ESPnet: 9 s, only now
+    with _alone(options["output_dir"], check):
+        training = Training.of(argv, ("token_list", "bpemodel"))
+        if check or not training.is_complete():
+            from frontend.recognition.training import train_recogniser  # ESPnet: 9 s, only now
 
-        train_recogniser(argv, training, check)
+            train_recogniser(argv, training, check)
 
 
 @_command(
@@ -125,8 +144,9 @@ def joint(check: bool, **options) -> None:
     from frontend.training.run import Training
 
     argv = _arguments(**options)
-    training = Training.of(argv, ("separator", "asr"))
-    if check or not training.is_complete():
-        from frontend.recognition.joint import train_joint  # ESPnet: 12 s, only now
+    with _alone(options["output_dir"], check):
+        training = Training.of(argv, ("separator", "asr"))
+        if check or not training.is_complete():
+            from frontend.recognition.joint import train_joint  # ESPnet: 12 s, only now
 
-        train_joint(argv, training, check)
+            train_joint(argv, training, check)

@@ -27,7 +27,7 @@ from frontend.data.kaldi import read_scp
 from frontend.recognition.model import RecogniserFiles, find_recogniser
 from frontend.recognition.text import unknown
 from frontend.recognition.training import add_allow_unknown, read_list, write_list
-from frontend.training import checks, run
+from frontend.training import checks, options, run
 from frontend.training.checkpoints import MODEL, Trained, check_state, open_trained, read_state
 from frontend.training.examples import WholeUtterances
 from frontend.training.task import FrontendTask, FrontendTrainer, KeyedIterFactory, register
@@ -68,7 +68,7 @@ def train_joint(argv: list[str], training: run.Training, check: bool = False) ->
         UserError: whatever is wrong with settings, data or weights.
     """
     register_joint()
-    args = run.parse(_parser(), argv)
+    args = options.parse(_parser(), argv)
     args.output_dir = str(Path(args.output_dir) / "training")
     given = {word[2:].partition("=")[0] for word in argv if word.startswith("--")}
     given |= read_settings(args.config, "configuration (--config)").keys() if args.config else set()
@@ -83,14 +83,14 @@ def train_joint(argv: list[str], training: run.Training, check: bool = False) ->
         print(f"note: {line}", file=sys.stderr)
     if check:
         return
-    run.open_log(args)
+    run.open_log(args, training)
     run.train(JointTask, args, training)
     export(args.output_dir, args.separator, args.asr, Path(args.output_dir).parent)
     training.mark_complete()
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = run.make_parser(JointTask, "train joint", train_joint.__doc__ or "", _DEFAULTS)
+    parser = options.make_parser(JointTask, "train joint", train_joint.__doc__ or "", _DEFAULTS)
     group = parser.add_argument_group("Joint training")
     for name, network in _STARTS.items():
         group.add_argument(

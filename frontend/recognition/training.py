@@ -27,7 +27,7 @@ from frontend.data.audio import audio_file, read_audio
 from frontend.data.kaldi import read_scp, write_scp
 from frontend.recognition.model import rate_of
 from frontend.recognition.text import read_transcripts, unknown
-from frontend.training import checks, run
+from frontend.training import checks, options, run
 from frontend.training.checkpoints import read_state
 from frontend.training.task import FrontendTrainer, WarmupCosine
 from frontend.utils import stamps
@@ -91,7 +91,9 @@ class FrontendASRTask(asr.ASRTask):
 def make_parser() -> tuple[argparse.ArgumentParser, list[str]]:
     """Return the parser of ``train recogniser``, and the names of the options that ESPnet does not know."""
     register_asr()
-    parser = run.make_parser(FrontendASRTask, "train recogniser", train_recogniser.__doc__ or "", _DEFAULTS)
+    parser = options.make_parser(
+        FrontendASRTask, "train recogniser", train_recogniser.__doc__ or "", _DEFAULTS
+    )
     group = parser.add_argument_group("Tokens (see also --token_type, --token_list, --bpemodel)")
     group.add_argument("--nbpe", type=int, default=500, help="pieces of a sentencepiece model to train")
     group.add_argument("--bpemode", default="unigram", help="how it is trained: unigram or bpe")
@@ -123,14 +125,14 @@ def train_recogniser(argv: list[str], training: run.Training, check: bool = Fals
         UserError: whatever is wrong with settings, data, tokens or weights.
     """
     parser, own = make_parser()
-    args = run.parse(parser, argv)
+    args = options.parse(parser, argv)
     check_config(args)
     tokens, notes = list_tokens(args, read_sets(args))
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     if check:
         return
-    run.open_log(args)
+    run.open_log(args, training)
     args.token_list = str(Path(args.output_dir) / TOKENS)
     write_list(args.token_list, tokens)
     for name in own:

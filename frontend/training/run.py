@@ -6,22 +6,24 @@ the same (:func:`train_separator` shows it). Nothing here imports torch or ESPne
 """
 
 import argparse
+import contextlib
+import hashlib
 import json
 import logging
 import os
-import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from frontend import AUDIO_READERS
+from frontend.data.audio import entry_stamp
 from frontend.training.checkpoints import CHECKPOINT, MODEL, weights_of
+from frontend.training.options import DEFAULTS, flat, given_options, listed, make_parser, parse, resolve
 from frontend.utils import stamps
-from frontend.utils.errors import UserError, did_you_mean
-from frontend.utils.files import read_settings
+from frontend.utils.errors import UserError
+from frontend.utils.files import read_lines, remove
 from frontend.utils.stamps import Stamp, read_stamp
 
 # Raised with every change after which the same training ends in other weights.
@@ -31,18 +33,25 @@ DONE, BEGUN = "stamp.json", ".begun.json"
 # What changes how long a training takes and what it says, not its weights; and what is an input.
 _NO_SETTING = {
     *("output_dir", "config", "train_set", "valid_set", "init_param", "dry_run", "resume", "print_config"),
-    *("num_threads", "num_workers", "ngpu", "log_level", "log_interval", "use_tensorboard", "use_matplotlib"),
+    *(
+        "overwrite",
+        "num_threads",
+        "num_workers",
+        "ngpu",
+        "log_level",
+        "log_interval",
+        "use_tensorboard",
+        "use_matplotlib",
+    ),
 }
+_WAYS = ("resume", "overwrite")
+_AUDIO = " audio"  # ends the name of an input: a digest of a set's audio beside that of its tables
 _WORKER_ERROR = "frontend.utils.errors.UserError: "
-DEFAULTS = {
-    "best_model_criterion": [("valid", "loss", "min")],  # label-free
-    "grad_clip": 5.0,
-    "max_epoch": 20,
-    "num_att_plot": 0,  # a plot an epoch costs more than the epoch
-    "num_workers": 0,  # measured: benchmarks/train_step.py
-    "resume": True,
-    "use_matplotlib": False,  # its plots cost seconds an epoch
-}
+# What a training makes in its directory, that of ESPnet or one of ours; a joint one makes two more folders.
+_MADE = f"""config.yaml {CHECKPOINT} checkpoint.*.pth *epoch.pth *.ave*.pth *.best.pth latest.pth train.log
+    images tensorboard att_ws stats {DONE} {BEGUN}""".split()
+_MADE_JOINTLY = ("training", "asr")
+_SAMPLE = 4096  # bytes that are looked at of each recording
 
 
 @dataclass(frozen=True)
@@ -52,10 +61,16 @@ class Training:
     Attributes:
         output: its directory, None if none was given.
         stamp: what its weights depend on.
+        reads: weights and lists that it starts from.
+        resume: the user wants to go on though settings or data have changed.
+        overwrite: the user wants another training there to be removed.
     """
 
     output: Path | None
     stamp: Stamp
+    reads: tuple[Path, ...] = ()
+    resume: bool = False
+    overwrite: bool = False
 
     @classmethod
     def of(cls, argv: list[str], models: Iterable[str] = ()) -> "Training":
@@ -66,34 +81,86 @@ class Training:
             models: options that name a trained model to start from.
 
         Raises:
-            UserError: an unreadable configuration.
+            UserError: an unreadable configuration, or one that is to be filled in.
         """
-        options, inputs = _resolve(argv), {}
+        given = given_options(argv)
+        options, inputs, reads = resolve(given), {}, []
         # What is not there is found, with a hint, when the options are checked.
         for name in ("train_set", "valid_set"):
             if options.get(name) and Path(str(options[name])).is_dir():
                 inputs[name] = of_data(Path(str(options[name])))
-        for spec in _listed(options.get("init_param")):
+                inputs[f"{name}{_AUDIO}"] = _of_audio(Path(str(options[name])))
+        for spec in listed(options.get("init_param")):
             path, _, part = str(spec).partition(":")
             if Path(path).is_file():
                 inputs[f"init_param {part}".strip()] = stamps.of_file(path)
+                reads.append(Path(path))
         for name in models:
             if options.get(name):
+                reads += weights_of(options[name])
                 inputs[name] = stamps.of_text("".join(map(stamps.of_file, weights_of(options[name]))))
         settings = {k: v for k, v in options.items() if k not in {*_NO_SETTING, *models}}
         output = options.get("output_dir")
-        return cls(Path(str(output)) if output else None, Stamp.of(settings, inputs, [sys.modules[__name__]]))
+        wanted = {name: any(one == name and value != ["false"] for one, value in given) for name in _WAYS}
+        stamp = Stamp.of(settings, inputs, [sys.modules[__name__]])
+        return cls(Path(str(output)) if output else None, stamp, tuple(reads), **wanted)
 
     def file(self, name: str) -> Path:
         """Return a file of the training's directory."""
         return Path(self.output or "") / name
 
     def is_complete(self) -> bool:
-        """Return whether this training was completed before; report it on the terminal if so."""
-        if self.output is None or not self.file(MODEL).exists() or self.stamp.why_stale(self.file(DONE)):
+        """Return whether this training was completed before; report it on the terminal if so.
+
+        Raises:
+            UserError: another training lies there, and the user has not said what to do with it.
+        """
+        if self.output is None:
             return False
-        print(f"{self.output}: training is complete; nothing to do", file=sys.stderr)
-        return True
+        done = read_stamp(self.file(DONE))
+        if done and self.file(MODEL).exists() and not self._changes(done) and not self.overwrite:
+            print(f"{self.output}: training is complete; nothing to do", file=sys.stderr)
+            return True
+        if not (self.resume or self.overwrite):
+            self._refuse_another()
+        return False
+
+    def _refuse_another(self) -> None:
+        """Only one that is made longer goes on without a word of the user."""
+        folders = (Path(self.output or ""), self.file(_MADE_JOINTLY[0]))
+        if not any((folder / name).exists() for folder in folders for name in (CHECKPOINT, MODEL)):
+            return
+        before = read_stamp(self.file(DONE)) or read_stamp(self.file(BEGUN))
+        changes = self._changes(before) if before else {"": "what it was made from is not known"}
+        if before and changes.keys() == {"max_epoch"}:
+            old, new = (s.settings.get("max_epoch", DEFAULTS["max_epoch"]) for s in (before, self.stamp))
+            if isinstance(old, int) and isinstance(new, int) and new > old:
+                return
+        if changes:
+            raise UserError(
+                f"{self.output}: expected a new directory or this training, found another one in it: "
+                f"{_first(changes)} (go on from its checkpoint with --resume, remove it with --overwrite, or "
+                "choose another --output_dir)"
+            )
+
+    def clear(self) -> None:
+        """Remove another training, of which the user said so: nothing but what a training makes.
+
+        Raises:
+            UserError: this one starts from it.
+        """
+        if self.output is None or not self.overwrite:
+            return
+        names = [*_MADE, *(_MADE_JOINTLY if self.file("training/train.log").exists() else ())]
+        found = [path for name in names for path in sorted(self.output.glob(name))]
+        for path in self.reads:
+            if any(one.resolve() in (path.resolve(), *path.resolve().parents) for one in found):
+                raise UserError(
+                    f"{path}: --overwrite would remove what this training starts from (choose another "
+                    "--output_dir)"
+                )
+        for path in found:
+            remove(path)
 
     def mark_complete(self) -> None:
         """Write the stamp that :meth:`is_complete` compares; last of all."""
@@ -102,45 +169,60 @@ class Training:
     def changed(self) -> str:
         """Return in one sentence how this training differs from that of the checkpoint; "" if it does not."""
         before = read_stamp(self.file(DONE)) or read_stamp(self.file(BEGUN))
-        return self.stamp.changed_since(before) if before else ""
+        return _first(self._changes(before)) if before else ""
+
+    def _changes(self, before: Stamp) -> dict[str, str]:
+        """Return what differs from an earlier stamp: its name, and the difference in words."""
+        found = {}
+        old, new = (dict(flat(s.settings)) for s in (before, self.stamp))
+        for name in sorted({*old, *new}):
+            if old.get(name) != new.get(name):
+                found[name] = f"{name} is {new.get(name, 'not given')}, was {old.get(name, 'not given')}"
+        # A training of an earlier version knows nothing of the audio.
+        inputs = {k: v for k, v in self.stamp.inputs.items() if k in before.inputs or not k.endswith(_AUDIO)}
+        for name in sorted({*before.inputs, *inputs}):
+            if before.inputs.get(name) != inputs.get(name):
+                option, what = name.removesuffix(_AUDIO), "audio" if name.endswith(_AUDIO) else "content"
+                found[name] = f"the {what} of --{option} has changed"
+        if before.code != self.stamp.code:
+            found["code"] = "the program has changed"
+        return found
 
 
-def _resolve(argv: list[str]) -> dict:
-    """Return the settings of ``--config`` and of the command line over it, by name, as ESPnet reads them."""
-    given: list[tuple[str, list[str]]] = []
-    for word in argv:
-        if re.match(r"--?[A-Za-z]", word):
-            name, equals, value = word.lstrip("-").partition("=")
-            given.append((name, [value] if equals else []))
-        elif given:
-            given[-1][1].append(word)
-    config = next((values[0] for name, values in reversed(given) if name == "config" and values), None)
-    # ESPnet shows a traceback where it is no configuration.
-    options = read_settings(config, "configuration (--config)") if config is not None else {}
-    for name, values in given:
-        key, equals, value = values[0].partition("=") if values else ("", "", "")
-        if name.endswith("_conf") and equals:
-            conf = options[name] = dict(options.get(name) or {})
-            *outer, last = key.split(".")
-            for part in outer:
-                conf[part] = dict(conf.get(part) or {})
-                conf = conf[part]
-            conf[last] = _read_value(value)
-        else:
-            read = [_read_value(text) for text in values]
-            options[name] = read[0] if len(read) == 1 else read
-    return options
+def _first(changes: dict[str, str]) -> str:
+    more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
+    return ", ".join([*changes.values()][:3]) + more
 
 
-def _read_value(text: str) -> object:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
+def _of_audio(directory: Path) -> str:
+    """Return a digest of some of the audio of a data directory: other audio may have the same names."""
+    digest = hashlib.sha256()
+    for table in [directory / "wav.scp", *sorted(directory.glob("spk*.scp"))]:
+        for _, line in read_lines(table) if table.is_file() else ():
+            entry = line.partition(" ")[2].strip()
+            digest.update(_sample_of(entry))
+    return digest.hexdigest()
 
 
-def _listed(value: object) -> list:
-    return [] if value is None else value if isinstance(value, list) else [value]
+def _sample_of(entry: str) -> bytes:
+    """Return what is probably another for other audio: some bytes; what is not there is found later."""
+    scheme, colon, _ = entry.partition(":")
+    if colon and scheme in AUDIO_READERS:
+        return repr(entry_stamp(entry)).encode()
+    path, _, offset = entry.rpartition(":")
+    with contextlib.suppress(OSError):
+        if path and offset.isdecimal():  # a record of an archive
+            with open(path, "rb") as file:
+                file.seek(int(offset))
+                return file.read(2 * _SAMPLE)[-_SAMPLE:]
+        found = b""
+        for name in [entry] if os.path.exists(entry) else entry.split():
+            with open(name, "rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size // 2 - _SAMPLE // 2))
+                found += b"%d " % size + file.read(_SAMPLE)
+        return found
+    return b""
 
 
 def of_data(directory: Path) -> str:
@@ -149,43 +231,13 @@ def of_data(directory: Path) -> str:
     return stamps.of_text(json.dumps([(path.name, stamps.of_file(path)) for path in files]))
 
 
-def make_parser(task: Any, name: str, description: str | None, defaults: dict) -> argparse.ArgumentParser:
-    """Return ESPnet's parser of a task, for the command ``name``: strict, with our options and defaults."""
-    parser = task.get_parser()
-    parser.prog = f"mixit {name}"
-    parser.description = description
-    parser.allow_abbrev = False
-    group = parser.add_argument_group("Front-end")
-    group.add_argument("--train_set", metavar="DIR", help="data directory to train on")
-    group.add_argument("--valid_set", metavar="DIR", help="data directory that chooses the epochs to average")
-    group.add_argument("--num_threads", type=int, help="threads of a CPU training; default: torch's choice")
-    parser.set_defaults(**DEFAULTS | defaults)
+def open_log(args: argparse.Namespace, training: Training) -> None:
+    """Make the directory of the training, and send what ESPnet says to its log.
 
-    def error(message: str) -> None:
-        unknown = re.match(r"unrecognized arguments: -*(\w+)", message)
-        known = {a.dest for a in parser._actions}
-        raise UserError(message + (did_you_mean(unknown[1], known) if unknown else "") + " (see --help)")
-
-    parser.error = error
-    return parser
-
-
-def parse(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespace:
-    """Parse, and set the number of threads; raise a UserError for an unknown option, or no output."""
-    import torch
-
-    args = parser.parse_args(argv)
-    if args.output_dir is None:
-        raise UserError("--output_dir DIR is missing: where shall the training be kept?")
-    if args.num_threads:
-        torch.set_num_threads(args.num_threads)
-    # The kernels that CUDA chooses by default are not all deterministic.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    return args
-
-
-def open_log(args: argparse.Namespace) -> None:
-    """Make the directory of the training, and send what ESPnet says to its log."""
+    Raises:
+        UserError: --overwrite would remove what the training starts from.
+    """
+    training.clear()
     output = Path(args.output_dir)
     output.mkdir(parents=True, exist_ok=True)
     # ESPnet says a lot; it goes beside the checkpoints, and the terminal shows how far it is.
@@ -222,6 +274,11 @@ def train(task: Any, args: argparse.Namespace, training: Training) -> None:
         # What torch.save raises on a full disk.
         if "PytorchStreamWriter" in str(error) or "inline_container" in str(error):
             raise UserError(f"{output}: a checkpoint could not be written: disk full? ({error})") from None
+        if "DataLoader worker" in str(error) or "shared memory" in str(error) or "</torch_" in str(error):
+            raise UserError(
+                f"{output}: a process that reads data ended, out of memory or of room in /dev/shm? ({error}; "
+                "give --num_workers 0)"
+            ) from None
         raise
     if not args.dry_run:
         _link_average(output, args.best_model_criterion)
@@ -243,7 +300,7 @@ def _repair(task: Any, args: argparse.Namespace, training: Training) -> None:
         if epoch >= args.max_epoch:  # ESPnet would train no step and leave the weights as they are
             raise UserError(
                 f"{training.output}: expected a training that can go on, found one whose {epoch} epochs are "
-                f"complete: {changed} (choose another --output_dir, or remove this one)"
+                f"complete: {changed} (raise --max_epoch, give --overwrite, or choose another --output_dir)"
             )
         print(f"{training.output}: going on from epoch {epoch}, though {changed}", file=sys.stderr)
 
@@ -284,7 +341,7 @@ def train_separator(argv: list[str], check: bool = False) -> None:
     check_config(args)
     if check:
         return
-    open_log(args)
+    open_log(args, training)
     train(FrontendTask, args, training)
     if not args.dry_run:
         training.mark_complete()

@@ -1,0 +1,122 @@
+"""The options of a training, as a command line and a configuration say them."""
+
+import argparse
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+from frontend.utils.errors import UserError, did_you_mean
+from frontend.utils.files import read_settings
+
+DEFAULTS = {
+    "best_model_criterion": [("valid", "loss", "min")],  # label-free
+    "grad_clip": 5.0,
+    "max_epoch": 20,
+    "num_att_plot": 0,  # a plot an epoch costs more than the epoch
+    "num_workers": 0,  # measured: benchmarks/train_step.py
+    "resume": True,
+    "use_matplotlib": False,  # its plots cost seconds an epoch
+}
+
+
+def given_options(argv: list[str]) -> list[tuple[str, list[str]]]:
+    """Return the options of a command line with their values."""
+    given: list[tuple[str, list[str]]] = []
+    for word in argv:
+        if re.match(r"--?[A-Za-z]", word):
+            name, equals, value = word.lstrip("-").partition("=")
+            given.append((name, [value] if equals else []))
+        elif given:
+            given[-1][1].append(word)
+    return given
+
+
+def resolve(given: list[tuple[str, list[str]]]) -> dict:
+    """Return the settings of ``--config`` and of the command line over it, by name, as ESPnet reads them."""
+    config = next((values[0] for name, values in reversed(given) if name == "config" and values), None)
+    # ESPnet shows a traceback where it is no configuration.
+    options = read_settings(config, "configuration (--config)") if config is not None else {}
+    for name, values in given:
+        key, equals, value = values[0].partition("=") if values else ("", "", "")
+        if name.endswith("_conf") and equals:
+            conf = options[name] = dict(options.get(name) or {})
+            *outer, last = key.split(".")
+            for part in outer:
+                conf[part] = dict(conf.get(part) or {})
+                conf = conf[part]
+            conf[last] = _read_value(value)
+        else:
+            read = [_read_value(text) for text in values]
+            options[name] = read[0] if len(read) == 1 else read
+    for name, setting in flat(options):
+        if name == "defaults" or (isinstance(setting, str) and re.search(r"\$\{.*\}", setting)):
+            raise UserError(
+                f"{config}: {name}: expected a value, found {setting}: a recipe's run fills it in (give "
+                "exp/NAME/conf/... of the run, which `mixit run --show STAGE` writes, too)"
+            )
+    return options
+
+
+def _read_value(text: str) -> object:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def listed(value: object) -> list:
+    """Return the values of an option that may be given once or several times."""
+    return [] if value is None else value if isinstance(value, list) else [value]
+
+
+def flat(content: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Yield the settings with dotted names, so that a message can say which one changed."""
+    for key, value in content.items():
+        if isinstance(value, dict) and value:
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def make_parser(task: Any, name: str, description: str | None, defaults: dict) -> argparse.ArgumentParser:
+    """Return ESPnet's parser of a task, for the command ``name``: strict, with our options and defaults."""
+    from espnet2.utils.types import str2bool
+
+    parser = task.get_parser()
+    parser.prog = f"mixit {name}"
+    parser.description = description
+    parser.allow_abbrev = False
+    group = parser.add_argument_group("Front-end")
+    group.add_argument("--train_set", metavar="DIR", help="data directory to train on")
+    group.add_argument("--valid_set", metavar="DIR", help="data directory that chooses the epochs to average")
+    group.add_argument(
+        "--overwrite", type=str2bool, default=False, help="remove another training that lies in --output_dir"
+    )
+    group.add_argument("--num_threads", type=int, help="threads of a CPU training; default: torch's choice")
+    parser.set_defaults(**DEFAULTS | defaults)
+
+    def error(message: str) -> None:
+        unknown = re.match(r"unrecognized arguments: -*(\w+)", message)
+        known = {a.dest for a in parser._actions}
+        raise UserError(message + (did_you_mean(unknown[1], known) if unknown else "") + " (see --help)")
+
+    parser.error = error
+    return parser
+
+
+def parse(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespace:
+    """Parse, and set the number of threads; raise a UserError for an unknown option, or no output."""
+    import torch
+
+    args = parser.parse_args(argv)
+    del args.overwrite  # config.yaml is for what changes a training
+    if args.output_dir is None:
+        raise UserError("--output_dir DIR is missing: where shall the training be kept?")
+    if args.num_threads:
+        torch.set_num_threads(args.num_threads)
+    # The kernels that CUDA chooses by default are not all deterministic.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    return args
