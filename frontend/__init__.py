@@ -18,7 +18,11 @@ __version__ = "0.2.0"
 
 # Entries ``SCHEME:...`` of ``.scp`` files whose audio is made when it is read (frontend.data.audio). They are
 # named here, in what every process imports, and by name: nothing is imported before the first such entry.
-AUDIO_READERS = {"scene": "frontend.simulation.mixture_sets:READER"}
+SEGMENT = "segment"
+AUDIO_READERS = {
+    "scene": "frontend.simulation.mixture_sets:READER",
+    SEGMENT: "frontend.data.kaldi:READER",
+}
 
 
 def __getattr__(name: str) -> object:

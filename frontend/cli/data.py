@@ -24,7 +24,7 @@ def check(directories: tuple[str, ...]) -> int:
 
     Prints one line a directory and exits with 0 if all is well, else one line a problem and 2.
     """
-    from frontend.data.kaldi import read_scp, validate
+    from frontend.data.kaldi import read_utterances, validate
 
     wrong = False
     for directory in directories:
@@ -34,7 +34,7 @@ def check(directories: tuple[str, ...]) -> int:
         if len(problems) > MOST_SHOWN:
             print(f"{directory}: and {len(problems) - MOST_SHOWN} more problems", file=sys.stderr)
         if not problems:
-            print(f"{directory}: valid, {len(read_scp(f'{directory}/wav.scp'))} utterances")
+            print(f"{directory}: valid, {len(read_utterances(directory))} utterances")
         wrong |= bool(problems)
     return 2 if wrong else 0
 
@@ -53,11 +53,11 @@ def subset(data: str, out: str, num: int | None, share: float | None, unlabelled
     smaller one of the same seed.
     """
     one_of("num", "share")
-    from frontend.data.kaldi import read_scp
+    from frontend.data.kaldi import read_utterances
     from frontend.data.mixtures import subset
     from frontend.utils.rng import generator
 
-    ids = list(read_scp(f"{data}/wav.scp"))
+    ids = list(read_utterances(data))
     number = len(ids) if num is None else num
     if share is not None:
         if not 0 < share <= 1:

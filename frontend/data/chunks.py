@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from frontend.data.audio import Recording, audio_info, read_audio, stamp_of_entries
-from frontend.data.kaldi import read_scp, write_set
+from frontend.data.kaldi import read_entries, write_set
 from frontend.data.segments import Span, read_spans, spans_by_energy, union
 from frontend.data.writers import AudioWriter, ending_for, existing
 from frontend.utils.errors import UserError
@@ -132,7 +132,7 @@ def make_chunks(
     Raises:
         UserError: too little speech, an unusable RTTM or segments file, unreadable audio.
     """
-    wav = read_scp(Path(data) / "wav.scp")
+    wav = read_entries(Path(data) / "wav.scp")
     whole = {name: Recording([entry]) for name, entry in wav.items()}
     seconds = {name: recording.seconds for name, recording in whole.items()}
     if given:

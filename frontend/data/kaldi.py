@@ -5,15 +5,23 @@ file and line (:func:`validate`).
 """
 
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from frontend.data.audio import read_audio, read_image
+import numpy as np
+
+from frontend import AUDIO_READERS, SEGMENT
+from frontend.data.audio import Reader, audio_file, audio_info, entry_stamp, read_audio, read_image
 from frontend.utils.errors import UserError
 from frontend.utils.files import parse_json, read_lines, write_text
 from frontend.utils.parallel import progress
+
+if TYPE_CHECKING:
+    from frontend.data.segments import Unused
 
 
 @dataclass
@@ -75,6 +83,141 @@ def scan_table(path: str | Path, allow_empty: bool = False) -> Table:
     return table
 
 
+def located(entry: str, folder: str | Path) -> str:
+    """Return an entry of a table in ``folder`` as it is found from the working directory.
+
+    A relative path starts at the working directory, as Kaldi's do, or, if nothing is there, beside the table.
+    """
+
+    def place(word: str) -> str | None:
+        path = str(audio_file(word))
+        if os.path.isabs(path) or os.path.exists(path):
+            return word
+        return os.path.join(folder, word) if os.path.exists(os.path.join(folder, path)) else None
+
+    if _scheme(entry) or entry.endswith("|"):
+        return entry
+    if (whole := place(entry)) is not None:
+        return whole
+    words = [place(word) for word in entry.split()]  # a file a channel
+    return entry if None in words else " ".join(map(str, words))
+
+
+def absolute(entry: str) -> str:
+    """Return an entry that is found from every working directory; links and ``..`` stay as they are."""
+    scheme, rest = _scheme(entry), entry
+    if scheme == SEGMENT:
+        *times, rest = entry.split(":", 3)
+        return ":".join([*times, absolute(rest)])
+    if scheme:
+        return f"{scheme}:{_absolute(entry.partition(':')[2])}"
+    if entry.endswith("|"):
+        return entry
+    words = entry.split()
+    several = len(words) > 1 and not audio_file(entry).exists() and all(audio_file(w).exists() for w in words)
+    return " ".join(map(_absolute, words)) if several else _absolute(entry)
+
+
+def _absolute(path: str) -> str:
+    return os.path.join(os.getcwd(), path) if ".." in path.split("/") else os.path.abspath(path)
+
+
+def _scheme(entry: str) -> str:
+    scheme, colon, _ = entry.partition(":")
+    return scheme if colon and scheme in AUDIO_READERS else ""
+
+
+def read_entries(path: str | Path) -> dict[str, str]:
+    """Return a table of audio as :func:`read_scp` does, its entries :func:`located`."""
+    return {key: located(entry, Path(path).parent) for key, entry in read_scp(path).items()}
+
+
+class Utterances(dict[str, str]):
+    """The utterances of a data directory, ``{id: entry}``, and the ids of those that are left out."""
+
+    left_out: frozenset[str] = frozenset()
+
+
+_OVERSHOOT_S = 0.5  # Kaldi's extract-segments --max-overshoot
+
+
+def read_utterances(directory: str | Path) -> Utterances:
+    """Return the utterances of a data directory: of ``wav.scp``, or of ``segments`` where that is there.
+
+    A segment becomes the entry ``segment:START:END:ENTRY``, times in seconds. One that ends more than 0.5 s
+    beyond its recording is left out, as Kaldi does, and so is one of another recording: a warning counts
+    them.
+
+    Raises:
+        UserError: as :func:`read_entries`; an unreadable recording that is cut into segments; none is left.
+    """
+    wav, path = read_entries(Path(directory) / "wav.scp"), Path(directory) / "segments"
+    if not path.is_file():
+        return Utterances(wav)
+    from frontend.data.segments import Unused  # the forms of segments, which few sets need
+
+    unused = Unused(path)
+    found, left_out, _ = _read_cuts(wav, unused)
+    unused.say(len(found), "segments 'utterance recording start end'")
+    found.left_out = frozenset(left_out)
+    return found
+
+
+def _read_cuts(wav: Mapping[str, str], unused: "Unused") -> tuple[Utterances, set[str], dict[str, str]]:
+    """Return the utterances of ``segments``, those that are left out, and where each stands in the file."""
+    from frontend.data.segments import fit, read_any
+
+    rows: dict[str, tuple[str, dict]] = {}
+    for where, row in read_any(unused, "segments"):
+        if row["speaker"] in rows:
+            twice = f"utterance {row['speaker']} occurs twice (keep one of the lines)"
+            unused.add(where, "of an id that was there before", twice)
+        else:
+            rows[row["speaker"]] = where, row
+    seconds = {}
+    for name in {row["session_id"] for _, row in rows.values()} & wav.keys():
+        _, frames, fs = audio_info(wav[name])
+        seconds[name] = frames / fs
+    found = Utterances()
+    for _, row in fit(iter(rows.values()), seconds, unused, _OVERSHOOT_S):
+        source = wav[row["session_id"]]
+        found[row["speaker"]] = f"{SEGMENT}:{row['start_time']!r}:{row['end_time']!r}:{source}"
+    wheres = {key: where for key, (where, _) in rows.items()}
+    return Utterances(sorted(found.items())), rows.keys() - found.keys(), wheres
+
+
+def _source(entry: str) -> str:
+    return entry.split(":", 3)[-1]
+
+
+def _cut(entry: str) -> tuple[int, int, tuple[int, int, int]]:
+    """Return the first sample of a segment, the one behind its last, and its info."""
+    try:
+        _, start, end, source = entry.split(":", 3)
+        times = float(start), float(end)
+    except ValueError:
+        raise UserError(f"{entry}: expected segment:START:END:ENTRY, times in seconds") from None
+    channels, frames, fs = audio_info(source)
+    first, last = round(times[0] * fs), min(frames, round(times[1] * fs))
+    if not 0 <= first < last:
+        wrong = f"no sample from {start} to {end} s, it has {frames} at {fs} Hz (correct the times)"
+        raise UserError(f"{source}: found {wrong}")
+    return first, last, (channels, last - first, fs)
+
+
+def _read_cut(entry: str) -> tuple[np.ndarray, int]:
+    first, last, _ = _cut(entry)
+    return read_audio(_source(entry), first, last - first, finite=True)
+
+
+READER = Reader(
+    file=lambda entry: audio_file(_source(entry)),
+    info=lambda entry: _cut(entry)[-1],
+    read=_read_cut,
+    stamp=lambda entry: (*entry.split(":", 3)[1:3], *entry_stamp(_source(entry))),
+)
+
+
 def read_records(path: str | Path) -> Table:
     """Return the JSON lines of ``path`` by their "id": a table whose entries are objects."""
     table = Table()
@@ -98,10 +241,14 @@ def read_records(path: str | Path) -> Table:
     return table
 
 
+def in_scp(mapping: Mapping[str, object]) -> str:
+    """Return ``{id: value}`` as the text of a sorted table."""
+    return "".join(f"{key} {mapping[key]}".rstrip(" \t") + "\n" for key in sorted(mapping))
+
+
 def write_scp(path: str | Path, mapping: Mapping[str, object]) -> None:
     """Write ``{id: value}`` as a sorted table, whole or not at all."""
-    lines = (f"{key} {mapping[key]}".rstrip() + "\n" for key in sorted(mapping))
-    write_text(path, "".join(lines))
+    write_text(path, in_scp(mapping))
 
 
 _NUMBERED = ("spk[1-9]*.scp", "raw[1-9]*.scp", "text_spk[1-9]*", "image[1-9]*.scp")
@@ -121,8 +268,8 @@ def write_set(
 
     Args:
         directory: made if it is not there.
-        tables: file name -> {id: value}; without ``wav.scp`` (streams of a set) there is no ``utt2spk``
-            either.
+        tables: file name -> {id: value}; entries of audio (``*.scp``) become :func:`absolute`; without
+            ``wav.scp`` (streams of a set) there is no ``utt2spk`` either.
         utt2spk: the talker of each utterance; None: every utterance is its own. ``spk2utt`` follows from it.
         records: for ``scenes.jsonl``, objects with a key ``id``.
     """
@@ -146,7 +293,10 @@ def write_set(
             spk2utt.setdefault(utt2spk[utterance], []).append(utterance)
         write_scp(directory / "spk2utt", {speaker: " ".join(ids) for speaker, ids in spk2utt.items()})
     for name in sorted(tables, key=lambda name: name == "wav.scp"):
-        write_scp(directory / name, tables[name])
+        table = tables[name]
+        if name.endswith(".scp"):  # for who starts elsewhere
+            table = {key: absolute(str(entry)) for key, entry in table.items()}
+        write_scp(directory / name, table)
 
 
 def numbered(directory: Path, prefix: str, suffix: str = "") -> list[Path]:
@@ -175,32 +325,69 @@ def validate(path: str | Path) -> list[str]:
         return [f"{path}: expected a data directory, found {'a file' if directory.exists() else 'nothing'}"]
     if not any(directory.iterdir()):
         return [f"{path}: empty directory (is the step that makes it complete?)"]
-    wav = scan_table(directory / "wav.scp")
+    wav = _scan_entries(directory / "wav.scp")
     if not wav.entries:
         return wav.problems
+    utterances, source = wav, directory / "wav.scp"
+    if (directory / "segments").is_file():
+        source = directory / "segments"
+        utterances = _scan_segments(wav, source)
     try:
         spk, texts = numbered(directory, "spk", ".scp"), numbered(directory, "text_spk")
     except UserError as error:
-        return [*wav.problems, str(error)]
-    # Every table beside wav.scp whose ids must be those of wav.scp.
+        return [*utterances.problems, str(error)]
+    # Every table beside wav.scp whose ids must be those of the utterances.
     optional = [p for p in (directory / "text", directory / "utt2num_samples") if p.exists()]
-    tables = {p: scan_table(p) for p in [*spk, directory / "utt2spk"]}
+    tables = {p: _scan_entries(p) for p in spk} | {directory / "utt2spk": scan_table(directory / "utt2spk")}
     tables |= {p: scan_table(p, allow_empty=True) for p in texts} | {p: scan_table(p) for p in optional}
     if (scenes := directory / "scenes.jsonl").exists():
         tables[scenes] = read_records(scenes)
-    problems = [*wav.problems]
+    problems = [*utterances.problems]
     for name, table in tables.items():
-        problems += table.problems + (_compare_ids(name, table, wav) if table.entries else [])
+        problems += table.problems + (_compare_ids(name, table, utterances, source) if table.entries else [])
     problems += _check_spk2utt(directory / "spk2utt", tables[directory / "utt2spk"].entries)
     lengths = tables.get(directory / "utt2num_samples", Table()).entries
-    return problems + _check_audio(directory / "wav.scp", wav, {p: tables[p] for p in spk}, lengths)
+    return problems + _check_audio(source, utterances, {p: tables[p] for p in spk}, lengths)
 
 
-def _compare_ids(path: Path, table: Table, wav: Table) -> list[str]:
-    missing = [(key, line) for key, line in wav.lines.items() if key not in table.lines]
-    extra = [(key, line) for key, line in table.lines.items() if key not in wav.lines]
-    problems = [f"{path}: id {key} of wav.scp:{line} is missing (add it)" for key, line in missing]
-    return problems + [f"{path}:{line}: id {key} is not in wav.scp (remove it)" for key, line in extra]
+def _scan_entries(path: Path) -> Table:
+    """Return a table of audio, its entries :func:`located`."""
+    table = scan_table(path)
+    table.entries = {key: located(entry, path.parent) for key, entry in table.entries.items()}
+    return table
+
+
+def _scan_segments(wav: Table, path: Path) -> Table:
+    """Return the utterances that ``segments`` cuts out of recordings, and what is wrong with both."""
+    from frontend.data.segments import CUT, Unused
+
+    problems, readable = [*wav.problems], {}
+    for key, entry in wav.entries.items():
+        try:
+            audio_info(entry)
+            readable[key] = entry
+        except UserError as error:
+            problems.append(f"{path.parent / 'wav.scp'}:{wav.lines[key]}: {error}")
+    unused = Unused(path)
+    try:
+        found, _, wheres = _read_cuts(readable, unused)
+    except UserError as error:
+        return Table(problems=[*problems, str(error)])
+    for reason, lines in unused.found.items():
+        problems += lines if reason != CUT else []
+    if not wheres and not unused.found:
+        problems.append(
+            f"{path}: expected segments 'utterance recording start end', found none (empty file?)"
+        )
+    return Table(found, {key: int(where.rpartition(":")[2]) for key, where in wheres.items()}, problems)
+
+
+def _compare_ids(path: Path, table: Table, utterances: Table, source: Path) -> list[str]:
+    missing = [(key, line) for key, line in utterances.lines.items() if key not in table.lines]
+    extra = [(key, line) for key, line in table.lines.items() if key not in utterances.lines]
+    problems = [f"{path}: id {key} of {source.name}:{line} is missing (add it)" for key, line in missing]
+    advice = f"correct the id, or add it to {source.name}"
+    return problems + [f"{path}:{line}: id {key} is not in {source.name} ({advice})" for key, line in extra]
 
 
 def _check_spk2utt(path: Path, utt2spk: dict[str, str]) -> list[str]:

@@ -10,8 +10,9 @@ Streams of a set: ``spk1.scp .. spkS.scp``, one stream a talker; ``raw1.scp .. r
 selected or merged from more outputs; and ``info.json`` (real-time factor, memory, number of outputs). Of a
 file of several channels (the mixture itself, to compare with) the reference channel is meant.
 
-Every table is sorted by id. Paths in ``.scp`` files are relative to the working directory, as Kaldi's and
-ESPnet's are; what an entry can be is said in :mod:`frontend.data.audio`.
+Every table is sorted by id. Paths in ``.scp`` files are absolute where this program writes them; a relative
+one starts at the working directory, as Kaldi's and ESPnet's do, or beside the table. What an entry can be is
+said in :mod:`frontend.data.audio`.
 """
 
 import os
@@ -24,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from frontend.data.audio import audio_info, check_alike, read_audio, read_image
-from frontend.data.kaldi import numbered, read_records, read_scp, write_set
+from frontend.data.kaldi import numbered, read_entries, read_records, read_scp, read_utterances, write_set
 from frontend.utils.errors import UserError
 from frontend.utils.files import atomic_directory, read_json
 
@@ -48,7 +49,7 @@ class MixtureSet:
         self.path = Path(path)
         if not self.path.is_dir():
             raise UserError(f"{path}: expected a data directory, found none (check the path)")
-        self.wav = read_scp(self.path / "wav.scp")
+        self.wav = read_utterances(self.path)
         self.ids = list(self.wav)
         self.speakers = [self._table(p) for p in numbered(self.path, "spk", ".scp")]
 
@@ -97,9 +98,9 @@ class MixtureSet:
         return scenes.entries
 
     def _table(self, path: Path, allow_empty: bool = False) -> dict[str, str]:
-        table = read_scp(path, allow_empty)
-        for extra in sorted(table.keys() - self.wav.keys())[:1]:
-            raise UserError(f"{path}: id {extra} is not in wav.scp (remove it)")
+        table = read_entries(path) if path.suffix == ".scp" else read_scp(path, allow_empty)
+        for extra in sorted(table.keys() - self.wav.keys() - self.wav.left_out)[:1]:
+            raise UserError(f"{path}: id {extra} is not in wav.scp (are both tables of this set?)")
         for missing in sorted(self.wav.keys() - table.keys())[:1]:
             raise UserError(f"{path}: id {missing} of wav.scp is missing (add it)")
         return table
@@ -131,15 +132,18 @@ def subset(source: str | Path, destination: str | Path, ids: Iterable[str], labe
         UserError: an id that is not there, or a destination that holds more than tables.
     """
     source, destination, keep = Path(source), Path(destination), set(ids)
-    wav = read_scp(source / "wav.scp")
+    wav = read_utterances(source)
     for unknown in sorted(keep - wav.keys())[:1]:
         raise UserError(f"{source}/wav.scp: no utterance '{unknown}' to keep")
     if not keep:
         raise UserError(f"{source}: a subset of 0 utterances was asked for (ask for at least 1)")
     _refuse_to_replace(destination, source)
     labels = [*numbered(source, "spk", ".scp"), *numbered(source, "text_spk"), source / "text"]
-    paths = [source / "wav.scp", source / "utt2num_samples", *(labels if labelled else [])]
-    tables = {p.name: read_scp(p, p.name.startswith("text_spk")) for p in paths if p.exists()}
+    paths = [source / "utt2num_samples", *(labels if labelled else [])]
+    tables: dict[str, dict[str, str]] = {"wav.scp": wav}
+    for path in (p for p in paths if p.exists()):
+        is_audio, may_be_empty = path.suffix == ".scp", path.name.startswith("text_spk")
+        tables[path.name] = read_entries(path) if is_audio else read_scp(path, may_be_empty)
     tables = {name: {k: v for k, v in table.items() if k in keep} for name, table in tables.items()}
     utt2spk = {k: v for k, v in read_scp(source / "utt2spk").items() if k in keep}
     records = None
@@ -224,7 +228,7 @@ class Streams:
     def _tables(self, kind: str) -> list[dict[str, str]]:
         tables: list[dict[str, str]] = []
         while (path := self.directory / f"{kind}{len(tables) + 1}.scp").is_file():
-            tables.append(read_scp(path))
+            tables.append(read_entries(path))
             _check_names(f"{path}:", tables[-1], self.mixtures.ids, "utterance", f" of {self.mixtures.path}")
         return tables
 
@@ -266,7 +270,7 @@ def find_streams(directory: str | Path, ids: Iterable[str] | None = None) -> lis
     directory = Path(directory)
     if not directory.is_dir():
         raise UserError(f"{directory}: expected a directory of separated streams, found none")
-    tables = [read_scp(path) for path in numbered(directory, "spk", ".scp")] or _by_name(directory)
+    tables = [read_entries(path) for path in numbered(directory, "spk", ".scp")] or _by_name(directory)
     if not tables:
         raise UserError(
             f"{directory}: expected spk1.scp ... or files ID_spk1.wav ..., found neither (separate first)"

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from frontend.data.audio import Recording, audio_info, stamp_of_entries
-from frontend.data.kaldi import read_scp, write_set
+from frontend.data.kaldi import read_entries, write_set
 from frontend.data.writers import BlockWriter, ending_for, existing
 from frontend.dsp.resample import resample_blocks
 from frontend.utils.errors import UserError, warn
@@ -184,7 +184,7 @@ def prepare(
 def _listed(source: str) -> dict[str, str]:
     path = Path(source)
     if path.is_file():
-        return {_id(path.stem): source} if _is_audio(path) else read_scp(path)
+        return {_id(path.stem): source} if _is_audio(path) else read_entries(path)
     if not path.is_dir():
         wanted = "a folder of recordings, a recording or a table 'id file'"
         raise UserError(f"--recordings {source}: expected {wanted}, found nothing")

@@ -31,6 +31,9 @@ _KEYS = ("session_id", "speaker", "start_time", "end_time", "words")
 _SLACK_S = 0.1
 
 
+CUT = "cut at the end of their recording"  # and used
+
+
 @dataclass
 class Unused:
     """What of a file is not used, or not as it stands: counted, and said in one line.
@@ -89,7 +92,7 @@ def read_scored(path: str | Path, strict: bool = False) -> tuple[list[dict], dic
     unused = Unused(Path(path), strict)
     rows: list[dict] = []
     ignored: dict[str, list[Span]] = {}
-    for _, row in _read(unused):
+    for _, row in read_any(unused):
         if row["words"] is None:
             ignored.setdefault(row["session_id"], []).append((row["start_time"], row["end_time"]))
         else:
@@ -113,7 +116,7 @@ def read_turns(
         UserError: as :func:`read_segments`.
     """
     unused = Unused(Path(path), strict)
-    rows = [row for _, row in fit(_read(unused, kind), seconds, unused) if row["words"] is not None]
+    rows = [row for _, row in fit(read_any(unused, kind), seconds, unused) if row["words"] is not None]
     unused.say(len(rows), "segments 'utterance recording start end'" if kind else "segments")
     return _in_order(rows)
 
@@ -154,7 +157,7 @@ def fit(
         else:
             if end > length + _SLACK_S:
                 late = f"ends at {end:.2f} s, expected at most its {length:.2f} s {hint}"
-                unused.add(where, "cut at the end of their recording", late)
+                unused.add(where, CUT, late)
             yield where, {**row, "end_time": min(end, length)}
 
 
@@ -267,7 +270,7 @@ def difference(spans: list[Span], taken: list[Span]) -> list[Span]:
 # does not count; instead of the end there may be (start, duration).
 
 
-def _read(unused: Unused, kind: str = "") -> Iterator[tuple[str, dict]]:
+def read_any(unused: Unused, kind: str = "") -> Iterator[tuple[str, dict]]:
     """Yield where each segment of a file stands, and the segment; those of another form are counted."""
     path = unused.path
     readers = {".json": _seglst, ".stm": _stm, ".rttm": _rttm, "segments": _kaldi}

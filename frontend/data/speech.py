@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from frontend.data.audio import audio_info, read_audio
-from frontend.data.kaldi import read_scp, write_set
+from frontend.data.kaldi import read_entries, read_scp, read_utterances, write_set
 from frontend.data.writers import AudioWriter
 from frontend.dsp.resample import resample
 from frontend.utils.errors import UserError
@@ -36,7 +36,7 @@ def read_speech(path: str | Path, fs: int) -> dict[str, tuple[str, float]]:
     Raises:
         UserError: an utterance without a speaker, or as :func:`check_speech`.
     """
-    entries, speakers = read_scp(Path(path) / "wav.scp"), read_scp(Path(path) / "utt2spk")
+    entries, speakers = read_utterances(path), read_scp(Path(path) / "utt2spk")
     for name in sorted(entries.keys() - speakers.keys())[:1]:
         raise UserError(f"{path}/utt2spk: utterance '{name}' of wav.scp is missing; add its speaker")
     named = progress(entries.items(), len(entries), "speech")
@@ -55,7 +55,7 @@ def read_noises(path: str | Path, fs: int) -> dict[str, float]:
             f"{table}: noise of kind 'recorded' is asked for, found no table of it "
             "(prepare the data with --noise_dir, or take another kind)"
         )
-    entries, speech = read_scp(table), read_scp(Path(path) / "wav.scp")
+    entries, speech = read_entries(table), read_utterances(path)
     for both in sorted(entries.keys() & speech.keys())[:1]:
         raise UserError(f"{table}: '{both}' is an utterance of wav.scp as well (take another id)")
     named = progress(entries.items(), len(entries), "noise")

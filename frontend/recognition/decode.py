@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from frontend.data.audio import audio_info, entry_stamp, read_audio
-from frontend.data.kaldi import read_scp
+from frontend.data.kaldi import read_utterances
 from frontend.data.mixtures import MixtureSet, Streams, find_streams, find_systems, labelled_set
 from frontend.data.segments import read_levels
 from frontend.dsp.activity import Rule, Segment, segments_of_levels
@@ -336,7 +336,7 @@ def _test_set(request: Request) -> list[System]:
 
 def _dry_entries(mixtures: MixtureSet, speech: str, texts: Mapping) -> dict[str, list[str | None]]:
     """Return ``{id: [dry utterance of each talker]}``, which the scenes of the test set name."""
-    wav, entries = read_scp(Path(speech) / "wav.scp"), {}
+    wav, entries = read_utterances(speech), {}
     for key in mixtures.ids:
         names = [talker["utterance"] for talker in mixtures.scene(key)["talkers"]]
         for k, name in enumerate(names, 1):
@@ -384,7 +384,7 @@ def _recordings(request: Request) -> list[System]:
     """Return the systems that separated whole recordings."""
     if not request.leak_db >= 0:
         raise UserError(f"--leak_db: expected 0 or more, found {request.leak_db:g}")
-    ids = list(read_scp(Path(request.data) / "wav.scp"))
+    ids = list(read_utterances(request.data))
     settings = {"activity": asdict(Rule(**request.activity)), "leak_db": request.leak_db}
     there = {path.name: path for path in find_systems(request.separated, "separate")}
     tables = {name: find_streams(there[name], ids) for name in _choose(list(there), request)}

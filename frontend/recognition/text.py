@@ -129,25 +129,27 @@ def read_transcripts(path: str | Path, ids: Iterable[str], optional: bool = Fals
 
     Args:
         path: of the table.
-        ids: the utterances of ``wav.scp`` beside it, which must be the table's.
+        ids: the utterances of the directory, which must be the table's (but for those that
+            :func:`frontend.data.kaldi.read_utterances` leaves out).
         optional: a transcript may be empty (no such talker).
 
     Raises:
         UserError: no such table, an utterance without a transcript, a transcript without an utterance.
     """
-    table, ids = scan_table(path, allow_empty=True), set(ids)
+    table, left_out, ids = scan_table(path, allow_empty=True), getattr(ids, "left_out", ()), set(ids)
     if table.problems:
         raise UserError(table.problems[0])
     for key in sorted(ids - table.entries.keys()):
         raise UserError(f"{path}: utterance {key} of wav.scp has no transcript (add it)")
-    for key in sorted(table.entries.keys() - ids):
-        raise UserError(f"{path}: utterance {key} is not in wav.scp (take it out)")
-    for key in (key for key, text in table.entries.items() if not text.strip() and not optional):
+    for key in sorted(table.entries.keys() - ids - {*left_out}):
+        raise UserError(f"{path}: utterance {key} is not in wav.scp (are both tables of this set?)")
+    texts = {key: text for key, text in table.entries.items() if key in ids}
+    for key in (key for key, text in texts.items() if not text.strip() and not optional):
         raise UserError(
             f"{path}:{table.lines[key]}: utterance {key} has an empty transcript (write what is said, or "
             "take it out of the set)"
         )
-    return table.entries
+    return texts
 
 
 def reference_texts(mixtures: MixtureSet) -> dict[str, list[str]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from frontend.data.audio import audio_info
-from frontend.data.kaldi import read_scp, write_set
+from frontend.data.kaldi import read_scp, read_utterances, write_set
 from frontend.data.mixtures import MixtureSet, Streams
 from frontend.recognition.text import read_hypotheses, read_transcripts, utterance_errors
 from frontend.utils.errors import UserError
@@ -48,7 +48,7 @@ def make_asr_set(speech: Sequence[str | Path], rooms: Sequence[str | Path], out:
 
 
 def _dry(speech: Path, number: int) -> Iterable[_Line]:
-    wav = read_scp(speech / "wav.scp")
+    wav = read_utterances(speech)
     texts, speakers = read_transcripts(speech / "text", wav), read_scp(speech / "utt2spk")
     for key, entry in wav.items():
         if key not in speakers:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from frontend.data.audio import audio_info
-from frontend.data.kaldi import read_scp
+from frontend.data.kaldi import read_entries
 from frontend.data.mixtures import find_streams
 from frontend.evaluation.intervals import rounded
 from frontend.evaluation.measured import Scores, Words, load_scores, load_words
@@ -298,7 +298,7 @@ def write_recordings_report(
     Raises:
         UserError: no streams, or streams of other recordings.
     """
-    wav = read_scp(Path(data) / "wav.scp")
+    wav = read_entries(Path(data) / "wav.scp")
     names = [s.name for s in load_systems(systems) if (Path(separated) / s.name / "info.json").is_file()]
     if not names:
         raise UserError(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from frontend.data.audio import Recording
-from frontend.data.kaldi import read_scp
+from frontend.data.kaldi import read_entries
 from frontend.data.writers import BlockWriter
 from frontend.training.checkpoints import MAX_SECONDS, open_trained
 from frontend.utils.errors import UserError
@@ -99,7 +99,7 @@ def plan(
     if join:
         entries = [(join, list(inputs))]
     else:
-        pairs = read_scp(scp).items() if scp else [(Path(p).stem, p) for p in inputs]
+        pairs = read_entries(scp).items() if scp else [(Path(p).stem, p) for p in inputs]
         entries = [(name, [entry]) for name, entry in pairs]
     with open_trained(model) as trained:
         if refine:

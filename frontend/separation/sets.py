@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from frontend.data.audio import Recording
-from frontend.data.kaldi import read_scp
+from frontend.data.kaldi import read_entries
 from frontend.data.mixtures import MixtureSet
 from frontend.dsp.refine import check_size
 from frontend.separation.continuous import HOP_S, WINDOW_S, check_window
@@ -40,7 +40,7 @@ def open_items(data: str | Path) -> tuple[dict[str, Recording], MixtureSet | Non
     """
     path = Path(data)
     mixtures = None if path.is_file() or (path / "array").is_file() else MixtureSet(path)
-    table = mixtures.wav if mixtures else read_scp(path if path.is_file() else path / "wav.scp")
+    table = mixtures.wav if mixtures else read_entries(path if path.is_file() else path / "wav.scp")
     items = {name: Recording([entry]) for name, entry in table.items()}
     first = next(iter(items.values()))
     for item in items.values():

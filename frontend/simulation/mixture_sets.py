@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from frontend.data.audio import Reader, audio_file, entry_stamp, read_audio
-from frontend.data.kaldi import read_scp, write_set
+from frontend.data.kaldi import read_entries, read_scp, read_utterances, write_set
 from frontend.data.speech import check_speech, digest
 from frontend.data.writers import AudioWriter
 from frontend.simulation import render, rirs
@@ -142,9 +142,9 @@ def check_scenes(scenes: list[dict], where: str | Path, speech: Path) -> dict[st
         UserError: scenes of different rates or numbers of microphones, an utterance that is missing, has no
             text, is by another speaker, or has another rate or length than when the scenes were made.
     """
-    wav, speakers = read_scp(speech / "wav.scp"), read_scp(speech / "utt2spk")
+    wav, speakers = read_utterances(speech), read_scp(speech / "utt2spk")
     recorded = any(scene["noise"]["kind"] == "recorded" for scene in scenes)
-    noises = read_scp(speech / "noise.scp") if recorded else {}
+    noises = read_entries(speech / "noise.scp") if recorded else {}
     texts = read_scp(speech / "text", allow_empty=True) if (speech / "text").exists() else wav
     fs, channels = scenes[0]["fs"], len(scenes[0]["mics"])
     samples: dict[str, int | None] = {}

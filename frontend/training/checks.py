@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from frontend.data.audio import audio_info
-from frontend.data.kaldi import read_scp
+from frontend.data.kaldi import in_scp, read_entries, read_scp, read_utterances
 from frontend.training.checkpoints import check_state, open_trained, read_state
 from frontend.training.task import PREPROCESSORS, FrontendTask
 from frontend.utils.device import check_gpu
 from frontend.utils.errors import UserError, did_you_mean
 from frontend.utils.espnet import ESPnetEnhancementModel, abs_task, enh
-from frontend.utils.files import read_settings
+from frontend.utils.files import read_settings, write_text
 from frontend.utils.parallel import progress
 
 # Settings that the task fills in itself; if a user gives them they are ignored.
@@ -172,11 +172,44 @@ def reference_tables(directory: Path) -> dict[str, str]:
     return {f"spk{k}.scp": f"speech_ref{k}" for k in numbers}
 
 
+TABLES = "tables"
+
+
+def table_for_espnet(args: argparse.Namespace, which: str, path: Path, content: Mapping[str, str]) -> str:
+    """Return a table from which ESPnet reads ``content``: ``path``, or a copy below ``--output_dir``.
+
+    It is a copy where ESPnet would read something else: of a file with a byte-order mark or blank lines, with
+    paths that start beside it, or of recordings that ``segments`` divides.
+    """
+    text = in_scp(content)
+    if path.is_file() and path.read_bytes() == text.encode():
+        return str(path)
+    copy = Path(args.output_dir) / TABLES / which / path.name
+    write_text(copy, text)
+    return str(copy)
+
+
 def use_tables(args: argparse.Namespace, which: str, directory: Path, names: Mapping[str, str]) -> None:
-    """Give ESPnet tables of a directory, file -> its name, as data in place; the preprocessors read audio."""
-    triples = [(str(directory / file), name, "text") for file, name in names.items()]
+    """Give ESPnet tables of a directory, file -> its name, as data in place; the preprocessors read audio.
+
+    Lengths are counted where ``utt2num_samples`` is missing.
+    """
+    wav, lengths = read_utterances(directory), directory / "utt2num_samples"
+
+    def given(file: str) -> str:
+        path = directory / file
+        if file == "wav.scp":
+            content: Mapping[str, str] = wav
+        elif path == lengths and not path.is_file():
+            content = {key: str(audio_info(entry)[1]) for key, entry in wav.items()}
+        else:
+            table = read_entries(path) if path.suffix == ".scp" else read_scp(path, file.startswith("text_"))
+            content = {key: value for key, value in table.items() if key not in wav.left_out}
+        return table_for_espnet(args, which, path, content)
+
+    triples = [(given(file), name, "text") for file, name in names.items()]
     setattr(args, f"{which}_data_path_and_name_and_type", triples)
-    setattr(args, f"{which}_shape_file", [str(directory / "utt2num_samples")])
+    setattr(args, f"{which}_shape_file", [given(lengths.name)])
 
 
 def expand_data(args: argparse.Namespace) -> None:
@@ -234,8 +267,8 @@ def check_headers(
             )
         if frames is not None and frames.setdefault(utterance, n_frames) != n_frames:
             raise UserError(
-                f"{path}: {utterance}: {frames[utterance]} samples expected as in the mixture, "
-                f"found {n_frames} in {entry}"
+                f"{path}: {utterance}: {frames[utterance]} samples expected as in the mixture and "
+                f"utt2num_samples, found {n_frames} in {entry} (`mixit data check` names all)"
             )
 
 
@@ -341,10 +374,12 @@ def _check_data(args: argparse.Namespace, where: str) -> None:
     for which in ("train", "valid"):
         data = getattr(args, f"{which}_data_path_and_name_and_type")
         shapes = read_scp(getattr(args, f"{which}_shape_file")[0])
+        frames = {key: int(text) if text.isdecimal() else -1 for key, text in shapes.items()}
         for path, name, _ in data:
             entries = read_scp(path)
             same_ids(entries, shapes, path, "utt2num_samples")
-            check_headers(path, entries, n_mics if name == "speech_mix" else (1, "a talker's image"), fs)
+            wanted = n_mics if name == "speech_mix" else (1, "a talker's image")
+            check_headers(path, entries, wanted, fs, frames)
         references = sum(name.startswith("speech_ref") for _, name, _ in data)
         if args.preprocessor != "mom" and references != outputs:
             raise UserError(

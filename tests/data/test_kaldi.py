@@ -49,6 +49,8 @@ def mixtures(here) -> Path:
     tables["text_spk1"] = dict.fromkeys(ids, "ONE TWO")
     tables["text_spk2"] = dict.fromkeys(ids[:5], "THREE") | {ids[5]: ""}
     write_set(path, tables, records=[{"id": k, "t60": 0.3} for k in ids])
+    for name, table in tables.items():
+        write_scp(path / name, table)  # paths that start at the working directory, as a user types them
     return path
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from frontend.data.audio import read_audio, stamp_of_entries
-from frontend.data.kaldi import read_scp, write_set
+from frontend.data.kaldi import read_scp, read_utterances, write_set
 from frontend.data.segments import write_references
 from frontend.data.speech import read_speech
 from frontend.data.writers import BlockWriter
@@ -345,7 +345,7 @@ def make_meetings(args: argparse.Namespace, config: MeetingConfig) -> list[dict]
     names = [f"{args.prefix}_{number:04d}" for number in range(args.num)]
     meetings = [sample_meeting(name, args.minutes, config, speech, args.seed) for name in names]
     most = max(len(meeting["talkers"]) for meeting in meetings)
-    job = _Job(read_scp(directory / "wav.scp"), Path(args.out) / args.audio_format, most)
+    job = _Job(read_utterances(directory), Path(args.out) / args.audio_format, most)
     left = [meeting for meeting in meetings if not job.is_done(meeting)]
     if left:
         (Path(args.out) / "wav.scp").unlink(missing_ok=True)  # no set until it is complete again
