@@ -20,6 +20,7 @@ import importlib
 import io
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -35,6 +36,7 @@ from frontend.utils.stamps import of_text
 
 SLACK_S = 0.1  # by which the files of a recording may differ in length: recorders stop one after the other
 _LOOK_S = 10.0  # of a recording, read at once in search of dead channels
+_RANGE = re.compile(r"\[[\d:,]*\]$")  # Kaldi's: file.ark:123[0:99]
 _NARROW = ("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW")
 _LOSSY = ("OGG", "MP3")
 # What a file is by its first bytes, for the message that it is not read.
@@ -82,9 +84,9 @@ def files_of(entry: str) -> tuple[str, ...]:
         UserError: there is no file of that name, and a word is none either.
     """
     words = entry.split()
-    if len(words) < 2 or _is_there(entry) or _reader_of(entry) or entry.endswith("|"):
+    if len(words) < 2 or is_there(entry) or _reader_of(entry) or entry.endswith("|"):
         return (entry,)
-    for missing in (word for word in words if not _is_there(word)):
+    for missing in (word for word in words if not is_there(word)):
         raise UserError(
             f"{entry}: no such audio file; read as {len(words)} files, one a channel, '{missing}' is none "
             f"(check the path{_beside(missing)})"
@@ -92,12 +94,16 @@ def files_of(entry: str) -> tuple[str, ...]:
     return tuple(words)
 
 
-def _is_there(entry: str) -> bool:
+def is_there(entry: str) -> bool:
+    """Return whether the file, or archive, of an entry of one file is found from the working directory."""
     return _reader_of(entry) is not None or os.path.isfile(_split_archive(entry)[0])
 
 
 def _beside(path: str) -> str:
-    return "" if os.path.isabs(path) else "; relative paths start at the working directory"
+    if path[:1] in "~$\"'" and path:
+        return f"; {path[0]} is a letter of the name here as any other, write the path out"
+    hint = "; relative paths start at the working directory, or beside their table"
+    return "" if os.path.isabs(path) else hint
 
 
 def audio_file(entry: str) -> Path:
@@ -322,8 +328,12 @@ def entry_stamp(entry: str) -> tuple:
 
 
 def stamp_of_entries(entries: Iterable[str]) -> str:
-    """Return a digest of several entries, names and :func:`entry_stamp`, for a ``Stamp``'s inputs."""
-    return of_text(json.dumps([(entry, *entry_stamp(entry)) for entry in entries]))
+    """Return a digest of several entries, names and :func:`entry_stamp`, for a ``Stamp``'s inputs.
+
+    A path below the working directory counts from there: a project may be moved.
+    """
+    here = os.path.join(os.getcwd(), "")
+    return of_text(json.dumps([(entry.removeprefix(here), *entry_stamp(entry)) for entry in entries]))
 
 
 def _split_archive(entry: str) -> tuple[str, int | None]:
@@ -355,6 +365,8 @@ def _open(entry: str) -> soundfile.SoundFile:
     path, offset = _split_archive(entry)
     if entry.endswith("|"):
         raise UserError(f"{entry}: piped commands are not read (write their output to files first)")
+    if _RANGE.search(entry) and not os.path.isfile(entry):
+        raise UserError(f"{entry}: ranges are not read (name the whole recording, and the piece in segments)")
     try:
         if offset is not None:
             record = _archive_record(path, offset)

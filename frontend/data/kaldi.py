@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from frontend import AUDIO_READERS, SEGMENT
-from frontend.data.audio import Reader, audio_file, audio_info, entry_stamp, read_audio, read_image
+from frontend.data.audio import Reader, audio_file, audio_info, entry_stamp, is_there, read_audio, read_image
 from frontend.utils.errors import UserError
 from frontend.utils.files import parse_json, read_lines, write_text
 from frontend.utils.parallel import progress
@@ -90,17 +90,16 @@ def located(entry: str, folder: str | Path) -> str:
     """
 
     def place(word: str) -> str | None:
-        path = str(audio_file(word))
-        if os.path.isabs(path) or os.path.exists(path):
-            return word
-        return os.path.join(folder, word) if os.path.exists(os.path.join(folder, path)) else None
+        beside = os.path.join(folder, word)
+        return word if os.path.isabs(word) or is_there(word) else beside if is_there(beside) else None
 
+    if _scheme(entry) == SEGMENT:
+        *times, source = entry.split(":", 3)
+        return ":".join([*times, located(source, folder)])
     if _scheme(entry) or entry.endswith("|"):
         return entry
-    if (whole := place(entry)) is not None:
-        return whole
-    words = [place(word) for word in entry.split()]  # a file a channel
-    return entry if None in words else " ".join(map(str, words))
+    words = [entry] if place(entry) else entry.split()  # a file a channel
+    return " ".join(place(word) or word for word in words) if len(words) > 1 else place(entry) or entry
 
 
 def absolute(entry: str) -> str:
@@ -114,7 +113,7 @@ def absolute(entry: str) -> str:
     if entry.endswith("|"):
         return entry
     words = entry.split()
-    several = len(words) > 1 and not audio_file(entry).exists() and all(audio_file(w).exists() for w in words)
+    several = len(words) > 1 and not is_there(entry) and all(map(is_there, words))
     return " ".join(map(_absolute, words)) if several else _absolute(entry)
 
 

@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from frontend.data.audio import Reader, audio_file, entry_stamp, read_audio
-from frontend.data.kaldi import read_entries, read_scp, read_utterances, write_set
+from frontend.data.kaldi import absolute, read_entries, read_scp, read_utterances, write_set
 from frontend.data.speech import check_speech, digest
 from frontend.data.writers import AudioWriter
 from frontend.simulation import render, rirs
@@ -269,7 +269,7 @@ def _measured(t60: float, drr_db: Sequence[float] | np.ndarray) -> dict:
 
 def _name_scenes(scenes: list[dict], job: _Job, nj: int, shard: Shard) -> tuple[list[dict], dict[str, int]]:
     """Compute the rooms of a set on the fly; return a record a scene (with ``rendered_from``) and counts."""
-    paths = {scene["id"]: str(rirs.rirs_path(scene, job.rir_cache)) for scene in scenes}
+    paths = {scene["id"]: os.path.abspath(rirs.rirs_path(scene, job.rir_cache)) for scene in scenes}
     rooms = dict(part_of([*{paths[scene["id"]]: scene for scene in scenes}.items()], shard))
     computed = sum(not Path(path).exists() for path in rooms)
     found = parallel_map(functools.partial(_measure, cache=job.rir_cache), list(rooms.values()), nj, "rooms")
@@ -277,7 +277,7 @@ def _name_scenes(scenes: list[dict], job: _Job, nj: int, shard: Shard) -> tuple[
     where, records = Path(job.out) / "scenes.jsonl", []
     for scene in scenes if shard is None else ():
         room = paths[scene["id"]]
-        dry = {name: (job.speech[name], job.digests[name]) for name in spoken(scene)}
+        dry = {name: (absolute(job.speech[name]), job.digests[name]) for name in spoken(scene)}
         entries = {stream: make_entry(where, scene["id"], stream) for stream in job.streams}
         made_from = _rendered_from(scene, dry, room)
         records.append({"measured": measured[room], "rendered_from": made_from, "entries": entries})
