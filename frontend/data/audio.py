@@ -228,14 +228,18 @@ class Recording:
     def __init__(self, entries: Sequence[str]):
         self.entries = tuple(file for entry in entries for file in files_of(entry))
         self.name = self.entries[0]
-        _, first, self.fs = audio_info(self.name)
-        same, advice = f"{self.name} of the same recording", "cut or resample the files to match"
-        found = [check_alike(entry, first, self.fs, same, advice, SLACK_S) for entry in self.entries]
+        found = [audio_info(entry) for entry in self.entries]
+        self.fs, longest = found[0][2], max(frames for _, frames, _ in found)
+        one = next(
+            entry for entry, (_, frames, _) in zip(self.entries, found, strict=True) if frames == longest
+        )
+        for entry in self.entries if len(found) > 1 else ():
+            advice = "cut or resample the files to match"
+            check_alike(entry, longest, self.fs, f"{one} of the same recording", advice, SLACK_S)
         self._channels = [channels for channels, _, _ in found]
         self.channels = sum(self._channels)
         self.frames = min(frames for _, frames, _ in found)
         self.seconds = self.frames / self.fs
-        longest = max(frames for _, frames, _ in found)
         if longest > self.frames:
             ms = 1000 * (longest - self.frames) / self.fs
             warn(
@@ -290,22 +294,32 @@ class Recording:
 
         If all of them are dead, all are returned: silence is separated to silence.
         """
-        found = self.faults()
+        return self._live(self.faults())
+
+    def _live(self, found: Faults) -> list[int]:
         for text in found.warnings(self.where):
             warn(text)
         return found.live(self.channels)
 
-    def check_channels(self, live: Sequence[int] | None = None) -> None:
+    def reference(self) -> int:
+        """Return the first channel (from 0) that is not dead; if it is not channel 0, a warning says so."""
+        first = self.live_channels()[0]
+        if first:
+            warn(f"{self.where(first)} is the reference in place of a dead one")
+        return first
+
+    def check_reference(self) -> None:
         """Raise UserError if the reference channel is dead and others are not; warn as :meth:`live_channels`.
 
-        A trained network takes the channels it was trained for, and the streams are those at the reference.
+        A trained network takes the channels it was trained for, and its streams are those at the reference.
         """
-        live = self.live_channels() if live is None else live
-        if live[0] != 0:
+        found = self.faults()
+        if first := found.live(self.channels)[0]:
             raise UserError(
-                f"{self.where(0)} is dead, and the network's reference (expected speech in it; put "
-                f"{self.where(live[0])} in its place, or separate without a network: mixit separate --blind)"
+                f"{self.where(0)} is dead, constant from beginning to end, and the network's reference: put "
+                f"a live one first, such as channel {first + 1}, or separate blindly"
             )
+        self._live(found)
 
 
 def entry_stamp(entry: str) -> tuple:

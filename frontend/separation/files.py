@@ -13,6 +13,7 @@ import numpy as np
 
 from frontend.data.audio import Recording
 from frontend.data.kaldi import read_entries
+from frontend.data.recordings import in_channel_order
 from frontend.data.writers import BlockWriter
 from frontend.training.checkpoints import MAX_SECONDS, open_trained
 from frontend.utils.errors import UserError
@@ -90,14 +91,19 @@ def plan(
         out: directory for the streams.
         resample: see :class:`How`.
         refine: see :class:`How`.
-        join: the inputs are the channels of one recording, one file each, which is named so.
+        join: the inputs are the channels of one recording, one file each, which is named so; in the order
+            of the numbers in their names.
 
     Raises:
         UserError: missing or unreadable recordings, channels or rates that do not fit the model,
-            two recordings that would be written to the same files, an output that is an input.
+            a dead reference channel, two recordings that would be written to the same files, an output that
+            is an input.
     """
     if join:
-        entries = [(join, list(inputs))]
+        ordered = in_channel_order(inputs)
+        if ordered != list(inputs):
+            print(f"{join}: channels in the order of their numbers: {' '.join(ordered)}", flush=True)
+        entries = [(join, ordered)]
     else:
         pairs = read_entries(scp).items() if scp else [(Path(p).stem, p) for p in inputs]
         entries = [(name, [entry]) for name, entry in pairs]
@@ -111,6 +117,7 @@ def plan(
         for _, recording in named:
             trained.check(recording.name, recording.channels, recording.fs, resample)
             recording.check_end()
+            recording.check_reference()
     jobs = _name_outputs(named, Path(out), trained.n_outputs)
     if Path(out).exists() and not Path(out).is_dir():
         raise UserError(f"{out}: expected a directory for the streams, found a file (choose another)")

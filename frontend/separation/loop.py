@@ -24,7 +24,7 @@ import torch
 from frontend.data.audio import Recording, stamp_of_entries
 from frontend.data.kaldi import write_set
 from frontend.data.mixtures import MixtureSet
-from frontend.data.writers import BlockWriter
+from frontend.data.writers import BlockWriter, existing
 from frontend.dsp import blind, refine
 from frontend.separation import continuous, pseudo_targets
 from frontend.separation.continuous import JoinedStreams, in_samples, separate_windows, window_starts
@@ -78,7 +78,10 @@ class Result:
     why: str = ""
 
     def path(self, item: str, k: int) -> Path:
-        """Return the file of stream ``k`` (from 1) of an item."""
+        """Return the file of stream ``k`` (from 1) of an item, where it is written or was written."""
+        return existing(self._place(item, k))
+
+    def _place(self, item: str, k: int) -> Path:
         return self.folder / self.layout.path.format(id=item, k=k)
 
     def windows(self, item: Recording) -> tuple[int, int] | None:
@@ -169,7 +172,8 @@ class Result:
 
     def write(self, item: str) -> BlockWriter:
         """Return the writer of an item's streams."""
-        return BlockWriter(lambda k: self.path(item, k), self.items[item].fs, self.layout.encoding)
+        fs, encoding = self.items[item].fs, self.layout.encoding
+        return BlockWriter(lambda k: self._place(item, k), fs, encoding)
 
     def add(self, item: str, n_streams: int, n_outputs: int, cpu_s: float) -> None:
         """Count an item as complete, whose streams are there."""
@@ -362,6 +366,7 @@ def _separate(
     source = _Timed(load_source(results[0].system, exp, items[names[0]].fs, n_talkers, device))
     for name in names:
         item, due = items[name], [result for result in results if name in result.due]
+        read = _read_live(item, results[0].system)
         needed = any(result.system.rule == "oracle" for result in due)
         images = references(name) if references and needed else None
         joined = [
@@ -371,7 +376,7 @@ def _separate(
         source.seconds = 0.0
         with ExitStack() as stack:
             writers = [stack.enter_context(result.write(name)) for result in due]
-            for pieces in separate_windows(item.read, item.frames, windows(item), source, joined):
+            for pieces in separate_windows(read, item.frames, windows(item), source, joined):
                 for result, writer, piece in zip(due, writers, pieces, strict=True):
                     if not np.isfinite(piece).all():
                         raise UserError(
@@ -381,6 +386,22 @@ def _separate(
                 tick()
         for result, join in zip(due, joined, strict=True):
             result.add(name, len(join.last), len(source.last), source.seconds + join.seconds)
+
+
+def _read_live(item: Recording, system: System) -> Callable[[int, int], np.ndarray]:
+    """Return the function that reads what a system separates: a network takes all channels as they are.
+
+    Raises:
+        UserError: a network's reference channel is dead.
+    """
+    if system.model:
+        item.check_reference()
+        return item.read
+    live = item.live_channels()
+    if len(live) == item.channels:
+        return item.read
+    item.reference()
+    return lambda start, frames: item.read(start, frames)[live]
 
 
 def _maker(system: System, fs: int, n_talkers: int, images: np.ndarray | None) -> Callable:

@@ -2,8 +2,9 @@
 
 ``OUT/SYSTEM`` holds ``spk1.scp .. spkS.scp``, the streams they name, ``info.json`` (real-time factor on one
 core, peak memory of the process, number of outputs) and the stamp. Streams of a test set are float32 wav, so
-that no level is lost and nothing clips; those of recordings are flac of 24 bits. Where a system selects or
-merges the outputs of a network over a test set, ``raw1.scp .. rawM.scp`` name them.
+that no level is lost and nothing clips; those of recordings are flac of 24 bits, or such wav files where a
+stream is beyond full scale. Where a system selects or merges the outputs of a network over a test set,
+``raw1.scp .. rawM.scp`` name them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -86,6 +87,9 @@ def separate(
     items, mixtures = open_items(data)
     inputs, with_images = inputs_of(items), inputs_of(items, mixtures)
     results = []
+    if not mixtures and any(system.model for system in systems):
+        for item in items.values():
+            item.check_reference()
     for system in systems:
         window = None if mixtures else system.windows(window_s, hop_s)
         model = check_system(system, exp, items, n_talkers, f"{data}: '{system.name}'", window, mixtures)
@@ -112,15 +116,18 @@ def separate(
             if result.why and shard is None:
                 if result.named and not mixtures:
                     _write_reference_channel(result)
+                    files = {name: str(result.path(name, 1)) for name in items}
+                    result.named = [files] * n_talkers
                 result.finish()
 
 
 def _write_reference_channel(result: Result) -> None:
-    """Write the first channel of whole recordings: that of a mixture set is read where it lies."""
+    """Write the reference channel of whole recordings: that of a mixture set is read where it lies."""
     for name, item in result.items.items():
+        channel = item.reference()
         with result.write(name) as writer:
             for block in item.blocks(60 * item.fs):
-                writer.write(block[:1])
+                writer.write(block[channel : channel + 1])
 
 
 def _keep_outputs(results: list[Result], inputs: dict[str, str]) -> list[Result]:
