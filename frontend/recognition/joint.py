@@ -13,7 +13,7 @@ import argparse
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -25,7 +25,7 @@ from torch.nn.utils.rnn import pad_sequence
 from frontend.data.audio import read_audio
 from frontend.data.kaldi import read_scp
 from frontend.recognition.model import RecogniserFiles, find_recogniser
-from frontend.recognition.text import unknown
+from frontend.recognition.text import as_trained, unknown, what_changed
 from frontend.recognition.training import add_allow_unknown, read_list, write_list
 from frontend.training import checks, options, run
 from frontend.training.checkpoints import MODEL, Trained, check_state, open_trained, read_state
@@ -325,7 +325,16 @@ def use_sets(args: argparse.Namespace, talkers: int) -> None:
                 f"found {len(references)}"
             )
         texts = {f"text_spk{k}": f"text_spk{k}" for k in range(1, talkers + 1)}
-        checks.use_tables(args, which, directory, {"wav.scp": "speech"} | references | texts)
+        names = {"wav.scp": "speech"} | references | texts
+        checks.use_tables(args, which, directory, names, lambda path, table: _spelt(args, path, table))
+
+
+def _spelt(args: argparse.Namespace, path: Path, table: Mapping[str, str]) -> dict[str, str]:
+    """Return transcripts as they are trained on; what that changes is printed."""
+    spelt = as_trained(table, args.token_list, args.token_type == "word")
+    if note := what_changed(table, spelt):
+        print(f"note: {path}: {note}", file=sys.stderr)
+    return spelt
 
 
 def check_data(args: argparse.Namespace, reader: WholeUtterances) -> list[str]:

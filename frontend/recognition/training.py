@@ -24,9 +24,9 @@ from pathlib import Path
 import numpy as np
 
 from frontend.data.audio import audio_file, read_audio
-from frontend.data.kaldi import read_scp, write_scp
+from frontend.data.kaldi import read_scp, read_utterances, write_scp
 from frontend.recognition.model import rate_of
-from frontend.recognition.text import read_transcripts, unknown
+from frontend.recognition.text import as_trained, read_transcripts, unknown, what_changed
 from frontend.training import checks, options, run
 from frontend.training.checkpoints import read_state
 from frontend.training.task import FrontendTrainer, WarmupCosine
@@ -127,8 +127,9 @@ def train_recogniser(argv: list[str], training: run.Training, check: bool = Fals
     parser, own = make_parser()
     args = options.parse(parser, argv)
     check_config(args)
-    tokens, notes = list_tokens(args, read_sets(args))
-    for note in notes:
+    texts, changes = normalise_texts(args, read_sets(args))
+    tokens, notes = list_tokens(args, texts)
+    for note in [*changes, *notes]:
         print(f"note: {note}", file=sys.stderr)
     if check:
         return
@@ -202,14 +203,47 @@ def read_sets(args: argparse.Namespace) -> dict[str, dict[str, str]]:
     channels = (1, "a recogniser takes one channel: select one, or separate first")
     for which in ("train", "valid"):
         directory = checks.given_set(args, which, " (with wav.scp and text)")
-        wav, text = str(directory / "wav.scp"), str(directory / "text")
-        entries = read_scp(wav)
+        text = str(directory / "text")
+        entries = read_utterances(directory)
         texts[which] = read_transcripts(text, entries)
-        checks.check_headers(wav, entries, channels, fs)
+        checks.check_headers(str(directory / "wav.scp"), entries, channels, fs)
+        wav = checks.table_for_espnet(args, which, directory / "wav.scp", entries)
         archived = any(str(audio_file(entry)) != entry for entry in entries.values())
         triples = [(wav, "speech", ARCHIVES if archived else FILES), (text, "text", "text")]
         setattr(args, f"{which}_data_path_and_name_and_type", triples)
     return texts
+
+
+def normalise_texts(
+    args: argparse.Namespace, texts: dict[str, dict[str, str]]
+) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """Return the transcripts of :func:`read_sets` as :func:`as_trained` has them, and notes for the user.
+
+    What changed is given to ESPnet as a table of its own; utterances in which no word is left are taken out.
+
+    Raises:
+        UserError: no utterance is left.
+    """
+    tokens = read_list(args.token_list) if args.token_list else []
+    tokens = read_pieces(args.bpemodel) if args.token_type == "bpe" and args.bpemodel else tokens
+    notes, spelt = [], {}
+    for which, table in texts.items():
+        found = as_trained(table, tokens, args.token_type == "word")
+        path = Path(getattr(args, f"{which}_set")) / "text"
+        silent = [key for key, text in found.items() if not text]
+        if len(silent) == len(found):
+            raise UserError(f"{path}: expected words, found none in {len(found)} lines (add what is said)")
+        if note := what_changed(table, found):
+            more = f"; {len(silent)} without a word left out, such as {silent[0]}" if silent else ""
+            notes.append(f"{path}: {note}{more}")
+        spelt[which] = {key: text for key, text in found.items() if text}
+        (wav, *kind), (_, *text_kind) = getattr(args, f"{which}_data_path_and_name_and_type")
+        if silent:
+            entries = {key: entry for key, entry in read_scp(wav).items() if key in spelt[which]}
+            wav = checks.table_for_espnet(args, which, path.parent / "wav.scp", entries)
+        text = checks.table_for_espnet(args, which, path, spelt[which])
+        setattr(args, f"{which}_data_path_and_name_and_type", [(wav, *kind), (text, *text_kind)])
+    return spelt, notes
 
 
 # --- tokens

@@ -189,10 +189,17 @@ def table_for_espnet(args: argparse.Namespace, which: str, path: Path, content: 
     return str(copy)
 
 
-def use_tables(args: argparse.Namespace, which: str, directory: Path, names: Mapping[str, str]) -> None:
+def use_tables(
+    args: argparse.Namespace,
+    which: str,
+    directory: Path,
+    names: Mapping[str, str],
+    spell: Callable[[Path, Mapping[str, str]], Mapping[str, str]] = lambda path, texts: texts,
+) -> None:
     """Give ESPnet tables of a directory, file -> its name, as data in place; the preprocessors read audio.
 
-    Lengths are counted where ``utt2num_samples`` is missing.
+    Lengths are counted where ``utt2num_samples`` is missing. ``spell`` says how transcripts (a file, and what
+    it holds) are trained on.
     """
     wav, lengths = read_utterances(directory), directory / "utt2num_samples"
 
@@ -205,6 +212,7 @@ def use_tables(args: argparse.Namespace, which: str, directory: Path, names: Map
         else:
             table = read_entries(path) if path.suffix == ".scp" else read_scp(path, file.startswith("text_"))
             content = {key: value for key, value in table.items() if key not in wav.left_out}
+            content = spell(path, content) if file.startswith("text_") else content
         return table_for_espnet(args, which, path, content)
 
     triples = [(given(file), name, "text") for file, name in names.items()]
