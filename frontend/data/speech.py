@@ -18,6 +18,7 @@ import numpy as np
 from frontend.data.audio import audio_info, read_audio
 from frontend.data.kaldi import read_entries, read_scp, read_utterances, write_set
 from frontend.data.writers import AudioWriter
+from frontend.dsp.activity import sounds
 from frontend.dsp.resample import resample
 from frontend.utils.errors import UserError
 from frontend.utils.files import atomic_directory
@@ -110,7 +111,13 @@ def normalise(signal: np.ndarray, fs: int) -> np.ndarray:
 
 
 def _active_frames(signal: np.ndarray, fs: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the power of each 10 ms frame, and whether it is within 35 dB of the loudest."""
+    """Return the power of each 10 ms frame, and whether it is within 35 dB of the loudest.
+
+    An offset of the recorder that would be active by itself is taken off before.
+    """
+    offset = float(signal.mean()) if len(signal) else 0.0
+    if offset**2 > 10 ** (-35.0 / 10) * np.square(signal, dtype=np.float64).max():
+        signal = signal - offset
     length = fs // 100
     frames = np.pad(signal, (0, -len(signal) % length)).reshape(-1, length)
     power = np.mean(np.square(frames, dtype=np.float64), axis=1)
@@ -157,7 +164,7 @@ class _Recorded(Spoken):
         audio, rate = read_audio(self.source, finite=True)
         if len(audio) != 1:
             raise UserError(f"{self.source}: expected 1 channel, found {len(audio)} (take one of them)")
-        if not audio.any():
+        if not sounds(audio).any():
             raise UserError(f"{self.source}: nothing but zeros (copy it again, or take it out of the corpus)")
         signal = resample(audio[0].astype(np.float64), rate, self.fs)
         return normalise(trim(signal, self.fs), self.fs)

@@ -22,6 +22,7 @@ from frontend.data.audio import audio_info, read_audio, stamp_of_entries
 from frontend.data.mixtures import MixtureSet, Streams, Utterance, find_streams, find_systems, labelled_set
 from frontend.data.segments import read_segments
 from frontend.dsp import metrics
+from frontend.dsp.activity import sounds
 from frontend.evaluation.intervals import bootstrap_interval, rounded
 from frontend.evaluation.measured import Job, run_jobs, stale_jobs
 from frontend.training.checkpoints import open_trained
@@ -118,7 +119,7 @@ def score_utterance(
     Returns:
         lists with one entry a talker (``permutation, si_snr, si_snri, ...``), and the counts of outputs.
     """
-    references = references[np.any(references != 0, axis=-1)]
+    references = references[sounds(references)]
     order = list(metrics.match_streams(references, streams))
     chosen = streams[order]
     values = metrics.si_snr(references, chosen)
@@ -129,7 +130,7 @@ def score_utterance(
     row = {
         "talkers": len(references),
         "permutation": order,
-        "silent": [int(k) for k in np.flatnonzero(~np.any(chosen != 0, axis=-1))],
+        "silent": [int(k) for k in np.flatnonzero(~sounds(chosen))],
         "si_snr": values,
         "si_snri": improvement,
         "active_outputs": active,
@@ -148,7 +149,7 @@ def score_utterance(
 
 def _score_one(utterance: Utterance, settings: Settings) -> dict:
     references, streams, outputs, mixture, fs = utterance.read()
-    if not references.any():
+    if not sounds(references).any():
         raise UserError(
             f"{utterance.references[0]}: {utterance.id} has no talker to score, all images are silent"
         )
@@ -323,7 +324,7 @@ class _Alone:
 
 def _score_span(span: Span, alone: _Alone | None) -> dict:
     image, fs = span.read(span.image), span.samples()[-1]
-    if not image.any():
+    if not sounds(image):
         raise UserError(
             f"{span.session_id}: {span.speaker} is silent in the image from {span.start_time} to "
             f"{span.end_time} s, where the references have speech (take the references of this set)"

@@ -219,6 +219,11 @@ class MixtureOptions(Options):
                 "--asr_config out",
             ),
             (self.again and trained, "--train_seed goes without --with joint and retrain"),
+            (
+                mics > 8 and self.recipe["audio_format"] != "wav",
+                f"--audio_format {self.recipe['audio_format']}: flac holds at most 8 channels, the array has "
+                f"{mics} (take wav)",
+            ),
         )
         first = (self.data / "train/wav.scp", self.data / "test/wav.scp", self.first / "asr/config.yaml")
         for path in first if self.again else ():

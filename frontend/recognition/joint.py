@@ -24,6 +24,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from frontend.data.audio import read_audio
 from frontend.data.kaldi import read_scp
+from frontend.dsp.activity import sounds
 from frontend.recognition.model import RecogniserFiles, find_recogniser
 from frontend.recognition.text import as_trained, unknown, what_changed
 from frontend.recognition.training import add_allow_unknown, read_list, write_list
@@ -367,7 +368,7 @@ def check_data(args: argparse.Namespace, reader: WholeUtterances) -> list[str]:
                 continue
             for utterance, entry in images[name.replace("text_spk", "speech_ref")].items():
                 # The recogniser would learn to pass over speech.
-                if not table[utterance] and read_audio(entry)[0].any():
+                if not table[utterance] and sounds(read_audio(entry)[0]).any():
                     raise UserError(
                         f"{path}: {utterance}: a transcript expected, found none, though {entry} is not "
                         "silent (add it, or leave the utterance out of the set)"

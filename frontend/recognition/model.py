@@ -22,6 +22,7 @@ import humanfriendly
 import numpy as np
 
 from frontend.data.audio import audio_info, read_audio
+from frontend.dsp.activity import sounds
 from frontend.recognition.text import segments
 from frontend.separation.files import plan, write_streams
 from frontend.training.checkpoints import (
@@ -339,7 +340,7 @@ class Recogniser:
         if not np.isfinite(streams).all():
             raise UserError("streams: expected finite samples, found NaN or infinity")
         # Digital silence holds no speech, and no recogniser was trained on it: it might output a word.
-        spoken = np.flatnonzero(streams.any(axis=1))
+        spoken = np.flatnonzero(sounds(streams))
         texts = [""] * len(streams)
         for begin in range(0, len(spoken), MAX_BATCH):
             batch = spoken[begin : begin + MAX_BATCH]

@@ -33,6 +33,7 @@ from frontend.data.audio import read_audio
 from frontend.data.kaldi import read_scp, scan_table, write_scp
 from frontend.data.mixtures import MixtureSet
 from frontend.data.segments import in_seglst, in_stm
+from frontend.dsp.activity import sounds
 from frontend.utils.errors import UserError
 from frontend.utils.files import atomic_directory, read_text, write_json, write_text
 
@@ -232,7 +233,7 @@ def _sign_of_talker(mixtures: MixtureSet, key: str, k: int, talkers: int | None,
         return f"the text '{text}'"
     if talkers is not None:
         return "its scene has a talker" if k < talkers else ""
-    if k < mixtures.n_talkers and read_audio(mixtures.speakers[k][key], finite=True)[0].any():
+    if k < mixtures.n_talkers and sounds(read_audio(mixtures.speakers[k][key], finite=True)[0]).any():
         return f"{mixtures.speakers[k][key]} is not silent"
     return ""
 

@@ -15,6 +15,7 @@ import numpy as np
 from frontend.data.audio import read_audio
 from frontend.data.kaldi import write_set
 from frontend.data.mixtures import MixtureSet
+from frontend.dsp.activity import sounds
 from frontend.dsp.metrics import match_streams, si_snr
 from frontend.dsp.refine import check_refinement
 from frontend.separation.loop import Layout, Result, inputs_of, run, stamp_of
@@ -147,10 +148,10 @@ def _qualities(ids: list[str], tick: Callable[[], None], result: Result, truth: 
 
 
 def _quality(references: np.ndarray, targets: np.ndarray, mixture: np.ndarray) -> dict:
-    references = references[np.any(references != 0, axis=-1)][: len(targets)]
+    references = references[sounds(references)][: len(targets)]
     chosen = targets[list(match_streams(references, targets))]
     values = si_snr(references, chosen)
-    row = {"talkers": len(references), "sounding": int(np.any(targets != 0, axis=-1).sum()), "si_snr": values}
+    row = {"talkers": len(references), "sounding": int(sounds(targets).sum()), "si_snr": values}
     with np.errstate(invalid="ignore"):  # a talker alone and no noise: infinity less infinity
         return row | {"si_snri": values - si_snr(references, mixture)}
 

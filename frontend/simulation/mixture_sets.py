@@ -25,7 +25,8 @@ import numpy as np
 from frontend.data.audio import Reader, audio_file, entry_stamp, read_audio
 from frontend.data.kaldi import absolute, read_entries, read_scp, read_utterances, write_set
 from frontend.data.speech import check_speech, digest
-from frontend.data.writers import AudioWriter
+from frontend.data.writers import AudioWriter, check_format
+from frontend.dsp.activity import sounds
 from frontend.simulation import render, rirs
 from frontend.simulation.scenes import MADE_KEYS, read_scenes
 from frontend.utils.errors import UserError
@@ -105,7 +106,8 @@ def make_set(
         counts: ``total``, ``channels``, ``talkers``; ``rendered``; on the fly ``rooms``, ``computed`` (now).
 
     Raises:
-        UserError: scenes that do not fit the speech set, unreadable or silent speech, ...
+        UserError: scenes that do not fit the speech set, more channels than the format holds, unreadable or
+            silent speech, ...
     """
     todo = sorted(map(_scene_of, read_scenes(scenes)), key=lambda scene: scene["id"])
     entries = check_scenes(todo, scenes, Path(speech))
@@ -116,6 +118,8 @@ def make_set(
         raise UserError(
             f"{scenes}: scene {fullest['id']} has {most} talkers, expected at most {talkers} (--n_talkers)"
         )
+    if not on_the_fly:
+        check_format(audio_format, len(todo[0]["mics"]), "--audio_format")
     cache = str(Path(out) / "rirs" if rir_cache is None else rir_cache)
     Path(out).mkdir(parents=True, exist_ok=True)  # now, not after minutes, if it cannot be
     digests = _speech_digests(entries, Path(out) / "fingerprints", nj)
@@ -209,7 +213,7 @@ def _digests(numbered: tuple[int, list[tuple[str, str]]], keep: str) -> list[str
         found = []
         for name, entry in piece:
             samples = read_audio(entry, finite=True)[0]
-            if not samples.any():
+            if not sounds(samples).any():
                 raise UserError(f"{entry}: utterance {name} is silent; take it out and make the scenes again")
             found.append(digest(samples))
         _keep(path, stamp, found)

@@ -17,6 +17,7 @@ from frontend.data.audio import audio_info, read_audio
 from frontend.data.kaldi import write_scp, write_set
 from frontend.data.speech import Spoken
 from frontend.data.writers import AudioWriter
+from frontend.dsp.activity import sounds
 from frontend.dsp.resample import resample
 from frontend.simulation.render import active_power
 from frontend.utils.errors import UserError
@@ -92,7 +93,7 @@ def _noise(path: Path, out: Path, fs: int) -> tuple[str, float] | None:
     if frames < _SHORTEST_S * rate:
         return None
     entry = _at_rate(str(path), f"noise_{path.stem}", out, fs)
-    return (entry, frames / rate) if read_audio(entry)[0].any() else None
+    return (entry, frames / rate) if sounds(read_audio(entry)[0]).any() else None
 
 
 def _keep_copies(folder: Path, corpus: Path, fs: int) -> None:

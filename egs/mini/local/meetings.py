@@ -28,7 +28,7 @@ from frontend.data.audio import read_audio, stamp_of_entries
 from frontend.data.kaldi import read_scp, read_utterances, write_set
 from frontend.data.segments import write_references
 from frontend.data.speech import read_speech
-from frontend.data.writers import BlockWriter
+from frontend.data.writers import BlockWriter, check_format
 from frontend.simulation import render, rirs
 from frontend.simulation.config import Range, SceneConfig, Section, load_config
 from frontend.simulation.scenes import sample_scene
@@ -345,6 +345,7 @@ def make_meetings(args: argparse.Namespace, config: MeetingConfig) -> list[dict]
     names = [f"{args.prefix}_{number:04d}" for number in range(args.num)]
     meetings = [sample_meeting(name, args.minutes, config, speech, args.seed) for name in names]
     most = max(len(meeting["talkers"]) for meeting in meetings)
+    check_format(args.audio_format, len(meetings[0]["mics"]), "--audio_format")
     job = _Job(read_utterances(directory), Path(args.out) / args.audio_format, most)
     left = [meeting for meeting in meetings if not job.is_done(meeting)]
     if left:
@@ -360,7 +361,8 @@ def _render(meeting: dict, job: _Job) -> None:
     done.unlink(missing_ok=True)
     load = functools.lru_cache(64)(lambda name: read_audio(job.speech[name], finite=True)[0][0])
     paths, fs = [job.path(stream, meeting) for stream in job.streams], meeting["fs"]
-    with BlockWriter(paths[0], fs, "pcm16") as mix, BlockWriter(paths[1:], fs, "pcm16") as spk:
+    wholes = {"fs": fs, "encoding": "pcm16", "fits": True}  # whole numbers of 16 bits
+    with BlockWriter(paths[0], **wholes) as mix, BlockWriter(paths[1:], **wholes) as spk:
         for mixture, images in render_meeting(meeting, load, rirs.rirs_of(meeting)):
             mix.write(mixture)
             silent = np.zeros((job.n_talkers - len(images), images.shape[1]), np.float32)
