@@ -27,14 +27,14 @@ _RULE = ("margin_db", "range_db", "min_pause", "max_seconds")
 
 @click.command(cls=Command)
 @recogniser
-@option("config", "options of the search, such as conf/decode.yaml; for whole recordings, default: ESPnet's")
+@option("config", "options of the search, such as conf/decode.yaml (default: ESPnet's)")
 @needed("data", "labelled test set, with texts; or whole recordings (mixit data recordings)")
-@needed("separated", "directory with one directory of streams per system")
+@needed("separated", "directory of streams (ID_spk1.wav ... or spk1.scp ...), or with one per system")
 @needed("out", "where the hypotheses go")
 @option("only", "some of the systems, separated by commas", default="")
-@option("speech", "test set: dry speech that it was simulated from")
-@option("systems", "test set: systems file, such as conf/systems.yaml")
-@option("exp", "test set: directory that the systems' own recognisers lie in")
+@option("speech", "test set: dry speech that it was simulated from, to be recognised as the system 'dry'")
+@option("systems", "test set: systems file, such as conf/systems.yaml (default: all that is there)")
+@option("exp", "with --systems: directory that the systems' own recognisers lie in")
 @flag("shared", "test set: leave out systems that have a recogniser of their own")
 @flag("allow_unknown", "test set: go on where reference words are not among the tokens: each is an error")
 @option(
@@ -56,8 +56,9 @@ _RULE = ("margin_db", "range_db", "min_pause", "max_seconds")
 def decode(data: str, only: str, ngpu: int, **_) -> None:
     """Recognise the streams of every system, on a test set or on whole recordings.
 
-    A test set: OUT/SYSTEM/{text_spk1,...,hyp.seglst.json,info.json}. Beside the listed systems below
-    SEPARATED it recognises `dry`, the clean speech that the test set was simulated from.
+    A test set: OUT/SYSTEM/{text_spk1,...,hyp.seglst.json,info.json}. Of the systems below SEPARATED those of
+    --systems are recognised, each with its own recogniser if it has one; without --systems, all. With
+    --speech also `dry`, the clean speech that the test set was simulated from.
 
     Whole recordings: every stream is cut into segments of speech, by energy. Writes
     OUT/SYSTEM/hyp.seglst.json (session: the recording, speaker: the stream, spk1 ...) and info.json.
@@ -75,8 +76,10 @@ def decode(data: str, only: str, ngpu: int, **_) -> None:
         )
         o["activity"] = {name: o.pop(name) for name in _RULE}
     else:
-        must = "config data separated speech systems exp out"
-        o = vars(way("with a test set", must, f"{may} shared allow_unknown"))
+        further = "config speech systems exp shared allow_unknown"
+        o = vars(way("with a test set", "data separated out", f"{may} {further}"))
+        if (o["systems"] is None) != (o["exp"] is None):
+            raise UserError("--systems and --exp belong together: give both or none")
     from frontend.recognition.decode import Request, decode
 
     del o["ngpu"]
@@ -85,7 +88,7 @@ def decode(data: str, only: str, ngpu: int, **_) -> None:
 
 @click.command(cls=Command)
 @needed("data", "labelled test set, or recordings with images (spk1.scp ...) and references")
-@needed("separated", "directory with one directory of streams per system; of recordings, also that of one")
+@needed("separated", "directory of streams (ID_spk1.wav ... or spk1.scp ...), or with one per system")
 @needed("out", "where the scores go")
 @option("single_data", "test set with one talker, for over-separation")
 @option("single_separated", "the systems' streams on that set")
@@ -107,8 +110,11 @@ def score(data: str, ref: str | None, **_) -> None:
 
     Whole recordings (DATA has ref.rttm, or --ref is given), utterance by utterance of the references: SI-SNR,
     stream swaps, constancy of the streams. With --model each utterance is also separated alone, cut out of
-    the mixture, and compared, paired. SEPARATED may be the directory of one system, too: with spk1.scp ... or
-    files ID_spk1.wav ...
+    the mixture, and compared, paired.
+
+    SEPARATED is a directory of streams, whose name the system then has: files ID_spk1.wav ... as `mixit
+    separate` writes them, ID being that of wav.scp, or tables spk1.scp ...; or it holds one such directory
+    per system.
 
     Writes OUT/SYSTEM.jsonl (one line an utterance) and OUT/SYSTEM.json (what it was measured on, and sums). A
     system that has not changed is skipped.
@@ -134,7 +140,7 @@ def score(data: str, ref: str | None, **_) -> None:
 
 @click.command(cls=Command)
 @option("data", "test set with text_spk1, text_spk2, ...")
-@option("decoded", "directory with one directory of hypotheses per system; of recordings, also a file of one")
+@option("decoded", "directory of hypotheses (mixit decode), or with one per system; of recordings, also a file")
 @option("out", "where the counts go, or were written")
 @option("compare", "count nothing: compare two systems counted in OUT", nargs=2, metavar="A B")
 @option("seed", "of the intervals", type=int, default=0)

@@ -6,8 +6,9 @@ Mixture set: ``wav.scp`` (C channels), ``spk1.scp spk2.scp ...`` (images at the 
 absent in an unlabelled set; silent where a mixture has fewer talkers), ``text_spk1 text_spk2 ...`` (the id
 alone where there is no talker), ``utt2spk spk2utt`` (utt -> utt), ``utt2num_samples``, ``scenes.jsonl``.
 
-Streams of a set: ``spk1.scp .. spkS.scp``, one stream a talker; ``raw1.scp .. rawM.scp`` where these were
-selected or merged from more outputs; and ``info.json`` (real-time factor, memory, number of outputs). Of a
+Streams of a set: ``spk1.scp .. spkS.scp``, one stream a talker, or without them files ``ID_spk1.wav ..``, as
+``mixit separate`` names them; ``raw1.scp .. rawM.scp`` where these were selected or merged from more outputs;
+and ``info.json`` (real-time factor, memory, number of outputs), where a system has one. Of a
 file of several channels (the mixture itself, to compare with) the reference channel is meant.
 
 Every table is sorted by id. Paths in ``.scp`` files are absolute where this program writes them; a relative
@@ -17,7 +18,7 @@ said in :mod:`frontend.data.audio`.
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,10 +27,11 @@ import numpy as np
 
 from frontend.data.audio import audio_info, check_alike, read_audio, read_image
 from frontend.data.kaldi import numbered, read_entries, read_records, read_scp, read_utterances, write_set
-from frontend.utils.errors import UserError
+from frontend.utils.errors import UserError, did_you_mean, warn
 from frontend.utils.files import atomic_directory, read_json
 
 _STREAM_NAME = re.compile(r"(.+)_spk([1-9][0-9]*)\.(wav|flac)")
+_STREAMS = "spk1.scp ... or files ID_spk1.wav ..."
 
 
 class MixtureSet:
@@ -192,15 +194,19 @@ class Streams:
     """Streams of one system, checked against the test set they belong to.
 
     Raises:
-        UserError: no ``spk1.scp``, fewer streams than talkers, ids that are not those of the set.
+        UserError: no streams, fewer than talkers, ids that are not those of the set.
     """
 
     def __init__(self, directory: Path, mixtures: MixtureSet):
         self.directory, self.mixtures = directory, mixtures
-        self._spk, self._raw = self._tables("spk"), self._tables("raw")
+        of = f" of {mixtures.path}"
+        self._spk = _stream_tables(directory, mixtures.ids, "utterance", of)
+        self._raw = [read_entries(path) for path in numbered(directory, "raw", ".scp")]
+        for number, table in enumerate(self._raw, 1):
+            _check_names(f"{directory}/raw{number}.scp:", table, mixtures.ids, "utterance", of)
         if len(self._spk) < mixtures.n_talkers:
             wanted = f"at least {mixtures.n_talkers} streams, as {mixtures.path} has talkers"
-            raise UserError(f"{directory}: expected {wanted}, found {len(self._spk)} (spk1.scp ...)")
+            raise UserError(f"{directory}: expected {wanted}, found {len(self._spk)} ({_STREAMS})")
 
     def utterances(self) -> list[Utterance]:
         """Return what there is to score; outputs are the streams where none were kept beside them."""
@@ -225,32 +231,51 @@ class Streams:
         path = self.directory / "info.json"
         return read_json(path) if path.is_file() else {}
 
-    def _tables(self, kind: str) -> list[dict[str, str]]:
-        tables: list[dict[str, str]] = []
-        while (path := self.directory / f"{kind}{len(tables) + 1}.scp").is_file():
-            tables.append(read_entries(path))
-            _check_names(f"{path}:", tables[-1], self.mixtures.ids, "utterance", f" of {self.mixtures.path}")
-        return tables
+
+def _check_names(
+    where: str, table: dict[str, str], names: Iterable[str], what: str, of: str = "", others: Sequence = ()
+) -> None:
+    """Raise UserError unless there is a stream of each name, and of no other; ``others`` are there too."""
+    for name in sorted(set(names) - table.keys())[:1]:
+        hint = did_you_mean(name, others) or (f"; there is one of {others[0]}" if others else "")
+        raise UserError(f"{where} has no stream of {what} {name}{of}{hint} (separate again)")
+    for name in sorted(table.keys() - set(names))[:1]:
+        raise UserError(f"{where} has a stream of unknown {what} {name}{of} (separate again)")
 
 
-def _check_names(where: str, table: dict[str, str], names: Iterable[str], what: str, of: str = "") -> None:
-    """Raise UserError unless there is a stream of each name, and of no other."""
-    for name in sorted(table.keys() ^ set(names))[:1]:
-        wrong = "has a stream of unknown" if name in table else "has no stream of"
-        raise UserError(f"{where} {wrong} {what} {name}{of} (separate again)")
+def holds_streams(directory: Path) -> bool:
+    """Say whether a directory holds the streams of one system: tables, or files named as ``ID_spk1.wav``."""
+    return (directory / "spk1.scp").is_file() or bool(_by_name(directory))
 
 
-def find_systems(directory: str | Path, stage: str) -> list[Path]:
-    """Return the systems' directories, sorted; the message names the ``stage`` that makes them.
+def find_systems(
+    directory: str | Path,
+    stage: str,
+    is_one: Callable[[Path], bool] = holds_streams,
+    wanted: str = f"streams {_STREAMS}",
+) -> list[Path]:
+    """Return the systems' directories, sorted; ``directory`` itself where it is that of one system.
+
+    Args:
+        directory: of systems, or of one.
+        stage: which makes them; for messages.
+        is_one: whether a directory is that of one system.
+        wanted: what such a directory holds; for messages.
 
     Raises:
         UserError: no such directory, or nothing in it.
     """
-    if not Path(directory).is_dir():
+    directory = Path(directory)
+    if not directory.is_dir():
         raise UserError(f"{directory}: expected a directory with a directory per system, found none")
-    found = sorted(p for p in Path(directory).iterdir() if p.is_dir() and not p.name.startswith("."))
+    if is_one(directory):
+        return [directory if directory.name else Path(os.path.abspath(directory))]
+    found = sorted(p for p in directory.iterdir() if p.is_dir() and not p.name.startswith("."))
     if not found:
-        raise UserError(f"{directory}: no system in it (run the stage '{stage}' first)")
+        raise UserError(
+            f"{directory}: no system in it: expected {wanted}, or a directory with these per system (run the "
+            f"stage '{stage}' first)"
+        )
     return found
 
 
@@ -267,28 +292,52 @@ def find_streams(directory: str | Path, ids: Iterable[str] | None = None) -> lis
     Raises:
         UserError: none there, other recordings, streams of a recording that differ in rate or length.
     """
-    directory = Path(directory)
-    if not directory.is_dir():
-        raise UserError(f"{directory}: expected a directory of separated streams, found none")
-    tables = [read_entries(path) for path in numbered(directory, "spk", ".scp")] or _by_name(directory)
-    if not tables:
-        raise UserError(
-            f"{directory}: expected spk1.scp ... or files ID_spk1.wav ..., found neither (separate first)"
-        )
-    wanted = set(tables[0] if ids is None else ids)
-    for number, table in enumerate(tables, 1):
-        _check_names(f"{directory}: spk{number}", table, wanted, "recording")
-    for name in sorted(wanted):
-        first = tables[0][name]
+    tables = _stream_tables(Path(directory), None if ids is None else list(ids), "recording")
+    for name, first in sorted(tables[0].items()):
         _, frames, fs = audio_info(first)
         for table in tables[1:]:
             check_alike(table[name], frames, fs, f"in {first}", "separate again")
     return tables
 
 
+def _stream_tables(
+    directory: Path, ids: Sequence[str] | None, what: str, of: str = ""
+) -> list[dict[str, str]]:
+    """Return ``{id: entry}`` of each stream: of the tables, or where there is none of the files by their names.
+
+    Args:
+        directory: of the streams.
+        ids: what there must be streams of; None: whichever there are.
+        what: kind of the ids, and ``of`` which set; for messages.
+    """
+    if not directory.is_dir():
+        raise UserError(f"{directory}: expected a directory of separated streams, found none")
+    paths, extra = numbered(directory, "spk", ".scp"), []
+    tables = [read_entries(path) for path in paths]
+    if not tables:
+        tables = _by_name(directory)
+        # Whoever names files may have separated more recordings than are asked for.
+        there = {key for table in tables for key in table}
+        extra = sorted(there.difference(there if ids is None else ids))
+        tables = [{key: table[key] for key in table if key not in extra} for table in tables]
+        while len(tables) > 1 and not tables[-1]:
+            tables.pop()
+    if not tables:
+        raise UserError(f"{directory}: expected streams {_STREAMS}, found neither (separate first)")
+    for number, table in enumerate(tables, 1):
+        where = f"{directory}/spk{number}.scp:" if paths else f"{directory}: spk{number}"
+        _check_names(where, table, tables[0] if ids is None else ids, what, of, extra)
+    if extra:
+        warn(f"{directory}: streams of {len(extra)} other {what}s are not used, such as {extra[0]}")
+    return tables
+
+
 def _by_name(directory: Path) -> list[dict[str, str]]:
     found: dict[int, dict[str, str]] = {}
     for path in sorted(directory.iterdir()):
-        if match := _STREAM_NAME.fullmatch(path.name):
-            found.setdefault(int(match[2]), {})[match[1]] = str(path)
+        if not path.name.startswith(".") and (match := _STREAM_NAME.fullmatch(path.name)):
+            table = found.setdefault(int(match[2]), {})
+            if match[1] in table:
+                raise UserError(f"{path}: the same stream as {table[match[1]]} (remove one of them)")
+            table[match[1]] = str(path)
     return [found.get(number, {}) for number in range(1, max(found, default=0) + 1)]

@@ -57,7 +57,7 @@ def score_set(
 
     Args:
         data: a labelled mixture set.
-        separated: directory with one directory of streams per system.
+        separated: as :func:`frontend.data.mixtures.find_systems` takes it.
         out: where the scores go.
         settings: what to measure.
         nj: number of processes.
@@ -219,8 +219,7 @@ def score_recordings(
 
     Args:
         data: a labelled mixture set of whole recordings.
-        separated: directory with one directory of streams per system; or that of one system, with
-            ``spk1.scp ...`` or files ``ID_spk1.wav ...``, whose name the system then has.
+        separated: as :func:`frontend.data.mixtures.find_systems` takes it.
         out: where the scores go.
         settings: references, and whether to separate each utterance alone as well.
         nj: number of processes; with a model it is one.
@@ -228,7 +227,7 @@ def score_recordings(
     Raises:
         UserError: references, recordings, streams or a model that do not fit; before any scoring.
     """
-    mixtures, out, separated = labelled_set(data), Path(out), Path(separated)
+    mixtures, out = labelled_set(data), Path(out)
     ref = Path(settings.ref) if settings.ref else mixtures.path / "ref.rttm"
     spans = _spans(ref, mixtures)
     if settings.model:
@@ -238,7 +237,7 @@ def score_recordings(
                 trained.check(entry, channels, fs)
             model = of_text(of_file(trained.config) + of_file(trained.checkpoint))
     jobs = []
-    for path in [separated] if any(separated.glob("*spk1.*")) else find_systems(separated, "separate"):
+    for path in find_systems(separated, "separate"):
         tables = find_streams(path, mixtures.ids)
         _check_streams(path, tables, mixtures)
         items = [replace(s, streams=tuple(table[s.session_id] for table in tables)) for s in spans]

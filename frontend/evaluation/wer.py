@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from frontend.data.mixtures import MixtureSet, find_systems
+from frontend.data.mixtures import MixtureSet, find_systems, holds_streams
 from frontend.data.segments import in_seglst
 from frontend.evaluation import intervals
 from frontend.evaluation.intervals import paired_ratio, rounded
@@ -133,7 +133,7 @@ def count_set(data: str, decoded: str | Path, out: str | Path, nj: int = 1, seed
 
     Args:
         data: the test set, with ``text_spk1 ..``.
-        decoded: directory with one directory of hypotheses per system.
+        decoded: directory with one directory of hypotheses per system, or that of one.
         out: where the counts go.
         nj: number of processes.
         seed: of the intervals.
@@ -144,8 +144,9 @@ def count_set(data: str, decoded: str | Path, out: str | Path, nj: int = 1, seed
     out, decoded = Path(out), Path(decoded)
     texts = reference_texts(MixtureSet(data))
     references = {key: [text for text in row if text] for key, row in texts.items()}
-    jobs = [_set_job(path, data, references, seed) for path in find_systems(decoded, "decode")]
-    lengths = _lengths(decoded / REFERENCES, references)
+    jobs = [_set_job(path, data, references, seed) for path in decoded_systems(decoded)]
+    is_one = not (decoded / REFERENCES).is_file() and (decoded.parent / REFERENCES).is_file()
+    lengths = _lengths((decoded.parent if is_one else decoded) / REFERENCES, references)
     stale = stale_jobs(jobs, out, (".txt", f".{HYPOTHESES}"))
     normalised = {key: [normalise(text) for text in row] for key, row in references.items()}
     kept, content = out / REFERENCES, in_seglst(segments(normalised, lengths))
@@ -189,6 +190,18 @@ def _set_job(directory: Path, data: str, references: dict[str, list[str]], seed:
     items = [_Utterance(key, row, hypotheses[key], seconds[key], orc) for key, row in references.items()]
     return Job(
         directory.name, items, about, Stamp.of({"seed": seed, **about, **library_versions()}, inputs, CODE)
+    )
+
+
+def decoded_systems(decoded: Path) -> list[Path]:
+    """Return the directories of hypotheses in ``decoded``, or that directory itself."""
+    if decoded.is_dir() and holds_streams(decoded):
+        raise UserError(
+            f"{decoded}: expected hypotheses ({HYPOTHESES}), found streams without words (recognise them "
+            f"first: mixit decode --separated {decoded})"
+        )
+    return find_systems(
+        decoded, "decode", lambda path: (path / HYPOTHESES).is_file(), f"hypotheses {HYPOTHESES}"
     )
 
 

@@ -14,10 +14,9 @@ from functools import partial
 from pathlib import Path
 
 from frontend.data.kaldi import read_scp
-from frontend.data.mixtures import find_systems
 from frontend.data.segments import Span, difference, read_scored
 from frontend.evaluation.measured import Job, run_jobs, stale_jobs
-from frontend.evaluation.wer import CODE, as_line, library_versions, rates
+from frontend.evaluation.wer import CODE, as_line, decoded_systems, library_versions, rates
 from frontend.recognition.text import COUNTS, HYPOTHESES, RULES, normalise
 from frontend.utils.errors import UserError, did_you_mean, warn
 from frontend.utils.espnet import quiet
@@ -106,9 +105,7 @@ def _sum_up_recordings(job: Job, rows: list[dict], settings: RecordingSettings) 
 def _hypothesis_files(decoded: Path) -> dict[str, Path]:
     if decoded.is_file():
         return {decoded.name.split(".")[0]: decoded}
-    if (decoded / HYPOTHESES).is_file():
-        return {decoded.name: decoded / HYPOTHESES}
-    return {path.name: path / HYPOTHESES for path in find_systems(decoded, "decode")}
+    return {path.name: path / HYPOTHESES for path in decoded_systems(decoded)}
 
 
 def check_transcripts(ref: str, scp: str, strict: bool = False) -> int:
