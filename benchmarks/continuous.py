@@ -20,7 +20,7 @@ import yaml
 
 from benchmarks.configs import config_file
 from frontend.separation.continuous import HOP_S, WINDOW_S
-from frontend.separation.files import How, plan, separate_files
+from frontend.separation.files import How, Source, plan, separate_files
 from frontend.training.checkpoints import CHECKPOINTS, open_trained
 from frontend.training.task import FrontendTask, register
 from frontend.utils.errors import run
@@ -69,11 +69,10 @@ def main() -> None:
         with open_trained(work / "model") as trained:
             make_recording(work / "long.flac", args.minutes, trained.n_mics, trained.fs)
         how = How(refine=args.refine, window=args.window, hop=args.hop)
-        jobs = plan(
-            [str(work / "long.flac")], None, str(work / "model"), str(work / "out"), refine=args.refine
-        )
+        source = Source(str(work / "model"))
+        jobs = plan([str(work / "long.flac")], None, source, work / "out", refine=args.refine)
         wall, busy = time.perf_counter(), time.process_time()
-        separate_files(jobs, str(work / "model"), how)
+        separate_files(jobs, source, how)
         wall, busy = time.perf_counter() - wall, time.process_time() - busy
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
     seconds = args.minutes * 60

@@ -227,6 +227,17 @@ recogniser = stack(
     option("asr_model", "a recogniser of espnet_model_zoo, or a packed zip", metavar="TAG"),
 )
 
+# What counts as speech in the streams of whole recordings.
+RULE = ("margin_db", "range_db", "min_pause")
+activity = stack(
+    option(
+        "leak_db", "a stream so far below the loudest holds only leakage", type=float, least=0, default=10.0
+    ),
+    option("margin_db", "speech is so far above the noise floor", type=float, default=6.0),
+    option("range_db", "and no farther below the loudest parts", type=float, default=35.0),
+    option("min_pause", "shorter pauses are bridged, seconds", type=float, least=0, default=0.2),
+)
+
 
 def given() -> set[str]:
     """Return the options of the running command that were given on the command line."""

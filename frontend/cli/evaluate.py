@@ -8,7 +8,9 @@ import click
 
 from frontend.cli import (
     PATH,
+    RULE,
     Command,
+    activity,
     flag,
     is_recordings,
     needed,
@@ -22,7 +24,7 @@ from frontend.cli import (
 )
 from frontend.utils.errors import UserError
 
-_RULE = ("margin_db", "range_db", "min_pause", "max_seconds")
+_RULE = (*RULE, "max_seconds")
 
 
 @click.command(cls=Command)
@@ -37,12 +39,7 @@ _RULE = ("margin_db", "range_db", "min_pause", "max_seconds")
 @option("exp", "with --systems: directory that the systems' own recognisers lie in")
 @flag("shared", "test set: leave out systems that have a recogniser of their own")
 @flag("allow_unknown", "test set: go on where reference words are not among the tokens: each is an error")
-@option(
-    "leak_db", "recordings: a stream so far below the loudest holds only leakage", type=float, default=10.0
-)
-@option("margin_db", "recordings: speech is so far above the noise floor", type=float, default=6.0)
-@option("range_db", "recordings: and no farther below the loudest parts", type=float, default=35.0)
-@option("min_pause", "recordings: shorter pauses are bridged, seconds", type=float, least=0, default=0.2)
+@activity
 @option(
     "max_seconds",
     "recordings: longer segments are cut at their quietest place",
@@ -60,7 +57,7 @@ def decode(data: str, only: str, ngpu: int, **_) -> None:
     --systems are recognised, each with its own recogniser if it has one; without --systems, all. With
     --speech also `dry`, the clean speech that the test set was simulated from.
 
-    Whole recordings: every stream is cut into segments of speech, by energy. Writes
+    Whole recordings: every stream is cut into segments of speech, by energy (--leak_db ...). Writes
     OUT/SYSTEM/hyp.seglst.json (session: the recording, speaker: the stream, spk1 ...) and info.json.
 
     A system that has not changed is skipped, audio that was ever recognised is not recognised again
@@ -140,7 +137,9 @@ def score(data: str, ref: str | None, **_) -> None:
 
 @click.command(cls=Command)
 @option("data", "test set with text_spk1, text_spk2, ...")
-@option("decoded", "directory of hypotheses (mixit decode), or with one per system; of recordings, also a file")
+@option(
+    "decoded", "directory of hypotheses (mixit decode), or with one per system; of recordings, also a file"
+)
 @option("out", "where the counts go, or were written")
 @option("compare", "count nothing: compare two systems counted in OUT", nargs=2, metavar="A B")
 @option("seed", "of the intervals", type=int, default=0)

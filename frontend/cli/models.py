@@ -1,12 +1,19 @@
 """``mixit label``, ``separate``, ``recognise`` and ``pack``: what trained networks are used for."""
 
+import contextlib
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+
 import click
 
 from frontend.cli import (
     COUNT,
+    RULE,
     Command,
+    activity,
     device,
     flag,
+    given,
     needed,
     nj,
     one_of,
@@ -14,11 +21,25 @@ from frontend.cli import (
     recogniser,
     refine,
     shard,
+    stack,
     way,
 )
 from frontend.utils.errors import UserError
 
 MAX_SECONDS = 120.0
+
+blind = option("blind", "instead of a trained model: AuxIVA or ILRMA", type=click.Choice(["auxiva", "ilrma"]))
+n_talkers = option("n_talkers", "streams that blind methods and rules make", type=COUNT, default=2)
+windows = stack(
+    option("join", "the inputs are channels of one recording, a file each, in order", metavar="NAME"),
+    option(
+        "max_seconds", "longer recordings are separated in windows", type=float, above=0, default=MAX_SECONDS
+    ),
+    option(
+        "window", "of separation, in seconds: all that is longer is separated in windows", type=float, above=0
+    ),
+    option("hop", "between windows (default: half a window)", type=float, above=0),
+)
 
 
 @click.command(cls=Command)
@@ -53,32 +74,25 @@ def label(model, data, out, config, rule, n_talkers, refine, reference, nj, devi
 @click.argument("inputs", nargs=-1, metavar="[INPUT.wav]...")
 @option("scp", "table 'ID FILE' of recordings, instead of files or --data")
 @option("model", "trained system: exp/..., a packed directory or zip")
+@blind
+@n_talkers
 @click.option("-o", "--out", required=True, metavar="DIR", help="where the streams go")
 @flag("resample", "allow other sample rates than the model's")
 @refine
 @device
-@option("join", "the inputs are channels of one recording, a file each, in order", metavar="NAME")
-@option("max_seconds", "longer recordings are separated in windows", type=float, above=0, default=MAX_SECONDS)
-@option(
-    "window", "of separation, in seconds: all that is longer is separated in windows", type=float, above=0
-)
-@option("hop", "between windows (default: half a window)", type=float, above=0)
+@windows
 @option("systems", "instead of --model: systems file, such as conf/systems.yaml")
 @option("exp", "with --systems: directory with the trained models the file names")
 @option("data", "with --systems: mixture set, or whole recordings (mixit data recordings)", metavar="DIR")
-@option(
-    "n_talkers", "with --systems: streams wanted of rules and blind methods", type=int, least=1, default=2
-)
-@option("only", "with --systems: some of the systems, separated by commas")
-@flag("blind", "likewise: only what needs no trained model")
-@flag("models", "likewise: only trained models")
+@option("only", "with --systems: some of the systems, by commas; or all that are 'blind', or 'models'")
 @option("nj", "with --systems: number of processes", type=COUNT, default=1)
 @shard
 def separate(inputs, scp, systems, **options) -> None:
-    """Separate recordings with a trained system, or a set with every system of a table.
+    """Separate recordings with a trained system or a blind method, or a set with every system of a table.
 
     \b
         mixit separate --model exp/espeak/student meeting.wav -o out
+        mixit separate --blind auxiva --n_talkers 2 meeting.wav -o out
         mixit separate --systems conf/systems.yaml --exp exp/espeak --data data/espeak/test -o exp/separated
 
     One file a talker, same rate, length and level: INPUT.wav becomes DIR/INPUT_spk1.wav, DIR/INPUT_spk2.wav
@@ -86,37 +100,48 @@ def separate(inputs, scp, systems, **options) -> None:
     16-bit and no stream would clip, else as 32-bit floats. Recordings above --max_seconds are separated
     continuously, in bounded memory: window by window, the talkers followed from one window to the next;
     shorter ones as a whole, in about 4 MiB of memory per second at 8 kHz. With --join NAME the streams are
-    NAME_spk1.wav ...
+    NAME_spk1.wav ... A blind method needs no trained model, and a microphone for each of --n_talkers.
 
     With --systems: DIR/SYSTEM/{spk1.scp,spk2.scp,...,info.json}. A system that is complete is skipped; one
     whose model, settings or data have changed is made again; what was cut off goes on. --window (12) and
     --hop (6) are of whole recordings, where a row has no 'block'.
     """
-    if systems is None:
-        _separate_files(inputs, scp)
-    else:
+    one_of("model", "blind", "systems", required=True)
+    if systems is not None:
         _separate_systems()
+        return
+    o = _source_options("out", "")
+    from frontend.separation.files import How, Source, plan, separate_files
+
+    source = Source(o.model, o.blind, o.n_talkers)
+    how = How(o.resample, o.refine, o.device, o.max_seconds, o.window, o.hop)
+    separate_files(plan(o.inputs, o.scp, source, o.out, o.resample, o.refine, o.join), source, how)
 
 
-def _separate_files(inputs: tuple[str, ...], scp: str | None) -> None:
-    may = "inputs scp resample refine device join max_seconds window hop"
-    o = way("without --systems", "model out", may)
-    if bool(inputs) == (scp is not None):
+def _source_options(must: str, may: str) -> SimpleNamespace:
+    """Return the options of a command that separates the recordings of a user, checked."""
+    may += " inputs scp resample refine device join max_seconds window hop"
+    model = "separator" if "separator" in click.get_current_context().params else "model"
+    is_blind = "blind" in given()
+    o = way(
+        "with --blind" if is_blind else f"with --{model}",
+        f"{must} {'blind' if is_blind else model}",
+        f"{may} {'n_talkers' if is_blind else ''}",
+    )
+    o.model, o.blind = getattr(o, model, None), getattr(o, "blind", None)
+    o.n_talkers = getattr(o, "n_talkers", 0)
+    if bool(o.inputs) == (o.scp is not None):
         raise UserError("expected recordings either as files or as --scp wav.scp (see --help)")
-    if o.join is not None and not (o.join and inputs):
+    if o.join is not None and not (o.join and o.inputs):
         raise UserError(
             "--join NAME: expected a name and the channels of one recording as files (see --help)"
         )
-    from frontend.separation.files import How, plan, separate_files
-
-    how = How(o.resample, o.refine, o.device, o.max_seconds, o.window, o.hop)
-    separate_files(plan(list(inputs), scp, o.model, o.out, o.resample, o.refine, join=o.join), o.model, how)
+    return o
 
 
 def _separate_systems() -> None:
-    o = way("with --systems", "systems exp out", "data scp n_talkers only blind models window hop nj shard")
+    o = way("with --systems", "systems exp out", "data scp n_talkers only window hop nj shard")
     one_of("data", "scp", required=True)
-    one_of("only", "blind", "models")
     from frontend.separation.continuous import HOP_S, WINDOW_S
     from frontend.separation.sets import separate
     from frontend.separation.systems import choose, load_systems, trained
@@ -126,17 +151,20 @@ def _separate_systems() -> None:
     for system in listed:
         if system not in chosen:
             print(f"{system.name}: optional, and not trained; left out", flush=True)
-    if o.only is not None:
+    if o.only in ("blind", "models") and o.only not in [system.name for system in listed]:
+        chosen = [system for system in chosen if bool(system.model) == (o.only == "models")]
+    elif o.only is not None:
         chosen = choose(chosen, o.only.split(","), o.systems)
-    elif o.blind or o.models:
-        chosen = [system for system in chosen if bool(system.model) == o.models]
     window, hop = (WINDOW_S if o.window is None else o.window), (HOP_S if o.hop is None else o.hop)
     separate(chosen, o.exp, o.scp or o.data, o.out, o.n_talkers, o.nj, window, hop, o.shard)
 
 
 @click.command(cls=Command)
-@click.argument("input", metavar="INPUT.wav")
-@needed("separator", "trained separator: exp/..., a packed directory or zip", metavar="DIR")
+@click.argument("inputs", nargs=-1, metavar="[INPUT.wav]...")
+@option("scp", "table 'ID FILE' of recordings, instead of files")
+@option("separator", "trained separator: exp/..., a packed directory or zip", metavar="DIR")
+@blind
+@n_talkers
 @recogniser
 @option("config", "options of the search, such as conf/decode.yaml (default: ESPnet's)")
 @option("format", "of the transcript", type=click.Choice(["text", "json", "stm"]), default="text")
@@ -145,23 +173,51 @@ def _separate_systems() -> None:
 @flag("resample", "allow other sample rates than the models'")
 @refine
 @device
-@option("max_seconds", "refuse longer recordings", type=float, above=0, default=MAX_SECONDS)
-def recognise(out: str | None, format: str, **options) -> None:
-    """Transcribe one multi-channel recording of several talkers: separate it, then recognise each stream.
+@windows
+@activity
+def recognise(out: str | None, format: str, **_) -> None:
+    """Say who said what and when in recordings of several talkers: separate them, then recognise each stream.
 
-    Prints one transcript per talker: as text `spk1: WORDS`, as SegLST JSON, or as STM lines `INPUT 1 spk1
-    START END WORDS`. The talkers' order is the separator's.
+    \b
+        mixit recognise --separator exp/espeak/student --asr exp/espeak/asr meeting.wav
+
+    Recordings may be of any length; they are separated as `mixit separate` does. Each stream is cut into
+    segments of speech, by energy, and each segment is recognised. Prints the segments with words in order of
+    time: as text `START-END spk1: WORDS`, in seconds, with several recordings behind `INPUT: `; as SegLST
+    JSON; or as STM lines `INPUT 1 spk1 START END WORDS`. The talkers' order is the separator's. While it
+    works the streams lie in --save_streams, or in the directory for temporary files (TMPDIR).
     """
+    one_of("separator", "blind", required=True)
     one_of("asr", "asr_model", required=True)
-    from frontend.recognition.model import recognise_file
+    o = _source_options("", f"asr asr_model config format out save_streams leak_db {' '.join(RULE)}")
+    from frontend.dsp.activity import Rule
+    from frontend.recognition.files import recognise_files
+    from frontend.recognition.model import Search
+    from frontend.recognition.pieces import Cutting
     from frontend.recognition.text import in_format
+    from frontend.separation.files import How, Source, plan
     from frontend.utils.files import write_text
 
-    transcript = in_format(recognise_file(**options), format)
+    cutting = Cutting(Rule(**{name: getattr(o, name) for name in RULE}), o.leak_db)
+    source, search = Source(o.model, o.blind, o.n_talkers), Search.find(o.asr, o.asr_model, o.config)
+    how = How(o.resample, o.refine, o.device, o.max_seconds, o.window, o.hop)
+
+    def check(recording) -> None:
+        if not o.resample:
+            search.files.check_rate(recording.name, recording.fs, ", or allow resampling: --resample")
+
+    with contextlib.ExitStack() as context:
+        folder = o.save_streams or context.enter_context(TemporaryDirectory(prefix="frontend-streams-"))
+        jobs = plan(o.inputs, o.scp, source, folder, o.resample, o.refine, o.join, check)
+        found, at_once = [], not out and format != "json"
+        for rows in recognise_files(jobs, source, search, how, cutting, keep=bool(o.save_streams)):
+            found += rows
+            if at_once:
+                print(in_format(rows, format, named=len(jobs) > 1), flush=True)
     if out:
-        write_text(out, transcript + "\n")
-    else:
-        print(transcript)
+        write_text(out, in_format(found, format, named=len(jobs) > 1) + "\n")
+    elif not at_once:
+        print(in_format(found, format))
 
 
 @click.command(cls=Command)

@@ -303,7 +303,7 @@ def find_streams(directory: str | Path, ids: Iterable[str] | None = None) -> lis
 def _stream_tables(
     directory: Path, ids: Sequence[str] | None, what: str, of: str = ""
 ) -> list[dict[str, str]]:
-    """Return ``{id: entry}`` of each stream: of the tables, or where there is none of the files by their names.
+    """Return ``{id: entry}`` of each stream: by the tables, or where there is none by the files' names.
 
     Args:
         directory: of the streams.

@@ -271,7 +271,10 @@ def _streams(o: MixtureOptions) -> list[Stage]:
             *("separate", "the test sets by every system, trained or blind"),
             reads=[*tests, *(o.exp / name / MODEL for name in models), *filter(o.there, further)],
             makes=separated,
-            commands=[separate(o, tests[0], separated[0]), separate(o, tests[1], separated[1], models=True)],
+            commands=[
+                separate(o, tests[0], separated[0]),
+                separate(o, tests[1], separated[1], only="models"),
+            ],
             settings=o.settings_of("systems"),
             keeps=True,
             shards=o.shards,

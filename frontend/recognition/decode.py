@@ -2,8 +2,7 @@
 
 ``OUT/SYSTEM`` gets what :mod:`frontend.recognition.text` describes, and a stamp. Of a test set,
 ``OUT/ref.seglst.json`` holds what was said. Whole recordings are cut where a stream has speech
-(:mod:`frontend.dsp.activity`), with one more rule: a frame counts only in streams that are no more than
-``leak_db`` below the loudest of them at that time, since below that lies what leaks of the other talkers.
+(:mod:`frontend.recognition.pieces`).
 
 No audio is recognised twice: ``OUT/cache.jsonl`` has every hypothesis by the content of the audio. The file
 is only appended to, so that a kill loses nothing; where it holds all audio, ESPnet is not even imported.
@@ -12,25 +11,31 @@ is only appended to, so that a kill loses nothing; where it holds all audio, ESP
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
-import os
 import sys
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
-from frontend.data.audio import audio_info, entry_stamp, read_audio
+from frontend.data.audio import audio_info, entry_stamp
 from frontend.data.kaldi import read_utterances
 from frontend.data.mixtures import MixtureSet, Streams, find_streams, find_systems, labelled_set
-from frontend.data.segments import read_levels
-from frontend.dsp.activity import Rule, Segment, segments_of_levels
-from frontend.recognition import model
-from frontend.recognition.model import MAX_BATCH, RecogniserFiles, Search
+from frontend.dsp.activity import Rule
+from frontend.recognition import model, pieces
+from frontend.recognition.model import RecogniserFiles, Search
+from frontend.recognition.pieces import (
+    LEAK_DB,
+    Cache,
+    Cutting,
+    Found,
+    Piece,
+    Seconds,
+    Texts,
+    cut,
+    recognise,
+    segments_of,
+)
 from frontend.recognition.text import (
     HYPOTHESES,
     INFO,
@@ -44,15 +49,11 @@ from frontend.recognition.text import (
 from frontend.separation.systems import load_systems, trained
 from frontend.utils.errors import UserError, did_you_mean
 from frontend.utils.files import write_json
-from frontend.utils.parallel import Shard, parallel_map, part_of, progress
+from frontend.utils.parallel import Shard, part_of, progress
 from frontend.utils.stamps import Stamp, of_text
 
-# Raised with every change after which the same recordings are cut into other segments.
-VERSION = 1
 DRY = "dry"
 STAMP = "stamp.json"
-LEAK_DB = 10.0
-_STEP_S = 0.2  # lengths of segments are multiples of it
 
 
 @dataclass(frozen=True)
@@ -70,34 +71,14 @@ class Request:
     device: str = "cpu"  # or "cuda": then in one process
     shard: Shard = None  # part I of N of the systems alone
     # Of a test set:
-    speech: str = ""  # the dry speech that it was simulated from
-    systems: str = ""  # table of the systems; streams of others are left out
-    exp: str = ""  # where the systems' own recognisers lie
+    speech: str | None = None  # the dry speech that it was simulated from, a system of its own
+    systems: str | None = None  # table of the systems, streams of others are left out; None: all there are
+    exp: str | None = None  # where the systems' own recognisers lie
     allow_unknown: bool = False  # go on where a reference word is not among the recogniser's tokens
     shared: bool = False  # leave out systems with a recogniser of their own
     # Of whole recordings:
     activity: Mapping[str, float] = field(default_factory=dict)  # numbers of the Rule where there is speech
     leak_db: float = LEAK_DB  # see above
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Audio to recognise: the first channel of ``entry``, or ``samples`` of it from ``start`` on."""
-
-    entry: str
-    start: int = 0
-    samples: int = -1
-
-    def read(self) -> tuple[np.ndarray, int]:
-        """Return ``(T,)`` and the rate in Hz."""
-        audio, fs = read_audio(self.entry, self.start, self.samples, finite=True)
-        return audio[0], fs
-
-
-# {id: [pieces of each stream]}; what there is of each piece
-Found = Mapping[str, Sequence[Sequence[Piece]]]
-Texts = Mapping[Piece, str]
-Seconds = Mapping[Piece, float]
 
 
 @dataclass(frozen=True)
@@ -117,7 +98,7 @@ class System:
         found = [(key, [e and (e, *entry_stamp(e)) for e in row]) for key, row in self.streams.items()]
         inputs = {"recogniser": self.search.files.fingerprint, "streams": of_text(json.dumps(found))}
         settings = {**self.search.options, **self.settings}
-        return Stamp.of(settings, inputs | self.search.named_files(), [model, sys.modules[__name__]])
+        return Stamp.of(settings, inputs | self.search.named_files(), [model, pieces])
 
     def check(self) -> None:
         """Raise UserError for a stream that is unreadable, or of another rate or length than its mixture."""
@@ -156,18 +137,19 @@ def decode(request: Request) -> None:
 def _decode_group(systems: list[System], cache: Cache, request: Request, is_long: bool) -> None:
     """Recognise and write the systems of one recogniser."""
     search, ids = systems[0].search, list(systems[0].streams)
-    cut, write = (_speech, _write_recordings) if is_long else (_whole, _write_set)
+    cut_up, write = (_speech, _write_recordings) if is_long else (_whole, _write_set)
     jobs = [(key, system) for key in ids for system in systems]
-    pieces = {
-        (system.name, key): cut(system.streams[key], request)
+    made_of = {
+        (system.name, key): cut_up(system.streams[key], request)
         for key, system in progress(jobs, len(jobs), f"read {request.separated}")
     }
-    groups = ([p for system in systems for row in pieces[system.name, key] for p in row] for key in ids)
-    made = recognise(groups, search, cache, request.device, request.nj)
+    groups = ([p for system in systems for row in made_of[system.name, key] for p in row] for key in ids)
+    load = functools.partial(model.Recogniser, search.files, search.options, request.device)
+    made = recognise(groups, search, cache, load, request.nj if request.device == "cpu" else 1)
     texts = {piece: cache[key] for piece, key in made.keys.items()}
     seconds = {piece: made.seconds[key] for piece, key in made.keys.items()}
     for system in systems:
-        found = {key: pieces[system.name, key] for key in ids}
+        found = {key: made_of[system.name, key] for key in ids}
         keys = [made.keys[piece] for rows in found.values() for row in rows for piece in row]
         now = {key for key in keys if key in made.cpu_s}
         audio_s = sum(made.seconds[key] for key in now)
@@ -202,108 +184,6 @@ def _choose(names: Sequence[str], request: Request) -> list[str]:
     return [name for name in names if name in request.only or not request.only]
 
 
-# --- each audio once
-
-
-@dataclass
-class Recognised:
-    """What was recognised: of every piece its key in the cache; by key, length and CPU time of one core."""
-
-    keys: dict[Piece, str] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    cpu_s: dict[str, float] = field(default_factory=dict)  # of what was recognised now
-
-
-class Cache:
-    """Texts by key, one ``{"key": ..., "text": ...}`` a line of the file ``path``."""
-
-    def __init__(self, path: str | Path):
-        self.path, self._texts = Path(path), {}
-        for line in self.path.read_bytes().splitlines() if self.path.is_file() else ():
-            try:
-                entry = json.loads(line)
-                self._texts[entry["key"]] = entry["text"]
-            except (ValueError, KeyError, TypeError):
-                continue  # cut off: recognised again
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._texts
-
-    def __getitem__(self, key: str) -> str:
-        return self._texts[key]
-
-    def add(self, texts: Mapping[str, str]) -> None:
-        """Append texts by key, and see that they are written."""
-        self._texts.update(texts)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        lines = b"".join(json.dumps({"key": k, "text": t}).encode() + b"\n" for k, t in texts.items())
-        with open(self.path, "ab+") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
-            is_cut = file.read(1) not in (b"", b"\n")  # by a kill, perhaps of another shard
-            file.write(b"\n" * is_cut + lines)
-
-
-def key_of(audio: np.ndarray, fs: int, recogniser: str) -> str:
-    """Return the key in the cache of audio (T,) of ``fs`` Hz; ``recogniser`` is :attr:`Search.identity`."""
-    digest = hashlib.sha256(f"{model.VERSION} {recogniser} {fs} ".encode())
-    digest.update(np.ascontiguousarray(audio, dtype="<f4").tobytes())
-    return digest.hexdigest()
-
-
-def recognise(
-    groups: Iterable[Iterable[Piece]], search: Search, cache: Cache, device: str, nj: int
-) -> Recognised:
-    """Recognise what the cache does not know, in batches of equal length, in ``nj`` processes on a CPU.
-
-    Args:
-        groups: pieces; no batch goes beyond a group, so that it depends on nothing else.
-        search: the recogniser.
-        cache: what is known; the new texts are added.
-        device: ``cpu``, ``cuda``.
-        nj: number of processes.
-
-    Raises:
-        UserError: unreadable audio, NaN.
-    """
-    made, batches = Recognised(), []
-    for group in groups:
-        new: dict[int, dict[str, Piece]] = {}
-        for piece in group:
-            if piece in made.keys:
-                continue  # some systems name the same file
-            audio, fs = piece.read()
-            key = made.keys[piece] = key_of(audio, fs, search.identity)
-            if key not in made.seconds and key not in cache:
-                new.setdefault(len(audio), {})[key] = piece
-            made.seconds[key] = len(audio) / fs
-        for _, equal in sorted(new.items()):
-            items = list(equal.items())
-            batches += [dict(items[k : k + MAX_BATCH]) for k in range(0, len(items), MAX_BATCH)]
-    if not batches:
-        return made
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # threads would not survive the fork
-    try:
-        recogniser = model.Recogniser(search.files, search.options, device)  # ESPnet: 8 s, once
-        work = functools.partial(_recognise_batch, recogniser=recogniser)
-        nj, what = nj if device == "cpu" else 1, f"decode with {search.files.path}"
-        for texts, seconds in parallel_map(work, batches, nj, what, fork=True):
-            cache.add(texts)
-            made.cpu_s.update(dict.fromkeys(texts, seconds / len(texts)))
-    finally:
-        torch.set_num_threads(threads)
-    return made
-
-
-def _recognise_batch(batch: dict[str, Piece], recogniser: model.Recogniser) -> tuple[dict[str, str], float]:
-    streams = np.stack([piece.read()[0] for piece in batch.values()])
-    start = time.process_time()
-    texts = recogniser(streams, recogniser.fs)
-    return dict(zip(batch, texts, strict=True)), time.process_time() - start
-
-
 # --- a test set
 
 
@@ -312,16 +192,21 @@ def _test_set(request: Request) -> list[System]:
     mixtures = labelled_set(request.data)
     texts = reference_texts(mixtures)
     shared = Search.find(request.asr, request.asr_model, request.config)
-    listed = {system.name: system for system in trained(load_systems(request.systems), request.exp)}
-    own = {name: system.asr for name, system in listed.items() if system.asr}
     there = {path.name: Streams(path, mixtures) for path in find_systems(request.separated, "separate")}
-    if unlisted := [name for name in there if name not in listed]:
-        print(f"not in {request.systems}, left out: {', '.join(unlisted)}", flush=True)
-    known = [name for name in there if name in listed and not (request.shared and name in own)]
+    known, own = list(there), dict[str, str]()
+    if request.systems is not None and request.exp is not None:
+        listed = {system.name: system for system in trained(load_systems(request.systems), request.exp)}
+        own = {name: system.asr for name, system in listed.items() if system.asr}
+        if unlisted := [name for name in there if name not in listed]:
+            print(f"not in {request.systems}, left out: {', '.join(unlisted)}", flush=True)
+        known = [name for name in there if name in listed and not (request.shared and name in own)]
+    if request.speech is not None:
+        known.append(DRY)
     systems = []
-    for name in _choose([*known, DRY], request):
-        search = Search.find(Path(request.exp) / own[name], None, request.config) if name in own else shared
-        if name == DRY:
+    for name in _choose(known, request):
+        asr = Path(str(request.exp)) / own[name] if name in own else None
+        search = Search.find(asr, None, request.config) if asr else shared
+        if name == DRY and request.speech is not None:
             streams = _dry_entries(mixtures, request.speech, texts)
         else:
             streams = {utterance.id: list(utterance.streams) for utterance in there[name].utterances()}
@@ -382,10 +267,9 @@ def _write_set(
 
 def _recordings(request: Request) -> list[System]:
     """Return the systems that separated whole recordings."""
-    if not request.leak_db >= 0:
-        raise UserError(f"--leak_db: expected 0 or more, found {request.leak_db:g}")
+    cutting = _cutting(request)
     ids = list(read_utterances(request.data))
-    settings = {"activity": asdict(Rule(**request.activity)), "leak_db": request.leak_db}
+    settings = {"activity": asdict(cutting.rule), "leak_db": cutting.leak_db}
     there = {path.name: path for path in find_systems(request.separated, "separate")}
     tables = {name: find_streams(there[name], ids) for name in _choose(list(there), request)}
     search = Search.find(request.asr, request.asr_model, request.config)
@@ -395,51 +279,21 @@ def _recordings(request: Request) -> list[System]:
     ]
 
 
-def stream_segments(entries: Sequence[str], rule: Rule, leak_db: float) -> list[list[Segment]]:
-    """Return where each stream (a file of ``entries``) of a recording has speech, in seconds."""
-    _, frames, fs = audio_info(entries[0])
-    levels = np.stack([read_levels(entry, 1) for entry in entries])
-    allowed = levels >= levels.max(axis=0) - leak_db
-    rows = zip(levels, allowed, strict=True)
-    return [segments_of_levels(row, fs, frames / fs, rule, mask) for row, mask in rows]
-
-
 def _speech(streams: Sequence[str], request: Request) -> list[list[Piece]]:
-    """Return the segments of each stream of a recording."""
-    _, frames, fs = audio_info(streams[0])
-    step, found = round(_STEP_S * fs), []
-    segments_of = stream_segments(streams, Rule(**request.activity), request.leak_db)
-    for entry, spans in zip(streams, segments_of, strict=True):
-        starts = [round(start_s * fs) for start_s, _ in spans]
-        # Longer at the end by what is missing to a whole step, but not into the next segment: equally long
-        # segments go through the recogniser together.
-        limits = [*starts[1:], frames][: len(starts)]
-        row = []
-        for start, limit, (_, end_s) in zip(starts, limits, spans, strict=True):
-            samples = -(-(round(end_s * fs) - start) // step) * step
-            row.append(Piece(entry, start, min(samples, limit - start)))
-        found.append(row)
-    return found
+    return cut(streams, _cutting(request))
+
+
+def _cutting(request: Request) -> Cutting:
+    return Cutting(Rule(**request.activity), request.leak_db)
 
 
 def _write_recordings(
     directory: Path, system: System, found: Found, texts: Texts, seconds: Seconds, info: dict
 ) -> None:
-    """Write ``hyp.seglst.json``: a segment wherever words were recognised, ``speaker`` is the stream.
-
-    A recording without words has one segment without words, so that it is counted.
-    """
-    rows, fs = [], info["fs"]
+    """Write ``hyp.seglst.json``, see :func:`segments_of`."""
+    rows: list[dict] = []
     for key, streams in found.items():
-        pieces = [(piece, k) for k, row in enumerate(streams, 1) for piece in row if texts[piece]]
-        spoken = [
-            (k, piece.start / fs, (piece.start + piece.samples) / fs, texts[piece])
-            for piece, k in sorted(pieces, key=lambda one: (one[0].start, one[1]))
-        ]
-        _, frames, _ = audio_info(str(system.streams[key][0]))
-        for k, start, end, words in spoken or [(1, 0.0, frames / fs, "")]:
-            times = {"start_time": round(start, 4), "end_time": round(end, 4)}
-            rows.append({"session_id": key, "speaker": f"spk{k}", **times, "words": words})
+        rows += segments_of(key, streams, texts, str(system.streams[key][0]))
     write_segments(directory / HYPOTHESES, rows)
     write_json(directory / INFO, info)
     n_words = sum(len(row["words"].split()) for row in rows)

@@ -1,4 +1,4 @@
-"""A trained ESPnet recogniser: its files, the options of its search, streams to words, a recording to words.
+"""A trained ESPnet recogniser: its files, the options of its search, streams to words.
 
 Torch and ESPnet are imported when a :class:`Recogniser` is loaded and not before: a wrong path, rate or
 option is found in the first second.
@@ -21,18 +21,8 @@ from typing import Any
 import humanfriendly
 import numpy as np
 
-from frontend.data.audio import audio_info, read_audio
 from frontend.dsp.activity import sounds
-from frontend.recognition.text import segments
-from frontend.separation.files import plan, write_streams
-from frontend.training.checkpoints import (
-    MAX_SECONDS,
-    MODEL,
-    check_length,
-    check_state,
-    open_trained,
-    read_state,
-)
+from frontend.training.checkpoints import MODEL, check_state, read_state
 from frontend.utils.device import check_device
 from frontend.utils.errors import UserError, did_you_mean
 from frontend.utils.espnet import quiet
@@ -384,66 +374,3 @@ def _check_weights(files: RecogniserFiles) -> None:
         except (AttributeError, KeyError, TypeError, ValueError) as error:  # whatever a missing setting does
             raise UserError(f"{files.config}: ESPnet cannot build a recogniser of it: {error}") from None
     check_state(state, model.state_dict(), str(files.checkpoint), f"the network of {files.config}")
-
-
-def recognise_file(
-    input: str,
-    separator: str,
-    asr: str | None,
-    asr_model: str | None = None,
-    config: str | None = None,
-    resample: bool = False,
-    refine: str | None = None,
-    device: str = "cpu",
-    max_seconds: float = MAX_SECONDS,
-    save_streams: str | None = None,
-) -> list[dict]:
-    """Separate a recording and recognise its streams.
-
-    Args:
-        input: the recording.
-        separator: a trained system.
-        asr: see :meth:`Search.find`.
-        asr_model: see :meth:`Search.find`.
-        config: see :meth:`Search.find`.
-        resample: allow other rates than the models'.
-        refine: steps of :mod:`frontend.dsp.refine` for the streams, or None.
-        device: ``cpu``, ``cuda``, ``cuda:1``.
-        max_seconds: refuse longer recordings.
-        save_streams: directory to write the streams to, or None.
-
-    Returns:
-        SegLST: one segment a stream, in the order of the separator's outputs.
-
-    Raises:
-        UserError: a recording, separator, recogniser or option that does not fit; before the long work.
-    """
-    channels, frames, fs = audio_info(input)
-    with open_trained(separator) as trained:
-        trained.check(input, channels, fs, resample)
-    check_length(input, frames / fs, max_seconds)
-    search = Search.find(asr, asr_model, config)
-    if not resample:
-        search.files.check_rate(input, fs, ", or allow resampling: --resample")
-    import torch
-
-    from frontend.dsp import refine as refinement
-    from frontend.dsp.resample import resample as change_rate
-    from frontend.separation.model import Separator
-
-    if refine:
-        refinement.check_refinement(refine, "--refine: ")
-        refinement.check_size(refine, trained.n_mics, trained.n_outputs, f"{separator}: ")
-    jobs = plan([input], None, separator, save_streams, resample) if save_streams else []
-    network = Separator.from_pretrained(separator, device, max_seconds)
-    recogniser = Recogniser(search.files, search.options, device)
-    waveform, _ = read_audio(input, finite=True)
-    streams = network(waveform, fs, resample)
-    if refine:
-        refined = refinement.refine(torch.from_numpy(streams), torch.from_numpy(waveform), fs, refine)
-        streams = refined.numpy()
-    for job in jobs:
-        write_streams(job, streams, waveform, fs)
-    texts = recogniser(change_rate(streams, fs, recogniser.fs), recogniser.fs)
-    name = Path(input).stem
-    return segments({name: texts}, {name: [frames / fs] * len(texts)})

@@ -263,15 +263,25 @@ def segments(texts: Texts, seconds: Seconds, keep_empty: bool = True) -> list[di
     return rows
 
 
-def in_format(rows: list[dict], form: str) -> str:
-    """Return SegLST in the form ``text`` (SPEAKER: WORDS), ``json`` or ``stm``.
+def in_format(rows: list[dict], form: str, named: bool = False) -> str:
+    """Return SegLST in the form ``text`` (START-END SPEAKER: WORDS), ``json`` or ``stm``.
 
-    >>> print(in_format([{"session_id": "a b", "speaker": "spk1", "words": "GO ON", "start_time": 0.0,
-    ...     "end_time": 1.5}], "stm"))
+    Args:
+        rows: the segments.
+        form: see above.
+        named: as ``text``, put the recording before each line.
+
+    >>> rows = [{"session_id": "a b", "speaker": "spk1", "words": "GO ON"}]
+    >>> rows[0] |= {"start_time": 0.0, "end_time": 1.5}
+    >>> print(in_format(rows, "stm"))
     a_b 1 spk1 0.0000 1.5000 GO ON
+    >>> print(in_format(rows, "text", named=True))
+    a b: 0.00-1.50 spk1: GO ON
     """
     if form == "text":
-        return "\n".join(f"{row['speaker']}: {row['words']}".rstrip() for row in rows)
+        line = "{start_time:.2f}-{end_time:.2f} {speaker}: {words}"
+        line = "{session_id}: " * named + line
+        return "\n".join(line.format(**row).rstrip() for row in rows)
     return (in_seglst if form == "json" else in_stm)(rows).rstrip("\n")
 
 

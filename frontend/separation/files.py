@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import resource
+import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 
@@ -24,11 +26,32 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Job:
-    """One recording: what to read, and the files to write."""
+class Source:
+    """What makes the streams: a trained system, or a blind method for a number of talkers."""
 
+    model: str | None = None
+    blind: str | None = None
+    n_talkers: int = 2
+
+    def load(self, device: str, max_seconds: float) -> Callable[[np.ndarray, int, bool], np.ndarray]:
+        """Return the function (waveform (C, T), fs, resample) -> streams (S, T)."""
+        if self.model:
+            from frontend.separation.model import Separator
+
+            return Separator.from_pretrained(self.model, device, max_seconds)
+        from frontend.dsp.blind import separate_blind
+
+        return lambda waveform, fs, resample: separate_blind(str(self.blind), waveform, fs, self.n_talkers)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One recording: its name, what to read, the files to write, the channels to take (None: all)."""
+
+    name: str
     recording: Recording
     outputs: list[Path]
+    live: list[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -74,55 +97,92 @@ class How:
 
 
 def plan(
-    inputs: list[str],
+    inputs: Sequence[str],
     scp: str | None,
-    model: str,
-    out: str,
+    source: Source,
+    out: str | Path,
     resample: bool = False,
     refine: str | None = None,
     join: str | None = None,
+    check: Callable[[Recording], None] | None = None,
 ) -> list[Job]:
-    """Decide which files will be made, and check all that can be checked without reading the audio.
+    """Decide which files will be made, and check all that can be checked before the work.
 
     Args:
         inputs: files, whose streams are named after their stems.
         scp: a table, instead of files; streams are named after the ids.
-        model: the trained system.
+        source: the trained system, or the blind method.
         out: directory for the streams.
         resample: see :class:`How`.
         refine: see :class:`How`.
         join: the inputs are the channels of one recording, one file each, which is named so; in the order
             of the numbers in their names.
+        check: raises UserError for a recording that does not fit.
 
     Raises:
-        UserError: missing or unreadable recordings, channels or rates that do not fit the model,
+        UserError: missing or unreadable recordings, channels or rates that do not fit the source,
             a dead reference channel, two recordings that would be written to the same files, an output that
             is an input.
     """
     if join:
         ordered = in_channel_order(inputs)
         if ordered != list(inputs):
-            print(f"{join}: channels in the order of their numbers: {' '.join(ordered)}", flush=True)
+            print(f"{join}: channels in the order of their numbers: {' '.join(ordered)}", file=sys.stderr)
         entries = [(join, ordered)]
     else:
         pairs = read_entries(scp).items() if scp else [(Path(p).stem, p) for p in inputs]
         entries = [(name, [entry]) for name, entry in pairs]
-    with open_trained(model) as trained:
-        if refine:
-            from frontend.dsp.refine import check_refinement, check_size
-
-            check_refinement(refine, "--refine: ")
-            check_size(refine, trained.n_mics, trained.n_outputs, f"{model}: ")
-        named = [(name, Recording(files)) for name, files in entries]
-        for _, recording in named:
+    trained = None
+    if source.model:
+        with open_trained(source.model) as trained:
+            _check_refinement(refine, trained.n_mics, trained.n_outputs, source.model)
+    named = [(name, Recording(files)) for name, files in entries]
+    for _, recording in named:
+        if trained:
             trained.check(recording.name, recording.channels, recording.fs, resample)
-            recording.check_end()
-            recording.check_reference()
-    jobs = _name_outputs(named, Path(out), trained.n_outputs)
+        else:
+            _check_blind(recording, recording.channels, source, refine)
+        if check:
+            check(recording)
+        recording.check_end()
+    jobs = _name_outputs(named, Path(out), trained.n_outputs if trained else source.n_talkers)
+    for k, job in enumerate(jobs):
+        if trained:
+            job.recording.check_reference()
+        else:
+            jobs[k] = replace(job, live=_live_channels(job.recording, source, refine))
     if Path(out).exists() and not Path(out).is_dir():
         raise UserError(f"{out}: expected a directory for the streams, found a file (choose another)")
     Path(out).mkdir(parents=True, exist_ok=True)  # fails now, not after the first separation
     return jobs
+
+
+def _check_blind(recording: Recording, channels: int, source: Source, refine: str | None) -> None:
+    if channels < source.n_talkers:
+        dead = f", and {recording.channels - channels} dead" * (channels < recording.channels)
+        raise UserError(
+            f"{recording.name}: {source.blind} needs a microphone for each talker, expected "
+            f"{source.n_talkers} channels or more, found {channels}{dead} (--n_talkers, or more channels)"
+        )
+    _check_refinement(refine, channels, source.n_talkers, recording.name)
+
+
+def _live_channels(recording: Recording, source: Source, refine: str | None) -> list[int] | None:
+    """Return the channels that a blind method is to take; None: all of them."""
+    live = recording.live_channels()
+    if len(live) == recording.channels:
+        return None
+    _check_blind(recording, len(live), source, refine)
+    recording.reference()  # says which, if it is not the first
+    return live
+
+
+def _check_refinement(refine: str | None, channels: int, streams: int, where: str) -> None:
+    if refine:
+        from frontend.dsp.refine import check_refinement, check_size
+
+        check_refinement(refine, "--refine: ")
+        check_size(refine, channels, streams, f"{where}: ")
 
 
 def _name_outputs(named: list[tuple[str, Recording]], out: Path, n_outputs: int) -> list[Job]:
@@ -136,7 +196,7 @@ def _name_outputs(named: list[tuple[str, Recording]], out: Path, n_outputs: int)
         if "/" in name:
             raise UserError(f"id '{name}': expected no '/', files are named after it")
         seen[name] = recording.name
-        job = Job(recording, [out / f"{name}_spk{k}.wav" for k in range(1, n_outputs + 1)])
+        job = Job(name, recording, [out / f"{name}_spk{k}.wav" for k in range(1, n_outputs + 1)])
         for path in job.outputs:
             if path.resolve() in sources:
                 raise UserError(
@@ -146,41 +206,66 @@ def _name_outputs(named: list[tuple[str, Recording]], out: Path, n_outputs: int)
     return jobs
 
 
-def separate_files(jobs: list[Job], model: str, how: How) -> None:
+class Separating:
+    """A loaded source, which separates the recordings of jobs one after the other.
+
+    Args:
+        jobs: all there will be, of :func:`plan`.
+        source: what makes the streams.
+        how: see :class:`How`.
+        file: where it says what it does; None: standard output.
+
+    Attributes:
+        audio_s, busy_s: seconds of audio separated, and of time that took.
+    """
+
+    def __init__(self, jobs: Sequence[Job], source: Source, how: How, file: TextIO | None = None):
+        from frontend.dsp.refine import refine
+
+        self.how, self.say = how, functools.partial(print, file=file, flush=True)
+        window, hop = how.windows
+        for job in filter(lambda job: how.is_long(job.recording), jobs):
+            self.say(
+                f"{job.recording.name}: {job.recording.seconds:.1f} s: separated continuously, in windows "
+                f"of {window:g} s every {hop:g} s"
+            )
+        self.separator = source.load(how.device, max(how.max_seconds, window))
+        self.refine = functools.partial(refine, steps=how.refine) if how.refine else None
+        self.shown = Progress(sum(_seconds(job) for job in jobs), "separate", unit="s")
+        self.audio_s = self.busy_s = 0.0
+
+    def __call__(self, job: Job) -> None:
+        """Write the streams of a job's recording.
+
+        Raises:
+            UserError: the recording is truncated or has NaN.
+        """
+        from frontend.separation.continuous import ContinuousSeparator
+
+        recording, start = job.recording, time.perf_counter()
+        is_long, (window, hop) = self.how.is_long(recording), self.how.windows
+        # What is not long is one window.
+        length = window if is_long else recording.seconds
+        run = ContinuousSeparator(self.separator, length, hop if is_long else length / 2, self.refine)
+        _separate(job, run, self.how.resample, self.shown)
+        took = time.perf_counter() - start
+        if is_long:
+            self.say(f"{recording.name}: {_time_used(recording.seconds, took)}, {_peak_memory()}")
+        self.busy_s += took
+        self.audio_s += recording.seconds
+
+
+def separate_files(jobs: Sequence[Job], source: Source, how: How) -> None:
     """Separate the recording of every job of :func:`plan`, and print how long it took.
 
     Raises:
         UserError: a recording is truncated or has NaN; the files of those before it are complete.
     """
-    from frontend.dsp.refine import refine
-    from frontend.separation.continuous import ContinuousSeparator
-    from frontend.separation.model import Separator
-
-    window, hop = how.windows
-    for job in filter(lambda job: how.is_long(job.recording), jobs):
-        print(
-            f"{job.recording.name}: {job.recording.seconds:.1f} s: separated continuously, in windows of "
-            f"{window:g} s every {hop:g} s",
-            flush=True,
-        )
-    separator = Separator.from_pretrained(model, how.device, max(how.max_seconds, window))
-    refined = functools.partial(refine, steps=how.refine) if how.refine else None
-    shown = Progress(sum(_seconds(job) for job in jobs), "separate", unit="s")
-    audio_s = busy_s = 0.0
+    separate = Separating(jobs, source, how)
     for job in jobs:
-        recording, start = job.recording, time.perf_counter()
-        is_long = how.is_long(recording)
-        # What is not long is one window.
-        length = window if is_long else recording.seconds
-        run = ContinuousSeparator(separator, length, hop if is_long else length / 2, refined)
-        _separate(job, run, how.resample, shown)
-        took = time.perf_counter() - start
-        if is_long:
-            print(f"{recording.name}: {_time_used(recording.seconds, took)}, {_peak_memory()}", flush=True)
-        busy_s += took
-        audio_s += recording.seconds
-    shown.close()
-    print(f"{len(jobs)} recording(s), {_time_used(audio_s, busy_s)}")
+        separate(job)
+    separate.shown.close()
+    print(f"{len(jobs)} recording(s), {_time_used(separate.audio_s, separate.busy_s)}")
 
 
 def _seconds(job: Job) -> int:
@@ -201,25 +286,19 @@ def _separate(job: Job, separator: ContinuousSeparator, resample: bool, shown: P
 
     def read(start: int, frames: int) -> np.ndarray:
         nonlocal as_integers
-        waveform = recording.read(start, frames)
+        waveform = recording.read(start, frames)[slice(None) if job.live is None else job.live]
         as_integers = as_integers and _is_16_bit(waveform)
         return waveform
 
     with BlockWriter(job.outputs, recording.fs) as files:
         for streams in separator.pieces(read, recording.frames, recording.fs, resample):
+            if not np.isfinite(streams).all():
+                raise UserError(f"{recording.name}: the streams have NaN or infinity (train again)")
             files.write(streams)
             done = round(files.written / recording.frames * _seconds(job))
             shown.step(done - counted)
             counted = done
         if as_integers and files.peak < 1:
-            files.make_integers()
-
-
-def write_streams(job: Job, streams: np.ndarray, waveform: np.ndarray, fs: int) -> None:
-    """Write the streams (S, T) of a recording (C, T): as 16-bit integers where it is and none would clip."""
-    with BlockWriter(job.outputs, fs) as files:
-        files.write(streams)
-        if _is_16_bit(waveform) and files.peak < 1:
             files.make_integers()
 
 

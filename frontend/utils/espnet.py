@@ -1,17 +1,23 @@
-"""ESPnet, imported when it is asked for, without downloads and chatter.
+"""ESPnet, imported when it is asked for, without what takes most of the time, and without chatter.
 
-The import of ESPnet takes 8 s. It tries to download pronunciation data for g2p_en, which no task here needs
-(seconds without a network, in every process), prints to standard output, and warns of what its own future
-versions will change. Everything of ours that needs ESPnet's tasks imports them from this module, by name:
-``from frontend.utils.espnet import enh``.
+Imported as it is, ESPnet takes 10 s of processor time beside torch. Most of it goes into two things that
+nothing here needs: typeguard, which parses a module again for every function that checks the types of its
+arguments; and modules that turn text to phones (g2p_en, nltk, inflect), which also try to download data. So
+functions that are imported here do not check types, and those modules are loaded once they are used.
+
+ESPnet also prints to standard output, and warns of what its own future versions will change. Everything of
+ours that needs ESPnet's tasks imports them from this module: ``from frontend.utils.espnet import enh``.
 """
 
 import contextlib
 import importlib
+import importlib.util
 import io
 import logging
+import sys
+import types
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 # Name here -> module of ESPnet, and what is meant in it (None: the module).
@@ -46,21 +52,61 @@ def quiet() -> Iterator[None]:
         logging.root.removeHandler(nowhere)
 
 
-@contextlib.contextmanager
-def _no_downloads() -> Iterator[None]:
-    import nltk
+# Imported by ESPnet's modules of text, used by none of ours; a package before what is in it.
+_LATE = ("g2p_en", "nltk", "tacotron_cleaner", "tacotron_cleaner.cleaners")
 
-    download, nltk.download = nltk.download, lambda *args, **kwargs: False
+
+class _Late(types.ModuleType):
+    """Stands for a module until something in it is asked for, which imports it."""
+
+    def __getattr__(self, name: str) -> Any:
+        # Whoever looks through all modules asks for __file__ and the like: that is no use of it.
+        if name.startswith("__") and name != "__path__":
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        if sys.modules.get(self.__name__) is self:
+            for within in [key for key in sys.modules if key.startswith(f"{self.__name__}.")]:
+                if isinstance(sys.modules[within], _Late):
+                    del sys.modules[within]
+            del sys.modules[self.__name__]
+        found = importlib.import_module(self.__name__)
+        self.__dict__.update(found.__dict__)
+        return getattr(found, name)
+
+
+def _put_off() -> None:
+    """Let stand-ins take the place of the modules that are not needed, where these are installed."""
+    for name in _LATE:
+        package, _, inner = name.rpartition(".")
+        if name in sys.modules or (package and not isinstance(sys.modules.get(package), _Late)):
+            continue
+        spec = None if package else importlib.util.find_spec(name)
+        if spec or package:
+            module = sys.modules[name] = _Late(name)
+            module.__spec__ = spec
+            if package:
+                setattr(sys.modules[package], inner, module)
+
+
+@contextlib.contextmanager
+def _unchecked() -> Iterator[None]:
+    """Let ``typeguard.typechecked``, with which ESPnet decorates its functions, do nothing."""
+    import typeguard
+
+    def as_it_is(function: Callable | None = None, **_: Any) -> Callable:
+        return (lambda given: given) if function is None else function
+
+    before, typeguard.typechecked = typeguard.typechecked, as_it_is  # type: ignore[assignment]
     try:
         yield
     finally:
-        nltk.download = download
+        typeguard.typechecked = before
 
 
 def __getattr__(name: str) -> Any:
     if name not in _NAMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, attribute = _NAMES[name]
-    with quiet(), _no_downloads():
+    _put_off()
+    with quiet(), _unchecked():
         found = importlib.import_module(module)
     return found if attribute is None else getattr(found, attribute)

@@ -13,8 +13,8 @@ from frontend.data.audio import read_audio
 from frontend.data.kaldi import write_scp
 from frontend.data.segments import in_rttm, in_seglst, in_stm, read_segments
 from frontend.dsp.activity import Rule, levels_db, segments_of_levels
-from frontend.recognition.decode import stream_segments
 from frontend.recognition.model import Recogniser
+from frontend.recognition.pieces import stream_segments
 from frontend.utils.errors import UserError
 
 FS = 8000
