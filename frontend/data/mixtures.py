@@ -308,7 +308,8 @@ def _stream_tables(
     Args:
         directory: of the streams.
         ids: what there must be streams of; None: whichever there are.
-        what: kind of the ids, and ``of`` which set; for messages.
+        what: kind of the ids; for messages.
+        of: which set they are of; for messages.
     """
     if not directory.is_dir():
         raise UserError(f"{directory}: expected a directory of separated streams, found none")

@@ -15,13 +15,14 @@ from pyroomacoustics.bss import ilrma as _ilrma
 from pyroomacoustics.bss.common import projection_back
 
 from frontend.dsp.spatial import istft_numpy, stft_numpy
-from frontend.utils.errors import UserError, did_you_mean
+from frontend.utils.errors import UserError, did_you_mean, warn
 from frontend.utils.rng import generator
 
 # Raised with every change after which a method gives other streams.
 VERSION = 1
-# Relative to the mixture, in amplitude: keeps the matrices of a dead channel or of silence invertible.
-_DITHER = 1e-5
+# Relative to the mixture, in amplitude: keeps the matrices of a dead channel or of silence invertible. What has
+# sound in a few windows alone takes more.
+_DITHERS = (1e-5, 1e-3, 1e-2)
 
 
 def separate_blind(
@@ -60,8 +61,22 @@ def separate_blind(
     if level == 0:
         return np.zeros((n_sources, mixture.shape[1]), dtype=np.float32)
     n_fft, hop = frames(fs, window, overlap)
-    x = analyse(mixture / level, n_fft, hop)
-    streams = synthesise(METHODS[name](principal(x, n_sources), **settings), x, hop, mixture.shape[1])
+    for dither in _DITHERS:
+        x = analyse(mixture / level, n_fft, hop, dither)
+        try:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                demixed = METHODS[name](principal(x, n_sources), **settings)
+        except np.linalg.LinAlgError:
+            continue
+        if np.isfinite(demixed).all():
+            break
+    else:
+        warn(
+            f"{name}: {mixture.shape[1] / fs:.3g} s with sound in too few of its windows of {n_fft / fs:.3g} s "
+            "to be separated; the first stream is the reference channel there, the others are silent"
+        )
+        return np.concatenate([mixture[:1], np.zeros_like(mixture[1:n_sources])]).astype(np.float32)
+    streams = synthesise(demixed, x, hop, mixture.shape[1])
     loudest_first = np.argsort(-(streams**2).sum(-1), kind="stable")
     return (level * streams[loudest_first]).astype(np.float32)
 
@@ -110,10 +125,10 @@ def frames(fs: int, window: float, overlap: int) -> tuple[int, int]:
     return hop * overlap, hop
 
 
-def analyse(waveforms: np.ndarray, n_fft: int, hop: int) -> np.ndarray:
+def analyse(waveforms: np.ndarray, n_fft: int, hop: int, dither: float = _DITHERS[0]) -> np.ndarray:
     """(C, T) of level 1 to (frames, frequencies, C), as pyroomacoustics has it."""
     padded = np.pad(waveforms, [(0, 0), (0, max(0, n_fft - waveforms.shape[1]))])
-    dithered = padded + _DITHER * generator(0, "blind", "dither").standard_normal(padded.shape)
+    dithered = padded + dither * generator(0, "blind", "dither").standard_normal(padded.shape)
     return stft_numpy(dithered, n_fft, hop).transpose(2, 1, 0)
 
 

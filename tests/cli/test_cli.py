@@ -113,7 +113,7 @@ def test_help_is_quick_and_imports_no_other_commands():
         ("data subset --data d --out o --num 1 --share 1", "--num and --share exclude each other"),
         ("data chunks --data d --out a b --rttm r --segments s", "--rttm and --segments exclude each other"),
         ("recognise x.wav --separator s", "expected --asr or --asr_model, found neither"),
-        ("separate x.wav --model m -o o --exp e", "--exp is not expected without --systems: leave it out"),
+        ("separate x.wav --model m -o o --exp e", "--exp is not expected with --model: leave it out"),
         (
             "separate --systems s --exp e --out o",
             "expected --data or --scp, found neither",
@@ -203,13 +203,16 @@ def test_completion(tmp_path):
 def test_defaults_are_those_of_the_functions():
     """``--help`` shows them without importing what takes long."""
     from frontend.data import chunks, writers
-    from frontend.dsp import activity, metrics
+    from frontend.dsp import activity, blind, metrics
     from frontend.evaluation import score, wer_recordings
-    from frontend.recognition import decode
+    from frontend.recognition import pieces
     from frontend.training import checkpoints
 
     def default(path: str, name: str) -> object:
         return next(one.default for one in COMMANDS[path].params if one.name == name)
+
+    def choices(path: str, name: str) -> list[str]:
+        return list(next(one.type.choices for one in COMMANDS[path].params if one.name == name))
 
     assert AUDIO_FORMATS == writers.AUDIO_FORMATS
     assert (
@@ -218,7 +221,7 @@ def test_defaults_are_those_of_the_functions():
     assert default("data chunks", "min_speech") == chunks.MIN_SPEECH_S
     assert default("data chunks", "dev_share") == chunks.DEV_SHARE
     assert default("score", "active_db") == metrics.ACTIVE_DB
-    assert default("decode", "leak_db") == decode.LEAK_DB
+    assert default("decode", "leak_db") == default("recognise", "leak_db") == pieces.LEAK_DB
     assert default("score", "least_s") == score.RecordingSettings().least_s
     assert (default("wer", "collar"), default("wer", "orc_cells")) == (
         wer_recordings.COLLAR_S,
@@ -226,3 +229,6 @@ def test_defaults_are_those_of_the_functions():
     )
     for name in ("margin_db", "range_db", "min_pause", "max_seconds"):
         assert default("decode", name) == getattr(activity.Rule, name)
+    for name in ("margin_db", "range_db", "min_pause"):
+        assert default("recognise", name) == getattr(activity.Rule, name)
+    assert choices("separate", "blind") == choices("recognise", "blind") == list(blind.METHODS)

@@ -20,8 +20,9 @@ from tiny_recognisers import make_recogniser, make_spoken, tones
 
 from frontend.data.audio import read_audio
 from frontend.data.kaldi import read_scp, write_scp
-from frontend.recognition.decode import STAMP, Cache, key_of
+from frontend.recognition.decode import STAMP
 from frontend.recognition.model import MODEL, Recogniser
+from frontend.recognition.pieces import Cache, key_of
 from frontend.recognition.text import read_hypotheses, segments
 from frontend.utils.errors import UserError
 from frontend.utils.files import read_json

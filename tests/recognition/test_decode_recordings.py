@@ -223,8 +223,8 @@ def test_mistakes_of_recognition_are_one_line(recordings, recognisers, command):
         ("--separated", "fast", "expects 8000 Hz, found 16000 Hz"),
         ("--only", "swaped", "no streams of a system 'swaped' (did you mean 'swapped'?)"),
         ("--asr", "none", "expected a trained recogniser"),
-        ("--leak_db", -1, "--leak_db: expected 0 or more"),
-        ("--max_seconds", 0, "max_seconds of at least 1"),
+        ("--leak_db", -1, "--leak_db: expected at least 0"),
+        ("--max_seconds", 0.5, "max_seconds of at least 1"),
         ("--config", "none.yaml", "found no such file"),
     ):
         arguments = [x for pair in {**options, key: value}.items() for x in pair]

@@ -14,6 +14,8 @@ from tiny_models import FS, MICS, write
 from tiny_recognisers import TOKENS, WORDS, make_recogniser, tones
 
 from frontend.data.audio import read_audio
+from frontend.data.kaldi import write_scp
+from frontend.dsp.resample import resample as change_rate
 from frontend.recognition.model import (
     MODEL,
     OPTIONS,
@@ -22,7 +24,8 @@ from frontend.recognition.model import (
     find_in_zoo,
     find_recogniser,
 )
-from frontend.recognition.text import unknown_words
+from frontend.recognition.pieces import Cutting, cut
+from frontend.recognition.text import in_format, unknown_words
 from frontend.utils.errors import UserError
 
 
@@ -241,54 +244,109 @@ def test_the_zoo_is_asked_for_where_it_is_missing(monkeypatch):
         find_in_zoo("somebody/some_model")
 
 
+# --- mixit recognise
+
+
+def bursts(spans, seconds=6.0, channels=MICS) -> np.ndarray:
+    """Return (C, T): faint noise, and tones in the spans."""
+    signal = 1e-4 * np.random.default_rng(0).standard_normal((channels, round(seconds * FS)))
+    for start, end in spans:
+        part = slice(round(start * FS), round(end * FS))
+        signal[:, part] += tones(part.stop - part.start, channels, seed=part.start)
+    return signal.astype(np.float32)
+
+
 @pytest.fixture
 def talk(tmp_path):
-    return write(tmp_path / "our talk.wav", tones(9000, MICS))
+    return write(tmp_path / "our talk.wav", bursts([(1.0, 2.0), (4.0, 5.5)]))
 
 
-def test_a_recording_in_three_formats(exp, talk, tmp_path, command):
-    arguments = [talk, "--separator", exp / "student", "--asr", exp / "asr"]
-    (tmp_path / "decode.yaml").write_text("beam_size: 4\n")
-    arguments += ["--config", tmp_path / "decode.yaml"]
-    code, text, _ = command("recognise", *arguments, "--save_streams", tmp_path / "streams")
-    assert code == 0
-    spoken = dict(line.split(": ", 1) for line in text.splitlines())
-    assert list(spoken) == ["spk1", "spk2"] and all(spoken.values())
+def options(exp, *more):
+    return ["--separator", exp / "student", "--asr", exp / "asr", *more]
 
-    code, out, _ = command("recognise", *arguments, "--format", "json", "-o", tmp_path / "out.json")
-    assert (code, out) == (0, "")
-    rows = json.loads((tmp_path / "out.json").read_text())
-    assert [(r["session_id"], r["speaker"], r["start_time"], r["end_time"]) for r in rows] == [
-        ("our talk", f"spk{k}", 0.0, 1.125) for k in (1, 2)
-    ]
-    assert {r["speaker"]: r["words"] for r in rows} == spoken
 
-    code, out, _ = command("recognise", *arguments, "--format", "stm")
-    assert out.splitlines() == [f"our_talk 1 {k} 0.0000 1.1250 {words}" for k, words in spoken.items()]
-    (tmp_path / "out.stm").write_text(out)
-    from meeteval.io import STM
-
-    assert [line.transcript for line in STM.load(tmp_path / "out.stm").lines] == list(spoken.values())
-
+def words_of(exp, folder, name) -> list[dict]:
+    """What `decode` would find in the streams of a folder."""
     from frontend.recognition.model import Recogniser
 
-    streams = [read_audio(tmp_path / f"streams/our talk_spk{k}.wav") for k in (1, 2)]
-    again = Recogniser.from_pretrained(exp / "asr", {"beam_size": 4})
-    assert {f"spk{k}": again(s, fs)[0] for k, (s, fs) in enumerate(streams, 1)} == spoken
+    recogniser, cutting = Recogniser.from_pretrained(exp / "asr"), Cutting()
+    rows = []
+    for k, pieces in enumerate(cut([str(folder / f"{name}_spk{k}.wav") for k in (1, 2)], cutting), 1):
+        for piece in pieces:
+            audio, fs = piece.read()
+            times = round(piece.start / FS, 4), round((piece.start + len(audio)) / FS, 4)
+            if words := recogniser(audio, fs)[0]:
+                row = {"session_id": name, "speaker": f"spk{k}", "start_time": times[0]}
+                rows.append(row | {"end_time": times[1], "words": words})
+    return sorted(rows, key=lambda row: (row["start_time"], row["speaker"]))
+
+
+def test_words_and_their_times_in_three_formats(exp, talk, tmp_path, command):
+    arguments = [talk, *options(exp)]
+    code, text, _ = command("recognise", *arguments, "--save_streams", tmp_path / "streams")
+    rows = words_of(exp, tmp_path / "streams", "our talk")
+    assert code == 0 and {4} <= {round(row["start_time"]) for row in rows} <= {1, 4}
+    assert text.splitlines() == [
+        f"{r['start_time']:.2f}-{r['end_time']:.2f} {r['speaker']}: {r['words']}" for r in rows
+    ]
+    code, out, _ = command("recognise", *arguments, "--format", "json", "-o", tmp_path / "out.json")
+    assert (code, out) == (0, "") and json.loads((tmp_path / "out.json").read_text()) == rows
+    code, out, _ = command("recognise", *arguments, "--format", "stm")
+    times = [f"{r['start_time']:.4f} {r['end_time']:.4f}" for r in rows]
+    assert out.splitlines() == [
+        f"our_talk 1 {r['speaker']} {t} {r['words']}" for r, t in zip(rows, times, strict=True)
+    ]
     assert command("recognise", *arguments, "--refine", "mvdr")[1] != text
 
 
-def test_another_rate_is_resampled_where_that_is_allowed(exp, tmp_path, command):
-    fast = write(tmp_path / "fast.wav", tones(20000, MICS), 16000)
-    arguments = [fast, "--separator", exp / "student", "--asr", exp / "asr"]
-    code, _, err = command("recognise", *arguments)
+def test_long_recordings_are_separated_in_windows(exp, talk, tmp_path, command, monkeypatch):
+    """With one separator and one recogniser for all of them; nothing but what is asked for is left."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    other = write(tmp_path / "other.wav", bursts([(0.5, 3.5)], 4.0))
+    write_scp(tmp_path / "wav.scp", {"one": talk, "two": other})
+    windows = ["--max_seconds", 3, "--window", 2]
+    code, out, err = command("recognise", "--scp", tmp_path / "wav.scp", *options(exp, *windows))
+    assert code == 0 and "our talk.wav: 6.0 s: separated continuously" in err
+    assert "separated" not in out and not list((tmp_path / "temporary").iterdir())
+    model = ["--model", exp / "student", "--scp", tmp_path / "wav.scp", "-o", tmp_path / "streams"]
+    assert command("separate", *model, *windows)[0] == 0
+    rows = [row for name in ("one", "two") for row in words_of(exp, tmp_path / "streams", name)]
+    assert out.splitlines() == [in_format([row], "text", named=True) for row in rows] != []
+
+
+def test_channels_in_files_of_their_own(exp, talk, tmp_path, command):
+    whole = command("recognise", talk, *options(exp))[1]
+    audio, fs = read_audio(talk)
+    files = [write(tmp_path / f"ch{k}.wav", row[None], fs) for k, row in enumerate(audio)]
+    code, out, _ = command("recognise", *files, *options(exp, "--join", "table"))
+    assert (code, out) == (0, whole)
+
+
+@pytest.mark.parametrize("samples", [1, 10, 100, 800])
+@pytest.mark.parametrize("source", ["--separator", "--blind"])
+def test_what_holds_no_words_is_one_segment_without(exp, tmp_path, command, samples, source):
+    path = write(tmp_path / "x.wav", 0.001 * np.random.default_rng(0).standard_normal((MICS, samples)))
+    arguments = [source, exp / "student" if source == "--separator" else "auxiva", "--asr", exp / "asr"]
+    code, out, _ = command("recognise", path, *arguments, "--format", "json")
+    [row] = json.loads(out)
+    assert code == 0 and (row["session_id"], row["words"]) == ("x", "")
+    assert (row["start_time"], row["end_time"]) == (0.0, round(samples / FS, 4))
+
+
+def test_another_rate_is_resampled_where_that_is_allowed(exp, talk, tmp_path, command):
+    fast = write(tmp_path / "fast.wav", change_rate(read_audio(talk)[0], FS, 2 * FS), 2 * FS)
+    code, _, err = command("recognise", fast, *options(exp))
     assert code == 2 and "16000 Hz (allow resampling" in err
-    code, out, _ = command("recognise", *arguments, "--resample")
-    assert code == 0 and len(out.splitlines()) == 2
+    code, out, _ = command("recognise", fast, *options(exp, "--resample", "--format", "json"))
+    assert code == 0 and {4} <= {round(row["start_time"]) for row in json.loads(out)} <= {1, 4}
     make_recogniser(tmp_path / "asr16", fs=16000)
-    slow = write(tmp_path / "slow.wav", tones(9000, MICS))
-    code, _, err = command("recognise", slow, "--separator", exp / "student", "--asr", tmp_path / "asr16")
+    other = [talk, "--separator", exp / "student", "--asr", tmp_path / "asr16"]
+    code, _, err = command("recognise", *other, "--save_streams", tmp_path / "none")
     assert code == 2 and "asr16 expects 16000 Hz, found 8000 Hz" in err and "--resample" in err
+    assert not (tmp_path / "none").exists()
+    code, out, _ = command("recognise", *other, "--resample", "--format", "json")
+    assert code == 0 and {4} <= {round(row["start_time"]) for row in json.loads(out)} <= {1, 4}
 
 
 @pytest.mark.parametrize(
@@ -296,10 +354,14 @@ def test_another_rate_is_resampled_where_that_is_allowed(exp, tmp_path, command)
     [
         (["--asr", "nowhere"], "nowhere: expected a trained recogniser"),
         (["--separator", "nowhere"], "nowhere: expected a training directory"),
-        (["--max_seconds", "1"], "at most 1 s, found 1.125 s"),
         (["--max_seconds", "0"], "more than 0"),
+        (["--leak_db", "-1"], "--leak_db: expected"),
         (["--device", "cuda:99"], "cuda:99"),
         (["--config", "nowhere.yaml"], "configuration of the decoding, found no such file"),
+        (["--blind", "ilrma"], "--separator and --blind exclude each other"),
+        (["--n_talkers", "3"], "--n_talkers is not expected with --separator"),
+        (["--scp", "wav.scp"], "either as files or as --scp"),
+        (["--asr_model", "tag"], "--asr and --asr_model exclude each other"),
     ],
 )
 def test_mistakes_on_the_command_line(exp, talk, command, change, message):
@@ -309,7 +371,11 @@ def test_mistakes_on_the_command_line(exp, talk, command, change, message):
     assert (code, out) == (2, "") and message in err
 
 
-def test_channels_that_do_not_fit(exp, tmp_path, command):
+def test_recordings_that_do_not_fit(exp, tmp_path, command):
     mono = write(tmp_path / "mono.wav", tones(6000))
-    code, _, err = command("recognise", mono, "--separator", exp / "student", "--asr", exp / "asr")
+    code, _, err = command("recognise", mono, *options(exp))
     assert code == 2 and f"expects {MICS} channel(s), found 1" in err
+    code, _, err = command("recognise", mono, "--blind", "auxiva", "--asr", exp / "asr")
+    assert code == 2 and "auxiva needs a microphone for each talker" in err
+    code, _, err = command("recognise", tmp_path / "none.wav", *options(exp))
+    assert code == 2 and "none.wav: no such audio file" in err

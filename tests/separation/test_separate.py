@@ -10,6 +10,7 @@ from tiny_models import FS, MICS, OUTPUTS, make_model, recording, write
 
 from frontend.data.audio import audio_info, read_audio
 from frontend.data.kaldi import write_scp
+from frontend.dsp.blind import separate_blind
 from frontend.separation.model import Separator
 from frontend.utils.errors import UserError
 
@@ -181,3 +182,61 @@ def test_nan_and_a_file_in_the_way(models, tmp_path, command):
     assert not (tmp_path / "out").exists()
     code, _, err = command("separate", "--model", models / "student", path, "-o", path)
     assert code == 2 and "directory" in err
+
+
+# --- without a model
+
+
+@pytest.mark.parametrize("method", ["auxiva", "ilrma"])
+def test_blind_methods_need_no_model(tmp_path, command, method):
+    waveform = np.stack([recording(8000, 3, seed=k)[k] for k in range(3)])
+    waveform = (np.array([[1, 0.5, 0.3], [0.4, 1, 0.2], [0.1, 0.3, 1]]) @ waveform).astype(np.float32)
+    path = write(tmp_path / "three.wav", waveform)
+    arguments = ["separate", "--blind", method, "--n_talkers", 3, path]
+    code, out, _ = command(*arguments, "-o", tmp_path / "out")
+    assert code == 0 and "real-time factor" in out
+    expected = separate_blind(method, read_audio(path)[0], FS, 3)
+    for k, stream in enumerate(expected, 1):
+        found, fs = read_audio(tmp_path / f"out/three_spk{k}.wav")
+        assert fs == FS and soundfile.info(tmp_path / f"out/three_spk{k}.wav").subtype == "PCM_16"
+        np.testing.assert_allclose(found[0], stream, atol=0.6 / 32768)
+    assert command(*arguments, "-o", tmp_path / "masked", "--refine", "mask")[0] == 0
+    assert (tmp_path / "masked/three_spk1.wav").read_bytes() != (tmp_path / "out/three_spk1.wav").read_bytes()
+
+
+def test_blind_separation_of_tables_channel_files_and_windows(tmp_path, command):
+    files = [write(tmp_path / f"c{k}.wav", recording(40000, 1, seed=k)) for k in range(2)]
+    both = write(tmp_path / "both.wav", np.concatenate([read_audio(file)[0] for file in files]))
+    write_scp(tmp_path / "wav.scp", {"a": both})
+    blind, windows = ["separate", "--blind", "auxiva", "-o"], ["--max_seconds", 4, "--window", 3]
+    assert command(*blind, tmp_path / "joined", *files, "--join", "a")[0] == 0
+    assert command(*blind, tmp_path / "table", "--scp", tmp_path / "wav.scp")[0] == 0
+    code, printed, _ = command(*blind, tmp_path / "long", "--scp", tmp_path / "wav.scp", *windows)
+    assert code == 0 and "continuously, in windows of 3 s" in printed
+    streams = {name: (tmp_path / name / "a_spk2.wav").read_bytes() for name in ("joined", "table", "long")}
+    assert streams["joined"] == streams["table"] != streams["long"]
+
+
+@pytest.mark.parametrize("samples", [1, 10, 800])
+def test_blind_separation_of_very_short_recordings(tmp_path, command, samples):
+    path = write(tmp_path / "x.wav", recording(samples))
+    assert command("separate", "--blind", "ilrma", path, "-o", tmp_path)[0] == 0
+    assert audio_info(str(tmp_path / "x_spk2.wav")) == (1, samples, FS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "expected --model or --blind or --systems"),
+        (["--blind", "auxiva", "--model", "m"], "--model and --blind exclude each other"),
+        (["--blind", "fastica"], "'fastica' is not one of 'auxiva', 'ilrma'"),
+        (["--blind", "auxiva", "--n_talkers", 3], "needs a microphone for each talker, expected 3"),
+        (["--blind", "auxiva", "--n_talkers", 0], "expected at least 1, found 0"),
+        (["--blind", "auxiva", "--exp", "exp"], "--exp is not expected with --blind"),
+        (["--model", "m", "--n_talkers", 2], "--n_talkers is not expected with --model"),
+    ],
+)
+def test_mistakes_of_blind_separation(tmp_path, command, arguments, message):
+    path = write(tmp_path / "x.wav", recording())
+    code, _, err = command("separate", *arguments, path, "-o", tmp_path / "out")
+    assert code == 2 and message in err and not (tmp_path / "out").exists()
