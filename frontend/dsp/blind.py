@@ -20,8 +20,8 @@ from frontend.utils.rng import generator
 
 # Raised with every change after which a method gives other streams.
 VERSION = 1
-# Relative to the mixture, in amplitude: keeps the matrices of a dead channel or of silence invertible. What has
-# sound in a few windows alone takes more.
+# Relative to the mixture, in amplitude: keeps the matrices of a dead channel or of silence invertible. What
+# has sound in a few windows alone takes more.
 _DITHERS = (1e-5, 1e-3, 1e-2)
 
 
@@ -72,8 +72,8 @@ def separate_blind(
             break
     else:
         warn(
-            f"{name}: {mixture.shape[1] / fs:.3g} s with sound in too few of its windows of {n_fft / fs:.3g} s "
-            "to be separated; the first stream is the reference channel there, the others are silent"
+            f"{name}: {mixture.shape[1] / fs:.3g} s with sound in too few windows of {n_fft / fs:.3g} s to "
+            "be separated; the first stream is the reference channel there, the others are silent"
         )
         return np.concatenate([mixture[:1], np.zeros_like(mixture[1:n_sources])]).astype(np.float32)
     streams = synthesise(demixed, x, hop, mixture.shape[1])
