@@ -146,13 +146,13 @@ def plan(
             check(recording)
         recording.check_end()
     jobs = _name_outputs(named, Path(out), trained.n_outputs if trained else source.n_talkers)
-    for k, job in enumerate(jobs):
+    if Path(out).exists() and not Path(out).is_dir():
+        raise UserError(f"{out}: expected a directory for the streams, found a file (choose another)")
+    for k, job in enumerate(jobs):  # last what reads audio
         if trained:
             job.recording.check_reference()
         else:
             jobs[k] = replace(job, live=_live_channels(job.recording, source, refine))
-    if Path(out).exists() and not Path(out).is_dir():
-        raise UserError(f"{out}: expected a directory for the streams, found a file (choose another)")
     Path(out).mkdir(parents=True, exist_ok=True)  # fails now, not after the first separation
     return jobs
 
