@@ -21,7 +21,7 @@ __version__ = "0.2.0"
 SEGMENT = "segment"
 AUDIO_READERS = {
     "scene": "frontend.simulation.mixture_sets:READER",
-    SEGMENT: "frontend.data.kaldi:READER",
+    SEGMENT: "frontend.data.chunks:READER",
 }
 
 

@@ -183,10 +183,19 @@ def read_image(entry: str, frames: int, fs: int) -> np.ndarray:
         UserError: as :func:`read_audio`; several channels, another length or rate.
     """
     image, rate = read_audio(entry, finite=True)
-    if (*image.shape, rate) != (1, frames, fs):
-        wanted = f"expected 1 channel of {frames} samples at {fs} Hz, as the mixture"
-        raise UserError(f"{entry}: {wanted}, found {image.shape[0]} of {image.shape[1]} at {rate} Hz")
+    _check_image(entry, (*image.shape, rate), frames, fs)
     return image[0]
+
+
+def check_image(entry: str, frames: int, fs: int) -> None:
+    """Look at the header of an image, and raise as :func:`read_image`."""
+    _check_image(entry, audio_info(entry), frames, fs)
+
+
+def _check_image(entry: str, found: tuple[int, int, int], frames: int, fs: int) -> None:
+    if found != (1, frames, fs):
+        wanted = f"expected 1 channel of {frames} samples at {fs} Hz, as the mixture"
+        raise UserError(f"{entry}: {wanted}, found {found[0]} of {found[1]} at {found[2]} Hz")
 
 
 def check_alike(

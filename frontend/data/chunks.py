@@ -10,7 +10,17 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from frontend.data.audio import Recording, audio_info, read_audio, stamp_of_entries
+import numpy as np
+
+from frontend.data.audio import (
+    Reader,
+    Recording,
+    audio_file,
+    audio_info,
+    entry_stamp,
+    read_audio,
+    stamp_of_entries,
+)
 from frontend.data.kaldi import read_entries, write_set
 from frontend.data.segments import Span, read_spans, spans_by_energy, union
 from frontend.data.writers import AudioWriter, ending_for, existing
@@ -193,3 +203,38 @@ def _cut(job: tuple[str, list[Chunk]], directory: Path) -> dict[str, str]:
         made[chunk.id] = writer.write(chunk.id, samples)
     stamp.write(place)
     return made
+
+
+# --- utterances that `segments` of a data directory cuts out of recordings: segment:START:END:ENTRY
+
+
+def _recording_of(entry: str) -> str:
+    return entry.split(":", 3)[-1]
+
+
+def _place(entry: str) -> tuple[int, int, tuple[int, int, int]]:
+    """Return the first sample of a segment, the one behind its last, and its info."""
+    try:
+        _, start, end, source = entry.split(":", 3)
+        times = float(start), float(end)
+    except ValueError:
+        raise UserError(f"{entry}: expected segment:START:END:ENTRY, times in seconds") from None
+    channels, frames, fs = audio_info(source)
+    first, last = round(times[0] * fs), min(frames, round(times[1] * fs))
+    if not 0 <= first < last:
+        wrong = f"no sample from {start} to {end} s, it has {frames} at {fs} Hz (correct the times)"
+        raise UserError(f"{source}: found {wrong}")
+    return first, last, (channels, last - first, fs)
+
+
+def _read_segment(entry: str) -> tuple[np.ndarray, int]:
+    first, last, _ = _place(entry)
+    return read_audio(_recording_of(entry), first, last - first, finite=True)
+
+
+READER = Reader(
+    file=lambda entry: audio_file(_recording_of(entry)),
+    info=lambda entry: _place(entry)[-1],
+    read=_read_segment,
+    stamp=lambda entry: (*entry.split(":", 3)[1:3], *entry_stamp(_recording_of(entry))),
+)

@@ -7,15 +7,19 @@ file and line (:func:`validate`).
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from frontend import AUDIO_READERS, SEGMENT
-from frontend.data.audio import Reader, audio_file, audio_info, entry_stamp, is_there, read_audio, read_image
+from frontend.data.audio import (
+    audio_info,
+    check_image,
+    is_there,
+    read_audio,
+    read_image,
+)
 from frontend.utils.errors import UserError
 from frontend.utils.files import parse_json, read_lines, write_text
 from frontend.utils.parallel import progress
@@ -132,8 +136,15 @@ def read_entries(path: str | Path) -> dict[str, str]:
 
 
 class Utterances(dict[str, str]):
-    """The utterances of a data directory, ``{id: entry}``, and the ids of those that are left out."""
+    """The utterances of a data directory, ``{id: entry}``.
 
+    Attributes:
+        source, lines: the table that lists them, and the line of each.
+        left_out: the ids of those that are not used.
+    """
+
+    source = Path("wav.scp")
+    lines: Mapping[str, int] = {}
     left_out: frozenset[str] = frozenset()
 
 
@@ -150,15 +161,19 @@ def read_utterances(directory: str | Path) -> Utterances:
     Raises:
         UserError: as :func:`read_entries`; an unreadable recording that is cut into segments; none is left.
     """
-    wav, path = read_entries(Path(directory) / "wav.scp"), Path(directory) / "segments"
+    table, path = scan_entries(Path(directory) / "wav.scp"), Path(directory) / "segments"
+    for problem in table.problems:
+        raise UserError(problem)
+    wav = Utterances(table.entries)
+    wav.source, wav.lines = Path(directory) / "wav.scp", table.lines
     if not path.is_file():
-        return Utterances(wav)
+        return wav
     from frontend.data.segments import Unused  # the forms of segments, which few sets need
 
     unused = Unused(path)
-    found, left_out, _ = _read_cuts(wav, unused)
+    found, left_out, wheres = _read_cuts(wav, unused)
     unused.say(len(found), "segments 'utterance recording start end'")
-    found.left_out = frozenset(left_out)
+    found.left_out, found.source, found.lines = frozenset(left_out), path, _lines(wheres, found)
     return found
 
 
@@ -183,38 +198,6 @@ def _read_cuts(wav: Mapping[str, str], unused: "Unused") -> tuple[Utterances, se
         found[row["speaker"]] = f"{SEGMENT}:{row['start_time']!r}:{row['end_time']!r}:{source}"
     wheres = {key: where for key, (where, _) in rows.items()}
     return Utterances(sorted(found.items())), rows.keys() - found.keys(), wheres
-
-
-def _source(entry: str) -> str:
-    return entry.split(":", 3)[-1]
-
-
-def _cut(entry: str) -> tuple[int, int, tuple[int, int, int]]:
-    """Return the first sample of a segment, the one behind its last, and its info."""
-    try:
-        _, start, end, source = entry.split(":", 3)
-        times = float(start), float(end)
-    except ValueError:
-        raise UserError(f"{entry}: expected segment:START:END:ENTRY, times in seconds") from None
-    channels, frames, fs = audio_info(source)
-    first, last = round(times[0] * fs), min(frames, round(times[1] * fs))
-    if not 0 <= first < last:
-        wrong = f"no sample from {start} to {end} s, it has {frames} at {fs} Hz (correct the times)"
-        raise UserError(f"{source}: found {wrong}")
-    return first, last, (channels, last - first, fs)
-
-
-def _read_cut(entry: str) -> tuple[np.ndarray, int]:
-    first, last, _ = _cut(entry)
-    return read_audio(_source(entry), first, last - first, finite=True)
-
-
-READER = Reader(
-    file=lambda entry: audio_file(_source(entry)),
-    info=lambda entry: _cut(entry)[-1],
-    read=_read_cut,
-    stamp=lambda entry: (*entry.split(":", 3)[1:3], *entry_stamp(_source(entry))),
-)
 
 
 def read_records(path: str | Path) -> Table:
@@ -324,7 +307,7 @@ def validate(path: str | Path) -> list[str]:
         return [f"{path}: expected a data directory, found {'a file' if directory.exists() else 'nothing'}"]
     if not any(directory.iterdir()):
         return [f"{path}: empty directory (is the step that makes it complete?)"]
-    wav = _scan_entries(directory / "wav.scp")
+    wav = scan_entries(directory / "wav.scp")
     if not wav.entries:
         return wav.problems
     utterances, source = wav, directory / "wav.scp"
@@ -337,19 +320,19 @@ def validate(path: str | Path) -> list[str]:
         return [*utterances.problems, str(error)]
     # Every table beside wav.scp whose ids must be those of the utterances.
     optional = [p for p in (directory / "text", directory / "utt2num_samples") if p.exists()]
-    tables = {p: _scan_entries(p) for p in spk} | {directory / "utt2spk": scan_table(directory / "utt2spk")}
+    tables = {p: scan_entries(p) for p in spk} | {directory / "utt2spk": scan_table(directory / "utt2spk")}
     tables |= {p: scan_table(p, allow_empty=True) for p in texts} | {p: scan_table(p) for p in optional}
     if (scenes := directory / "scenes.jsonl").exists():
         tables[scenes] = read_records(scenes)
-    problems = [*utterances.problems]
+    problems, ids = [*utterances.problems, *compare_numbers(spk, texts)], utterances.lines
     for name, table in tables.items():
-        problems += table.problems + (_compare_ids(name, table, utterances, source) if table.entries else [])
+        problems += table.problems + (compare_ids(name, table, ids, source) if table.entries else [])
     problems += _check_spk2utt(directory / "spk2utt", tables[directory / "utt2spk"].entries)
     lengths = tables.get(directory / "utt2num_samples", Table()).entries
-    return problems + _check_audio(source, utterances, {p: tables[p] for p in spk}, lengths)
+    return problems + [*check_audio(source, utterances, {p: tables[p] for p in spk}, lengths)]
 
 
-def _scan_entries(path: Path) -> Table:
+def scan_entries(path: Path) -> Table:
     """Return a table of audio, its entries :func:`located`."""
     table = scan_table(path)
     table.entries = {key: located(entry, path.parent) for key, entry in table.entries.items()}
@@ -378,15 +361,28 @@ def _scan_segments(wav: Table, path: Path) -> Table:
         problems.append(
             f"{path}: expected segments 'utterance recording start end', found none (empty file?)"
         )
-    return Table(found, {key: int(where.rpartition(":")[2]) for key, where in wheres.items()}, problems)
+    return Table(found, _lines(wheres, wheres), problems)
 
 
-def _compare_ids(path: Path, table: Table, utterances: Table, source: Path) -> list[str]:
-    missing = [(key, line) for key, line in utterances.lines.items() if key not in table.lines]
-    extra = [(key, line) for key, line in table.lines.items() if key not in utterances.lines]
+def _lines(wheres: Mapping[str, str], keys: Iterable[str]) -> dict[str, int]:
+    return {key: int(wheres[key].rpartition(":")[2]) for key in keys}
+
+
+def compare_ids(path: Path, table: Table, wanted: Mapping[str, int], source: Path) -> list[str]:
+    """Return what is wrong where a table has other ids than ``source``, in whose lines they are."""
+    missing = [(key, line) for key, line in wanted.items() if key not in table.lines]
+    extra = [(key, line) for key, line in table.lines.items() if key not in wanted]
     problems = [f"{path}: id {key} of {source.name}:{line} is missing (add it)" for key, line in missing]
     advice = f"correct the id, or add it to {source.name}"
     return problems + [f"{path}:{line}: id {key} is not in {source.name} ({advice})" for key, line in extra]
+
+
+def compare_numbers(images: Sequence[Path], texts: Sequence[Path]) -> list[str]:
+    """Return what is wrong unless there is a text for each image, where there are both."""
+    if not images or not texts or len(images) == len(texts):
+        return []
+    found = f"{len(images)} tables spkN.scp and {len(texts)} text_spkN"
+    return [f"{images[0].parent}: expected one of each for a talker, found {found} (add the missing ones)"]
 
 
 def _check_spk2utt(path: Path, utt2spk: dict[str, str]) -> list[str]:
@@ -404,30 +400,34 @@ def _check_spk2utt(path: Path, utt2spk: dict[str, str]) -> list[str]:
     ]
 
 
-def _check_audio(path: Path, wav: Table, spk: dict[Path, Table], lengths: dict[str, str]) -> list[str]:
-    """Read every recording; the first readable one sets the rate and the number of channels for all."""
-    problems: list[str] = []
+def check_audio(
+    path: Path, wav: Table, spk: dict[Path, Table], lengths: dict[str, str], headers: bool = False
+) -> Iterator[str]:
+    """Read every recording, or its header; the first readable one sets rate and channels for all."""
     first: dict[str, tuple[int, str]] = {}
     for key, entry in progress(wav.entries.items(), len(wav.entries), f"check {path.parent}"):
         where = f"{path}:{wav.lines[key]}"
         try:
-            audio, fs = read_audio(entry, finite=True)
+            channels, frames, fs = audio_info(entry) if headers else _read_info(entry)
         except UserError as error:
-            problems.append(f"{where}: {error}")
+            yield f"{where}: {error}"
             continue
-        channels, frames = audio.shape
         for what, found in {"sample rate": fs, "number of channels": channels}.items():
             expected, example = first.setdefault(what, (found, entry))
             if found != expected:
-                wrong = f"{what} {found} in {entry}, but {expected} in {example} (make them equal)"
-                problems.append(f"{where}: {wrong}")
-        if lengths.get(key, str(frames)) != str(frames):
-            wrong = f"{frames} samples in {entry}, but '{lengths[key]}' in utt2num_samples (make it again)"
-            problems.append(f"{where}: {wrong}")
+                yield f"{where}: {what} {found} in {entry}, but {expected} in {example} (make them equal)"
+        counted = lengths.get(key, str(frames)).split(",")[0]
+        if counted != str(frames):
+            wrong = f"{frames} samples in {entry}, but '{counted}' in utt2num_samples (make it again)"
+            yield f"{where}: {wrong}"
         for table_path, table in spk.items():
             if key in table.entries:
                 try:
-                    read_image(table.entries[key], frames, fs)
+                    (check_image if headers else read_image)(table.entries[key], frames, fs)
                 except UserError as error:
-                    problems.append(f"{table_path}:{table.lines[key]}: {error}")
-    return problems
+                    yield f"{table_path}:{table.lines[key]}: {error}"
+
+
+def _read_info(entry: str) -> tuple[int, int, int]:
+    audio, fs = read_audio(entry, finite=True)
+    return (*audio.shape, fs)

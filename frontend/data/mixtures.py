@@ -16,6 +16,7 @@ one starts at the working directory, as Kaldi's and ESPnet's do, or beside the t
 said in :mod:`frontend.data.audio`.
 """
 
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -26,7 +27,21 @@ from pathlib import Path
 import numpy as np
 
 from frontend.data.audio import audio_info, check_alike, read_audio, read_image
-from frontend.data.kaldi import numbered, read_entries, read_records, read_scp, read_utterances, write_set
+from frontend.data.kaldi import (
+    Table,
+    Utterances,
+    check_audio,
+    compare_ids,
+    compare_numbers,
+    numbered,
+    read_entries,
+    read_records,
+    read_scp,
+    read_utterances,
+    scan_entries,
+    scan_table,
+    write_set,
+)
 from frontend.utils.errors import UserError, did_you_mean, warn
 from frontend.utils.files import atomic_directory, read_json
 
@@ -54,6 +69,14 @@ class MixtureSet:
         self.wav = read_utterances(self.path)
         self.ids = list(self.wav)
         self.speakers = [self._table(p) for p in numbered(self.path, "spk", ".scp")]
+
+    def check(self, labels: bool = True) -> None:
+        """Raise UserError with the first problem that tables and headers show, see :func:`check_set`.
+
+        Args:
+            labels: of images and texts, too; else of the mixtures alone.
+        """
+        check_set(self.path, images=labels, texts=labels)
 
     @property
     def n_talkers(self) -> int:
@@ -100,12 +123,10 @@ class MixtureSet:
         return scenes.entries
 
     def _table(self, path: Path, allow_empty: bool = False) -> dict[str, str]:
-        table = read_entries(path) if path.suffix == ".scp" else read_scp(path, allow_empty)
-        for extra in sorted(table.keys() - self.wav.keys() - self.wav.left_out)[:1]:
-            raise UserError(f"{path}: id {extra} is not in wav.scp (are both tables of this set?)")
-        for missing in sorted(self.wav.keys() - table.keys())[:1]:
-            raise UserError(f"{path}: id {missing} of wav.scp is missing (add it)")
-        return table
+        table = scan_entries(path) if path.suffix == ".scp" else scan_table(path, allow_empty)
+        for problem in table.problems + _compared(path, table, self.wav):
+            raise UserError(problem)
+        return table.entries
 
     def _entry(self, table: dict, utterance_id: str):
         if utterance_id not in table:
@@ -113,11 +134,57 @@ class MixtureSet:
         return table[utterance_id]
 
 
+def _compared(path: Path, table: Table, wav: Utterances) -> list[str]:
+    for name in wav.left_out & table.lines.keys():
+        del table.lines[name]
+    return compare_ids(path, table, wav.lines, wav.source)
+
+
+def check_set(path: str | Path, images: bool = True, texts: bool = True) -> None:
+    """Look at the tables of a set and the headers of its audio (0.05 ms each), before work with it.
+
+    Args:
+        path: of a speech or mixture set.
+        images: whether those of the talkers are used.
+        texts: likewise.
+
+    Raises:
+        UserError: the first thing that :func:`frontend.data.kaldi.validate` would name, in its words.
+    """
+    directory, wav = Path(path), read_utterances(path)
+    spk = numbered(directory, "spk", ".scp") if images else []
+    said = numbered(directory, "text_spk") if texts else []
+    lengths = [p for p in [directory / "utt2num_samples"] if p.exists()]
+    check_tables(wav, spk, [*said, *lengths])
+
+
+def check_tables(wav: Utterances, images: Sequence[Path], others: Sequence[Path]) -> None:
+    """Check tables as :func:`check_set` does.
+
+    Args:
+        wav: the mixtures.
+        images: tables of the talkers' images.
+        others: further tables of the same ids: ``text_spk1`` ..., ``utt2num_samples``.
+    """
+    tables = {p: scan_entries(p) for p in images}
+    tables |= {p: scan_table(p, allow_empty=p.name.startswith("text_spk")) for p in others}
+    problems = compare_numbers(images, [p for p in others if p.name.startswith("text_spk")])
+    problems += [problem for table in tables.values() for problem in table.problems]
+    problems += [problem for path, table in tables.items() for problem in _compared(path, table, wav)]
+    lengths = next((table.entries for path, table in tables.items() if path.name == "utt2num_samples"), {})
+    mixtures, labels = Table({**wav}, {**wav.lines}), {path: tables[path] for path in images}
+    for problem in itertools.chain(
+        problems, check_audio(wav.source, mixtures, labels, lengths, headers=True)
+    ):
+        raise UserError(problem)
+
+
 def labelled_set(path: str | Path) -> MixtureSet:
-    """Open a mixture set; raise UserError if it is none, or has no images of the talkers."""
+    """Open a mixture set; raise UserError if it is none, has no images of the talkers, or mistakes."""
     mixtures = MixtureSet(path)
     if not mixtures.speakers:
         raise UserError(f"{path}: expected spk1.scp ... to score against, found none (unlabelled set)")
+    mixtures.check()
     return mixtures
 
 

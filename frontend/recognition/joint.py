@@ -354,16 +354,13 @@ def check_data(args: argparse.Namespace, reader: WholeUtterances) -> list[str]:
     found, fs = [], (reader.fs, f"--separator {args.separator}")
     kind = args.token_type if args.token_type in ("word", "char") else "bpe"
     for which in ("train", "valid"):
-        shapes = read_scp(getattr(args, f"{which}_shape_file")[0])
         images: dict[str, dict[str, str]] = {}
-        frames: dict[str, int] = {}
-        for path, name, _ in getattr(args, f"{which}_data_path_and_name_and_type"):
+        given = getattr(args, f"{which}_data_path_and_name_and_type")
+        checks.check_audio(args, which, (reader.n_mics, fs[1]), fs)
+        for path, name, _ in given:
             is_text = name.startswith("text_spk")
             table = read_scp(path, allow_empty=is_text)
-            checks.same_ids(table, shapes, path, "utt2num_samples")
             if not is_text:  # "speech" comes first, texts last
-                channels = (reader.n_mics, fs[1]) if name == "speech" else (1, "a talker's image")
-                checks.check_headers(path, table, channels, fs, frames)
                 images[name] = table
                 continue
             for utterance, entry in images[name.replace("text_spk", "speech_ref")].items():

@@ -206,7 +206,7 @@ def read_sets(args: argparse.Namespace) -> dict[str, dict[str, str]]:
         text = str(directory / "text")
         entries = read_utterances(directory)
         texts[which] = read_transcripts(text, entries)
-        checks.check_headers(str(directory / "wav.scp"), entries, channels, fs)
+        checks.check_audio(args, which, channels, fs, images=False, texts=False)
         wav = checks.table_for_espnet(args, which, directory / "wav.scp", entries)
         archived = any(str(audio_file(entry)) != entry for entry in entries.values())
         triples = [(wav, "speech", ARCHIVES if archived else FILES), (text, "text", "text")]

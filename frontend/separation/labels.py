@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from frontend.data.audio import read_audio
+from frontend.data.audio import audio_info, check_alike, read_audio
 from frontend.data.kaldi import write_set
 from frontend.data.mixtures import MixtureSet
 from frontend.dsp.activity import sounds
@@ -108,7 +108,7 @@ def label_set(
         UserError: found before the first separation where it can be.
     """
     check_device(device)
-    items, mixtures = open_items(data)
+    items, mixtures = open_items(data, labels=False)
     if mixtures is None:
         raise UserError(f"{data}: expected a mixture set, found whole recordings (cut them: `data chunks`)")
     truth = _reference(reference, mixtures)
@@ -194,4 +194,8 @@ def _reference(path: str | None, mixtures: MixtureSet) -> MixtureSet | None:
             raise UserError(f"{path}: no utterance '{utterance}' of {mixtures.path} to compare targets with")
     if not truth.n_talkers:
         raise UserError(f"{path}: expected spk1.scp ... to compare targets with, found none (unlabelled set)")
+    truth.check()
+    for utterance, entry in mixtures.wav.items():
+        _, frames, fs = audio_info(truth.wav[utterance])
+        check_alike(entry, frames, fs, f"in {path}", "compare with labels of the same mixtures")
     return truth

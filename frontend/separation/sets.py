@@ -26,12 +26,13 @@ _OF_SET = Layout("wav{k}/{id}.wav", "float32")
 _OF_RECORDINGS = Layout("wav/{id}_spk{k}.flac", "pcm24")
 
 
-def open_items(data: str | Path) -> tuple[dict[str, Recording], MixtureSet | None]:
+def open_items(data: str | Path, labels: bool = True) -> tuple[dict[str, Recording], MixtureSet | None]:
     """Return what lies in ``data``: the mixtures of a set, or whole recordings.
 
     Args:
         data: a mixture set; or a directory of recordings, with the file ``array`` that `data recordings`
             writes, or a table ``ID FILE`` of recordings.
+        labels: those of a set, if there are any, are checked, too.
 
     Returns:
         the items by id, and the set; None for whole recordings.
@@ -41,6 +42,8 @@ def open_items(data: str | Path) -> tuple[dict[str, Recording], MixtureSet | Non
     """
     path = Path(data)
     mixtures = None if path.is_file() or (path / "array").is_file() else MixtureSet(path)
+    if mixtures:
+        mixtures.check(labels)
     table = mixtures.wav if mixtures else read_entries(path if path.is_file() else path / "wav.scp")
     items = {name: Recording([entry]) for name, entry in table.items()}
     first = next(iter(items.values()))

@@ -9,19 +9,27 @@ import argparse
 import inspect
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from frontend.data.audio import audio_info
-from frontend.data.kaldi import in_scp, read_entries, read_scp, read_utterances
+from frontend.data.kaldi import (
+    Utterances,
+    in_scp,
+    numbered,
+    read_entries,
+    read_scp,
+    read_utterances,
+    scan_entries,
+)
+from frontend.data.mixtures import check_set, check_tables
 from frontend.training.checkpoints import check_state, open_trained, read_state
 from frontend.training.task import PREPROCESSORS, FrontendTask
 from frontend.utils.device import check_gpu
 from frontend.utils.errors import UserError, did_you_mean
 from frontend.utils.espnet import ESPnetEnhancementModel, abs_task, enh
 from frontend.utils.files import read_settings, write_text
-from frontend.utils.parallel import progress
 
 # Settings that the task fills in itself; if a user gives them they are ignored.
 GIVEN = frozenset({"self", "optimizer", "params"})
@@ -167,9 +175,13 @@ def given_set(args: argparse.Namespace, which: str, hint: str = "") -> Path:
 
 
 def reference_tables(directory: Path) -> dict[str, str]:
-    """Return ``{"spk1.scp": "speech_ref1", ...}``, the images that a data directory has."""
-    numbers = sorted(int(p.stem[3:]) for p in directory.glob("spk*.scp") if p.stem[3:].isdigit())
-    return {f"spk{k}.scp": f"speech_ref{k}" for k in numbers}
+    """Return ``{"spk1.scp": "speech_ref1", ...}``, the images that a data directory has.
+
+    Raises:
+        UserError: a number is left out.
+    """
+    names = [path.name for path in numbered(directory, "spk", ".scp")]
+    return {name: f"speech_ref{k}" for k, name in enumerate(names, 1)}
 
 
 TABLES = "tables"
@@ -235,49 +247,48 @@ def expand_data(args: argparse.Namespace) -> None:
         use_tables(args, which, directory, {"wav.scp": "speech_mix"} | references)
 
 
-def same_ids(entries: Iterable[str], others: Iterable[str], path: str, other: str) -> None:
-    """Raise a UserError for the first utterance that one of two tables has and the other has not."""
-    different = sorted(set(entries) ^ set(others))
-    if different:
-        raise UserError(
-            f"{path}: the utterances of {other} expected, found a difference at {different[0]} "
-            "(`mixit data check` names all)"
-        )
-
-
-def check_headers(
-    path: str,
-    entries: Mapping[str, str],
+def check_audio(
+    args: argparse.Namespace,
+    which: str,
     channels: tuple[int, str],
     fs: tuple[int, str],
-    frames: dict[str, int] | None = None,
+    images: bool = True,
+    texts: bool = True,
 ) -> None:
-    """Check channels, rate and readability of all recordings of a table (0.05 ms each).
+    """Check a set as ``mixit data check`` does, as far as headers show it, and that it fits the network.
 
     Args:
-        path: of the table.
-        entries: its content.
-        channels: how many there must be, and where that is said, for the message.
+        args: parsed options; the set is that of ``--train_set`` or ``--valid_set``, or of ESPnet's options.
+        which: train or valid.
+        channels: how many a mixture must have, and where that is said, for the message.
         fs: the rate in Hz, and where that is said.
-        frames: utterance -> length in samples; filled for those not in it, compared for the others.
+        images: whether the training uses those of the talkers.
+        texts: likewise.
 
     Raises:
-        UserError: the first recording that is unreadable, or has another rate, length or number of channels.
+        UserError: the first thing that is wrong.
     """
-    for utterance, entry in progress(entries.items(), len(entries), f"check {path}"):
-        n_channels, n_frames, rate = audio_info(entry)
-        if rate != fs[0]:
-            raise UserError(f"{path}: {utterance}: {fs[0]} Hz expected ({fs[1]}), found {rate} in {entry}")
-        if n_channels != channels[0]:
-            raise UserError(
-                f"{path}: {utterance}: {channels[0]} channel(s) expected ({channels[1]}), found {n_channels} "
-                f"in {entry}"
-            )
-        if frames is not None and frames.setdefault(utterance, n_frames) != n_frames:
-            raise UserError(
-                f"{path}: {utterance}: {frames[utterance]} samples expected as in the mixture and "
-                f"utt2num_samples, found {n_frames} in {entry} (`mixit data check` names all)"
-            )
+    if directory := getattr(args, f"{which}_set"):
+        check_set(directory, images, texts)
+        wav, where = read_utterances(directory), f"{directory}/wav.scp"
+    else:
+        first, *others = getattr(args, f"{which}_data_path_and_name_and_type")
+        table, where = scan_entries(Path(first[0])), first[0]
+        for problem in table.problems:
+            raise UserError(problem)
+        wav = Utterances(table.entries)
+        wav.source, wav.lines = Path(where), table.lines
+        lengths = getattr(args, f"{which}_shape_file")[:1]
+        check_tables(wav, [Path(path) for path, *_ in others if images], [Path(path) for path in lengths])
+    utterance, entry = next(iter(wav.items()))  # the others are like it
+    n_channels, _, rate = audio_info(entry)
+    if rate != fs[0]:
+        raise UserError(f"{where}: {utterance}: {fs[0]} Hz expected ({fs[1]}), found {rate} in {entry}")
+    if n_channels != channels[0]:
+        raise UserError(
+            f"{where}: {utterance}: {channels[0]} channel(s) expected ({channels[1]}), found {n_channels} "
+            f"in {entry}"
+        )
 
 
 # --- weights
@@ -381,13 +392,7 @@ def _check_data(args: argparse.Namespace, where: str) -> None:
     n_mics = (args.separator_conf.get("n_mics", 1), f"{where}: separator_conf: n_mics")
     for which in ("train", "valid"):
         data = getattr(args, f"{which}_data_path_and_name_and_type")
-        shapes = read_scp(getattr(args, f"{which}_shape_file")[0])
-        frames = {key: int(text) if text.isdecimal() else -1 for key, text in shapes.items()}
-        for path, name, _ in data:
-            entries = read_scp(path)
-            same_ids(entries, shapes, path, "utt2num_samples")
-            wanted = n_mics if name == "speech_mix" else (1, "a talker's image")
-            check_headers(path, entries, wanted, fs, frames)
+        check_audio(args, which, n_mics, fs, images=args.preprocessor != "mom", texts=False)
         references = sum(name.startswith("speech_ref") for _, name, _ in data)
         if args.preprocessor != "mom" and references != outputs:
             raise UserError(

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from frontend import AUDIO_READERS
-from frontend.data.audio import entry_stamp
+from frontend.data.audio import entry_stamp, files_of
 from frontend.training.checkpoints import CHECKPOINT, MODEL, weights_of
 from frontend.training.options import DEFAULTS, flat, given_options, listed, make_parser, parse, resolve
 from frontend.utils import stamps
@@ -210,13 +210,13 @@ def _sample_of(entry: str) -> bytes:
     if colon and scheme in AUDIO_READERS:
         return repr(entry_stamp(entry)).encode()
     path, _, offset = entry.rpartition(":")
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, UserError):
         if path and offset.isdecimal():  # a record of an archive
             with open(path, "rb") as file:
                 file.seek(int(offset))
                 return file.read(2 * _SAMPLE)[-_SAMPLE:]
         found = b""
-        for name in [entry] if os.path.exists(entry) else entry.split():
+        for name in files_of(entry):
             with open(name, "rb") as file:
                 size = file.seek(0, os.SEEK_END)
                 file.seek(max(0, size // 2 - _SAMPLE // 2))

@@ -428,7 +428,7 @@ class TestErrors:
                 "",
                 r"text_spk2: u1: a transcript expected, found none, though .*u1\.wav is not",
             ),
-            ("text_spk2", "u9", "ONE", r"text_spk2: the utterances of utt2num_samples expected.* at u9"),
+            ("text_spk2", "u9", "ONE", r"text_spk2:6: id u9 is not in wav\.scp"),
         ],
     )
     def test_wrong_transcripts(self, command, tmp_path, given, table, utterance, value, message):
