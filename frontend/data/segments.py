@@ -331,7 +331,14 @@ def _stm(unused: Unused) -> Iterator[tuple]:
 
 # A mark of its own, not a part of a word: { a / b }, {BREATH} or (uh).
 _MARK = re.compile(r"(\{[^{}]*\}|(?<!\S)\([^()]*\)(?!\S))")
-_INSIDE = re.compile(r"(?<=[{/])\s*\{([^{}]*)\}\s*(?=[/}])")
+_INSIDE = re.compile(r"(\{[^{}]*)\{([^{}]*)\}\s*(?=(.))")
+
+
+def _flattened(nested: re.Match) -> str:
+    """Return an alternative within another without its braces: all its forms where it stands alone."""
+    before, inside, behind = nested.groups()
+    alone = before.rstrip()[-1] in "{/" and behind in "/}"
+    return f"{before}{inside if alone else inside.split('/')[0]} "
 
 
 def _choices(words: str) -> list[list[str]]:
@@ -340,7 +347,7 @@ def _choices(words: str) -> list[list[str]]:
     >>> _choices("so { hello / hi } there (uh) {BREATH} friend")
     [['so'], ['hello', 'hi'], ['there'], ['', 'uh'], ['friend']]
     """
-    while (flat := _INSIDE.sub(r" \1 ", words)) != words:
+    while (flat := _INSIDE.sub(_flattened, words)) != words:
         words = flat
     parts = []
     for piece in map(str.strip, _MARK.split(words)):

@@ -81,7 +81,8 @@ def _interval(values: np.ndarray, statistic: Callable, seed: int) -> tuple[float
         for start in range(0, RESAMPLES, step)
     ]
     tail = (1 - LEVEL) / 2
-    low, high = np.quantile(statistic(np.concatenate(means, axis=-1)), [tail, 1 - tail])
+    with np.errstate(invalid="ignore"):  # between two that are infinite
+        low, high = np.quantile(statistic(np.concatenate(means, axis=-1)), [tail, 1 - tail])
     return float(low), float(high)
 
 

@@ -1,5 +1,6 @@
 """Data directories: what is written is read back exactly, and every defect is named with file and line."""
 
+import re
 from pathlib import Path
 
 import kaldiio
@@ -10,10 +11,12 @@ from commands import exit_code
 from scipy.io import wavfile
 
 from frontend.data import kaldi
-from frontend.data.audio import audio_info, read_audio
-from frontend.data.kaldi import read_scp, validate, write_scp, write_set
+from frontend.data.audio import audio_info, entry_stamp, read_audio
+from frontend.data.kaldi import read_entries, read_scp, read_utterances, validate, write_scp, write_set
 from frontend.data.mixtures import MixtureSet, subset
+from frontend.data.speech import read_speech
 from frontend.data.writers import AudioWriter
+from frontend.recognition.text import read_transcripts
 from frontend.utils.errors import UserError
 
 FS = 8000
@@ -391,3 +394,138 @@ def test_subset_command_one_line_for_a_mistake(mixtures, size, command):
     code, _, err = command("data subset", "--data", mixtures, "--out", "out", *size)
     assert code == 2 and err.startswith("mixit data subset: error: ") and err.count("\n") == 1
     assert size[1] in err and not Path("out").exists()
+
+
+# --- directories as Kaldi's users have them
+
+
+@pytest.fixture
+def cut(here) -> Path:
+    """A directory whose wav.scp names two recordings, beside it, and whose segments name the utterances."""
+    path = Path("kaldi/train")
+    for k, name in enumerate(("rec1", "rec2")):
+        wavfile_of(path / f"audio/{name}.wav", grid(1, 2 * FS, k))
+    (path / "wav.scp").write_text("rec1 audio/rec1.wav\nrec2 audio/rec2.wav\n")
+    (path / "segments").write_text("s1-a rec1 0.0 0.75\ns1-b rec1 0.75 -1\ns2-c rec2 1.5 2.3\n")
+    (path / "utt2spk").write_text("s1-a s1\ns1-b s1\ns2-c s2\n")
+    (path / "spk2utt").write_text("s1 s1-a s1-b\ns2 s2-c\n")
+    (path / "text").write_text("s1-a HELLO WORLD\ns1-b GOOD MORNING\ns2-c YES\n")
+    return path
+
+
+def wavfile_of(path: Path, signal: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, signal.T, FS, subtype="PCM_16")
+
+
+def test_segments_of_a_directory_are_its_utterances(cut, capsys):
+    assert validate(cut) == []
+    mixtures = MixtureSet(cut)
+    assert mixtures.ids == ["s1-a", "s1-b", "s2-c"]
+    for key, record, first, last in (
+        ("s1-a", 0, 0, 6000),
+        ("s1-b", 0, 6000, 16000),
+        ("s2-c", 1, 12000, 16000),
+    ):
+        audio, fs = mixtures.mixture(key)
+        assert fs == FS and np.array_equal(audio, grid(1, 2 * FS, record)[:, first:last].astype(np.float32))
+        assert audio_info(mixtures.wav[key]) == (1, last - first, FS)
+        piece, _ = read_audio(mixtures.wav[key], 10, 20)
+        assert np.array_equal(piece, audio[:, 10:30])
+    warned = capsys.readouterr().err
+    assert warned.count("warning: ") == 1 and "1 cut at the end" in warned and "segments:3" in warned
+    assert {k: s for k, (s, _) in read_speech(cut, FS).items()} == {"s1-a": "s1", "s1-b": "s1", "s2-c": "s2"}
+    assert read_transcripts(cut / "text", mixtures.wav)["s2-c"] == "YES"
+    assert len({entry_stamp(entry) for entry in mixtures.wav.values()}) == 3
+
+
+def test_a_subset_of_segments_is_found_from_everywhere(cut, tmp_path, monkeypatch):
+    subset(cut, "part", ["s1-b", "s2-c"])
+    expected = read_audio(read_utterances(cut)["s1-b"])[0]
+    monkeypatch.chdir("/")
+    part = tmp_path / "part"
+    assert np.array_equal(read_audio(read_utterances(part)["s1-b"])[0], expected)
+    assert validate(part) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("s2-d rec2 1.0 2.6", "4: 1.00 to 2.60 s, but recording 'rec2' ends at 2.00 s"),
+        ("s2-d rec2 9 10", "4: 9.00 to 10.00 s"),
+        ("s2-d rec9 0 1", "4: no recording 'rec9'"),
+        ("s2-d rec2 1 1", "4: expected start < end"),
+        ("s2-d rec2 1", "4: expected 'utterance recording start end'"),
+        ("s2-d rec2 one 2", "4: expected a time in seconds, found 'one'"),
+        ("s1-a rec2 0 1", "4: utterance s1-a occurs twice"),
+    ],
+)
+def test_segments_that_cannot_be_used_are_left_out_and_named(cut, capsys, line, problem):
+    edit(cut / "segments", "s2-c rec2 1.5 2.3\n", f"s2-c rec2 1.5 2.05\n{line}\n")
+    found = read_utterances(cut)
+    assert list(found) == ["s1-a", "s1-b", "s2-c"]
+    warned = capsys.readouterr().err
+    assert warned.count("warning: ") == 1 and f"segments:{problem}" in warned
+    assert any(f"segments:{problem}" in one for one in validate(cut))
+
+
+def test_texts_of_segments_that_are_left_out_are_passed_over(cut):
+    edit(cut / "segments", "s2-c rec2 1.5 2.3", "s2-c rec2 1.5 2.6")
+    found = read_utterances(cut)
+    assert list(found) == ["s1-a", "s1-b"] and found.left_out == {"s2-c"}
+    assert list(read_transcripts(cut / "text", found)) == ["s1-a", "s1-b"]
+    with pytest.raises(UserError, match="s2-c is not in wav.scp"):
+        read_transcripts(cut / "text", dict(found))
+
+
+def test_a_segment_without_recording_is_a_problem_and_not_a_traceback(cut):
+    (cut / "audio/rec2.wav").unlink()
+    assert any("rec2.wav: no such audio file" in one and "wav.scp:2" in one for one in validate(cut))
+    with pytest.raises(UserError, match="rec2.wav: no such audio file"):
+        read_utterances(cut)
+    (cut / "segments").write_text("\n")
+    assert any(
+        "expected segments 'utterance recording start end', found none" in one for one in validate(cut)
+    )
+
+
+def test_paths_start_at_the_working_directory_or_beside_the_table(here, monkeypatch):
+    for name in ("x.wav", "t/y.wav", "t/two words.wav", "t/c1.wav", "t/c 2.wav"):
+        wavfile_of(Path(name), grid(1, 50))
+    table = {"a": "x.wav", "b": "y.wav", "c": "two words.wav", "d": "c1.wav x.wav"}
+    write_scp("t/wav.scp", table)
+    found = read_entries("t/wav.scp")
+    assert found == {"a": "x.wav", "b": "t/y.wav", "c": "t/two words.wav", "d": "t/c1.wav x.wav"}
+    write_set("made", {"wav.scp": found})
+    monkeypatch.chdir("/")
+    assert [audio_info(entry)[0] for entry in read_entries(here / "made/wav.scp").values()] == [1, 1, 1, 2]
+    write_scp(here / "t/wav.scp", {"a": "x.wav"})
+    with pytest.raises(UserError, match="start at the working directory, or beside their table"):
+        audio_info(read_entries(here / "t/wav.scp")["a"])
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("~/x.wav", "~ is a letter of the name here"),
+        ('"x.wav"', '" is a letter of the name here'),
+        ("x.ark:123[0:99]", "ranges are not read"),
+        ("sph2pipe -f wav x.sph |", "piped commands are not read"),
+    ],
+)
+def test_what_a_shell_or_kaldi_would_read_is_named(here, entry, message):
+    write_scp("wav.scp", {"a": entry})
+    with pytest.raises(UserError, match=re.escape(message)) as stop:
+        audio_info(read_entries("wav.scp")["a"])
+    assert "\n" not in str(stop.value)
+
+
+def test_advice_destroys_nothing(mixtures):
+    edit(mixtures / "text_spk2", "utt5", "utt6 X\nutt7")
+    problems = "\n".join(validate(mixtures))
+    assert "id utt6 is not in wav.scp (correct the id, or add it to wav.scp)" in problems
+    with pytest.raises(UserError, match="are both tables of this set"):
+        MixtureSet(mixtures).texts("utt0")
+    Path("t").write_text("b 1\na 2\n")
+    with pytest.raises(UserError, match="LC_ALL=C sort -o t t"):  # sort t > t would empty it
+        read_scp("t")

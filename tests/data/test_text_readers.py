@@ -144,7 +144,8 @@ def test_settings_come_back(place, content, how):
 
 
 VALID = {
-    "x.stm": ";; r\nr1 1 a 0.5 1.25 <o,f0,male> one { two / to } (uh)\nr1 1 inter_segment_gap 2 3 ignore_time_segment_in_scoring\n",
+    "x.stm": ";; r\nr1 1 a 0.5 1.25 <o,f0,male> one { two / to } (uh)\n"
+    "r1 1 inter_segment_gap 2 3 ignore_time_segment_in_scoring\n",
     "x.rttm": "SPKR-INFO r1 1 <NA> <NA> <NA> unknown a <NA>\nSPEAKER r1 1 0.5 1.0 <NA> <NA> a <NA> <NA>\n",
     "x.json": in_seglst([dict(session_id="r1", speaker="a", start_time=0.5, end_time=1.0, words="é 😀")]),
     "segments": "u1 r1 0.5 -1\nu2 r1 1 2.5\n",

@@ -522,3 +522,102 @@ def test_transcripts_are_checked_before_the_work(command, tmp_path, ref, recordi
         assert code == 0 and "3 words" in out
     else:
         assert code == 2 and message.format(tmp=tmp_path) in err and len(err.splitlines()) == 1, err
+
+
+# --- files as corpora and people make them
+
+GAP = "ignore_time_segment_in_scoring"
+SAID = "m1 1 A 0.5 2 <o,f0,male> hello world\nm1 1 B 1 3 <o,f0,female> good morning\n"
+FOUND = "m1 1 s1 0.5 2 hello world\nm1 1 s2 1 3 good morning\n"
+
+
+def count_stm(command, tmp_path, ref, hyp, *more) -> tuple[int, dict, list[dict], str]:
+    for name, text in (("ref", ref), ("hyp", hyp)):
+        content = text if isinstance(text, bytes) else text.encode()
+        (tmp_path / f"{name}.stm").write_bytes(content)
+    files = ["--ref", tmp_path / "ref.stm", "--decoded", tmp_path / "hyp.stm", "--out", tmp_path / "wer"]
+    code, _, err = command("wer", *files, *more)
+    if code:
+        return code, {}, [], err
+    rows = [json.loads(line) for line in (tmp_path / "wer/hyp.jsonl").read_text().splitlines()]
+    return code, json.loads((tmp_path / "wer/hyp.json").read_text()), rows, err
+
+
+@pytest.mark.parametrize(
+    ("ref", "hyp", "words", "errors"),
+    [
+        (b"\xef\xbb\xbf" + SAID.encode(), FOUND, 4, 0),
+        (SAID.replace("\n", "\r\n").encode("utf-16"), FOUND, 4, 0),
+        # NIST's stretches that do not count, whatever the speaker; what is recognised in them counts neither
+        (f"m1 1 inter_segment_gap 0 0.5 <o,,unknown> {GAP}\n{SAID}", FOUND, 4, 0),
+        (f"m1 1 C 3 3.5 <o,,> {GAP.upper()}\n{SAID}", f"{FOUND}m1 1 s1 3.1 3.4 noise noise\n", 4, 0),
+        (f"m1 1 C 3 3.2 {GAP}\nm1 1 C 3.2 3.5 {GAP}\n{SAID}", f"{FOUND}m1 1 s1 3.1 3.4 noise\n", 4, 0),
+        (f"m1 1 C 3 3.5 {GAP}\n{SAID}", f"{FOUND}m1 1 s1 3.1 3.8 noise\n", 4, 1),
+        # ... but where somebody says a word it counts
+        (f"m1 1 C 0 9 {GAP}\n{SAID}", FOUND.replace("world", "word"), 4, 1),
+        # either, and words that may be left out
+        (SAID.replace("hello", "{ hi / hello }"), FOUND, 4, 0),
+        (SAID.replace("hello", "{ hello / hi }"), FOUND.replace("hello", "hi"), 4, 0),
+        (SAID.replace("hello", "{ hi / good {day / evening} }"), FOUND, 4, 1),
+        (SAID.replace("hello", "{ @ / um } hello"), FOUND, 4, 0),
+        (SAID.replace("hello", "(uh) hello"), FOUND, 4, 0),
+        (SAID.replace("hello", "(uh) hello"), FOUND.replace("hello", "uh hello"), 5, 0),
+        (SAID.replace("hello", "{BREATH} hello"), FOUND, 4, 0),
+        (SAID.replace("hello", "<unk>"), FOUND, 4, 1),
+    ],
+)
+def test_conventions_of_stm(command, tmp_path, ref, hyp, words, errors):
+    code, found, (row,), err = count_stm(command, tmp_path, ref, hyp)
+    assert code == 0 and (found["words"], found["errors"]) == (words, errors), row
+    assert row["tcp"]["errors"] == row["orc"]["errors"] == errors and row["talkers"] == 2 and not err
+
+
+def test_recordings_of_one_side_alone_are_named_and_not_counted(command, tmp_path):
+    more = SAID.replace("m1", "m2") + SAID.replace("m1", "m3")
+    _, found, rows, err = count_stm(command, tmp_path, SAID + more, FOUND + FOUND.replace("m1", "x9"))
+    assert [row["id"] for row in rows] == ["m1"] and found["errors"] == 0 and found["n"] == 1
+    first, second = err.splitlines()
+    assert first.startswith("warning: ") and "hyp.stm: has no session 'm2'" in first and "1 more" in first
+    assert "ref.stm: has no session 'x9'" in second
+    code, _, _, err = count_stm(command, tmp_path, SAID + more, FOUND, "--strict")
+    assert code == 2 and "hyp.stm: has no session 'm2'" in err
+
+
+def test_a_recording_without_words_counts_what_is_recognised_there(command, tmp_path):
+    ref = SAID + "m2 1 A 0 3\n"
+    _, found, rows, err = count_stm(command, tmp_path, ref, FOUND + "m2 1 s1 1 2 oh no\n")
+    assert [(row["words"], row["insertions"], row["errors"]) for row in rows] == [(4, 0, 0), (0, 2, 2)]
+    assert (found["cpwer"], found["orcwer"], found["tcpwer"], found["cpwer_ci"]) == (50, 50, 50, None)
+    assert "session 'm2': expected words, found none" in err and len(err.splitlines()) == 1
+    assert count_stm(command, tmp_path, ref, FOUND, "--strict")[0] == 2
+    code, _, _, err = count_stm(command, tmp_path, "m2 1 A 0 3\n", FOUND.replace("m1", "m2"))
+    assert code == 2 and "expected words, found none" in err
+
+
+def test_lines_that_are_none_are_counted_and_named(command, tmp_path):
+    ref = f"nothing\n{SAID}\n   \nm1 1 A 5 4 late\nm1 1 A five 6 late\n"
+    code, found, _, err = count_stm(command, tmp_path, ref, FOUND)
+    assert code == 0 and found["errors"] == 0 and len(err.splitlines()) == 1
+    for part in ("2 segments used", "1 of another form", "ref.stm:1: expected 'session", "2 that cannot be"):
+        assert part in err, err
+    assert "ref.stm:6: expected 0 <= start <= end" in err
+    code, _, _, err = count_stm(command, tmp_path, ref, FOUND, "--strict")
+    assert code == 2 and "ref.stm:1: expected 'session" in err
+
+
+def test_systems_with_other_forms_of_an_alternative_are_compared(command, tmp_path):
+    (tmp_path / "ref.stm").write_text(SAID.replace("hello", "{ hello / hi there }"))
+    for name, said in (("a", "hello"), ("b", "hi there")):
+        rows = [{**row, "words": row["words"].replace("hello", said)} for row in read_segments_of(FOUND)]
+        (tmp_path / "words" / name).mkdir(parents=True)
+        (tmp_path / "words" / name / "hyp.seglst.json").write_text(in_seglst(rows))
+    files = ["--ref", tmp_path / "ref.stm", "--decoded", tmp_path / "words", "--out", tmp_path / "wer"]
+    assert command("wer", *files)[0] == 0
+    code, out, err = command("wer", "--compare", "a", "b", "--out", tmp_path / "wer")
+    assert code == 0, err
+
+
+def read_segments_of(stm: str) -> list[dict]:
+    fields = [line.split(maxsplit=5) for line in stm.splitlines()]
+    keys = ("session_id", "speaker", "start_time", "end_time", "words")
+    return [dict(zip(keys, (f[0], f[2], float(f[3]), float(f[4]), f[5]), strict=True)) for f in fields]

@@ -1,4 +1,4 @@
-"""How many examples a property is tried on: 200, the same in every run, or ``FRONTEND_EXAMPLES`` at random."""
+"""How many examples a property is tried on: 200, always the same; or ``FRONTEND_EXAMPLES``, at random."""
 
 import os
 
@@ -9,5 +9,6 @@ many = settings(
     max_examples=int(_GIVEN or 200),
     deadline=None,
     derandomize=_GIVEN is None,
+    database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
