@@ -13,7 +13,7 @@ from frontend.data.audio import Recording, audio_info, read_audio
 from frontend.data.chunks import Chunk, chunk_spans, split
 from frontend.data.kaldi import read_scp, validate
 from frontend.data.recordings import find_recordings, prepare, read_geometry
-from frontend.data.segments import spans_by_energy
+from frontend.data.segments import read_spans, spans_by_energy
 from frontend.training.checks import check_start
 from frontend.utils.errors import UserError
 
@@ -300,6 +300,59 @@ def test_unusable_segments(command, whole, tmp_path, text, message):
     )
     assert code == 2 and re.search(message, err), err
     assert not (tmp_path / "train").exists()
+
+
+RTTM = "SPEAKER {} 1 {} {} <NA> <NA> A <NA> <NA>\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "warnings"),
+    [
+        # Kaldi's -1; more than is there of either; recordings of the rest of a corpus; other types of line
+        ("segments", "u1 a 1 -1\nu2 sub-b 1.0 -1\n", []),
+        (
+            "segments",
+            "u1 a 1 61.5\nu2 sub-b 1 60\nu3 zz 0 9\n",
+            ["segments:1: ends at 61.50", "segments:3: no"],
+        ),
+        ("x.rttm", RTTM.format("a", 1, 59.05) + RTTM.format("sub-b", 1, 59), []),
+        (
+            "x.rttm",
+            ";; c\nSPKR-INFO a 1 <NA> <NA> <NA> unknown A <NA>\n\ufeff"
+            + RTTM.format("a", 1, 60.5)
+            + RTTM.format("zz", 1, 2)
+            + RTTM.format("zy", 1, 2)
+            + "\r\n"
+            + RTTM.format("sub-b", 1, 59).replace(" <NA>\n", "\r\n")
+            + RTTM.format("a", 99, 2)
+            + RTTM.format("a", 9, 0),
+            ["x.rttm:3: ends at 61.50 s", "2 of recordings that are not given", "x.rttm:4: no recording 'zz'"]
+            + ["x.rttm:8: 99.00 to 101.00 s", "x.rttm:9: expected start < end"],
+        ),
+    ],
+)
+def test_what_fits_of_a_file_of_speech_is_used(whole, tmp_path, capsys, name, text, warnings):
+    path, seconds = tmp_path / name, {"a": 60.0, "sub-b": 60.0}
+    path.write_text(text)
+    kind = "segments" if name == "segments" else "rttm"
+    assert read_spans(path, kind, seconds) == {"a": [(1.0, 60.0)], "sub-b": [(1.0, 60.0)]}
+    said = capsys.readouterr().err
+    assert said.count("\n") == bool(warnings) and all(part in said for part in warnings), said
+    if warnings:
+        with pytest.raises(UserError, match=re.escape(f"{path}:")):
+            read_spans(path, kind, seconds, strict=True)
+
+
+def test_a_uem_is_no_rttm_and_strict_stops(command, whole, tmp_path):
+    (tmp_path / "x.rttm").write_text("a 1 0.0 60.0\n")
+    options = ["--data", whole, "--out", tmp_path / "train", tmp_path / "dev", "--rttm", tmp_path / "x.rttm"]
+    code, _, err = command("data chunks", *options)
+    assert code == 2 and "x.rttm:1: expected 'SPEAKER session 1 start" in err
+    (tmp_path / "x.rttm").write_text(RTTM.format("a", 1, 58) + RTTM.format("sub-b", 1, 58) + "a 1 0 60\n")
+    code, _, err = command("data chunks", *options, "--strict")
+    assert code == 2 and "x.rttm:3: expected 'SPEAKER" in err and not (tmp_path / "train").exists()
+    code, out, err = command("data chunks", *options)
+    assert code == 0 and err.count("warning: ") == 1 and "x.rttm:3: expected" in err and "for training" in out
 
 
 def test_speech_by_energy_does_not_depend_on_blocks(whole, monkeypatch):

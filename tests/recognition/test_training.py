@@ -22,7 +22,7 @@ from kills import assert_same, weights
 from recipes import resolved, write_resolved
 from speech_sets import voice
 
-from frontend.data.kaldi import write_scp
+from frontend.data.kaldi import read_scp, write_scp
 from frontend.data.writers import AudioWriter
 from frontend.recognition.text import unknown
 from frontend.recognition.training import read_list, write_list
@@ -310,6 +310,77 @@ class TestTokens:
         write_list(listed, ["<blank>", "<unk>", "ONE", "TWO", "THREE", "<sos/eos>"])
         with pytest.raises(UserError, match=r"train/text: 2 words unknown to the model's tokens: FOUR \(2\)"):
             call("train recogniser", *command("--token_list", str(listed)))
+
+
+class TestTranscripts:
+    """Recognisers are trained on what the scoring compares."""
+
+    @staticmethod
+    def listed(command, data, *more):
+        from frontend.recognition.training import (
+            check_config,
+            list_tokens,
+            make_parser,
+            normalise_texts,
+            read_sets,
+        )
+
+        argv = command("--train_set", str(data), "--valid_set", str(data), *more)
+        args = parse(make_parser()[0], argv)
+        check_config(args)
+        texts, changes = normalise_texts(args, read_sets(args))
+        return args, texts["train"], list_tokens(args, texts)[0], changes
+
+    def test_case_punctuation_and_tags(self, command, tmp_path):
+        data = make_set(
+            tmp_path / "own", ["Please, open the Door.", "PLEASE [laughter]", "<noise>", "<unk> door"]
+        )
+        args, texts, tokens, (line, _) = self.listed(command, data)
+        assert list(texts.values()) == ["PLEASE OPEN THE DOOR", "PLEASE", "<unk> DOOR"]
+        assert tokens == ["<blank>", "<unk>", "PLEASE", "DOOR", "OPEN", "THE", "<sos/eos>"]
+        assert f"{data}/text: 4 of 4 transcripts normalised as for scoring: " in line
+        for part in (
+            "Please, -> PLEASE",
+            "2 tags left out ([laughter], <noise>)",
+            "1 without a word left out",
+        ):
+            assert part in line
+        (wav, *_), (text, *_) = args.train_data_path_and_name_and_type
+        assert list(read_scp(wav)) == ["u0", "u1", "u3"] and read_scp(text) == texts
+        before = (data / "text").read_text()
+        assert "Please," in before and Path(text).is_relative_to(tmp_path / "exp")
+
+    def test_texts_that_are_normalised_stay_byte_for_byte(self, command, data):
+        args, texts, _, changes = self.listed(command, data / "train")
+        assert changes == [] and list(texts.values()) == WORDS
+        files = [path for path, *_ in args.train_data_path_and_name_and_type]
+        assert files == [str(data / "train/wav.scp"), str(data / "train/text")]
+
+    def test_a_model_of_small_letters_keeps_its_texts(self, command, tmp_path):
+        data = make_set(tmp_path / "own", ["please open", "please"])
+        write_list(tmp_path / "tokens.txt", ["<blank>", "<unk>", "please", "open", "<sos/eos>"])
+        _, texts, _, changes = self.listed(command, data, "--token_list", str(tmp_path / "tokens.txt"))
+        assert list(texts.values()) == ["please open", "please"] and changes == []
+
+    def test_nothing_but_tags_is_an_error(self, command, tmp_path):
+        with pytest.raises(UserError, match="expected words, found none in 2 lines"):
+            self.listed(command, make_set(tmp_path / "own", ["<noise>", "[laughter]"]))
+
+    def test_a_directory_with_segments_and_marks(self, command, tmp_path):
+        """ESPnet gets tables that it reads as we do."""
+        from frontend.recognition.training import ArchivedSound
+
+        data = make_set(tmp_path / "own", ["ONE TWO", "TWO"])
+        (data / "wav.scp").write_text("r0 audio/u0.wav\n\nr1 audio/u1.wav\n")
+        (data / "segments").write_text("a r0 0 0.4\nb r1 0.2 -1\n")
+        (data / "text").write_bytes(b"\xef\xbb\xbfa ONE\r\n\r\nb TWO\r\n")
+        args, texts, tokens, _ = self.listed(command, data)
+        assert texts == {"a": "ONE", "b": "TWO"} and "ONE" in tokens
+        (wav, _, kind), (text, *_) = args.train_data_path_and_name_and_type
+        assert kind == "archived_sound" and Path(text).read_bytes() == b"a ONE\nb TWO\n"
+        sounds = ArchivedSound(wav)
+        whole = soundfile.read(data / "audio/u1.wav", dtype="float32")[0]
+        np.testing.assert_array_equal(sounds["b"], whole[round(0.2 * FS) :])
 
 
 WRONG = [
