@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from frontend.data.audio import audio_info, entry_stamp
+from frontend.data.audio import audio_info, stamp_of_entries
 from frontend.data.kaldi import read_utterances
 from frontend.data.mixtures import MixtureSet, Streams, find_streams, find_systems, labelled_set
 from frontend.dsp.activity import Rule
@@ -95,7 +95,10 @@ class System:
     @cached_property
     def stamp(self) -> Stamp:
         """What the words depend on."""
-        found = [(key, [e and (e, *entry_stamp(e)) for e in row]) for key, row in self.streams.items()]
+        found = [
+            (key, [entry is None for entry in row], stamp_of_entries(entry for entry in row if entry))
+            for key, row in self.streams.items()
+        ]
         inputs = {"recogniser": self.search.files.fingerprint, "streams": of_text(json.dumps(found))}
         settings = {**self.search.options, **self.settings}
         return Stamp.of(settings, inputs | self.search.named_files(), [model, pieces])
