@@ -216,6 +216,60 @@ def test_bad_streams_are_one_line_before_anything_is_scored(recipe, monkeypatch,
     assert not (recipe / "scores").exists()
 
 
+@pytest.fixture
+def mine(recipe):
+    """The student's streams as `mixit separate` names them, in mine/student."""
+    for number in (1, 2):
+        for key in IDS:
+            path = recipe / f"mine/student/{key}_spk{number}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes((recipe / f"separated/test/student/spk{number}/{key}.wav").read_bytes())
+    return recipe / "mine/student"
+
+
+@pytest.mark.parametrize("where", ["mine/student", "mine", "separated/test/student", "mine/student/."])
+def test_streams_of_one_s_own_are_scored(mine, command, where):
+    test = ["--data", "test", "--measures", ""]
+    assert command("score", *test, "--separated", "separated/test", "--out", "all")[0] == 0
+    assert command("score", *test, "--separated", where, "--out", "own")[0] == 0
+    assert rows("own/student.jsonl") == rows("all/student.jsonl")
+
+
+def test_other_recordings_in_a_folder_of_streams_are_named(mine, command):
+    for number in (1, 2, 3):
+        for name in ("other", "another"):
+            (mine / f"{name}_spk{number}.wav").write_bytes((mine / "u0_spk1.wav").read_bytes())
+    (mine / "._u0_spk1.wav").write_text("no audio")
+    code, _, err = command("score", "--data", "test", "--separated", mine, "--out", "own", "--measures", "")
+    assert code == 0 and len(rows("own/student.jsonl")) == len(IDS)
+    assert err.count("warning") == 1 and "streams of 2 other utterances are not used, such as another" in err
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda mine: (mine / "u1_spk2.wav").unlink(), "student: spk2 has no stream of utterance u1"),
+        (
+            lambda mine: (mine / "u1_spk1.wav").rename(mine / "U1_spk1.wav"),
+            "utterance u1 of test; there is one of U1",
+        ),
+        (lambda mine: (mine / "u1_spk1.flac").write_text(""), "u1_spk1.wav: the same stream as"),
+        (
+            lambda mine: [p.unlink() for p in mine.glob("*spk2.wav")],
+            "at least 2 streams, as test has talkers",
+        ),
+        (
+            lambda mine: [p.unlink() for p in mine.iterdir()],
+            "no system in it: expected streams spk1.scp ... or",
+        ),
+    ],
+)
+def test_streams_of_one_s_own_that_do_not_fit(mine, command, spoil, message):
+    spoil(mine)
+    code, _, err = command("score", "--data", "test", "--separated", mine, "--out", "own", "--measures", "")
+    assert code == 2 and message in err and not (mine / "../../own").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [

@@ -382,6 +382,27 @@ def test_mistakes(spoken, command, damage, message):
     assert not list(Path("new").glob("*/"))
 
 
+def test_streams_of_one_s_own_need_no_table_of_systems(spoken, command):
+    for k in (1, 2):
+        for key in "abc":
+            path = spoken / f"mine/own/{key}_spk{k}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(f"separated/model/wav{k}/{key}.wav", path)
+    asr = ["--asr", "exp/asr", "--config", "decode.yaml", "--data", "data"]
+    for separated, out in (("mine", "from_all"), ("mine/own", "from_one")):
+        code, printed, _ = command("decode", *asr, "--separated", separated, "--out", out)
+        assert code == 0 and "1 systems, 0 of them recognised before" in printed
+        assert read_hypotheses(f"{out}/own") == read_hypotheses("decoded/model")
+    for decoded in ("from_one", "from_one/own"):
+        assert command("wer", "--data", "data", "--decoded", decoded, "--out", decoded + "_wer")[0] == 0
+    found = [Path(f"from_one{part}_wer/own.jsonl").read_text() for part in ("", "/own")]
+    assert found[0] == found[1]
+    code, _, err = command("wer", "--data", "data", "--decoded", "mine/own", "--out", "w")
+    assert code == 2 and "found streams without words (recognise them first: mixit decode" in err
+    code, _, err = command("decode", *asr, "--separated", "mine", "--out", "o", "--exp", "exp")
+    assert code == 2 and "--systems and --exp belong together" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
