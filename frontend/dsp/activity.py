@@ -26,7 +26,8 @@ _FLOOR, _LOUD = 10.0, 99.0  # percentiles of the frames' levels
 _SMOOTH = 10  # frames over which a place to cut is judged
 _OFFSET = 1e-4  # of full scale, -80 dB: a smaller mean is that of any sound
 _ROUNDING = 1e-13  # what is left of an offset's power when it was taken off
-_TOP = 1 - 2.0**-15  # integers reach -1.0, but not 1.0
+_STEP = 2.0**-15  # of 16 bits; some devices turn 5 into -6, and 1.0 cannot be
+_QUIET = 16 * _STEP  # what is less loud is equal by chance
 
 Segment = tuple[float, float]
 
@@ -134,24 +135,31 @@ class Faults:
         return [k for k in range(channels) if k not in self.dead] or list(range(channels))
 
 
+def _same(block: np.ndarray, k: int, j: int, sign: int) -> bool:
+    """Tell whether two channels are equal; with opposite signs, to one step of 16 bits."""
+    if sign > 0:
+        return np.array_equal(block[k], block[j])
+    return bool(np.abs(block[k] + block[j]).max() < 1.01 * _STEP)
+
+
 def find_faults(blocks: Iterable[np.ndarray]) -> Faults:
     """Find dead channels and copies in a recording that comes in blocks ``(C, T)``.
 
     No further block is asked for once every channel is known to live and to differ from the others.
     """
-    first = np.zeros(0)
+    first = peak = np.zeros(0)
     dead: list[int] = []
     alike: list[tuple[int, int, int]] = []
     for block in blocks:
         if not len(first):
-            first, dead = block[:, 0], list(range(len(block)))
+            first, peak, dead = block[:, 0], np.abs(block[:, 0]), list(range(len(block)))
             alike = [(k, j, sign) for k in dead for j in range(k) for sign in (1, -1)]
         dead = [k for k in dead if (block[k] == first[k]).all()]
-        limited = np.clip(block, -_TOP, _TOP) if alike else block
-        alike = [(k, j, sign) for k, j, sign in alike if np.array_equal(limited[k], sign * limited[j])]
+        peak = np.maximum(peak, np.abs(block).max(1))
+        alike = [pair for pair in alike if _same(block, *pair)]
         if not dead and not alike:
             break
-    copies = {k: (k, j, sign) for k, j, sign in reversed(alike) if k not in dead and j not in dead}
+    copies = {k: (k, j, sign) for k, j, sign in reversed(alike) if not {k, j} & {*dead} and peak[k] > _QUIET}
     return Faults(tuple(dead), tuple(copies[k] for k in sorted(copies)))
 
 

@@ -9,11 +9,9 @@ import soundfile
 from tiny_models import FS, recording, write
 
 import frontend.data.segments as speech_spans
-from frontend.data.audio import Recording, audio_info, read_audio
-from frontend.data.chunks import Chunk, chunk_spans, split
+from frontend.data.audio import Recording, audio_info, entry_stamp, read_audio
+from frontend.data.chunks import Chunk, chunk_spans, make_chunks, split
 from frontend.data.kaldi import read_scp, validate
-from frontend.data.recordings import find_recordings, prepare, read_geometry
-from frontend.data.segments import read_spans, spans_by_energy
 from frontend.training.checks import check_start
 from frontend.utils.errors import UserError
 
@@ -89,6 +87,187 @@ def test_a_pattern_of_one_s_own(tmp_path):
             find_recordings(str(tmp_path / "in"), pattern)
     with pytest.raises(UserError, match="not a regular expression"):
         find_recordings(str(tmp_path / "in"), "(")
+
+
+@pytest.mark.parametrize(
+    ("names", "recording", "order"),
+    [
+        (["ES2002a.Array1-{:02d}"], ["ES2002a.Array1"], 1),
+        (["S02_U01.CH{}_x"], ["S02_U01_x"], 1),
+        (["rec_CH{}_20200101"], ["rec_20200101"], 1),
+        (["rec_CH{}_001", "rec_CH{}_002"], ["rec_001", "rec_002"], 1),
+        (["ch{}", "day/ch{}"], ["day", "recording"], 0),
+        (["CH{}/rec"], ["rec"], 1),
+        (["a.channel-{}.far", "b-mic{}"], ["a.far", "b"], 0),
+        (["meet_mic{}_far"], ["meet_far"], 1),
+        (["dev_mic01-{}", "dev_mic02-{}"], ["dev_mic01", "dev_mic02"], 1),
+        (["会 议 ch{}"], ["会_议"], 1),
+        (["m_20200101_{}"], ["m_20200101"], 0),
+    ],
+)
+def test_channels_are_found_by_the_names(tmp_path, names, recording, order):
+    audio = _talk(3, channels=12)
+    for name in names:
+        for k in range(12):
+            write(tmp_path / "in" / f"{name.format(k + order)}.wav", audio[k : k + 1])
+    found = find_recordings(str(tmp_path / "in"))
+    assert list(found) == recording
+    for one in found.values():
+        assert np.array_equal(one.read(), read_audio(write(tmp_path / "all.wav", audio))[0])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "recording"),
+    [
+        (r"(?P<session>S\d+)_(?P<device>U\d+)\.CH(?P<channel>\d+)_x", ["S02_U01"]),
+        (r"S02_(?P<channel>\d)?U(?P<device>\d+)\.CH(?P<rest>\d+)_x", None),
+        (r".*CH(?P<channel>\d+).*", ["day-S02_U01.CH_x"]),
+        (r"(.*)\.ch(\d+)_x", ["day-S02_U01"]),
+    ],
+)
+def test_a_pattern_has_any_number_of_groups(tmp_path, pattern, recording):
+    for k in (1, 2):
+        write(tmp_path / "in/day" / f"S02_U01.CH{k}_x.wav", _talk(3, seed=k)[:1])
+    if recording is None:
+        with pytest.raises(UserError, match="one channel; expected several"):
+            find_recordings(str(tmp_path / "in"), pattern)
+        return
+    found = list(find_recordings(str(tmp_path / "in"), pattern))
+    assert found == recording or found == [f"day-{recording[0]}"]
+
+
+def test_channels_are_in_the_order_of_their_numbers():
+    shell = ["a/m-1.wav", "a/m-10.wav", "a/m-2.wav"]
+    assert in_channel_order(shell) == ["a/m-1.wav", "a/m-2.wav", "a/m-10.wav"]
+    assert in_channel_order(["CH10/x.wav", "CH9/x.wav"]) == ["CH9/x.wav", "CH10/x.wav"]
+    assert in_channel_order(["r.CH10_x.wav", "r.CH9_x.wav"]) == ["r.CH9_x.wav", "r.CH10_x.wav"]
+    for kept in (["b-2.wav", "a-1.wav"], ["left.wav", "right.wav"], ["m-2.wav", "m-02.wav"], ["x.wav"]):
+        assert in_channel_order(kept) == kept
+
+
+def test_links_are_followed_and_what_is_hidden_is_not(tmp_path, capsys):
+    folder, store = tmp_path / "in", tmp_path / "store"
+    write(folder / "day1/a.wav", _talk(3))
+    write(store / "day2/b.WAV", _talk(3, seed=1))
+    write(store / "c.wav", _talk(3, seed=2))
+    (folder / "day2").symlink_to(store / "day2")
+    (folder / "again").symlink_to(folder / "day1")  # each real directory once
+    (folder / "day1/loop").symlink_to(folder)
+    (folder / "c.wav").symlink_to(store / "c.wav")
+    (folder / "annexed.wav").symlink_to(".git/annex/objects/not_here.wav")
+    for hidden in ("._a.wav", "day1/._a.wav", ".Trash-1000/x.wav", ".git/annex/y.wav", "__MACOSX/z.wav"):
+        write(folder / hidden, _talk(3, channels=3))
+    for other in ("day1/notes.txt", "speech.mp3"):
+        (folder / other).write_text("no audio")
+    assert list(find_recordings(str(folder))) == ["c", "day1-a", "day2-b"]
+    err = capsys.readouterr().err.splitlines()
+    assert len(err) == 2
+    assert "annexed.wav: passed over, it is a link to nothing" in err[0]
+    assert "passed over 1 file(s) of formats that are not read, such as" in err[1] and "speech.mp3" in err[1]
+    (tmp_path / ".hidden").symlink_to(folder)
+    assert len(find_recordings(str(tmp_path / ".hidden"))) == 3, "named by the user"
+
+
+def test_one_recording_is_a_file(command, tmp_path):
+    path = write(tmp_path / "my meeting.WAV", _talk(3))
+    assert command("data recordings", "--recordings", path, "--out", tmp_path / "whole")[0] == 0
+    assert read_scp(tmp_path / "whole/wav.scp") == {"my_meeting": path}
+    mono = write(tmp_path / "mono.wav", _talk(3)[:1])
+    code, _, err = command("data recordings", "--recordings", mono, "--out", tmp_path / "whole")
+    assert code == 2 and "one channel; expected several" in err
+
+
+@pytest.mark.parametrize("fs", [None, 4000])
+@pytest.mark.parametrize("files", [1, 2])
+def test_samples_beyond_full_scale_are_kept(tmp_path, capsys, fs, files):
+    audio = 20 * _talk(60)
+    channels = [audio] if files == 1 else [audio[:1], audio[1:]]
+    for k, part in enumerate(channels, 1):
+        write(tmp_path / "in" / f"m{'' if files == 1 else f'_{k}'}.wav", part, subtype="FLOAT")
+    for _ in range(2):  # the second time nothing is made
+        prepare(str(tmp_path / "in"), str(tmp_path / "whole"), fs)
+    entry = read_scp(tmp_path / "whole/wav.scp")["m"]
+    found, _ = read_audio(entry)
+    if fs is None:
+        assert np.array_equal(found, audio)
+    else:
+        assert np.abs(found).max() > 2
+    outs = str(tmp_path / "train"), str(tmp_path / "dev")
+    for _ in range(2):
+        make_chunks(str(tmp_path / "whole"), outs, min_speech=10)
+    chunks = {k: v for out in outs for k, v in read_scp(f"{out}/wav.scp").items()}
+    for name, chunk in chunks.items():
+        _, start, end = name.rsplit("-", 2)
+        assert np.array_equal(read_audio(chunk)[0], found[:, int(start) : int(end)])
+    err = capsys.readouterr().err
+    assert ("m.flac: a peak of" in err) == (files == 2 or fs is not None) and "wav of 32-bit floats" in err
+
+
+@pytest.mark.parametrize("offset", [(0.1, 0.1), (0.0, 0.2)])
+def test_chunks_do_not_depend_on_an_offset(command, tmp_path, offset):
+    ids = []
+    for name, value in (("plain", (0, 0)), ("offset", offset)):
+        audio = _talk(60) / 2 + np.array(value, np.float32)[:, None]
+        write(tmp_path / name / "m.wav", audio)
+        prepare(str(tmp_path / name), str(tmp_path / f"w_{name}"))
+        outs = [tmp_path / f"{name}_{part}" for part in ("train", "dev")]
+        assert (
+            command("data chunks", "--data", tmp_path / f"w_{name}", "--out", *outs, "--min_speech", 9)[0]
+            == 0
+        )
+        ids.append([list(read_scp(out / "wav.scp")) for out in outs])
+    assert ids[0] == ids[1]
+    assert validate(tmp_path / "w_offset") == []
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1])
+def test_constant_channels_and_copies_are_named(tmp_path, capsys, value):
+    audio = _talk(25, channels=4)
+    audio[1], audio[3] = audio[0], -audio[2]
+    write(tmp_path / "in/m.wav", audio)
+    prepare(str(tmp_path / "in"), str(tmp_path / "whole"))
+    err = capsys.readouterr().err.splitlines()
+    assert len(err) == 2 and "m.wav: channel 2 is" in err[0] and "channel 1 again" in err[0]
+    assert "channel 4 is" in err[1] and "channel 3 again, with the opposite sign" in err[1]
+    audio[2] = value
+    write(tmp_path / "in/m.wav", audio)
+    with pytest.raises(
+        UserError, match=f"m.wav: channel 3 is silent.*{'constant 0.1' if value else ''}, expected speech"
+    ):
+        prepare(str(tmp_path / "in"), str(tmp_path / "whole"))
+
+
+def test_files_of_one_array_differ_in_length_by_a_tenth_of_a_second(tmp_path, capsys):
+    audio = _talk(3)
+    paths = [write(tmp_path / "m-1.wav", audio[:1, :-680]), write(tmp_path / "m-2.wav", audio[1:])]
+    assert np.array_equal(
+        Recording(paths).read(), read_audio(write(tmp_path / "all.wav", audio[:, :-680]))[0]
+    )
+    assert "differ in length by up to 85 ms: cut to the shortest, 23320 samples" in capsys.readouterr().err
+    paths.append(write(tmp_path / "m-3.wav", np.tile(audio[1:], 2)[:, : 24000 + 200]))
+    with pytest.raises(UserError, match="m-1.wav: expected 24200 samples .* to within 100 ms as .*m-3.wav"):
+        Recording(paths)
+
+
+def test_an_entry_of_several_files_is_one_recording(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    audio = _talk(3, channels=3)
+    write(tmp_path / "a 1.wav", audio)
+    for k in range(3):
+        write(tmp_path / f"c{k}.wav", audio[k : k + 1])
+    entry = "c0.wav  c1.wav\tc2.wav"
+    assert audio_info(entry) == audio_info("a 1.wav") == (3, 24000, FS)
+    assert np.array_equal(read_audio(entry)[0], read_audio("a 1.wav")[0])
+    assert np.array_equal(read_audio(entry, 100, 50)[0], Recording([entry]).read(100, 50))
+    assert entry_stamp(entry) == sum((entry_stamp(f"c{k}.wav") for k in range(3)), ())
+    (tmp_path / "table").write_text(f"m {entry}\n")
+    prepare("table", "whole")
+    assert np.array_equal(read_audio(read_scp("whole/wav.scp")["m"])[0], read_audio("a 1.wav")[0])
+    for wrong in ("c0.wav c7.wav", "c8.wav c7.wav", "a 1.wav c7.wav"):
+        with pytest.raises(
+            UserError, match=f"^{wrong}: no such audio file; read as . files, one a channel, '"
+        ):
+            audio_info(wrong)
 
 
 def _mono(folder, **files):

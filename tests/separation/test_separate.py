@@ -173,6 +173,25 @@ def test_python_refuses_what_is_too_long_to_separate_as_a_whole(models, tmp_path
         separator(recording(4100), FS)
 
 
+def test_dead_channels_and_copies(models, tmp_path, command):
+    """The reference must live; what else is dead, or there twice, is named."""
+    arguments = ["--model", models / "student", "-o", tmp_path / "out"]
+    for value in (0.0, 0.3):
+        audio = recording()
+        audio[0] = value
+        code, _, err = command("separate", *arguments, write(tmp_path / "a.wav", audio))
+        assert code == 2 and "a.wav: channel 1 is dead" in err and "such as channel 2" in err
+        assert len(err.splitlines()) == 1 and not (tmp_path / "out").exists()
+    audio[0], audio[1] = recording()[0], value
+    code, _, err = command("separate", *arguments, write(tmp_path / "b.wav", audio))
+    assert code == 0 and err.startswith("warning: ") and "b.wav: channel 2 is dead" in err
+    audio[1] = audio[0]
+    code, _, err = command("separate", *arguments, write(tmp_path / "c.wav", audio))
+    assert code == 0 and "c.wav: channel 2 is" in err and "channel 1 again" in err
+    assert command("separate", *arguments, write(tmp_path / "silence.wav", 0 * audio))[0] == 0
+    assert not read_audio(tmp_path / "out/silence_spk1.wav")[0].any()
+
+
 def test_nan_and_a_file_in_the_way(models, tmp_path, command):
     bad = recording()
     bad[1, 5] = np.nan
@@ -180,6 +199,7 @@ def test_nan_and_a_file_in_the_way(models, tmp_path, command):
     code, _, err = command("separate", "--model", models / "student", path, "-o", tmp_path / "out")
     assert code == 2 and "nan.wav: NaN or infinity at sample 5 of channel 2" in err
     assert not (tmp_path / "out").exists()
+    path = write(tmp_path / "good.wav", recording())
     code, _, err = command("separate", "--model", models / "student", path, "-o", path)
     assert code == 2 and "directory" in err
 

@@ -14,7 +14,8 @@ from frontend.separation.continuous import ContinuousSeparator
 from frontend.separation.loop import Result
 from frontend.separation.model import Separator
 from frontend.separation.sets import separate
-from frontend.separation.systems import load_systems
+from frontend.separation.systems import System, load_systems
+from frontend.utils.errors import UserError
 
 
 @pytest.fixture
@@ -158,3 +159,61 @@ def test_a_row_may_have_windows_of_its_own(whole, models):
         assert made == again, "another hop, and nothing else, makes another set of streams"
     _separate(whole, models, plain, window_s=2.0, hop_s=1.0)
     assert own == (whole / "out/auxiva" / name).read_bytes() != three
+
+
+def test_streams_beyond_full_scale_are_floats_to_the_sample(tmp_path, capsys):
+    audio = recording(3 * FS, 2, seed=3)
+    loud = 5 * audio / np.abs(audio).max()
+    (tmp_path / "wav.scp").write_text(
+        f"fine {write(tmp_path / 'a.wav', audio)}\nloud {write(tmp_path / 'b.wav', loud, subtype='FLOAT')}\n"
+    )
+    systems = [System("mixture"), System("auxiva", blind="auxiva", settings={"iterations": 2})]
+    for _ in range(2):  # the second time nothing is made
+        separate(systems, tmp_path, tmp_path / "wav.scp", tmp_path / "out")
+    for name in ("mixture", "auxiva"):
+        made = {path.name for path in (tmp_path / "out" / name / "wav").iterdir()}
+        assert made == {
+            f"{name}.{k}"
+            for k, names in (("flac", _STREAMS["fine"][name]), ("wav", _STREAMS["loud"][name]))
+            for name in names
+        }
+        tables = [read_scp(tmp_path / f"out/{name}/spk{k}.scp") for k in (1, 2)]
+        assert all(Path(entry).is_file() for table in tables for entry in table.values())
+    row = read_scp(tmp_path / "out/mixture/spk1.scp")
+    assert np.array_equal(read_audio(row["loud"])[0], loud[:1])
+    assert np.array_equal(read_audio(row["fine"])[0], read_audio(str(tmp_path / "a.wav"))[0][:1])
+    err = capsys.readouterr().err
+    assert "mixture/wav/loud_spk1.flac: a peak of 5, integers end at full scale" in err
+    quiet = tmp_path / "b.wav"
+    write(quiet, audio)
+    separate(systems, tmp_path, tmp_path / "wav.scp", tmp_path / "out")
+    assert not list((tmp_path / "out").rglob("*.wav")), "made again, and the former one is gone"
+
+
+_STREAMS = {
+    name: {"mixture": [f"{name}_spk1"], "auxiva": [f"{name}_spk1", f"{name}_spk2"]}
+    for name in ("fine", "loud")
+}
+
+
+def test_dead_channels_of_whole_recordings(models, tmp_path, capsys):
+    audio = recording(3 * FS, 3, seed=3)
+    dead = audio.copy()
+    dead[0] = 0.05
+    for name, samples in (("live", audio[1:]), ("dead", dead)):
+        (tmp_path / f"{name}.scp").write_text(f"m {write(tmp_path / f'{name}.wav', samples)}\n")
+    systems = [System("mixture"), System("auxiva", blind="auxiva", settings={"iterations": 2})]
+    for name in ("live", "dead"):
+        separate(systems, tmp_path, tmp_path / f"{name}.scp", tmp_path / name)
+    for system, streams in (("mixture", 1), ("auxiva", 2)):
+        for k in range(1, streams + 1):
+            a, b = (
+                read_audio(tmp_path / f"{name}/{system}/wav/m_spk{k}.flac")[0] for name in ("live", "dead")
+            )
+            assert np.array_equal(a, b), "the dead channel is left out"
+    err = capsys.readouterr().err
+    assert "dead.wav: channel 1 is dead" in err and "dead.wav: channel 2 is the reference in place of" in err
+    (tmp_path / "dead.scp").write_text(f"m {write(tmp_path / 'dead.wav', dead[:2])}\n")
+    with pytest.raises(UserError, match="dead.wav: channel 1 is dead.* such as channel 2"):
+        separate([System("student", model="student")], models, tmp_path / "dead.scp", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
