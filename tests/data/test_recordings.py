@@ -12,6 +12,8 @@ import frontend.data.segments as speech_spans
 from frontend.data.audio import Recording, audio_info, entry_stamp, read_audio
 from frontend.data.chunks import Chunk, chunk_spans, make_chunks, split
 from frontend.data.kaldi import read_scp, validate
+from frontend.data.recordings import find_recordings, in_channel_order, prepare, read_geometry
+from frontend.data.segments import read_spans, spans_by_energy
 from frontend.training.checks import check_start
 from frontend.utils.errors import UserError
 
