@@ -99,6 +99,7 @@ def decode(data: str, only: str, ngpu: int, **_) -> None:
 )
 @option("device", "recordings: cpu, cuda, ...", default="cpu")
 @option("seed", "recordings: of the intervals", type=int, default=0)
+@flag("strict", "recordings: an error where otherwise a warning says which references are not used")
 @shard
 def score(data: str, ref: str | None, **_) -> None:
     """Score the streams of every system, on a test set or on whole recordings.
@@ -119,8 +120,8 @@ def score(data: str, ref: str | None, **_) -> None:
     from frontend.evaluation import score as scoring
 
     if ref is not None or scoring.has_references(data):
-        o = way("with whole recordings", "data separated out", "ref model least_s device seed nj")
-        how = scoring.RecordingSettings(o.ref, o.model, o.least_s, o.device, o.seed)
+        o = way("with whole recordings", "data separated out", "ref model least_s device seed nj strict")
+        how = scoring.RecordingSettings(o.ref, o.model, o.least_s, o.device, o.seed, o.strict)
         scoring.score_recordings(o.data, o.separated, o.out, how, o.nj)
         return
     may = "single_data single_separated measures active_db nj shard"

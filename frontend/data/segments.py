@@ -131,7 +131,7 @@ def fit(
     unused: Unused,
     overshoot: float = math.inf,
 ) -> Iterator[tuple[str, dict]]:
-    """Yield the segments of these recordings, cut at their ends.
+    """Yield the segments of these recordings, cut where they end more than 0.1 s beyond them.
 
     Args:
         found: (where it stands, segment).
@@ -158,7 +158,8 @@ def fit(
             if end > length + _SLACK_S:
                 late = f"ends at {end:.2f} s, expected at most its {length:.2f} s {hint}"
                 unused.add(where, CUT, late)
-            yield where, {**row, "end_time": min(end, length)}
+                end = length
+            yield where, {**row, "end_time": end}
 
 
 def in_stm(rows: Sequence[dict]) -> str:
@@ -234,7 +235,8 @@ def read_spans(
     """
     found: dict[str, list[Span]] = {name: [] for name in seconds}
     for row in read_turns(path, seconds, strict, kind if kind == "segments" else ""):
-        found[row["session_id"]].append((row["start_time"], row["end_time"]))
+        name = row["session_id"]
+        found[name].append((row["start_time"], min(row["end_time"], seconds[name])))
     return {name: union(spans) for name, spans in found.items()}
 
 

@@ -20,13 +20,13 @@ import numpy as np
 
 from frontend.data.audio import audio_info, read_audio, stamp_of_entries
 from frontend.data.mixtures import MixtureSet, Streams, Utterance, find_streams, find_systems, labelled_set
-from frontend.data.segments import read_segments
+from frontend.data.segments import read_turns
 from frontend.dsp import metrics
 from frontend.dsp.activity import sounds
 from frontend.evaluation.intervals import bootstrap_interval, rounded
 from frontend.evaluation.measured import Job, run_jobs, stale_jobs
 from frontend.training.checkpoints import open_trained
-from frontend.utils.errors import UserError, did_you_mean
+from frontend.utils.errors import UserError, did_you_mean, warn
 from frontend.utils.parallel import Shard, part_of
 from frontend.utils.stamps import Stamp, of_file, of_text
 
@@ -170,6 +170,7 @@ class RecordingSettings:
         model: a trained separator, to separate each utterance alone, on ``device``; None leaves that out.
         least_s: length of what is separated alone, at least.
         seed: of the intervals.
+        strict: a line of the references that cannot be used, or a recording without one, is an error.
     """
 
     ref: str | None = None
@@ -177,6 +178,7 @@ class RecordingSettings:
     least_s: float = 2.5
     device: str = "cpu"
     seed: int = 0
+    strict: bool = False
 
     def __post_init__(self):
         if not 0 < self.least_s <= 60:
@@ -229,7 +231,7 @@ def score_recordings(
     """
     mixtures, out = labelled_set(data), Path(out)
     ref = Path(settings.ref) if settings.ref else mixtures.path / "ref.rttm"
-    spans = _spans(ref, mixtures)
+    spans = _spans(ref, mixtures, settings.strict)
     if settings.model:
         with open_trained(settings.model) as trained:
             for entry in mixtures.wav.values():
@@ -257,13 +259,23 @@ def score_recordings(
     run_jobs(stale, out, measure, sum_up, 1 if alone else nj, "score")
 
 
-def _spans(ref: Path, mixtures: MixtureSet) -> list[Span]:
-    """Return the segments of the references, which must be of these recordings and talkers."""
+def _spans(ref: Path, mixtures: MixtureSet, strict: bool) -> list[Span]:
+    """Return the segments of the references that are of these recordings; they must be of these talkers."""
     known = {f"spk{k}": k - 1 for k in range(1, mixtures.n_talkers + 1)}
-    rows = [row for row in read_segments(ref) if row["end_time"] - row["start_time"] >= _SHORTEST_S]
-    for name in sorted({row["session_id"] for row in rows} ^ set(mixtures.ids)):
-        where = f"is not in {mixtures.path}" if name not in mixtures.wav else "has no utterance"
-        raise UserError(f"{ref}: recording {name} {where} (take the references of this set)")
+    seconds = {}
+    for name, entry in mixtures.wav.items():
+        _, frames, fs = audio_info(entry)
+        seconds[name] = frames / fs
+    rows = read_turns(ref, seconds, strict)
+    ends = [min(row["end_time"], seconds[row["session_id"]]) for row in rows]
+    rows = [row for row, end in zip(rows, ends, strict=True) if end - row["start_time"] >= _SHORTEST_S]
+    lacking = sorted(seconds.keys() - {row["session_id"] for row in rows})
+    if lacking:
+        text = f"{ref}: recording {lacking[0]} has no utterance"
+        if strict or len(lacking) == len(seconds):
+            raise UserError(f"{text} (take the references of this set)")
+        more = f", nor have {len(lacking) - 1} more" if len(lacking) > 1 else ""
+        warn(f"{text}{more}: not scored; {len(seconds) - len(lacking)} recordings are")
     spans = []
     for row in rows:
         if row["speaker"] not in known:
@@ -272,12 +284,6 @@ def _spans(ref: Path, mixtures: MixtureSet) -> list[Span]:
                 f"found '{row['speaker']}' (take the references of this set)"
             )
         name, talker, entry = row["session_id"], known[row["speaker"]], mixtures.wav[row["session_id"]]
-        _, frames, fs = audio_info(entry)
-        if row["start_time"] + _SHORTEST_S > frames / fs:
-            raise UserError(
-                f"{ref}: {row['speaker']} talks at {row['start_time']} s, but recording {name} ends "
-                f"after {frames / fs:.1f} s (take the references of this set)"
-            )
         times = row["start_time"], row["end_time"]
         spans.append(Span(name, row["speaker"], talker, *times, entry, mixtures.speakers[talker][name]))
     return spans

@@ -26,7 +26,7 @@ from frontend.training.checkpoints import MODEL, check_state, read_state
 from frontend.utils.device import check_device
 from frontend.utils.errors import UserError, did_you_mean
 from frontend.utils.espnet import quiet
-from frontend.utils.files import read_settings
+from frontend.utils.files import read_settings, read_text
 
 # Raised with every change after which the same audio gives other words.
 VERSION = 1
@@ -118,7 +118,7 @@ def _read_files(name: str, config: Path, checkpoint: Path, options: dict | None 
     values, options = read_settings(config, "config.yaml of a recogniser's training"), options or {}
     tokens = values.get("token_list")
     if isinstance(tokens, str) and Path(tokens).is_file():
-        tokens = Path(tokens).read_text(encoding="utf-8").splitlines()
+        tokens = read_text(tokens).removesuffix("\n").split("\n")
     if not isinstance(tokens, list) or not isinstance(values.get("frontend_conf"), dict):
         raise UserError(
             f"{config}: expected the config.yaml of a recogniser (token_list, frontend_conf), "

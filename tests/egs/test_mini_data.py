@@ -55,7 +55,8 @@ def make(directory: Path, *arguments) -> subprocess.CompletedProcess:
 
 
 def contents(directory: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(directory)): p.read_bytes() for p in directory.rglob("*") if p.is_file()}
+    files, place = (p for p in directory.rglob("*") if p.is_file()), bytes(directory)
+    return {str(p.relative_to(directory)): p.read_bytes().replace(place, b"") for p in files}
 
 
 def check_sets(directory: Path, monkeypatch, lowest_s: float, highest_s: float) -> dict[str, set[str]]:

@@ -197,12 +197,25 @@ def _no_streams(root):
     (root / "streams/r1_spk1.wav").rename(root / "streams/other.wav")
 
 
+def test_references_of_a_whole_corpus_are_used_as_far_as_they_fit(recording, command):
+    ref, line = recording / "data/ref.rttm", "SPEAKER {} 1 {} 1.0 <NA> <NA> spk1 <NA> <NA>\n"
+    before = ref.read_text()
+    assert command("score", *options(recording))[0] == 0
+    rows = (recording / "out/streams.jsonl").read_text()
+    ref.write_text(before + line.format("r2", 1) + line.format("r1", 99))
+    code, _, err = command("score", *options(recording))
+    assert code == 0 and (recording / "out/streams.jsonl").read_text() == rows
+    assert err.count("warning: ") == 1 and "1 of recordings that are not given" in err and "99.00 to" in err
+    code, _, err = command("score", *options(recording), "--strict")
+    assert code == 2 and "no recording 'r2'" in err
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (_break_ref, "expected speakers spk1, spk2"),
-        (_other_session, "recording r1 has no utterance"),
-        (_late, "recording r1 ends after 20.0 s"),
+        (_other_session, "ref.rttm:1: no recording 'r2'"),
+        (_late, "100.00 to 101.00 s, but recording 'r1' ends at 20.00 s"),
         (_silent, "spk1 is silent in the image"),
         (_short, "expected 160000 samples"),
         (_one_short, "expected 160000 samples"),

@@ -5,6 +5,7 @@ noise_gain. A gain is a factor on the waveform as it is stored.
 """
 
 import csv
+import io
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from frontend.simulation.pairs import Pair, Speech
 from frontend.utils.errors import UserError
+from frontend.utils.files import read_text
 from frontend.utils.rng import generator
 
 # Of each talker, as LibriMix draws it (Cosentino et al. 2020, arXiv 2005.11262, section 3): LUFS.
@@ -43,7 +45,7 @@ def read_table(directory: Path, subset: str) -> list[Listed]:
         below = sorted(directory.glob(f"*/{path.name}")) + sorted(directory.glob(f"*/*/{path.name}"))
         hint = f"give {below[0].parent}" if below else "metadata/Libri2Mix of LibriMix's repository has it"
         raise UserError(f"{path}: expected LibriMix's table of {subset}, found no file ({hint})")
-    with open(path, encoding="utf-8", newline="") as file:
+    with io.StringIO(read_text(path), newline="") as file:
         table = csv.DictReader(file)
         lacking = [name for name in _COLUMNS if name not in (table.fieldnames or [])]
         if lacking:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from frontend.data.speech import Spoken
 from frontend.utils.errors import UserError
+from frontend.utils.files import read_lines
 from frontend.utils.parallel import progress
 
 # Our sets and the subsets they are made of; train is the unlabelled pool, labelled the labelled one.
@@ -85,16 +86,11 @@ def read_subset(root: Path, subset: str) -> list[Spoken]:
 
 def _transcripts(chapter: Path) -> dict[str, str]:
     path = chapter / f"{chapter.parent.name}-{chapter.name}.trans.txt"
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise UserError(
-            f"{path}: expected the transcript of the chapter, found none (half unpacked? unpack it again)"
-        ) from None
+    lines = read_lines(path, "the transcript of the chapter")
     if not lines:
         raise UserError(f"{path}: expected 'ID WORDS' a line, found an empty file (unpack it again)")
     texts = {}
-    for number, line in enumerate(lines, 1):
+    for number, line in lines:
         name, _, text = line.partition(" ")
         if not text.strip():
             raise UserError(f"{path}:{number}: expected 'ID WORDS', found '{line}' (unpack it again)")
