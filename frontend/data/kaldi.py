@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from frontend import AUDIO_READERS, SEGMENT
 from frontend.data.audio import (
+    Recording,
     audio_info,
     check_image,
     is_there,
@@ -420,6 +421,9 @@ def check_audio(
         if counted != str(frames):
             wrong = f"{frames} samples in {entry}, but '{counted}' in utt2num_samples (make it again)"
             yield f"{where}: {wrong}"
+        if not headers:
+            recording = Recording([entry])
+            yield from (f"{where}: {text}" for text in recording.faults().warnings(recording.where))
         for table_path, table in spk.items():
             if key in table.entries:
                 try:

@@ -135,14 +135,14 @@ def _found_bytes(
             )
             return there
         raise UserError(_cut_off(name, *lengths, "samples"))
-    if _are_chunks(file, at + promised, size):
+    if _are_chunks(file, at, promised, frame, size):
         return promised
     if promised == 0 or unknown:
         return there
     lengths = promised // frame, there // frame
     if not is_wide:  # 32 bits begin again at 0
         for found in range(promised + _FAR, there + 1, _FAR):
-            if _are_chunks(file, at + found, size):
+            if _are_chunks(file, at, found, frame, size):
                 return found
         if there >= _FAR:
             raise UserError(
@@ -169,16 +169,17 @@ def _chunk(file: BinaryIO, at: int) -> tuple[bytes, int]:
     return head[:4], int.from_bytes(head[4:], "little")
 
 
-def _are_chunks(file: BinaryIO, at: int, size: int) -> bool:
-    """Tell whether from a place to the end there are chunks and nothing else; one may begin a byte later."""
-    for begin in (at, at + 1):
+def _are_chunks(file: BinaryIO, at: int, length: int, frame: int, size: int) -> bool:
+    """Tell whether chunks and nothing else follow ``length`` bytes of samples, or nothing; a byte may pad."""
+    padding = length % 2 and length % frame == 0
+    for begin in {at + length, at + length + padding}:
         for _ in range(_MOST_CHUNKS):
-            if 0 <= size - begin <= 1 or size + 1 == begin:
+            if begin == size or begin == size + 1 > at + length + 1:  # the last one without its padding
                 return True
-            chunk, length = _chunk(file, begin)
-            if not chunk or chunk == b"RIFF" or begin + 8 + length > size:
+            chunk, body = _chunk(file, begin)
+            if not chunk or chunk == b"RIFF" or begin + 8 + body > size:
                 break
-            begin += 8 + length + length % 2
+            begin += 8 + body + body % 2
     return False
 
 

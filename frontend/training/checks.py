@@ -9,11 +9,11 @@ import argparse
 import inspect
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from frontend.data.audio import audio_info
+from frontend.data.audio import Recording, audio_info
 from frontend.data.kaldi import (
     Utterances,
     in_scp,
@@ -24,10 +24,11 @@ from frontend.data.kaldi import (
     scan_entries,
 )
 from frontend.data.mixtures import check_set, check_tables
+from frontend.dsp.activity import Faults
 from frontend.training.checkpoints import check_state, open_trained, read_state
 from frontend.training.task import PREPROCESSORS, FrontendTask
 from frontend.utils.device import check_gpu
-from frontend.utils.errors import UserError, did_you_mean
+from frontend.utils.errors import UserError, did_you_mean, warn
 from frontend.utils.espnet import ESPnetEnhancementModel, abs_task, enh
 from frontend.utils.files import read_settings, write_text
 
@@ -35,6 +36,7 @@ from frontend.utils.files import read_settings, write_text
 GIVEN = frozenset({"self", "optimizer", "params"})
 _GIVEN = GIVEN | {"train", "lengths", "entries", "seed", "input_dim", "criterion"}
 _GIVEN |= {"encoder", "separator", "decoder", "mask_module", "loss_wrappers"}
+_LOOKED_AT = 5  # mixtures of a set, in search of dead channels
 
 
 # --- settings
@@ -289,6 +291,27 @@ def check_audio(
             f"{where}: {utterance}: {channels[0]} channel(s) expected ({channels[1]}), found {n_channels} "
             f"in {entry}"
         )
+    _check_channels(where, list(wav.values()))
+
+
+def _check_channels(where: str, entries: Sequence[str]) -> None:
+    """Look at a few mixtures, spread over the set: what is wrong in all of them is the array's.
+
+    Raises:
+        UserError: the reference channel is dead.
+    """
+    looked_at = entries[:: -(-len(entries) // _LOOKED_AT)]
+    found = [Recording([entry]).faults() for entry in looked_at]
+    dead = set.intersection(*({*one.dead} for one in found))
+    copies = set.intersection(*({*one.copies} for one in found))
+    if 0 in dead:
+        raise UserError(
+            f"{where}: channel 1 is dead in all of {len(found)} mixtures that were looked at, such as "
+            f"{looked_at[0]}; it is the reference (put a live one first)"
+        )
+    common = Faults(tuple(sorted(dead)), tuple(sorted(copies)))
+    for text in common.warnings(lambda channel: f"{where}: channel {channel + 1}"):
+        warn(text)
 
 
 # --- weights

@@ -135,10 +135,16 @@ def test_a_flac_of_a_pipe_is_refused(place):
 
 def test_chunks_behind_the_samples_are_none_and_other_bytes_are_named(place, capsys):
     path = place / "b.wav"
-    for tail in (LIST, b"\0" + LIST, b"\0"):
-        path.write_bytes(resized(SIZE + 36 + len(tail), SIZE, tail))
-        assert np.array_equal(read_audio(path)[0], SOUND)
+    path.write_bytes(resized(SIZE + 36 + len(LIST), SIZE, LIST))
+    assert np.array_equal(read_audio(path)[0], SOUND)
+    eight = encoded(SOUND[:1, :99], "WAV", "PCM_U8")
+    for tail in (b"", b"\0", LIST, b"\0" + LIST, LIST[:-1]):  # an odd size, with and without its padding
+        path.write_bytes(eight[: 44 + 99] + (tail if tail != LIST[:-1] else b"\0LIST\x07\0\0\0INFOISF"))
+        assert audio_info(str(path)) == (1, 99, FS)
     assert not capsys.readouterr().err
+    path.write_bytes(resized(SIZE + 36, SIZE - 2))
+    assert read_audio(path)[0].shape == (2, 499)
+    assert "its header says 499 samples, found bytes for 500" in capsys.readouterr().err
     path.write_bytes(resized(SIZE + 36, 400))
     assert read_audio(path)[0].shape == (2, 100)
     assert "its header says 100 samples, found bytes for 500" in capsys.readouterr().err
