@@ -24,7 +24,7 @@ from frontend.data.audio import (
 from frontend.data.kaldi import read_entries, write_set
 from frontend.data.segments import Span, read_spans, spans_by_energy, union
 from frontend.data.writers import AudioWriter, ending_for, existing
-from frontend.utils.errors import UserError
+from frontend.utils.errors import UserError, warn
 from frontend.utils.parallel import parallel_map
 from frontend.utils.rng import generator
 from frontend.utils.stamps import Stamp
@@ -143,6 +143,8 @@ def make_chunks(
         UserError: too little speech, an unusable RTTM or segments file, unreadable audio.
     """
     wav = read_entries(Path(data) / "wav.scp")
+    if (lines := Path(data) / "segments").is_file() and not given:
+        warn(f"{lines}: not read, speech is found by its energy (give it with --segments)")
     whole = {name: Recording([entry]) for name, entry in wav.items()}
     seconds = {name: recording.seconds for name, recording in whole.items()}
     if given:

@@ -169,7 +169,7 @@ def in_stm(rows: Sequence[dict]) -> str:
         session, speaker = (re.sub(r"\s+", "_", str(row[key])) for key in ("session_id", "speaker"))
         start, end = (f"{row[key]:.4f}" for key in ("start_time", "end_time"))
         words = re.sub(r"[\r\n]+", " ", row["words"])
-        words = f"<> {words}" if words.startswith("<") else words  # an empty label: these are words
+        words = f"<> {words}" if _LABEL.match(words) else words  # behind an empty label these are words
         lines.append(STMLine(session, 1, speaker, start, end, words).serialize().rstrip(" ") + "\n")
     return "".join(lines)
 

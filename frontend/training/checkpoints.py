@@ -133,7 +133,7 @@ def pack(path: str | Path, out: str | Path) -> Trained:
     """
     out = Path(out)
     if out.exists():
-        raise UserError(f"{out}: exists already; remove it or choose another name")
+        raise UserError(f"{out}: exists already (choose another name)")
     with open_trained(path) as trained:
         config = yaml.safe_load(trained.config.read_text(encoding="utf-8"))
         kept = {key: config[key] for key in _KEPT if key in config}

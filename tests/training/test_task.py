@@ -1,7 +1,9 @@
 """Training through the real command: configuration checks, kills, resuming, strict loading."""
 
 import contextlib
+import shutil
 import signal
+from pathlib import Path
 
 import kills
 import numpy as np
@@ -11,7 +13,8 @@ import torch
 import yaml
 from kills import assert_same, kill_at_link, kill_at_save, kill_at_step, weights
 
-from frontend.data.kaldi import write_scp
+from frontend.data.audio import read_audio
+from frontend.data.kaldi import read_scp, write_scp
 from frontend.data.writers import AudioWriter
 from frontend.training.checkpoints import repair_checkpoint
 from frontend.training.examples import CroppedSources
@@ -96,6 +99,42 @@ def command(tmp_path, data):
 def in_child(argv, sabotage=None):
     """Train in a forked child and return its exit code."""
     return kills.in_child(train_separator, argv, sabotage)
+
+
+def as_kaldi_has_it(source: str, out: Path) -> str:
+    """Make a directory of one recording, which ``segments`` cuts into the mixtures of ``source``."""
+    pieces = {key: read_audio(entry) for key, entry in read_scp(f"{source}/wav.scp").items()}
+    out.mkdir()
+    soundfile.write(
+        out / "whole.wav", np.concatenate([audio for audio, _ in pieces.values()], axis=1).T, FS, "PCM_16"
+    )
+    start, lines = 0, []
+    for key, (audio, _) in pieces.items():
+        end = start + audio.shape[1]
+        lines.append(
+            f"{key}\twhole {start / FS!r} {-1 if key == list(pieces)[-1] else repr(end / FS)} \r\n\r\n"
+        )
+        start = end
+    (out / "wav.scp").write_bytes(b"\xef\xbb\xbfwhole whole.wav\r\n")
+    (out / "segments").write_bytes("".join(lines).encode("utf-16"))
+    return str(out)
+
+
+def test_a_directory_with_segments_and_marks_is_trained_on_as_files_are(command, data, tmp_path):
+    kaldi = as_kaldi_has_it(data["train"], tmp_path / "kaldi")
+    for output, name in (("files", data["train"]), ("cut", kaldi)):
+        assert in_child(command(TEACHER, output, "--train_set", name, max_epoch=1)) == 0
+    assert_same(weights(tmp_path / "files"), weights(tmp_path / "cut"))
+
+
+def test_lengths_that_are_wrong_are_found_before_training(command, data, tmp_path):
+    wrong = tmp_path / "wrong"
+    shutil.copytree(data["train"], wrong)
+    lengths = read_scp(wrong / "utt2num_samples")
+    for value in ("2999", "many"):
+        write_scp(wrong / "utt2num_samples", lengths | {"u3": value})
+        with pytest.raises(UserError, match=r"u3.*utt2num_samples"):
+            train_separator(command(TEACHER, f"x{value}", "--train_set", str(wrong)))
 
 
 class TestResume:
