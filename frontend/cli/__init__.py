@@ -21,6 +21,7 @@ from click.core import ParameterSource
 from frontend import __version__
 from frontend.utils import errors
 from frontend.utils.errors import UserError, did_you_mean
+from frontend.utils.files import working_in
 
 
 class Command(click.Command):
@@ -38,8 +39,14 @@ class Command(click.Command):
             raise click.UsageError(str(error), ctx) from None
 
     def invoke(self, ctx: click.Context) -> None:
-        """Do the work and exit."""
-        errors.run(functools.partial(super().invoke, ctx), ctx.command_path)
+        """Do the work, alone in the directories that it writes (:func:`alone_in`), and exit."""
+        work = functools.partial(super().invoke, ctx)
+        errors.run(lambda: self._alone(ctx.params, work), ctx.command_path)
+
+    def _alone(self, params: dict, work: Callable[[], int | None]) -> int | None:
+        find, how = getattr(self.callback, "alone_in", (lambda params: [], {}))
+        with working_in(*find(params), shared=params.get("shard") is not None, **how):
+            return work()
 
 
 class Group(click.Group):
@@ -189,6 +196,24 @@ class Shard(click.ParamType):
 
 
 COUNT, PATH = AtLeastOne(), click.Path(path_type=Path)
+
+
+def alone_in(find: str | Callable[[dict], Sequence[str | Path]], **how) -> Callable:
+    """Return the decorator of a command that lets no other run write where it does; parts of one may.
+
+    Args:
+        find: the option that names its directory, or a function of all options that returns directories.
+        how: see :func:`frontend.utils.files.working_in`.
+    """
+
+    def mark(callback: Callable) -> Callable:
+        callback.alone_in = (  # type: ignore[attr-defined]
+            (lambda params: [params[find]]) if isinstance(find, str) else find,
+            how,
+        )
+        return callback
+
+    return mark
 
 
 def option(name: str, about: str, **more) -> Callable:

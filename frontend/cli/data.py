@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import click
 
-from frontend.cli import COUNT, Group, flag, needed, nj, one_of, option, shard, way
+from frontend.cli import COUNT, Group, alone_in, flag, needed, nj, one_of, option, shard, way
 from frontend.utils.errors import UserError
 
 MOST_SHOWN = 20
@@ -46,6 +46,7 @@ def check(directories: tuple[str, ...]) -> int:
 @option("share", "share of the utterances, 0 < share <= 1", type=float)
 @flag("unlabelled", "leave images, texts and scenes out")
 @option("seed", "of the choice", type=int, default=0)
+@alone_in("out")
 def subset(data: str, out: str, num: int | None, share: float | None, unlabelled: bool, seed: int) -> None:
     """Make a data directory of a random part of another; the audio stays where it is.
 
@@ -79,6 +80,7 @@ def subset(data: str, out: str, num: int | None, share: float | None, unlabelled
 )
 @option("channel_pattern", "files of one channel: a regular expression with groups for recording and channel")
 @nj
+@alone_in("out")
 def recordings(
     recordings: str, out: str, fs: int | None, geometry: str, channel_pattern: str, nj: int
 ) -> None:
@@ -104,6 +106,7 @@ def recordings(
 @option("dev_share", "share of the chunks for validation", type=float, default=0.1)
 @option("seed", "of the division", type=int, default=0)
 @nj
+@alone_in(lambda params: params["out"])
 def chunks(data, out, rttm, segments, strict, min_speech, dev_share, seed, nj) -> None:
     """Cut training and validation chunks of 3 to 8 s out of whole recordings, where somebody talks.
 
@@ -129,6 +132,7 @@ def chunks(data, out, rttm, segments, strict, min_speech, dev_share, seed, nj) -
 @option("decoded", "their hypotheses: text_spk1, text_spk2 ...", metavar="DIR")
 @option("without", "with --separated: mixtures that are not taken", metavar="DIR")
 @needed("out", "data directory to make", metavar="DIR")
+@alone_in("out")
 def recogniser(separated, speech, rooms, data, streams, decoded, without, out) -> None:
     """Make a Kaldi set to train a recogniser on, of dry speech and talkers in rooms, or of separated streams.
 
@@ -232,6 +236,7 @@ def _overrides(
     type=int,
     least=1,
 )
+@alone_in("out")
 def render(on_the_fly: bool, audio_format: str | None, **options) -> None:
     """Render scenes into a mixture set: audio, images at the reference channel, tables.
 

@@ -11,6 +11,7 @@ from frontend.cli import (
     RULE,
     Command,
     activity,
+    alone_in,
     flag,
     is_recordings,
     needed,
@@ -50,6 +51,7 @@ _RULE = (*RULE, "max_seconds")
 @nj
 @option("ngpu", "1: recognise on a GPU, in one process", type=int, default=0)
 @shard
+@alone_in("out")
 def decode(data: str, only: str, ngpu: int, **_) -> None:
     """Recognise the streams of every system, on a test set or on whole recordings.
 
@@ -101,6 +103,7 @@ def decode(data: str, only: str, ngpu: int, **_) -> None:
 @option("seed", "recordings: of the intervals", type=int, default=0)
 @flag("strict", "recordings: an error where otherwise a warning says which references are not used")
 @shard
+@alone_in("out")
 def score(data: str, ref: str | None, **_) -> None:
     """Score the streams of every system, on a test set or on whole recordings.
 
@@ -154,6 +157,7 @@ def score(data: str, ref: str | None, **_) -> None:
 @flag("check", "count nothing: do --transcripts fit the recordings of --scp?")
 @option("transcripts", "with --check: what was said: .json (SegLST) or .stm")
 @option("scp", "with --check: table 'ID FILE' of the recordings (mixit data recordings)")
+@alone_in(lambda params: [] if params["check"] or params["compare"] else [params["out"]])
 def wer(compare: tuple[str, str] | None, ref: str | None, check: bool, **_) -> None:
     """Count the word errors of every system, on a test set or on whole recordings; or compare two systems.
 
@@ -223,6 +227,7 @@ def wer(compare: tuple[str, str] | None, ref: str | None, check: bool, **_) -> N
 @option("talkers", "recordings: streams of each", type=int, least=1, default=2)
 @option("seed", "recordings: of the random assignment", type=int, default=0)
 @nj
+@alone_in(lambda params: [] if params["show"] else [params["out"]], wait=True, depth=0)
 def report(recordings: bool, conditions: Path | None, show: Path | None, **more) -> None:
     """Make the table of results, or another page of numbers.
 
@@ -302,6 +307,7 @@ def _report_recordings() -> None:
 @flag("partial", "make the page though rows are missing")
 @option("a", "a system of an experiment: once, or once a seed", metavar="EXP:SYSTEM", multiple=True)
 @option("b", "what it is compared with, likewise", metavar="EXP:SYSTEM", multiple=True)
+@alone_in(lambda params: [] if params["a"] or params["b"] else [params["out"]], wait=True, depth=0)
 def compare(a: tuple[str, ...], b: tuple[str, ...], **_) -> None:
     """Compare experiments over several training seeds, or a system of one experiment with one of another.
 

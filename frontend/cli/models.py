@@ -11,6 +11,7 @@ from frontend.cli import (
     RULE,
     Command,
     activity,
+    alone_in,
     device,
     flag,
     given,
@@ -58,6 +59,7 @@ windows = stack(
 @nj
 @device
 @shard
+@alone_in("out")
 def label(model, data, out, config, rule, n_talkers, refine, reference, nj, device, shard) -> None:
     """Label a set of mixtures with a trained network's streams: pseudo-targets for the next network.
 
@@ -87,6 +89,7 @@ def label(model, data, out, config, rule, n_talkers, refine, reference, nj, devi
 @option("only", "with --systems: some of the systems, by commas; or all that are 'blind', or 'models'")
 @option("nj", "with --systems: number of processes", type=COUNT, default=1)
 @shard
+@alone_in("out", wait=True, depth=1)
 def separate(inputs, scp, systems, **options) -> None:
     """Separate recordings with a trained system or a blind method, or a set with every system of a table.
 

@@ -1,14 +1,13 @@
 """``mixit train separator``, ``recogniser`` and ``joint``: ESPnet's options pass through."""
 
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from frontend.cli import Group, flag, option, stack, way
+from frontend.cli import Group, alone_in, flag, option, stack, way
 from frontend.utils.errors import UserError
-from frontend.utils.files import read_text, working_in
+from frontend.utils.files import read_text
 
 
 @click.group(cls=Group)
@@ -57,12 +56,12 @@ def _arguments(espnet: tuple[str, ...], help_espnet: bool, **own) -> list[str]:
     return words + list(espnet)
 
 
-def _alone(output_dir: str | None, check: bool) -> contextlib.AbstractContextManager:
-    """Let no other run train there; processes that read data outlive a killed training by 5 s."""
-    nothing = check or output_dir is None
-    return contextlib.nullcontext() if nothing else working_in(str(output_dir), patience_s=6)
+def _directories(params: dict) -> list[str]:
+    return [] if params["check"] or not params["output_dir"] else [params["output_dir"]]
 
 
+# Processes that read data outlive a killed training by 5 s.
+_alone = alone_in(_directories, patience_s=6)
 _unknown = option(
     "allow_unknown", "true: train what has no token as <unk> (default: an error)", metavar="BOOL"
 )
@@ -75,6 +74,7 @@ _unknown = option(
     option("array", "with --model: microphones, symmetry, rate; of mixit data recordings", metavar="FILE"),
     option("outputs", "with --model: streams that the network is to have", type=int, least=1),
 )
+@_alone
 def separator(model: str | None, array: str | None, outputs: int | None, check: bool, **espnet) -> None:
     """Train a separator: a teacher by MixIT, or a student by PIT.
 
@@ -93,9 +93,7 @@ def separator(model: str | None, array: str | None, outputs: int | None, check: 
         return
     from frontend.training.run import train_separator
 
-    argv = _arguments(**espnet)
-    with _alone(espnet["output_dir"], check):
-        train_separator(argv, check)
+    train_separator(_arguments(**espnet), check)
 
 
 @_command(
@@ -103,6 +101,7 @@ def separator(model: str | None, array: str | None, outputs: int | None, check: 
     option("bpemode", "how it is trained: unigram or bpe (default: unigram)"),
     _unknown,
 )
+@_alone
 def recogniser(check: bool, **options) -> None:
     """Train a recogniser: the steps of an ESPnet recipe in one process.
 
@@ -117,12 +116,11 @@ def recogniser(check: bool, **options) -> None:
     from frontend.training.run import Training
 
     argv = _arguments(**options)
-    with _alone(options["output_dir"], check):
-        training = Training.of(argv, ("token_list", "bpemodel"))
-        if check or not training.is_complete():
-            from frontend.recognition.training import train_recogniser  # ESPnet: 9 s, only now
+    training = Training.of(argv, ("token_list", "bpemodel"))
+    if check or not training.is_complete():
+        from frontend.recognition.training import train_recogniser  # ESPnet: 9 s, only now
 
-            train_recogniser(argv, training, check)
+        train_recogniser(argv, training, check)
 
 
 @_command(
@@ -130,6 +128,7 @@ def recogniser(check: bool, **options) -> None:
     option("asr", "training directory of the recogniser to start from", metavar="DIR"),
     _unknown,
 )
+@_alone
 def joint(check: bool, **options) -> None:
     """Fine-tune a separator and a recogniser together, on mixtures with references and transcripts.
 
@@ -144,9 +143,8 @@ def joint(check: bool, **options) -> None:
     from frontend.training.run import Training
 
     argv = _arguments(**options)
-    with _alone(options["output_dir"], check):
-        training = Training.of(argv, ("separator", "asr"))
-        if check or not training.is_complete():
-            from frontend.recognition.joint import train_joint  # ESPnet: 12 s, only now
+    training = Training.of(argv, ("separator", "asr"))
+    if check or not training.is_complete():
+        from frontend.recognition.joint import train_joint  # ESPnet: 12 s, only now
 
-            train_joint(argv, training, check)
+        train_joint(argv, training, check)

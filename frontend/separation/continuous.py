@@ -37,6 +37,8 @@ from frontend.utils.errors import UserError
 
 # Raised with every change after which the same windows are joined to other streams.
 VERSION = 1
+# Less holds no more than a few frames of an STFT, of which nothing can be separated.
+LEAST_WINDOW_S, LEAST_HOP_S = 0.5, 0.1
 _STFT_S = 0.064  # as spatial_merge
 _REGULARISATION = 0.1  # as spatial_merge; of covariances whose trace is 1
 # Bins of an STFT are far from independent: of one talker's syllable all say the same.
@@ -369,11 +371,16 @@ class ContinuousSeparator:
 
 
 def check_window(window_s: float, hop_s: float) -> None:
-    """Raise UserError unless windows of ``window_s`` every ``hop_s`` seconds overlap."""
+    """Raise UserError unless windows of ``window_s`` every ``hop_s`` seconds overlap, and hold something."""
+    found = f"found windows of {window_s:g} s every {hop_s:g} s"
     if not 0 < hop_s < window_s < float("inf"):
         raise UserError(
-            f"expected a hop above 0 s and below the window, found windows of "
-            f"{window_s:g} s every {hop_s:g} s (half of the window is a good hop)"
+            f"expected a hop above 0 s and below the window, {found} (half of the window is a good hop)"
+        )
+    if window_s < LEAST_WINDOW_S or hop_s < LEAST_HOP_S:
+        raise UserError(
+            f"expected windows of at least {LEAST_WINDOW_S:g} s, which hold a syllable, every "
+            f"{LEAST_HOP_S:g} s or more, {found} (12 s every 6 s are the default)"
         )
 
 

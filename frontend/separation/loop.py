@@ -120,7 +120,7 @@ class Result:
         self.due &= set(part_of(list(self.items), shard))
 
     def _prepare(self, begun: bool) -> None:
-        there = self.folder.is_dir() and any(self.folder.iterdir())
+        there = self.folder.is_dir() and any(p.name != ".lock" for p in self.folder.iterdir())
         if there and not any((self.folder / name).exists() for name in _OURS):
             raise UserError(
                 f"{self.folder}: expected a new directory or one made by this command (choose another)"

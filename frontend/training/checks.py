@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from frontend.data.audio import Recording, audio_info
 from frontend.data.kaldi import (
     Utterances,
@@ -58,15 +60,15 @@ def lookup(name: str | None, classes: dict[str, type], what: str, where: str) ->
     return classes[name]
 
 
-def _settings(cls: type, given: frozenset[str]) -> dict[str, bool]:
-    """Return the settings a class takes, and whether each must be given."""
-    found: dict[str, bool] = {}
+def _settings(cls: type, given: frozenset[str]) -> dict[str, Any]:
+    """Return the settings a class takes with their defaults, or ``inspect.Parameter.empty``."""
+    found: dict[str, Any] = {}
     for base in cls.__mro__:
         if "__init__" not in vars(base):
             continue
         parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
         named = [p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
-        found = {p.name: p.default is p.empty for p in named} | found
+        found = {p.name: p.default for p in named} | found
         if len(named) == len(parameters):
             break  # else **others are the settings of the class above
     return {k: v for k, v in found.items() if k not in given}
@@ -96,7 +98,13 @@ def check_conf(conf: object, cls: type, name: str, where: str, given: frozenset[
                 f"{where}: {name}: {key}: a number expected, found the text '{value}' "
                 "(YAML wants a point in 2.0e-3, and no quotes)"
             )
-    missing = [k for k, needed in known.items() if needed and k not in conf]
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{where}: {name}: {key}: a finite number expected, found {value}")
+        counts = type(known[key]) is int and known[key] > 0  # sizes and numbers of things
+        if counts and isinstance(value, (int, float)) and not isinstance(value, bool) and value < 1:
+            raise UserError(f"{where}: {name}: {key}: expected at least 1, found {value}")
+    empty = inspect.Parameter.empty
+    missing = [k for k, default in known.items() if default is empty and k not in conf]
     if missing:
         raise UserError(f"{where}: {name}: key '{missing[0]}' is missing")
 
@@ -113,6 +121,11 @@ def check_optimisation(args: argparse.Namespace, where: str, filled: frozenset[s
             cls = lookup(name, classes, what, where)
             conf = getattr(args, f"{what}_conf")
             check_conf(conf, cls, f"{what}_conf", where, GIVEN | (filled - set(conf)))
+            if what == "optim":
+                try:
+                    cls([torch.nn.Parameter(torch.zeros(1))], **conf)
+                except (ValueError, TypeError) as error:
+                    raise UserError(f"{where}: optim_conf: {error} (correct the settings)") from None
 
 
 def check_criterions(
@@ -319,7 +332,14 @@ def _check_channels(where: str, entries: Sequence[str]) -> None:
 
 def check_weights(task: Any, args: argparse.Namespace) -> None:
     """Build the network; raise a UserError if weights it shall start from are missing or do not fit."""
-    expected = task.build_model(args).state_dict()
+    try:
+        expected = task.build_model(args).state_dict()
+    except (ValueError, TypeError, ArithmeticError, AssertionError, RuntimeError) as error:
+        where = args.config or "command line"
+        raise UserError(
+            f"{where}: no network can be built of these settings: {type(error).__name__}: {error} "
+            "(correct them)"
+        ) from None
     for spec in args.init_param:
         path, *rest = spec.split(":")
         state = read_state(path)
@@ -422,7 +442,13 @@ def _check_data(args: argparse.Namespace, where: str) -> None:
                 f"{Path(data[0][0]).parent}: one reference (spkN.scp) per output expected: {outputs} "
                 f"({where}: separator_conf: num_spk), found {references}"
             )
-        FrontendTask.build_preprocess_fn(args, train=which == "train")  # checks its settings
+        reader: Any = FrontendTask.build_preprocess_fn(args, train=which == "train")  # checks its settings
+        least = args.encoder_conf.get("n_fft", 0)
+        if reader.samples < least:
+            raise UserError(
+                f"{where}: preprocessor_conf: crop: expected at least the {least} samples of encoder_conf: "
+                f"n_fft, found {reader.samples}"
+            )
     mixtures = args.preprocessor_conf.get("n_mixtures", 2)
     if args.preprocessor == "mom" and mixtures > outputs:
         raise UserError(

@@ -9,6 +9,7 @@ number of workers nor on how often training was interrupted. In validation the e
 left out of the key, so that an utterance is the same example in every epoch.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ class _Crops(AbsPreprocessor):
         super().__init__(train)
         self.lengths, self.seed, self.fs = lengths, seed, fs
         self.n_mics, self.ref_channel = n_mics, ref_channel
-        self.samples = round(crop * fs)
+        self.samples = round(crop * fs) if math.isfinite(crop * fs) else 0
         if self.samples < 1:
             raise UserError(f"preprocessor_conf: crop must be a positive number of seconds, found {crop}")
         self.epoch = 0

@@ -22,6 +22,13 @@ DEFAULTS = {
 }
 
 
+# The least value of each of ESPnet's settings for which less means nothing.
+_LEAST = dict.fromkeys(
+    ("max_epoch", "num_iters_per_epoch", "batch_size", "valid_batch_size", "accum_grad"), 1
+)
+_LEAST |= {"keep_nbest_models": 1, "num_threads": 1, "num_workers": 0, "ngpu": 0, "seed": 0, "patience": 0}
+
+
 def given_options(argv: list[str]) -> list[tuple[str, list[str]]]:
     """Return the options of a command line with their values."""
     given: list[tuple[str, list[str]]] = []
@@ -115,6 +122,12 @@ def parse(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespac
     del args.overwrite  # config.yaml is for what changes a training
     if args.output_dir is None:
         raise UserError("--output_dir DIR is missing: where shall the training be kept?")
+    for option, least in _LEAST.items():
+        value = getattr(args, option, None)
+        for number in listed(value):
+            if isinstance(number, (int, float)) and not number >= least:
+                where = args.config or "command line"
+                raise UserError(f"{where}: {option}: expected at least {least}, found {number}")
     if args.num_threads:
         torch.set_num_threads(args.num_threads)
     # The kernels that CUDA chooses by default are not all deterministic.

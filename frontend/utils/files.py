@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -265,22 +266,31 @@ def held() -> dict[str, str]:
 
 @contextlib.contextmanager
 def working_in(
-    *directories: str | Path, shared: bool = False, depth: int = 3, patience_s: float = _PATIENCE_S
+    *directories: str | Path | None,
+    shared: bool = False,
+    depth: int = 3,
+    patience_s: float = _PATIENCE_S,
+    wait: bool = False,
 ) -> Iterator[None]:
     """Let no other run work in some directories, and remove what killed ones left there.
 
     Args:
-        directories: made if need be.
+        directories: made if need be; None: no directory.
         shared: other parts of the same work may run at the same time.
         depth: see :func:`remove_left_over`.
         patience_s: how long a run that was just killed may take to end.
+        wait: for the end of another run, instead of the error.
 
     Raises:
         UserError: another run works in one of them.
     """
     with contextlib.ExitStack() as stack:
-        for directory in directories:
-            if not stack.enter_context(locked(directory, patience_s, shared)):
+        for directory in (one for one in directories if one is not None):
+            mine = stack.enter_context(locked(directory, patience_s, shared))
+            if not mine and wait:
+                print(f"{directory}: waiting for another run, which works in it", file=sys.stderr, flush=True)
+                mine = stack.enter_context(locked(directory, None, shared))
+            if not mine:
                 raise UserError(
                     f"{directory}: expected a directory of this run alone, found another run at work in it "
                     "(wait for its end or stop it, or choose another directory)"

@@ -155,7 +155,7 @@ def test_exit_codes(error, code, message, monkeypatch, capfd):
         return []
 
     monkeypatch.setattr("frontend.data.kaldi.validate", validate)
-    monkeypatch.setattr("frontend.data.kaldi.read_scp", lambda path: {})
+    monkeypatch.setattr("frontend.data.kaldi.read_utterances", lambda path: {})
     assert exit_code("data check", "somewhere") == code
     assert capfd.readouterr().err == message
 

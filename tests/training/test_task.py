@@ -23,6 +23,7 @@ from frontend.training.task import KeyedIterFactory, WarmupCosine
 from frontend.utils.errors import UserError, run
 
 FS, MICS = 8000, 3
+NAN = float("nan")
 STFT = {"n_fft": 64, "hop_length": 32}
 TEACHER = {
     "encoder": "stft",
@@ -264,6 +265,22 @@ WRONG = [
     (TEACHER, conf(TEACHER, "separator_conf", ref_channel=1), r"same ref_channel expected"),
     (TEACHER, conf(TEACHER, "preprocessor_conf", fs=16000), r"16000 Hz expected .* found 8000"),
     (TEACHER, conf(TEACHER, "preprocessor_conf", array_symmetry="round"), r"array symmetry must be"),
+    (
+        TEACHER,
+        conf(TEACHER, "preprocessor_conf", crop=0.001),
+        r"crop: .* at least the 64 samples",
+    ),
+    *((TEACHER, conf(TEACHER, "preprocessor_conf", crop=x), "crop") for x in (0, -1, NAN, float("inf"))),
+    *((TEACHER, conf(TEACHER, "optim_conf", lr=x), "optim_conf.*(lr|learning rate)") for x in (-1, NAN)),
+    *((TEACHER, conf(TEACHER, "encoder_conf", n_fft=x), "n_fft: expected at least 1") for x in (0, -1)),
+    *(
+        (TEACHER, conf(TEACHER, "encoder_conf", hop_length=x), "hop_length: expected at least 1")
+        for x in (0, -1)
+    ),
+    (TEACHER, conf(TEACHER, "separator_conf", channels=0), "channels: expected at least 1, found 0"),
+    (TEACHER, {"max_epoch": 0}, "max_epoch: expected at least 1, found 0"),
+    (TEACHER, {"batch_size": -2}, "batch_size: expected at least 1, found -2"),
+    (TEACHER, {"accum_grad": 0}, "accum_grad: expected at least 1, found 0"),
     (TEACHER, {"init_param": ["/nowhere.pth"]}, r"/nowhere\.pth: no such file"),
     (
         STUDENT,
