@@ -8,7 +8,16 @@ import pytest
 import yaml
 from recipes import ROOT, copy_recipe, resolved
 
-from frontend.pipeline.config import Configuration, Setting, change, flat, read_merged, read_size, sizes_of
+from frontend.pipeline.config import (
+    Configuration,
+    Setting,
+    change,
+    flat,
+    merge,
+    read_merged,
+    read_size,
+    sizes_of,
+)
 from frontend.utils.errors import UserError
 
 RECIPES = ("mini", "mc_libri2mix", "speechocean762_2mix", "recordings")
@@ -61,6 +70,14 @@ def test_a_recipe_says_only_what_differs(recipe):
     template = yaml.safe_load((ROOT / "egs/TEMPLATE/recipe.yaml").read_text())
     own = yaml.safe_load((place / "recipe.yaml").read_text())
     assert not [key for key, value in own.items() if value == template[key]]
+
+
+def test_what_is_merged_keeps_the_order_of_the_template():
+    """Rows of the table stand in the order of the file."""
+    assert [*merge({"a": {"x": 1, "y": 2}, "b": 1}, {"c": 1, "a": {"x": 3}})] == ["a", "b", "c"]
+    assert merge({"a": {"x": 1, "y": [1]}}, {"a": {"y": [2], "z": None}}) == {
+        "a": {"x": 1, "y": [2], "z": None}
+    }
 
 
 def test_recipes_are_short():
