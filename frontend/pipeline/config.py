@@ -36,13 +36,8 @@ OmegaConf.register_new_resolver("samples", _samples, replace=True)
 
 
 def merge(*layers: Mapping) -> dict:
-    """Return mappings merged, key by key, in the order of the first; a later one wins, lists and all."""
-    merged: dict = {}
-    for layer in layers:
-        for key, value in layer.items():
-            both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-            merged[key] = merge(merged[key], value) if both else value
-    return merged
+    """Return mappings merged, key by key; a later one wins, and its lists replace lists."""
+    return _plain(OmegaConf.merge(*(OmegaConf.create(dict(layer)) for layer in layers)))
 
 
 def _plain(tree: Any, resolve: bool = False) -> dict:
