@@ -305,7 +305,8 @@ def _seglst(unused: Unused) -> Iterator[tuple]:
             found = json.dumps(row, ensure_ascii=False)
             unused.add(where, _OTHER_FORM, f"expected the keys {', '.join(_KEYS)}, found {found[:200]}")
         else:
-            yield where, *(row[key] for key in _KEYS[:-1]), row.get("words", "")
+            words = row.get("words")
+            yield where, *(row[key] for key in _KEYS[:-1]), "" if words is None else words
 
 
 _OTHER_FORM = "of another form"

@@ -203,6 +203,19 @@ def test_anything_else_is_a_result_or_one_line(place, name, data):
         assert str(place / name) in str(error)
 
 
+def test_seglst_without_words_or_with_odd_values(tmp_path, capsys):
+    row = dict(session_id="r1", speaker=3, start_time="0.5", end_time=1)
+    odd = [{**row, "speaker": None}, {**row, "start_time": math.nan}, {**row, "words": 5}, {}, "x"]
+    (tmp_path / "x.json").write_text(json.dumps([row, {**row, "words": None}, *odd]))
+    expected = {**row, "speaker": "3", "start_time": 0.5, "end_time": 1.0, "words": ""}
+    assert read_segments(tmp_path / "x.json") == [expected, expected]
+    said = capsys.readouterr().err
+    assert "3 that cannot be read" in said and "x.json: segment 3: expected a name of the speaker" in said
+    assert "2 of another form" in said and said.count("\n") == 1
+    with pytest.raises(UserError, match="segment 3: expected a name"):
+        read_segments(tmp_path / "x.json", strict=True)
+
+
 @many
 @given(st.text(max_size=40))
 def test_normalising_again_changes_nothing(text):
