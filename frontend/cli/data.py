@@ -72,13 +72,16 @@ def subset(data: str, out: str, num: int | None, share: float | None, unlabelled
 
 
 @data.command()
-@needed("recordings", "the folder, or a table 'id file'", metavar="DIR|SCP")
+@needed("recordings", "the folder, one recording, or a table 'id file'", metavar="DIR|FILE|SCP")
 @needed("out", "the data directory to make", metavar="DIR")
 @option("fs", "lower the rate to this, in Hz (default: as recorded)", type=int)
 @option(
     "geometry", "circular, linear, none (unknown), or a file with a line 'x y z' a channel", default="none"
 )
-@option("channel_pattern", "files of one channel: a regular expression with groups for recording and channel")
+@option(
+    "channel_pattern",
+    "files of one channel: a regular expression; its group (?P<channel>...) is the number, others the name",
+)
 @nj
 @alone_in("out")
 def recordings(
@@ -87,7 +90,8 @@ def recordings(
     """Make a Kaldi data directory of a folder of multi-channel recordings, or of a table of them.
 
     A recording is a wav or flac file of several channels, or one file a channel: NAME_ch1.wav NAME_ch2.wav,
-    NAME.CH1.wav, NAME-1.wav, NAME_1.wav ... (numbers from 0 or 1). All must be of one array and one rate.
+    NAME.CH1.wav, NAME-1.wav, NAME_1.wav, NAME_CH1_MORE.wav ... (numbers from 0 or 1). All must be of one
+    array and one rate.
     """
     if fs is not None and fs < 1000:
         raise UserError(f"--fs {fs}: expected a rate in Hz, such as 8000 or 16000")

@@ -32,7 +32,7 @@ MAX_SECONDS = 120.0
 blind = option("blind", "instead of a trained model: AuxIVA or ILRMA", type=click.Choice(["auxiva", "ilrma"]))
 n_talkers = option("n_talkers", "streams that blind methods and rules make", type=COUNT, default=2)
 windows = stack(
-    option("join", "the inputs are channels of one recording, a file each, in order", metavar="NAME"),
+    option("join", "the inputs are channels of one recording, a file each; by their numbers", metavar="NAME"),
     option(
         "max_seconds", "longer recordings are separated in windows", type=float, above=0, default=MAX_SECONDS
     ),

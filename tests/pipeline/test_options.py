@@ -90,6 +90,11 @@ def test_where_a_run_lies(recipe, text, place):
         ("--with joit", "--with joit: expected some of joint, curve"),
         ("--size huge", "unknown size 'huge': expected one of full, half, quick, tiny"),
         ("--audio_format mp3", "--audio_format mp3: expected one of wav, flac, flac.ark"),
+        (
+            "--audio_format flac --channels 12",
+            "--audio_format flac: flac holds at most 8 channels, the array has 12",
+        ),
+        ("--audio_format flac.ark --channels 9", "at most 8 channels, the array has 9"),
         ("--allow_unknown maybe", "--allow_unknown maybe: expected one of true, false"),
         ("--train_seed 1", "run the same command without --train_seed first"),
         ("--train_seed 1 --asr_config asr_gpu", "--asr_config out"),

@@ -16,7 +16,7 @@ from librispeech import FS
 from frontend.data.audio import audio_info, read_audio
 from frontend.data.kaldi import write_scp, write_set
 from frontend.data.speech import Spoken
-from frontend.data.writers import AudioWriter
+from frontend.data.writers import AudioWriter, existing, is_beyond
 from frontend.dsp.activity import sounds
 from frontend.dsp.resample import resample
 from frontend.simulation.render import active_power
@@ -111,9 +111,10 @@ def _at_rate(source: str, name: str, out: Path, fs: int) -> str:
     if (channels, rate) == (1, fs):
         return source
     path = out / f"{name}.flac"
-    if not path.is_file():
-        signal = resample(read_audio(source, finite=True)[0][0].astype(np.float64), rate, fs)
+    if not existing(path).is_file():
+        samples = read_audio(source, finite=True)[0][0].astype(np.float64)
+        signal = resample(samples, rate, fs)
         with AudioWriter(out, "flac", fs) as writer:
-            # Resampling may overshoot what was full scale by a little.
-            writer.write(name, signal.clip(-1, 1))
-    return str(path)
+            # Resampling may overshoot what was full scale by a little; what was beyond it stays.
+            writer.write(name, signal if is_beyond(np.abs(samples).max()) else signal.clip(-1, 1))
+    return str(existing(path))
