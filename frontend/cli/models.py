@@ -74,7 +74,7 @@ def label(model, data, out, config, rule, n_talkers, refine, reference, nj, devi
 
 @click.command(cls=Command)
 @click.argument("inputs", nargs=-1, metavar="[INPUT.wav]...")
-@option("scp", "table 'ID FILE' of recordings, instead of files or --data")
+@option("scp", "table 'ID FILE' of recordings, or a data directory, instead of files or --data")
 @option("model", "trained system: exp/..., a packed directory or zip")
 @blind
 @n_talkers
@@ -164,7 +164,7 @@ def _separate_systems() -> None:
 
 @click.command(cls=Command)
 @click.argument("inputs", nargs=-1, metavar="[INPUT.wav]...")
-@option("scp", "table 'ID FILE' of recordings, instead of files")
+@option("scp", "table 'ID FILE' of recordings, or a data directory, instead of files")
 @option("separator", "trained separator: exp/..., a packed directory or zip", metavar="DIR")
 @blind
 @n_talkers

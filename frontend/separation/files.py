@@ -6,7 +6,7 @@ import functools
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 import numpy as np
 
 from frontend.data.audio import Recording
-from frontend.data.kaldi import read_entries
+from frontend.data.kaldi import read_entries, read_utterances
 from frontend.data.recordings import in_channel_order
 from frontend.data.writers import BlockWriter
 from frontend.training.checkpoints import MAX_SECONDS, open_trained
@@ -110,7 +110,7 @@ def plan(
 
     Args:
         inputs: files, whose streams are named after their stems.
-        scp: a table, instead of files; streams are named after the ids.
+        scp: a table, or a data directory, instead of files; streams are named after the ids.
         source: the trained system, or the blind method.
         out: directory for the streams.
         resample: see :class:`How`.
@@ -130,7 +130,9 @@ def plan(
             print(f"{join}: channels in the order of their numbers: {' '.join(ordered)}", file=sys.stderr)
         entries = [(join, ordered)]
     else:
-        pairs = read_entries(scp).items() if scp else [(Path(p).stem, p) for p in inputs]
+        pairs: Iterable[tuple[str, str]] = [(Path(p).stem, p) for p in inputs]
+        if scp:
+            pairs = (read_utterances(scp) if Path(scp).is_dir() else read_entries(scp)).items()
         entries = [(name, [entry]) for name, entry in pairs]
     trained = None
     if source.model:
@@ -220,8 +222,6 @@ class Separating:
     """
 
     def __init__(self, jobs: Sequence[Job], source: Source, how: How, file: TextIO | None = None):
-        from frontend.dsp.refine import refine
-
         self.how, self.say = how, functools.partial(print, file=file, flush=True)
         window, hop = how.windows
         for job in filter(lambda job: how.is_long(job.recording), jobs):
@@ -230,7 +230,11 @@ class Separating:
                 f"of {window:g} s every {hop:g} s"
             )
         self.separator = source.load(how.device, max(how.max_seconds, window))
-        self.refine = functools.partial(refine, steps=how.refine) if how.refine else None
+        self.refine = None
+        if how.refine:
+            from frontend.dsp.refine import refine
+
+            self.refine = functools.partial(refine, steps=how.refine)
         self.shown = Progress(sum(_seconds(job) for job in jobs), "separate", unit="s")
         self.audio_s = self.busy_s = 0.0
 

@@ -379,3 +379,14 @@ def test_recordings_that_do_not_fit(exp, tmp_path, command):
     assert code == 2 and "auxiva needs a microphone for each talker" in err
     code, _, err = command("recognise", tmp_path / "none.wav", *options(exp))
     assert code == 2 and "none.wav: no such audio file" in err
+
+
+def test_dead_and_silent_recordings(exp, talk, tmp_path, command):
+    audio, _ = read_audio(talk)
+    dead = write(tmp_path / "dead.wav", np.stack([0 * audio[0], audio[0]]))
+    code, _, err = command("recognise", dead, *options(exp))
+    assert code == 2 and "channel 1 is dead" in err and "the network's reference" in err
+    for name, level in (("silent", 0.0), ("constant", 0.1)):
+        path = write(tmp_path / f"{name}.wav", np.full((MICS, 8000), level, np.float32))
+        code, out, _ = command("recognise", path, *options(exp))
+        assert (code, out) == (0, "0.00-1.00 spk1:\n")

@@ -260,3 +260,32 @@ def test_mistakes_of_blind_separation(tmp_path, command, arguments, message):
     path = write(tmp_path / "x.wav", recording())
     code, _, err = command("separate", *arguments, path, "-o", tmp_path / "out")
     assert code == 2 and message in err and not (tmp_path / "out").exists()
+
+
+def test_blind_methods_leave_dead_channels_out(tmp_path, command):
+    """The first live one is the reference; a network cannot do without its own."""
+    live = recording(8000, 3)
+    dead = np.insert(live, [0, 2], 0.0, axis=0)  # the first and the fourth of five
+    path, clean = write(tmp_path / "dead.wav", dead), write(tmp_path / "live.wav", live)
+    blind = ["separate", "--blind", "auxiva", "-o", tmp_path / "out"]
+    code, _, err = command(*blind, path, "--refine", "mask")
+    assert code == 0 and "channel 2 is the reference in place of a dead one" in err
+    assert "channels 1, 4" in err or ("channel 1" in err and "channel 4" in err)
+    assert command(*blind, clean, "--refine", "mask")[0] == 0
+    for k in (1, 2):
+        streams = [(tmp_path / f"out/{name}_spk{k}.wav").read_bytes() for name in ("dead", "live")]
+        assert streams[0] == streams[1]
+    code, _, err = command(*blind, path, "--n_talkers", 4)
+    assert code == 2 and "expected 4 channels or more, found 3, and 2 dead" in err
+    silent = write(tmp_path / "silent.wav", np.zeros((2, 4000)))
+    assert command(*blind, silent)[0] == 0 and not read_audio(tmp_path / "out/silent_spk1.wav")[0].any()
+
+
+def test_a_data_directory_is_separated_by_its_segments(models, tmp_path, command):
+    path = write(tmp_path / "whole.wav", recording(16000))
+    write_scp(tmp_path / "data/wav.scp", {"r": path})
+    (tmp_path / "data/segments").write_text("a r 0.5 1.0\nb r 1.0 -1\n")
+    for source in (["--model", models / "student"], ["--blind", "auxiva"]):
+        assert command("separate", *source, "--scp", tmp_path / "data", "-o", tmp_path / "out")[0] == 0
+        found = [audio_info(str(tmp_path / f"out/{name}_spk2.wav")) for name in "ab"]
+        assert found == [(1, 4000, FS), (1, 8000, FS)]
