@@ -172,14 +172,15 @@ def read_utterances(directory: str | Path) -> Utterances:
     from frontend.data.segments import Unused  # the forms of segments, which few sets need
 
     unused = Unused(path)
-    found, left_out, wheres = _read_cuts(wav, unused)
+    found = _read_cuts(wav, unused)
     unused.say(len(found), "segments 'utterance recording start end'")
-    found.left_out, found.source, found.lines = frozenset(left_out), path, _lines(wheres, found)
+    found.source, found.lines = path, {key: unused.names[key] for key in found}
+    found.left_out = frozenset(unused.names.keys() - found.keys())
     return found
 
 
-def _read_cuts(wav: Mapping[str, str], unused: "Unused") -> tuple[Utterances, set[str], dict[str, str]]:
-    """Return the utterances of ``segments``, those that are left out, and where each stands in the file."""
+def _read_cuts(wav: Mapping[str, str], unused: "Unused") -> Utterances:
+    """Return the utterances of ``segments``, sorted."""
     from frontend.data.segments import fit, read_any
 
     rows: dict[str, tuple[str, dict]] = {}
@@ -197,8 +198,7 @@ def _read_cuts(wav: Mapping[str, str], unused: "Unused") -> tuple[Utterances, se
     for _, row in fit(iter(rows.values()), seconds, unused, _OVERSHOOT_S):
         source = wav[row["session_id"]]
         found[row["speaker"]] = f"{SEGMENT}:{row['start_time']!r}:{row['end_time']!r}:{source}"
-    wheres = {key: where for key, (where, _) in rows.items()}
-    return Utterances(sorted(found.items())), rows.keys() - found.keys(), wheres
+    return Utterances(sorted(found.items()))
 
 
 def read_records(path: str | Path) -> Table:
@@ -353,20 +353,16 @@ def _scan_segments(wav: Table, path: Path) -> Table:
             problems.append(f"{path.parent / 'wav.scp'}:{wav.lines[key]}: {error}")
     unused = Unused(path)
     try:
-        found, _, wheres = _read_cuts(readable, unused)
+        found = _read_cuts(readable, unused)
     except UserError as error:
         return Table(problems=[*problems, str(error)])
     for reason, lines in unused.found.items():
         problems += lines if reason != CUT else []
-    if not wheres and not unused.found:
+    if not unused.names:
         problems.append(
             f"{path}: expected segments 'utterance recording start end', found none (empty file?)"
         )
-    return Table(found, _lines(wheres, wheres), problems)
-
-
-def _lines(wheres: Mapping[str, str], keys: Iterable[str]) -> dict[str, int]:
-    return {key: int(wheres[key].rpartition(":")[2]) for key in keys}
+    return Table(found, unused.names, problems)
 
 
 def compare_ids(path: Path, table: Table, wanted: Mapping[str, int], source: Path) -> list[str]:

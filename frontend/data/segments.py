@@ -42,11 +42,13 @@ class Unused:
         path: the file.
         strict: the first is an error.
         found: reason -> each ``FILE:LINE: what is wrong``.
+        names: utterances that Kaldi's ``segments`` name -> the line of the first.
     """
 
     path: Path
     strict: bool = False
     found: dict[str, list[str]] = field(default_factory=dict)
+    names: dict[str, int] = field(default_factory=dict)
 
     def add(self, where: str, reason: str, what: str) -> None:
         """Count one, or raise it as a UserError."""
@@ -400,6 +402,7 @@ def _rttm(unused: Unused) -> Iterator[tuple]:
 def _kaldi(unused: Unused) -> Iterator[tuple]:
     for number, line in read_lines(unused.path, "Kaldi's segments"):
         where, fields = f"{unused.path}:{number}", re.split(r"[ \t]+", line)
+        unused.names.setdefault(fields[0], number)
         if len(fields) != 4:
             wanted = "expected 'utterance recording start end'"
             unused.add(where, _OTHER_FORM, f"{wanted}, found '{line}'")

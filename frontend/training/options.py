@@ -3,13 +3,15 @@
 import argparse
 import os
 import re
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from frontend.utils.errors import UserError, did_you_mean
-from frontend.utils.files import read_settings
+from frontend.utils.files import read_settings, read_text, write_text
 
 DEFAULTS = {
     "best_model_criterion": [("valid", "loss", "min")],  # label-free
@@ -41,9 +43,13 @@ def given_options(argv: list[str]) -> list[tuple[str, list[str]]]:
     return given
 
 
+def _config(given: list[tuple[str, list[str]]]) -> str | None:
+    return next((values[0] for name, values in reversed(given) if name == "config" and values), None)
+
+
 def resolve(given: list[tuple[str, list[str]]]) -> dict:
     """Return the settings of ``--config`` and of the command line over it, by name, as ESPnet reads them."""
-    config = next((values[0] for name, values in reversed(given) if name == "config" and values), None)
+    config = _config(given)
     # ESPnet shows a traceback where it is no configuration.
     options = read_settings(config, "configuration (--config)") if config is not None else {}
     for name, values in given:
@@ -114,11 +120,23 @@ def make_parser(task: Any, name: str, description: str | None, defaults: dict) -
     return parser
 
 
+def _parsed(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespace:
+    """Parse, with a copy of the configuration where ESPnet could not read it as it was saved (UTF-16)."""
+    config = _config(given_options(argv))
+    if config is None or Path(config).read_bytes() == (text := read_text(config)).encode():
+        return parser.parse_args(argv)
+    with tempfile.TemporaryDirectory() as folder:
+        write_text(copy := Path(folder) / "config.yaml", text)
+        args = parser.parse_args([*argv, "--config", str(copy)])
+    args.config = config
+    return args
+
+
 def parse(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespace:
     """Parse, and set the number of threads; raise a UserError for an unknown option, or no output."""
     import torch
 
-    args = parser.parse_args(argv)
+    args = _parsed(parser, argv)
     del args.overwrite  # config.yaml is for what changes a training
     if args.output_dir is None:
         raise UserError("--output_dir DIR is missing: where shall the training be kept?")

@@ -362,6 +362,16 @@ class TestTranscripts:
         _, texts, _, changes = self.listed(command, data, "--token_list", str(tmp_path / "tokens.txt"))
         assert list(texts.values()) == ["please open", "please"] and changes == []
 
+    @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+    def test_a_configuration_as_windows_saves_it(self, command, data, tmp_path, encoding):
+        argv = command()
+        text = (tmp_path / "conf.yaml").read_text()
+        (tmp_path / "conf.yaml").write_bytes(text.replace("\n", "\r\n").encode(encoding))
+        from frontend.recognition.training import make_parser
+
+        args = parse(make_parser()[0], argv)
+        assert args.encoder_conf == TINY["encoder_conf"] and args.config == str(tmp_path / "conf.yaml")
+
     def test_nothing_but_tags_is_an_error(self, command, tmp_path):
         with pytest.raises(UserError, match="expected words, found none in 2 lines"):
             self.listed(command, make_set(tmp_path / "own", ["<noise>", "[laughter]"]))
