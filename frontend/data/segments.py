@@ -99,6 +99,8 @@ def read_scored(path: str | Path, strict: bool = False) -> tuple[list[dict], dic
             ignored.setdefault(row["session_id"], []).append((row["start_time"], row["end_time"]))
         else:
             rows.append(row)
+    if ignored and not rows and not unused.found:
+        raise UserError(f"{path}: expected words, found stretches alone that do not count ({_IGNORED})")
     unused.say(len(rows))
     return _in_order(rows), {name: union(spans) for name, spans in ignored.items()}
 

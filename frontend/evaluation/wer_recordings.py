@@ -131,9 +131,10 @@ def _shared(ref: str, references: Mapping, other: str, others: Mapping, kind: st
         UserError: there is none; with ``strict``, if not all are shared.
     """
     shared = sorted(references.keys() & others.keys())
-    for lacks, there, missing, what in (
-        (other, ref, references.keys() - others.keys(), kind),
-        (ref, other, others.keys() - references.keys(), "session"),
+    silent = " (where nothing was recognised, give a segment without words)" if kind == "session" else ""
+    for lacks, there, missing, what, advice in (
+        (other, ref, references.keys() - others.keys(), kind, silent),
+        (ref, other, others.keys() - references.keys(), "session", ""),
     ):
         if not missing:
             continue
@@ -143,7 +144,7 @@ def _shared(ref: str, references: Mapping, other: str, others: Mapping, kind: st
         if strict or not shared:
             raise UserError(f"{text} (give files of the same set)")
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        warn(f"{text}{more}: not counted; {len(shared)} session{'s' * (len(shared) != 1)} counted")
+        warn(f"{text}{more}: not counted{advice}; {len(shared)} session{'s' * (len(shared) != 1)} counted")
     return shared
 
 

@@ -129,7 +129,7 @@ def train_recogniser(argv: list[str], training: run.Training, check: bool = Fals
     check_config(args)
     texts, changes = normalise_texts(args, read_sets(args))
     tokens, notes = list_tokens(args, texts)
-    for note in [*changes, *notes]:
+    for note in dict.fromkeys([*changes, *notes]):
         print(f"note: {note}", file=sys.stderr)
     if check:
         return
