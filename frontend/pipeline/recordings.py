@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from frontend.pipeline.options import MODEL, Given, Options, refuse, shown_command
+from frontend.pipeline.records import Record
 from frontend.pipeline.stage import Stage
 
 
@@ -51,6 +52,8 @@ class RecordingOptions(Options):
             own["geometry"] = str(Path(own["geometry"]).resolve())
         out = Path(own["out_dir"])
         self.data, self.exp = out / "data" / f"{tag}{size}", out / "exp" / f"{tag}{size}"
+        if own["recordings"]:
+            self._refuse_others(str(tag))
         self.most, self.given_asr = int(given.talkers or 2), self.asr_exp
         self.facts = {
             "fs": self.fs,
@@ -61,6 +64,19 @@ class RecordingOptions(Options):
         }
         self.notes = {"command": shown_command(given, recipe, ()), "seed": str(self.seed)}
         self.notes |= {"size": self.size_name, "talkers": str(self.most)}
+
+    def _refuse_others(self, tag: str) -> None:
+        """Refuse recordings whose results would displace those of others of the same name."""
+        record = Record.read(self.place / self.exp / "stages/data.json")
+        others = {*record.stamp.inputs} - {self.own["recordings"], self.own["geometry"]} if record else ()
+        refuse(
+            (
+                record and self.own["recordings"] not in record.stamp.inputs,
+                f"--recordings {self.own['recordings']}: expected a name that no others have, found "
+                f"{self.exp} with the results of {', '.join(sorted(others)) or 'others'}: both are called "
+                f"'{tag}' (give these another name: --tag NAME)",
+            )
+        )
 
     def look_at_array(self) -> None:
         """Take microphones and symmetry from what stage ``data`` found."""

@@ -88,3 +88,53 @@ def put_aside(paths: list[Path], complete: bool) -> None:
                 os.replace(path, old)
         else:
             remove(path)
+
+
+# Seconds of the stages of a run of egs/mini on 2 cores. Where nothing is known of a run they say how its time
+# is divided, and where no stage is known yet, how long it may take.
+GUESS = {
+    "data": 36,
+    "scenes": 2,
+    "chunks": 20,
+    "simulate": 103,
+    "teacher": 216,
+    "pseudo": 300,
+    "student": 1119,
+}
+GUESS |= {"finetune": 179, "distill": 1765, "baselines": 249, "curve": 2500, "asr": 470, "retrain": 745}
+GUESS |= {"joint": 122, "separate": 416, "score": 170, "recognise": 300, "decode": 129, "wer": 3, "report": 8}
+
+
+def earlier_seconds(exp: Path) -> dict[str, float]:
+    """Return the seconds that stages took in this experiment, else in others beside it of the same size."""
+    mine, found = _facts(exp), dict[str, float]()
+    for path in sorted(exp.parent.glob("*/stages.json")):
+        facts = _facts(path.parent)
+        if path.parent != exp and _size(facts) == _size(mine):
+            found |= facts.get("stages", {})
+    return found | mine.get("stages", {})
+
+
+def _facts(exp: Path) -> dict:
+    try:
+        return json.loads((exp / "stages.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _size(facts: dict) -> str:
+    found = re.search(r"--size (\S+)", str(facts.get("command", "")))
+    return found[1] if found else ""
+
+
+def expected_seconds(names: list[str], known: dict[str, float]) -> tuple[dict[str, float], bool]:
+    """Return how long stages will take, and whether a part of that is a guess.
+
+    Args:
+        names: of the stages.
+        known: seconds of this run or of earlier ones.
+    """
+    both = [name for name in known if GUESS.get(name, 0) >= 20 and known[name] > 0]
+    scale = sum(known[name] for name in both) / sum(GUESS[name] for name in both) if both else 1.0
+    found = {name: known[name] if name in known else scale * GUESS.get(name, 60) for name in names}
+    return found, any(name not in known for name in names)

@@ -12,6 +12,7 @@ was made from, its attempts and, once it is complete, its seconds and the sizes 
 
 import contextlib
 import json
+import os
 import shlex
 import shutil
 import time
@@ -21,9 +22,10 @@ from pathlib import Path
 
 from frontend.pipeline.launch import Local, Submitit, shown
 from frontend.pipeline.options import Options
-from frontend.pipeline.records import Record, put_aside, sizes, versions
+from frontend.pipeline.records import Record, earlier_seconds, expected_seconds, put_aside, sizes, versions
 from frontend.utils.errors import UserError, did_you_mean
 from frontend.utils.files import locked, read_json, remove_left_over, write_text
+from frontend.utils.parallel import LEFT_AFTER, duration
 from frontend.utils.provenance import commit_of
 from frontend.utils.stamps import Stamp, of_tree
 
@@ -133,13 +135,31 @@ class Engine:
             UserError: unknown stages, an input that is missing, or a command that failed.
         """
         begin, end = self.places(first, last)
+        due = self._due(begin, end)
         for place in range(begin, end + 1):
             stage = self.recipe(self.options)[place - 1]
             if stage.skip:
                 log(f"stage {place} {stage.name}: off, {stage.skip}")
                 continue
             with self._turn(stage):
-                self._run_stage(place, stage)
+                self._run_stage(place, stage, [name for name in due if due[name] >= place])
+        os.environ.pop(LEFT_AFTER, None)
+
+    def _due(self, begin: int, end: int) -> dict[str, int]:
+        """Return the stages that have something to do now, or will have when those before have run."""
+        due, made = {}, set[Path]()
+        for place, stage in enumerate(self.recipe(self.options)[begin - 1 : end], begin):
+            follows = any(path == one or one in path.parents for path in stage.reads for one in made)
+            if not stage.skip and (follows or self.state(stage)):
+                due[stage.name] = place
+                made |= {*stage.makes}
+        self._digests.clear()  # the commands that fetch may come before the inputs are looked at
+        return due
+
+    def _left(self, names: list[str]) -> tuple[float, float, bool]:
+        """Return the seconds expected for the first of some stages and for the others; if one is a guess."""
+        found, is_guess = expected_seconds(names, earlier_seconds(self.exp))
+        return found[names[0]], sum(found[name] for name in names[1:]), is_guess
 
     def places(self, first: str, last: str) -> tuple[int, int]:
         """Return the places of the first and the last stage.
@@ -153,7 +173,7 @@ class Engine:
             raise UserError(f"--stage {first} comes after --stop_stage {last}")
         return begin, end
 
-    def _run_stage(self, place: int, stage: Stage) -> None:
+    def _run_stage(self, place: int, stage: Stage, due: list[str]) -> None:
         self.options.write()
         for command in stage.first:
             self.launcher.run(stage.name, [command], self._log_of(stage))
@@ -172,7 +192,11 @@ class Engine:
             self.check(self.options)
             self._checked = True
         record = self._begin(stage, record, now, why)
-        log(f"stage {place} {stage.name}: {stage.about}")
+        now_s, later_s, is_guess = self._left([stage.name, *(name for name in due if name != stage.name)])
+        how = ", a guess from other runs" if is_guess else ""
+        whole = f"; {duration(now_s + later_s)} to the end of the run" if later_s else ""
+        log(f"stage {place} {stage.name}: {stage.about} (about {duration(now_s)}{whole}{how})")
+        os.environ[LEFT_AFTER] = f"{later_s:.0f}"
         self.launcher.run(stage.name, stage.commands, self._log_of(stage), stage.shards)
         self._digests.clear()
         record.seconds = round(max(record.least, record.spent + time.time() - record.began), 1)

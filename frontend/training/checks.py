@@ -28,6 +28,7 @@ from frontend.data.kaldi import (
 from frontend.data.mixtures import check_set, check_tables
 from frontend.dsp.activity import Faults
 from frontend.training.checkpoints import check_state, open_trained, read_state
+from frontend.training.options import given_set
 from frontend.training.task import PREPROCESSORS, FrontendTask
 from frontend.utils.device import check_gpu
 from frontend.utils.errors import UserError, did_you_mean, warn
@@ -172,21 +173,6 @@ def fill_schedule(args: argparse.Namespace, count_steps: Callable[[], int] | Non
 
 
 # --- data
-
-
-def given_set(args: argparse.Namespace, which: str, hint: str = "") -> Path:
-    """Return the directory of ``--train_set`` or ``--valid_set``, as ``which`` says.
-
-    Raises:
-        UserError: none was given (``hint``: what it should hold), or there is no such directory.
-    """
-    given = getattr(args, f"{which}_set")
-    if given is None:
-        raise UserError(f"no {which} data: give --{which}_set DIR{hint}")
-    directory = Path(given)
-    if not directory.is_dir():
-        raise UserError(f"--{which}_set {directory}: no such directory (make it, or check the path)")
-    return directory
 
 
 def reference_tables(directory: Path) -> dict[str, str]:

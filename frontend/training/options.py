@@ -151,3 +151,18 @@ def parse(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespac
     # The kernels that CUDA chooses by default are not all deterministic.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     return args
+
+
+def given_set(args: argparse.Namespace, which: str, hint: str = "") -> Path:
+    """Return the directory of ``--train_set`` or ``--valid_set``, as ``which`` says.
+
+    Raises:
+        UserError: none was given (``hint``: what it should hold), or there is no such directory.
+    """
+    given = getattr(args, f"{which}_set")
+    if given is None:
+        raise UserError(f"no {which} data: give --{which}_set DIR{hint}")
+    directory = Path(given)
+    if not directory.is_dir():
+        raise UserError(f"--{which}_set {directory}: no such directory (make it, or check the path)")
+    return directory

@@ -5,7 +5,6 @@ Own code, since nothing else forks processes that inherit a loaded model: a fres
 
 import contextlib
 import functools
-import math
 import multiprocessing
 import os
 import signal
@@ -83,8 +82,8 @@ class Progress:
                 self.timed_from = self.done
         elif now - self.last > _LOG_EVERY_S and self.timed_from < self.done < self.total:
             left = (now - self.start) / (self.done - self.timed_from) * (self.total - self.done)
-            after = float(os.environ.get(LEFT_AFTER) or "nan")
-            whole = "" if math.isnan(after) else f", {duration(left + after)} in the whole run"
+            after = float(os.environ.get(LEFT_AFTER) or 0)
+            whole = f", {duration(left + after)} in the whole run" if after else ""
             if self.bar is not None:
                 self.bar.set_postfix_str(whole.strip(", "))
             else:

@@ -10,7 +10,9 @@ from recipes import ROOT, copy_recipe
 from frontend.cli.run import _check
 from frontend.pipeline.options import Given, shown_command
 from frontend.pipeline.recipes import read_options, stages_of
+from frontend.pipeline.records import Record
 from frontend.utils.errors import UserError
+from frontend.utils.stamps import Stamp
 
 
 @pytest.fixture
@@ -343,3 +345,30 @@ def test_of_recordings(tmp_path, monkeypatch):
         teacher["separator_conf"]["n_mics"] == 6
         and teacher["preprocessor_conf"]["array_symmetry"] == "circular"
     )
+
+
+def test_recordings_of_the_same_name_never_displace_each_other(tmp_path, monkeypatch):
+    """The name is that of the folder; however its path is written, the same folder goes on."""
+    monkeypatch.chdir(tmp_path)
+    recipe = copy_recipe("recordings", tmp_path / "recipe")
+    for day in ("day1", "day2"):
+        (tmp_path / day / "wav").mkdir(parents=True)
+        (tmp_path / day / "wav.scp").touch()
+        (tmp_path / day / "会议").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "day1/wav")
+    for first, again, other in (
+        (
+            "day1/wav",
+            ("day1/wav/", "day1/../day1/wav/.", "link"),
+            ("day2/wav", "day2/wav.scp", "day1/wav.scp"),
+        ),
+        ("day1/会议", ("day1/会议/",), ("day2/会议",)),
+    ):
+        o = options(recipe, f"--recordings {first}")
+        record = Record(Stamp.of({}, {str(tmp_path / first): "digest", "/some/geometry": ""}), 0.0)
+        record.write(recipe / o.exp / "stages/data.json")
+        for path in (first, *again):
+            assert options(recipe, f"--recordings {path}").exp == o.exp
+        for path in other:
+            refused(recipe, f"--recordings {path}", "(give these another name: --tag NAME)")
+            assert options(recipe, f"--recordings {path} --tag second").exp != o.exp

@@ -414,3 +414,28 @@ def test_a_record_survives_a_way_through_its_file(tmp_path):
     )
     record.write(tmp_path / "r.json")
     assert Record.read(tmp_path / "r.json") == record
+
+
+def test_how_long_it_will_take(toy, capfd):
+    """By the seconds of earlier runs, or a guess that says so."""
+    toy.run("1", "second")
+    assert "to the end of the run, a guess from other runs)" in capfd.readouterr().out
+    toy.engine().note(stages={"first": 700.0, "second": 500.0})
+    Path("conf").write_text("b")
+    toy.run("1", "second")
+    said = capfd.readouterr().out
+    assert "(about 12 min; 20 min to the end of the run)" in said and "(about 8 min)" in said
+    assert records.expected_seconds(["teacher", "pseudo"], {"student": 2238.0}) == (
+        {"teacher": 432.0, "pseudo": 600.0},
+        True,
+    )
+
+
+def test_seconds_of_other_experiments_of_the_same_size(tmp_path):
+    for name, size, seconds in (("a", "cpu", 5.0), ("b", "tiny", 7.0), ("mine", "tiny", 9.0)):
+        (tmp_path / name).mkdir()
+        facts = {"command": f"./run.sh --size {size}", "stages": {"data": seconds}}
+        (tmp_path / name / "stages.json").write_text(json.dumps(facts))
+    assert records.earlier_seconds(tmp_path / "mine") == {"data": 9.0}
+    (tmp_path / "mine" / "stages.json").write_text(json.dumps({"command": "x --size tiny"}))
+    assert records.earlier_seconds(tmp_path / "mine") == {"data": 7.0}
