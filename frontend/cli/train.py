@@ -1,7 +1,6 @@
 """``mixit train separator``, ``recogniser`` and ``joint``: ESPnet's options pass through."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import click
 
@@ -88,7 +87,10 @@ def separator(model: str | None, array: str | None, outputs: int | None, check: 
         o = way("with --model", "model check config array outputs")
         from frontend.training.checks import check_start
 
-        mics, _, fs = read_text(Path(o.array)).split()
+        mics, _, fs = [*read_text(o.array).split(), "", "", ""][:3]
+        if not (mics.isdecimal() and fs.isdecimal()):
+            wanted = "'MICROPHONES SYMMETRY HZ' as mixit data recordings writes it"
+            raise UserError(f"{o.array}: expected {wanted}, found another text")
         check_start(o.model, o.config, int(mics), int(fs), o.outputs)
         return
     from frontend.training.run import train_separator

@@ -118,8 +118,11 @@ def absolute(entry: str) -> str:
     if entry.endswith("|"):
         return entry
     words = entry.split()
-    several = len(words) > 1 and not is_there(entry) and all(map(is_there, words))
-    return " ".join(map(_absolute, words)) if several else _absolute(entry)
+    if len(words) < 2 or is_there(entry) or not all(map(is_there, words)):
+        return _absolute(entry)
+    # Blanks divide a file a channel: where a directory has one in its name, the paths stay as they are.
+    files = [_absolute(word) for word in words]
+    return entry if any(" " in file for file in files) else " ".join(files)
 
 
 def _absolute(path: str) -> str:
