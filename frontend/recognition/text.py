@@ -111,7 +111,7 @@ def what_changed(texts: Mapping[str, str], spelt: Mapping[str, str]) -> str:
     """Say in a line what :func:`as_trained` made of transcripts: numbers and examples; "" if nothing.
 
     >>> what_changed({"a": "Please, <noise> GO"}, {"a": "PLEASE GO"})
-    "1 of 1 transcripts normalised as for scoring: 1 word (Please, -> PLEASE), 1 tag left out (<noise>)"
+    '1 of 1 transcripts normalised as for scoring: 1 word (Please, -> PLEASE), 1 tag left out (<noise>)'
     """
     changed = [text for key, text in texts.items() if text != spelt[key]]
     if not changed:
