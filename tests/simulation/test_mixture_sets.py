@@ -17,6 +17,7 @@ from speech_sets import audio_bytes, make_scenes, make_speech, run_command, voic
 
 import frontend.simulation.mixture_sets as mixture_sets
 import frontend.simulation.rirs as rirs
+from frontend.data.audio import read_audio
 from frontend.data.kaldi import read_scp, validate, write_scp
 from frontend.data.mixtures import MixtureSet
 from frontend.data.speech import read_speech
@@ -26,6 +27,7 @@ from frontend.simulation.mixture_sets import make_set
 from frontend.simulation.render import render
 from frontend.simulation.rirs import compute_rirs
 from frontend.simulation.scenes import read_scenes, write_scenes
+from frontend.utils.errors import UserError
 
 NUMBER = 14
 CONFIG = SceneConfig(t60=(0.15, 0.18), talkers=TalkersConfig(one_talker_share=0.3))
@@ -350,3 +352,31 @@ def test_babble_and_anechoic_sets_are_valid(base, tmp_path):
     make_set(scenes, base / "speech", tmp_path / "out")
     assert validate(tmp_path / "out") == []
     assert MixtureSet(tmp_path / "out").scene("m00")["measured"] == {"t60": 0.0, "drr_db": [None, None]}
+
+
+@pytest.mark.parametrize("audio_format", ["flac", "flac.ark"])
+def test_more_than_eight_channels_as_flac_are_refused_before_any_work(base, tmp_path, audio_format):
+    scenes = [{**scene, "mics": 3 * scene["mics"]} for scene in read_scenes(base / "scenes.jsonl")]
+    write_scenes(tmp_path / "scenes.jsonl", scenes)
+    message = f"--audio_format {audio_format}: flac holds at most 8 channels, found 12 .take wav"
+    with pytest.raises(UserError, match=message):
+        make_set(tmp_path / "scenes.jsonl", base / "speech", tmp_path / "out", audio_format=audio_format)
+    assert not (tmp_path / "out").exists()
+
+
+def test_speech_beyond_full_scale_and_constant_speech(tmp_path):
+    speech = make_speech(tmp_path / "speech")
+    table = read_scp(speech / "wav.scp")
+    for entry in table.values():
+        fs, voice = wavfile.read(entry)
+        wavfile.write(entry, fs, (5 * voice / np.abs(voice).max()).astype(np.float32))
+    scenes = make_scenes(tmp_path / "scenes.jsonl", speech, CONFIG, 3)
+    make_set(scenes, speech, tmp_path / "set")
+    for table_path in (tmp_path / "set").glob("*.scp"):
+        for entry in read_scp(table_path).values():
+            assert np.abs(read_audio(entry)[0]).max() <= 0.9001
+    used = read_scenes(scenes)[0]["talkers"][0]["utterance"]
+    _, voice = wavfile.read(table[used])
+    wavfile.write(table[used], 8000, np.full_like(voice, 0.25))
+    with pytest.raises(UserError, match=f"utterance {used} is silent"):
+        make_set(scenes, speech, tmp_path / "other")
