@@ -65,15 +65,15 @@ def sounds(signals: np.ndarray) -> np.ndarray:
 class Levels:
     """The level of each frame of 20 ms of a signal that comes in blocks.
 
-    All blocks but the last are whole frames (:func:`frame_samples`). The mean of each channel
-    over the whole signal is an offset and does not count.
+    All blocks but the last are whole frames (:func:`frame_samples`). A frame that is constant is silent. The
+    mean of each channel over its other frames is an offset and does not count.
     """
 
     def __init__(self, fs: int):
         self._frame = frame_samples(fs)
         self._power: list[np.ndarray] = []  # (F,) each, mean of the channels, with the offset
         self._means: list[np.ndarray] = []  # (C, F)
-        self._total, self._samples = np.zeros(1), 0
+        self._total, self._samples = np.zeros((2, 1)), np.zeros((2, 1))  # per channel: moving frames, all
 
     def add(self, block: np.ndarray) -> None:
         """Measure ``(C, T)`` or ``(T,)`` more samples."""
@@ -84,21 +84,25 @@ class Levels:
         starts = np.arange(0, samples, self._frame)
         lengths = np.minimum(self._frame, samples - starts)
         power = np.add.reduceat(np.mean(np.square(block, dtype=np.float64), axis=0), starts)
-        self._power.append(power / lengths)
-        sums = np.add.reduceat(block, starts, axis=1, dtype=np.float64)
+        low, high = (extreme.reduceat(block, starts, axis=1) for extreme in (np.minimum, np.maximum))
+        constant = (low == high) & (lengths > max(1, self._frame // 2))  # the last frame may be a sample
+        self._power.append(np.where(constant.all(0), 0.0, power / lengths))
+        sums, moving = np.add.reduceat(block, starts, axis=1, dtype=np.float64), ~constant
         self._means.append(sums / lengths)
-        self._total, self._samples = self._total + sums.sum(1), self._samples + samples
+        self._total = self._total + [(sums * moving).sum(1), sums.sum(1)]
+        self._samples = self._samples + [(lengths * moving).sum(1), np.full(len(block), samples)]
 
     def db(self) -> np.ndarray:
         """Return the levels in dB, ``(F,)``: the mean power of the channels; -inf is silence."""
-        if not self._samples:
+        if not self._power:
             return np.zeros(0)
-        power, offset = np.concatenate(self._power), self._total / self._samples
+        power, total, samples = np.concatenate(self._power), self._total, self._samples
+        offset = np.where(samples[0] > 0, total[0] / np.maximum(samples[0], 1), total[1] / samples[1])
         offset[np.abs(offset) < _OFFSET] = 0.0
         if offset.any():
             means = np.concatenate(self._means, axis=1)
             without = power + np.mean(offset[:, None] ** 2 - 2 * offset[:, None] * means, axis=0)
-            power = np.where(without > _ROUNDING * power, without, 0.0)
+            power = np.where((power > 0) & (without > _ROUNDING * power), without, 0.0)
         with np.errstate(divide="ignore"):
             return 10 * np.log10(power)
 

@@ -42,6 +42,16 @@ def test_an_offset_is_no_sound(offset):
     np.testing.assert_allclose(blocks.db(), levels_db(moved, FS), rtol=0, atol=1e-9)
 
 
+def test_what_was_muted_stays_silent_beside_an_offset():
+    signal = talk() + np.float32(0.01)
+    signal[:, 32000:64000] = 0.0
+    levels = levels_db(signal, FS)
+    assert np.isneginf(levels[200:400]).all() and np.isfinite(levels[:200]).all()
+    without = levels_db(signal - np.float32(0.01) * (signal != 0), FS)
+    assert np.abs(levels[:200] - without[:200]).max() < 0.2
+    assert len(levels_db(np.ones(161) * [[1.0]], FS)) == 2, "the last frame is one sample"
+
+
 @pytest.mark.parametrize("value", [0.0, 1.0, -0.25, 0.1, 1e-3])
 def test_a_constant_is_silence(value):
     signal = np.full((2, 4000), value, np.float32)
