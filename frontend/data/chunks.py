@@ -5,6 +5,7 @@ runs of neighbouring chunks, drawn at random, no two runs side by side; a traini
 left out, so that no word is in both. Nothing is known of who talks.
 """
 
+import itertools
 import re
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +26,7 @@ from frontend.data.kaldi import read_entries, write_set
 from frontend.data.segments import Span, read_spans, spans_by_energy, union
 from frontend.data.writers import AudioWriter, ending_for, existing
 from frontend.utils.errors import UserError, warn
+from frontend.utils.files import check_name
 from frontend.utils.parallel import parallel_map
 from frontend.utils.rng import generator
 from frontend.utils.stamps import Stamp
@@ -145,6 +147,8 @@ def make_chunks(
     wav = read_entries(Path(data) / "wav.scp")
     if (lines := Path(data) / "segments").is_file() and not given:
         warn(f"{lines}: not read, speech is found by its energy (give it with --segments)")
+    for out, name in itertools.product(outs, wav):
+        check_name(Path(out) / "wav" / f"{Chunk(name, 0, 0).id}.flac", "give the recordings shorter ids")
     whole = {name: Recording([entry]) for name, entry in wav.items()}
     seconds = {name: recording.seconds for name, recording in whole.items()}
     if given:

@@ -23,7 +23,7 @@ from frontend.data.kaldi import read_entries, write_set
 from frontend.data.writers import BlockWriter, ending_for, existing
 from frontend.dsp.resample import resample_blocks
 from frontend.utils.errors import UserError, warn
-from frontend.utils.files import read_lines, write_text
+from frontend.utils.files import check_name, read_lines, write_text
 from frontend.utils.parallel import parallel_map
 from frontend.utils.stamps import Stamp
 
@@ -170,6 +170,8 @@ def prepare(
     minutes = sum(one.seconds for one in recordings.values()) / 60
     facts = f"{len(recordings)} recordings, {minutes:.1f} min, {found.channels} channels at {found.fs} Hz"
     print(f"{source}: {facts}{lowered}", flush=True)
+    for name in recordings:  # files are named after them, here or in what follows
+        check_name(Path(out) / "wav" / f"{name}_spk1.flac", "give a table 'id file' with shorter ids")
     Path(out).mkdir(parents=True, exist_ok=True)
     work = partial(_prepared, out=Path(out), fs=fs)
     made = list(parallel_map(work, list(recordings.items()), nj, "recordings"))

@@ -19,6 +19,7 @@ from frontend.data.recordings import in_channel_order
 from frontend.data.writers import BlockWriter
 from frontend.training.checkpoints import MAX_SECONDS, open_trained
 from frontend.utils.errors import UserError
+from frontend.utils.files import check_name
 from frontend.utils.parallel import Progress
 
 if TYPE_CHECKING:
@@ -200,6 +201,7 @@ def _name_outputs(named: list[tuple[str, Recording]], out: Path, n_outputs: int)
         seen[name] = recording.name
         job = Job(name, recording, [out / f"{name}_spk{k}.wav" for k in range(1, n_outputs + 1)])
         for path in job.outputs:
+            check_name(path, "rename the recording, or give --scp with a shorter id")
             if path.resolve() in sources:
                 raise UserError(
                     f"{path}: an input that a stream of {recording.name} would replace (choose another DIR)"

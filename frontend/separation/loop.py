@@ -30,7 +30,7 @@ from frontend.separation import continuous, pseudo_targets
 from frontend.separation.continuous import JoinedStreams, in_samples, separate_windows, window_starts
 from frontend.separation.systems import System
 from frontend.utils.errors import UserError
-from frontend.utils.files import atomic_directory, write_json, write_text
+from frontend.utils.files import atomic_directory, check_name, write_json, write_text
 from frontend.utils.parallel import Progress, Shard, parallel_map, part_of
 from frontend.utils.stamps import Stamp, read_stamp
 
@@ -110,6 +110,8 @@ class Result:
         Raises:
             UserError: the directory holds something that was not made here.
         """
+        for item in self.items if not self.named else ():
+            check_name(self.path(item, 1), "give the recording a shorter id")
         if shard is None:
             self._prepare(begun=False)
             return
