@@ -120,7 +120,8 @@ def read_turns(
         UserError: as :func:`read_segments`.
     """
     unused = Unused(Path(path), strict)
-    rows = [row for _, row in fit(read_any(unused, kind), seconds, unused) if row["words"] is not None]
+    spoken = (found for found in read_any(unused, kind) if found[1]["words"] is not None)
+    rows = [row for _, row in fit(spoken, seconds, unused)]
     unused.say(len(rows), "segments 'utterance recording start end'" if kind else "segments")
     return _in_order(rows)
 

@@ -331,7 +331,12 @@ def write_recordings_report(
             }
             for name in names
         },
-        "wer": {name: {"rate": one["cpwer"], "ci": one["cpwer_ci"]} for name, one in words.items()},
+        "wer": {
+            # n: where not all recordings have transcripts
+            name: {"rate": one["cpwer"], "ci": one["cpwer_ci"]}
+            | ({"n": one["n"]} if one.get("n", len(wav)) != len(wav) else {})
+            for name, one in words.items()
+        },
         "teacher": {name: validate_teacher(model, dev, talkers, seed) for name, model in teachers.items()},
     }
     report = rounded(report, 5)

@@ -384,7 +384,8 @@ def read_text(path: str | Path, what: str = "a file") -> str:
         start = content.index(b"\0") if encoding == "utf-8" else len(mark) + text.index("\0")
         wrong = "not text but binary, or UTF-16 without a byte-order mark: NUL"
         raise UserError(f"{path}: {wrong} at byte {start} (give {what}, or convert it to UTF-8)")
-    return re.sub("(^|\n)\ufeff+", r"\1", text.replace("\r\n", "\n").replace("\r", "\n"))
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return re.sub("(^|\n)\ufeff+", r"\1", text) if "\ufeff" in text else text
 
 
 def read_lines(path: str | Path, what: str = "a file") -> list[tuple[int, str]]:

@@ -93,6 +93,14 @@ def test_from_streams_to_the_report(command, whole):
     assert "| a | 20.0 s |" in page and "student+mask" in out
 
 
+def test_transcripts_of_some_recordings_are_said(command, whole):
+    (whole / "wer").mkdir()
+    (whole / "wer/mixture.json").write_text('{"cpwer": 43.2, "cpwer_ci": null, "n": 1}')
+    code, _, err = make(command, whole, "--wer", whole / "wer")
+    assert code == 0, err
+    assert "| `mixture` | 43.2 of 1 recordings |" in (whole / "report/REPORT.md").read_text()
+
+
 def test_no_streams_no_report(command, whole):
     (whole / "systems.yaml").write_text("ilrma: {blind: ilrma}\n")
     code, _, err = make(command, whole)
