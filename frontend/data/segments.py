@@ -391,7 +391,7 @@ _OTHER_TYPES = {
 
 def _rttm(unused: Unused) -> Iterator[tuple]:
     for number, line in read_lines(unused.path, "an RTTM file"):
-        where, fields = f"{unused.path}:{number}", line.split()
+        where, fields = f"{unused.path}:{number}", re.split(r"[ \t]+", line)
         if fields[0].startswith(";") or fields[0].upper() in _OTHER_TYPES:
             continue
         if fields[0].upper() != "SPEAKER" or not 8 <= len(fields) <= 10:

@@ -395,7 +395,7 @@ def read_lines(path: str | Path, what: str = "a file") -> list[tuple[int, str]]:
     ``str.splitlines`` divides and which a text may have. It raises what :func:`read_text` raises.
     """
     lines = ((number, line.strip(" \t")) for number, line in enumerate(read_text(path, what).split("\n"), 1))
-    return [(number, line) for number, line in lines if line]
+    return [(number, line) for number, line in lines if line.strip()]  # a form feed is blank, too
 
 
 def parse_json(text: str, path: str | Path, line: int | None = None, advice: str = "make it again") -> Any:

@@ -65,7 +65,7 @@ SAVED = {
     "UTF-16": lambda text: text.encode("utf-16"),
     "UTF-16, the other way": lambda text: b"\xfe\xff" + text.encode("utf-16-be"),
     "UTF-32": lambda text: text.encode("utf-32"),
-    "blank lines": lambda text: ("\n \n" + text.replace("\n", "\n\t\n\n")).encode(),
+    "blank lines": lambda text: ("\n \n" + text.replace("\n", "\n\t\n\f\n\n")).encode(),
     "trailing blanks": lambda text: text.replace("\n", " \t\n").encode(),
     "no last line end": lambda text: text.removesuffix("\n").encode(),
     "two joined, each with a mark": lambda text: (
