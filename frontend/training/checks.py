@@ -290,10 +290,10 @@ def check_audio(
             f"{where}: {utterance}: {channels[0]} channel(s) expected ({channels[1]}), found {n_channels} "
             f"in {entry}"
         )
-    _check_channels(where, list(wav.values()))
+    check_channels(where, list(wav.values()))
 
 
-def _check_channels(where: str, entries: Sequence[str]) -> None:
+def check_channels(where: str, entries: Sequence[str]) -> None:
     """Look at a few mixtures, spread over the set: what is wrong in all of them is the array's.
 
     Raises:

@@ -19,6 +19,7 @@ from tiny_models import FS, OUTPUTS, make_data, make_model, recording, write
 from frontend.data.audio import read_audio
 from frontend.data.kaldi import read_scp
 from frontend.data.mixtures import MixtureSet
+from frontend.dsp.blind import separate_blind
 from frontend.dsp.refine import refine
 from frontend.separation import loop
 from frontend.separation.model import Separator
@@ -339,3 +340,23 @@ def test_mistakes_in_sections(tmp_path, sections, message):
     (tmp_path / "systems.yaml").write_text(f"reference: {{mixture: {{}}}}\n{sections}\n")
     with pytest.raises(UserError, match=re.escape(message)):
         load_systems(tmp_path / "systems.yaml")
+
+
+def test_dead_channels_of_a_set(models, data, tmp_path):
+    """A network's reference must live, also in one mixture of many; blind methods take the live ones."""
+    entry = read_scp(data / "wav.scp")["b"]
+    audio = np.concatenate([read_audio(entry)[0], read_audio(entry)[0][:1] / 2 + 0.01])
+    for table in ("a", "c"):  # all mixtures have three channels
+        other = read_scp(data / "wav.scp")[table]
+        write(
+            Path(other), np.concatenate([read_audio(other)[0], recording(read_audio(other)[0].shape[1], 1)])
+        )
+    audio[0] = 0.0
+    write(Path(entry), audio)
+    make_model(tmp_path / "exp/student", 2, n_mics=3)
+    with pytest.raises(UserError, match=r"b\.wav: channel 1 is dead.* such as channel 2"):
+        separate([System("student", model="student")], tmp_path / "exp", data, tmp_path / "out")
+    blind = System("auxiva", blind="auxiva", settings={"iterations": 2})
+    separate([blind], tmp_path, data, tmp_path / "out")
+    expected = separate_blind("auxiva", read_audio(entry)[0][1:], FS, 2, iterations=2)
+    assert np.array_equal(_streams(tmp_path / "out/auxiva", "b").numpy(), expected)

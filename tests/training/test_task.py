@@ -17,6 +17,7 @@ from frontend.data.audio import read_audio
 from frontend.data.kaldi import read_scp, write_scp
 from frontend.data.writers import AudioWriter
 from frontend.training.checkpoints import repair_checkpoint
+from frontend.training.checks import check_channels
 from frontend.training.examples import CroppedSources
 from frontend.training.run import DONE, train_separator
 from frontend.training.task import KeyedIterFactory, WarmupCosine
@@ -358,9 +359,23 @@ class TestErrors:
                 train_separator(argv)
             assert not (tmp_path / "x").exists()
 
+    @pytest.mark.parametrize("value", [0.0, 0.2])
+    def test_dead_channels_are_found_before_training(self, tmp_path, capsys, value):
+        entries = list(read_scp(Path(make_set(tmp_path / "set", 7, 5)) / "wav.scp").values())
+        for channel in (1, 0):
+            for entry in entries:
+                audio, _ = read_audio(entry)
+                audio[channel] = value
+                soundfile.write(entry, audio.T, FS)
+            if channel:
+                check_channels("set/wav.scp", entries)
+                assert "set/wav.scp: channel 2 is dead: constant" in capsys.readouterr().err
+        with pytest.raises(UserError, match=r"channel 1 is dead in all of 4 mixtures .*it is the reference"):
+            check_channels("set/wav.scp", entries)
+
     @pytest.mark.parametrize("workers", ["0", "1"])
     def test_recording_that_breaks_while_training(self, command, data, tmp_path, workers):
-        broken = make_set(tmp_path / "broken", 4, 5)
+        broken = make_set(tmp_path / "broken", 7, 5)  # u3 is none of the few that are looked at before
         path = tmp_path / "broken" / "wav" / "u3.wav"
         soundfile.write(path, np.full((3030, MICS), np.nan), FS, subtype="FLOAT")
         with pytest.raises(UserError, match=r"u3\.wav: NaN or infinity") as error:
