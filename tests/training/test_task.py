@@ -368,10 +368,10 @@ class TestErrors:
                 audio[channel] = value
                 soundfile.write(entry, audio.T, FS)
             if channel:
-                check_channels("set/wav.scp", entries)
-                assert "set/wav.scp: channel 2 is dead: constant" in capsys.readouterr().err
+                check_channels(f"{tmp_path}/wav.scp", entries)
+                assert "/wav.scp: channel 2 is dead: constant" in capsys.readouterr().err
         with pytest.raises(UserError, match=r"channel 1 is dead in all of 4 mixtures .*it is the reference"):
-            check_channels("set/wav.scp", entries)
+            check_channels(f"{tmp_path}/wav.scp", entries)
 
     @pytest.mark.parametrize("workers", ["0", "1"])
     def test_recording_that_breaks_while_training(self, command, data, tmp_path, workers):
