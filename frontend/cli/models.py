@@ -194,10 +194,9 @@ def recognise(out: str | None, format: str, **_) -> None:
     one_of("asr", "asr_model", required=True)
     o = _source_options("", f"asr asr_model config format out save_streams leak_db {' '.join(RULE)}")
     from frontend.dsp.activity import Rule
-    from frontend.recognition.files import recognise_files
+    from frontend.recognition.files import in_format, recognise_files
     from frontend.recognition.model import Search
     from frontend.recognition.pieces import Cutting
-    from frontend.recognition.text import in_format
     from frontend.separation.files import How, Source, plan
     from frontend.utils.files import write_text
 

@@ -308,7 +308,7 @@ class _Alone:
     """Separates an utterance alone, cut out with more on either side if it is short; once for all systems."""
 
     def __init__(self, model: str, settings: RecordingSettings):
-        from frontend.separation.model import Separator  # ESPnet: 8 s
+        from frontend.separation.model import Separator  # ESPnet: seconds
 
         self.separator = Separator.from_pretrained(model, settings.device)
         self.least_s = settings.least_s

@@ -261,7 +261,7 @@ def validate_teacher(model: str, data: str, n_talkers: int, seed: int = 0) -> di
     Raises:
         UserError: channels or rate that do not fit, unreadable audio.
     """
-    from frontend.separation.model import Separator  # ESPnet: 8 s
+    from frontend.separation.model import Separator  # ESPnet: seconds
     from frontend.training.examples import MixtureOfMixtures
     from frontend.training.losses import mixit_loss
 

@@ -6,6 +6,7 @@ import contextlib
 import sys
 from collections.abc import Iterator, Sequence
 
+from frontend.data.segments import in_seglst, in_stm
 from frontend.recognition.model import Recogniser, Search
 from frontend.recognition.pieces import Cache, Cutting, cut, recognise, segments_of
 from frontend.separation.files import How, Job, Separating, Source
@@ -52,3 +53,25 @@ def recognise_files(
             texts = {piece: cache[key] for piece, key in made.keys.items()}
             yield segments_of(job.name, streams, texts, entries[0])
     separate.shown.close()
+
+
+def in_format(rows: list[dict], form: str, named: bool = False) -> str:
+    """Return SegLST in the form ``text`` (START-END SPEAKER: WORDS), ``json`` or ``stm``.
+
+    Args:
+        rows: the segments.
+        form: see above.
+        named: as ``text``, put the recording before each line.
+
+    >>> rows = [{"session_id": "a b", "speaker": "spk1", "words": "GO ON"}]
+    >>> rows[0] |= {"start_time": 0.0, "end_time": 1.5}
+    >>> print(in_format(rows, "stm"))
+    a_b 1 spk1 0.0000 1.5000 GO ON
+    >>> print(in_format(rows, "text", named=True))
+    a b: 0.00-1.50 spk1: GO ON
+    """
+    if form == "text":
+        line = "{start_time:.2f}-{end_time:.2f} {speaker}: {words}"
+        line = "{session_id}: " * named + line
+        return "\n".join(line.format(**row).rstrip() for row in rows)
+    return (in_seglst if form == "json" else in_stm)(rows).rstrip("\n")

@@ -291,7 +291,7 @@ class Recogniser:
         self.files, self.options = files, complete_options(options or {}, files)
         _check_weights(files)
         with quiet():
-            from frontend.utils.espnet import Speech2Text  # ESPnet: 8 s
+            from frontend.utils.espnet import Speech2Text  # ESPnet: seconds
 
             self._speech2text = Speech2Text(
                 asr_train_config=str(files.config),

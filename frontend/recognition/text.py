@@ -32,7 +32,7 @@ import meeteval.wer
 from frontend.data.audio import read_audio
 from frontend.data.kaldi import read_scp, scan_table, write_scp
 from frontend.data.mixtures import MixtureSet
-from frontend.data.segments import in_seglst, in_stm
+from frontend.data.segments import in_seglst
 from frontend.dsp.activity import sounds
 from frontend.utils.errors import UserError
 from frontend.utils.files import atomic_directory, read_text, write_json, write_text
@@ -261,28 +261,6 @@ def segments(texts: Texts, seconds: Seconds, keep_empty: bool = True) -> list[di
                 row = {"session_id": key, "speaker": f"spk{k}", "words": words}
                 rows.append({**row, "start_time": 0.0, "end_time": round(length, 4)})
     return rows
-
-
-def in_format(rows: list[dict], form: str, named: bool = False) -> str:
-    """Return SegLST in the form ``text`` (START-END SPEAKER: WORDS), ``json`` or ``stm``.
-
-    Args:
-        rows: the segments.
-        form: see above.
-        named: as ``text``, put the recording before each line.
-
-    >>> rows = [{"session_id": "a b", "speaker": "spk1", "words": "GO ON"}]
-    >>> rows[0] |= {"start_time": 0.0, "end_time": 1.5}
-    >>> print(in_format(rows, "stm"))
-    a_b 1 spk1 0.0000 1.5000 GO ON
-    >>> print(in_format(rows, "text", named=True))
-    a b: 0.00-1.50 spk1: GO ON
-    """
-    if form == "text":
-        line = "{start_time:.2f}-{end_time:.2f} {speaker}: {words}"
-        line = "{session_id}: " * named + line
-        return "\n".join(line.format(**row).rstrip() for row in rows)
-    return (in_seglst if form == "json" else in_stm)(rows).rstrip("\n")
 
 
 def write_hypotheses(directory: str | Path, texts: Texts, seconds: Seconds, info: dict) -> None:

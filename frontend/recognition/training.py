@@ -1,6 +1,6 @@
 """A recogniser trained as ESPnet's users train it, and able to survive a kill.
 
-The steps are those of ESPnet's ``asr.sh``, in one process since its import takes 8 s: list the tokens
+The steps are those of ESPnet's ``asr.sh``, in one process since its import takes seconds: list the tokens
 (``espnet2.bin.tokenize_text``, or sentencepiece), collect statistics (``asr_train --collect_stats``), train,
 average the best epochs. What can be wrong is found before. The result is an ESPnet model.
 

@@ -333,7 +333,7 @@ def run(
     if not jobs:
         return
     if jobs[0][0][0].system.model:
-        # ESPnet takes 8 s: once, for all processes forked from here.
+        # ESPnet takes seconds: once, for all processes forked from here.
         importlib.import_module("frontend.training.task")
     work = functools.partial(
         _separate, exp=Path(exp), n_talkers=n_talkers, references=references, device=device

@@ -265,7 +265,7 @@ def load_model(config: str | Path, checkpoint: str | Path, device: str = "cpu") 
     Raises:
         UserError: no such file, not a training's configuration or weights, or weights of another network.
     """
-    from frontend.training.task import FrontendTask, register  # ESPnet: 8 s
+    from frontend.training.task import FrontendTask, register  # ESPnet: seconds
 
     register()
     settings = read_settings(config, "config.yaml of a training")

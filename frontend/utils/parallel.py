@@ -1,6 +1,6 @@
 """The same function over many items: in order, in processes of one thread each, with progress.
 
-Own code, since nothing else forks processes that inherit a loaded model: a fresh one imports ESPnet for 8 s.
+Own code, since nothing else forks processes that inherit a loaded model: a fresh one imports ESPnet again.
 """
 
 import contextlib

@@ -16,6 +16,7 @@ from tiny_recognisers import TOKENS, WORDS, make_recogniser, tones
 from frontend.data.audio import read_audio
 from frontend.data.kaldi import write_scp
 from frontend.dsp.resample import resample as change_rate
+from frontend.recognition.files import in_format
 from frontend.recognition.model import (
     MODEL,
     OPTIONS,
@@ -25,7 +26,7 @@ from frontend.recognition.model import (
     find_recogniser,
 )
 from frontend.recognition.pieces import Cutting, cut
-from frontend.recognition.text import in_format, unknown_words
+from frontend.recognition.text import unknown_words
 from frontend.utils.errors import UserError
 
 
