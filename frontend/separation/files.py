@@ -246,12 +246,12 @@ class Separating:
         Raises:
             UserError: the recording is truncated or has NaN.
         """
-        from frontend.separation.continuous import ContinuousSeparator
+        from frontend.separation.continuous import LEAST_WINDOW_S, ContinuousSeparator
 
         recording, start = job.recording, time.perf_counter()
         is_long, (window, hop) = self.how.is_long(recording), self.how.windows
-        # What is not long is one window.
-        length = window if is_long else recording.seconds
+        # What is not long is one window, or less.
+        length = window if is_long else max(recording.seconds, LEAST_WINDOW_S)
         run = ContinuousSeparator(self.separator, length, hop if is_long else length / 2, self.refine)
         _separate(job, run, self.how.resample, self.shown)
         took = time.perf_counter() - start
