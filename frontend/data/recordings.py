@@ -25,7 +25,7 @@ from frontend.dsp.resample import resample_blocks
 from frontend.utils.errors import UserError, warn
 from frontend.utils.files import check_name, read_lines, write_text
 from frontend.utils.parallel import parallel_map
-from frontend.utils.stamps import Stamp
+from frontend.utils.stamps import Stamp, files_below
 
 VERSION = 1  # of the merged files: raised when the same recordings give other samples
 GEOMETRIES = ("circular", "linear", "none")
@@ -224,30 +224,14 @@ def _is_audio(path: Path) -> bool:
 
 def _files_below(folder: Path) -> Iterator[Path]:
     """Yield the audio files in a folder and below it; what cannot be read is named in a warning."""
-    folders, links = [folder], list[Path]()
-    seen = set()
-    while folders or links:
-        # Links last: what can be reached without them has the name of the place where it lies.
-        directory = folders.pop(0) if folders else links.pop(0)
-        if (real := os.path.realpath(directory)) in seen:
+    for file in files_below(folder, _PUT_ASIDE, unreadable=warn):
+        if file.suffix.lower() not in (*_ENDINGS, *_OTHER_ENDINGS):
             continue
-        seen.add(real)
-        try:
-            children = sorted(directory.iterdir())
-        except OSError as error:
-            warn(f"{directory}: passed over, it cannot be read: {error.strerror}")
-            continue
-        for child in children:
-            if child.name.startswith(".") or child.name in _PUT_ASIDE:
-                continue
-            if os.path.isdir(child):
-                (links if child.is_symlink() else folders).append(child)
-            elif child.suffix.lower() in (*_ENDINGS, *_OTHER_ENDINGS):
-                if os.path.isfile(child):
-                    yield child
-                else:
-                    why = "a link to nothing" if child.is_symlink() else "no file that can be read"
-                    warn(f"{child}: passed over, it is {why}")
+        if os.path.isfile(file):
+            yield file
+        else:
+            why = "a link to nothing" if file.is_symlink() else "no file that can be read"
+            warn(f"{file}: passed over, it is {why}")
 
 
 # --- files of one channel

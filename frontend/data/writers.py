@@ -79,7 +79,7 @@ class AudioWriter:
         if encoding != "pcm16" and (encoding, audio_format) != ("float32", "wav"):
             raise UserError(f"encoding '{encoding}' as {audio_format}: expected pcm16, or float32 as wav")
         self.directory, self.audio_format = Path(directory), audio_format
-        self.fs, self.encoding = int(fs), encoding
+        self.fs, self.encoding, self._said = int(fs), encoding, False
         self.directory.mkdir(parents=True, exist_ok=True)
         archive = self.directory / f"{name}.ark"
         self._archive = open(str(archive), "ab") if audio_format == "flac.ark" else None
@@ -115,7 +115,9 @@ class AudioWriter:
         if self.encoding == "float32":
             data = data.astype(np.float32)
         elif is_beyond(peak := float(np.abs(data).max())):
-            _say_floats(str(name), peak)
+            if not self._said:
+                _say_floats(str(name), peak)
+                self._said = True  # once for all that this writer writes
             kind, data = "wav", data.astype(np.float32)
         else:
             data = to_pcm16(data, utterance_id)

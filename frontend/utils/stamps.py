@@ -22,7 +22,8 @@ in ``separation/loop.py``, pieces of a simulated set in ``simulation/mixture_set
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -129,10 +130,8 @@ def of_tree(path: str | Path, by_size: bool = False) -> str:
     if not path.exists():
         return ""
     digest, alone = hashlib.sha256(), path.is_file()
-    for file in [path] if alone else sorted(filter(Path.is_file, path.rglob("*"))):
+    for file in [path] if alone else sorted(filter(Path.is_file, files_below(path, ["__pycache__"]))):
         inside = file.relative_to(path)
-        if any(part.startswith(".") or part == "__pycache__" for part in inside.parts):
-            continue
         found = file.stat()
         digest.update(f"{inside}\0{found.st_size}\0".encode())
         if by_size or (file.suffix in _BULK and not alone):
@@ -148,3 +147,37 @@ def _add_content(digest, file: Path) -> None:
     with open(file, "rb") as opened:
         while block := opened.read(1 << 20):
             digest.update(block)
+
+
+def files_below(
+    folder: str | Path,
+    put_aside: Sequence[str] = (),
+    unreadable: Callable[[str], None] = lambda text: None,
+) -> Iterator[Path]:
+    """Yield what is no directory in a folder and below it; links are followed, each real directory once.
+
+    Args:
+        folder: may be hidden itself; hidden files and directories in it are passed over.
+        put_aside: names of others that are.
+        unreadable: is told of a directory that cannot be read.
+    """
+    folders, links = [Path(folder)], list[Path]()
+    seen = set()
+    while folders or links:
+        # Links last: what can be reached without them has the name of the place where it lies.
+        directory = folders.pop(0) if folders else links.pop(0)
+        if (real := os.path.realpath(directory)) in seen:
+            continue
+        seen.add(real)
+        try:
+            children = sorted(directory.iterdir())
+        except OSError as error:
+            unreadable(f"{directory}: passed over, it cannot be read: {error.strerror}")
+            continue
+        for child in children:
+            if child.name.startswith(".") or child.name in put_aside:
+                continue
+            if os.path.isdir(child):
+                (links if child.is_symlink() else folders).append(child)
+            else:
+                yield child

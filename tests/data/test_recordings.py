@@ -16,6 +16,7 @@ from frontend.data.recordings import find_recordings, in_channel_order, prepare,
 from frontend.data.segments import read_spans, spans_by_energy
 from frontend.training.checks import check_start
 from frontend.utils.errors import UserError
+from frontend.utils.stamps import of_tree
 
 
 def _talk(seconds: float, channels: int = 2, seed: int = 0, pauses: float = 1.0) -> np.ndarray:
@@ -166,6 +167,11 @@ def test_links_are_followed_and_what_is_hidden_is_not(tmp_path, capsys):
     assert len(err) == 2
     assert "annexed.wav: passed over, it is a link to nothing" in err[0]
     assert "passed over 1 file(s) of formats that are not read, such as" in err[1] and "speech.mp3" in err[1]
+    before = of_tree(folder)
+    write(store / "day2/e.wav", _talk(3, seed=3))
+    assert of_tree(folder) != before, "a stage sees what is behind a link"
+    (store / "day2/e.wav").unlink()
+    assert of_tree(folder) == before
     (tmp_path / ".hidden").symlink_to(folder)
     assert len(find_recordings(str(tmp_path / ".hidden"))) == 3, "named by the user"
 
@@ -202,6 +208,7 @@ def test_samples_beyond_full_scale_are_kept(tmp_path, capsys, fs, files):
         _, start, end = name.rsplit("-", 2)
         assert np.array_equal(read_audio(chunk)[0], found[:, int(start) : int(end)])
     err = capsys.readouterr().err
+    assert err.count("a peak of") <= 3, "one line a recording and set"
     assert ("m.flac: a peak of" in err) == (files == 2 or fs is not None) and "wav of 32-bit floats" in err
 
 
