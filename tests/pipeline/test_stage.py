@@ -439,3 +439,35 @@ def test_seconds_of_other_experiments_of_the_same_size(tmp_path):
     assert records.earlier_seconds(tmp_path / "mine") == {"data": 9.0}
     (tmp_path / "mine" / "stages.json").write_text(json.dumps({"command": "x --size tiny"}))
     assert records.earlier_seconds(tmp_path / "mine") == {"data": 7.0}
+
+
+@pytest.mark.parametrize("how", ["nobody reads", "interrupt"])
+def test_the_end_of_the_reader_or_an_interrupt_ends_the_command_and_is_said_once(toy, how):
+    loud = "import signal, sys, time; from frontend.utils.errors import run; open('begun', 'w')\n"
+    loud += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    loud += "def work():\n    while True:\n        print('x' * 1000, flush=True)\n        time.sleep(0.01)\n"
+    Path("loud.py").write_text(loud + "run(work, 'loud')")
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += "sys.path[:0] = sys.argv[1:]; from test_stage import *; from frontend.utils.errors import run\n"
+    code += "toy = Toy(); toy.change = {'commands': [['./loud.py']]}\n"
+    code += "run(lambda: toy.engine().run('1', '1'), 'me')"
+    paths = [str(Path(__file__).parent), str(Path(__file__).resolve().parents[2])]
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *paths],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while not Path("begun").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    time.sleep(0.3)
+    if how == "interrupt":
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 130 and err.count("\n") == 1 and "stage first: interrupted" in err, err
+    else:
+        process.stdout.close()
+        err = process.stderr.read()
+        assert process.wait(60) == 141 and err == ""
