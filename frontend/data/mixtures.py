@@ -124,7 +124,7 @@ class MixtureSet:
 
     def _table(self, path: Path, allow_empty: bool = False) -> dict[str, str]:
         table = scan_entries(path) if path.suffix == ".scp" else scan_table(path, allow_empty)
-        for problem in table.problems + _compared(path, table, self.wav):
+        for problem in table.problems + compared(path, table, self.wav):
             raise UserError(problem)
         return table.entries
 
@@ -134,7 +134,8 @@ class MixtureSet:
         return table[utterance_id]
 
 
-def _compared(path: Path, table: Table, wav: Utterances) -> list[str]:
+def compared(path: Path, table: Table, wav: Utterances) -> list[str]:
+    """Return what is wrong where a table has other ids than the utterances of its directory."""
     for name in wav.left_out & table.lines.keys():
         del table.lines[name]
     return compare_ids(path, table, wav.lines, wav.source)
@@ -170,7 +171,7 @@ def check_tables(wav: Utterances, images: Sequence[Path], others: Sequence[Path]
     tables |= {p: scan_table(p, allow_empty=p.name.startswith("text_spk")) for p in others}
     problems = compare_numbers(images, [p for p in others if p.name.startswith("text_spk")])
     problems += [problem for table in tables.values() for problem in table.problems]
-    problems += [problem for path, table in tables.items() for problem in _compared(path, table, wav)]
+    problems += [problem for path, table in tables.items() for problem in compared(path, table, wav)]
     lengths = next((table.entries for path, table in tables.items() if path.name == "utt2num_samples"), {})
     mixtures, labels = Table({**wav}, {**wav.lines}), {path: tables[path] for path in images}
     for problem in itertools.chain(

@@ -30,8 +30,8 @@ import kaldialign
 import meeteval.wer
 
 from frontend.data.audio import read_audio
-from frontend.data.kaldi import read_scp, scan_table, write_scp
-from frontend.data.mixtures import MixtureSet
+from frontend.data.kaldi import Utterances, read_scp, scan_table, write_scp
+from frontend.data.mixtures import MixtureSet, compared
 from frontend.data.segments import in_seglst
 from frontend.dsp.activity import sounds
 from frontend.utils.errors import UserError
@@ -171,25 +171,20 @@ def unknown_words(texts: Iterable[str], files: "RecogniserFiles") -> str:
     return unknown(Counter(c for text in texts for c in normalise(text) if c != " "), known, "char")
 
 
-def read_transcripts(path: str | Path, ids: Iterable[str], optional: bool = False) -> dict[str, str]:
+def read_transcripts(path: str | Path, ids: Utterances, optional: bool = False) -> dict[str, str]:
     """Read a Kaldi table of transcripts that are to be trained on.
 
     Args:
         path: of the table.
-        ids: the utterances of the directory, which must be the table's (but for those that
-            :func:`frontend.data.kaldi.read_utterances` leaves out).
+        ids: the utterances of the directory, which must be the table's.
         optional: a transcript may be empty (no such talker).
 
     Raises:
         UserError: no such table, an utterance without a transcript, a transcript without an utterance.
     """
-    table, left_out, ids = scan_table(path, allow_empty=True), getattr(ids, "left_out", ()), set(ids)
-    if table.problems:
-        raise UserError(table.problems[0])
-    for key in sorted(ids - table.entries.keys()):
-        raise UserError(f"{path}: utterance {key} of wav.scp has no transcript (add it)")
-    for key in sorted(table.entries.keys() - ids - {*left_out}):
-        raise UserError(f"{path}: utterance {key} is not in wav.scp (are both tables of this set?)")
+    table = scan_table(path, allow_empty=True)
+    for problem in table.problems + compared(Path(path), table, ids):
+        raise UserError(problem)
     texts = {key: text for key, text in table.entries.items() if key in ids}
     for key in (key for key, text in texts.items() if not text.strip() and not optional):
         raise UserError(

@@ -244,6 +244,7 @@ def open_log(args: argparse.Namespace, training: Training) -> None:
     log = output / "train.log"
     logging.basicConfig(filename=log, level=args.log_level, format="%(asctime)s %(levelname)s %(message)s")
     logging.captureWarnings(True)
+    logging.raiseExceptions = False  # a full disk is said once, by whoever writes something that counts
     print(f"{output}: training; the log is {log}", file=sys.stderr)
 
 

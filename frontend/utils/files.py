@@ -200,7 +200,7 @@ def locked(directory: str | Path, patience_s: float | None = 0.0, shared: bool =
         patience_s: seconds to wait; None: as long as it takes.
         shared: together with others that share it.
     """
-    directory = Path(directory)
+    directory = Path(directory).absolute()
     path = directory / _LOCK
     name = str(path.resolve())
     if name in os.environ.get(_HELD, "").split("\n") or (directory.exists() and not directory.is_dir()):

@@ -178,6 +178,10 @@ def test_options_of_espnet_pass_through(monkeypatch):
     assert seen.pop() == ([*own, *rest], False)
     assert exit_code("train separator", "--check", "--output_dir", "x") == 0
     assert seen.pop() == (["--output_dir", "x"], True)
+    for words in (["--resume", "--output_dir", "x"], ["--output_dir", "x", "--resume"]):
+        assert exit_code("train separator", *words, "--overwrite") == 0
+        given = {"--output_dir", "x", "--resume", "true", "--overwrite"}
+        assert set(seen[-1][0]) == given and not seen.pop()[1]
     assert exit_code("train separator", "--help_espnet") == 0
     assert seen.pop() == (["--help"], False)
 
