@@ -150,7 +150,7 @@ def test_windows_on_demand_and_other_rates(models, tmp_path, command):
     assert code == 0 and "continuously" not in printed  # it fits into one window of 12 s
     for wrong in (["--window", "2", "--hop", "2"], ["--hop", "12"], ["--window", "nan"]):
         code, _, err = command("separate", *arguments, *wrong)
-        assert code == 2 and "expected a hop" in err
+        assert code == 2 and ("expected a hop" in err or "--window: expected more than 0" in err)
 
 
 def test_one_file_a_channel(models, tmp_path, command):
@@ -201,9 +201,7 @@ def test_wrong_recordings_leave_nothing(models, tmp_path, command):
     bad[1, 15 * FS] = np.nan
     path = write(tmp_path / "nan.wav", bad, subtype="FLOAT")
     code, _, err = command("separate", *arguments, path)
-    assert (
-        code == 2 and f"NaN or infinity at sample {15 * FS}" in err and not any((tmp_path / "out").iterdir())
-    )
+    assert code == 2 and f"NaN or infinity at sample {15 * FS}" in err and not list(tmp_path.glob("out/*"))
     assert three and Recording([whole]).seconds == pytest.approx(20 + 777 / FS)
     with pytest.raises(UserError, match="truncated"):
         Recording([str(half)]).check_end()
@@ -223,4 +221,4 @@ def test_an_interrupt_leaves_nothing_half_written(models, tmp_path, command, mon
     code, _, err = command(
         "separate", "--model", models / "student", path, "-o", tmp_path / "out", "--window", 3
     )
-    assert code == 130 and "interrupted" in err and not any((tmp_path / "out").iterdir())
+    assert code == 130 and "interrupted" in err and not list(tmp_path.glob("out/*"))
