@@ -352,8 +352,11 @@ def _cut_model(root):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda root: (root / "data/text_spk2").unlink(), "text_spk2: expected what talker 2 says"),
-        (_edit("data/text_spk2", b=None), "text_spk2: id b of wav.scp is missing"),
+        (
+            lambda root: (root / "data/text_spk2").unlink(),
+            "expected one of each for a talker, found 2 tables spkN.scp and 1 text_spkN",
+        ),
+        (_edit("data/text_spk2", b=None), "text_spk2: id b of wav.scp:2 is missing"),
         (_edit("data/text_spk2", b=""), "text_spk2: b has no words, but its scene has a talker"),
         (_edit("data/text_spk2", b="..."), "text_spk2: b has no words, but"),
         (_silent_talker, "text_spk2: b has no words, but its scene has a talker"),
