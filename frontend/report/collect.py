@@ -310,8 +310,6 @@ def write_recordings_report(
         jobs += [(recording, entry, [t[recording] for t in tables], seed) for recording, entry in wav.items()]
     rows = iter(list(parallel_map(_measure, jobs, nj, "report")))
     measured = {name: {recording: next(rows) for recording in wav} for name in names}
-    counts = {name: Path(wer) / f"{name}.json" for name in names} if wer else {}
-    words = {name: read_json(path) for name, path in counts.items() if path.is_file()}
     channels, _, fs = audio_info(next(iter(wav.values())))
     run = read_json(Path(out) / "stages.json") if (Path(out) / "stages.json").is_file() else {}
     report = {
@@ -331,17 +329,22 @@ def write_recordings_report(
             }
             for name in names
         },
-        "wer": {
-            # n: where not all recordings have transcripts
-            name: {"rate": one["cpwer"], "ci": one["cpwer_ci"]}
-            | ({"n": one["n"]} if one.get("n", len(wav)) != len(wav) else {})
-            for name, one in words.items()
-        },
+        "wer": _word_errors(wer, names, len(wav)),
         "teacher": {name: validate_teacher(model, dev, talkers, seed) for name, model in teachers.items()},
     }
     report = rounded(report, 5)
     write_results(Path(out), "report", report)
     return report
+
+
+def _word_errors(wer: str | None, names: Sequence[str], recordings: int) -> dict[str, dict]:
+    """Return rate and interval of each system; ``n`` where words were counted of some recordings only."""
+    counts = {name: Path(wer) / f"{name}.json" for name in names} if wer else {}
+    found = {}
+    for name, one in ((name, read_json(path)) for name, path in counts.items() if path.is_file()):
+        found[name] = {"rate": one["cpwer"], "ci": one["cpwer_ci"]}
+        found[name] |= {"n": one["n"]} if one.get("n", recordings) != recordings else {}
+    return found
 
 
 def _measure(job: tuple[str, str, list[str], int]) -> dict:
