@@ -6,6 +6,7 @@ A program that writes to a pipe does not know how long a file becomes: it writes
 """
 
 import io
+import re
 import struct
 from typing import Any, BinaryIO
 
@@ -73,13 +74,29 @@ def mended(file: BinaryIO, name: str) -> BinaryIO | None:
     promised = 0
     if kind == b"riff" and len(head) >= 24:  # Sony Wave64
         promised = struct.unpack("<Q", head[16:24])[0]
-    elif kind == b"FORM" and form in (b"AIFF", b"AIFC"):
+    elif kind == b"RIFX" or (kind == b"FORM" and form in (b"AIFF", b"AIFC")):
         promised = 8 + struct.unpack(">I", head[4:8])[0]
+    elif kind == b"NIST":
+        promised = _sphere_bytes(file)
     elif kind == b".snd" and len(head) >= 12 and head[8:12] != b"\xff\xff\xff\xff":
         promised = sum(struct.unpack(">II", head[4:12]))
     if promised > size + 1 and not any(promised - 8 in sizes for sizes in _UNKNOWN):
         raise UserError(_cut_off(name, promised, size, "bytes"))
     return None
+
+
+def _sphere_bytes(file: BinaryIO) -> int:
+    """Return the length of a NIST SPHERE file by its header; 0 where that does not say it."""
+    file.seek(0)
+    head = file.read(1024)
+    fields = [rb"\n\s*(\d+)\n"] + [
+        name + rb" -i (\d+)" for name in (b"sample_count", b"channel_count", b"sample_n_bytes")
+    ]
+    found = [re.search(field, head) for field in fields]
+    if not all(found) or b"pcm" not in head:
+        return 0
+    size, samples, channels, width = (int(match[1]) for match in found if match)
+    return size + samples * channels * width
 
 
 def _mended_wav(file: BinaryIO, size: int, name: str) -> BinaryIO | None:
