@@ -5,6 +5,7 @@ turns it into one line on standard error and exit code 2. Everything else that e
 keeps its traceback.
 """
 
+import argparse
 import contextlib
 import difflib
 import errno
@@ -12,6 +13,7 @@ import os
 import select
 import sys
 from collections.abc import Callable, Iterable
+from typing import NoReturn
 
 
 class UserError(Exception):
@@ -29,6 +31,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """
     close = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean '{close[0]}'?)" if close else ""
+
+
+class Parser(argparse.ArgumentParser):
+    """The parser of a recipe's script: a mistake is a ``UserError``."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise it."""
+        raise UserError(f"{message} (see --help)")
 
 
 _warned: set[str] = set()

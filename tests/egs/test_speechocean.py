@@ -190,7 +190,7 @@ WRONG = {
     "talker 0001 is in train/ too": lambda c: edit(c / "test/utt2spk", "\t9000", "\t0001"),
     "expected 1 channel at 16000 Hz, found 1 at 8000": lambda c: rewrite(c, 8000, 1),
     "expected 1 channel at 16000 Hz, found 2 at 16000": lambda c: rewrite(c, 16000, 2),
-    "truncated, shorter than its header says": lambda c: rewrite(c, 16000, 1, cut=100),
+    "truncated, its header says": lambda c: rewrite(c, 16000, 1, cut=100),
 }
 
 

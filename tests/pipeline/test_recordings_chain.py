@@ -147,7 +147,7 @@ def test_what_only_the_recordings_tell_is_one_line(folder, tmp_path, command, op
 
 def test_transcripts_of_other_recordings_are_found_before_the_training(folder, tmp_path, command):
     asr = make_recogniser(tmp_path / "asr")
-    (tmp_path / "ref.stm").write_text("first 1 a 0 1 one\nsecnd 1 a 0 1 one\n")
+    (tmp_path / "ref.stm").write_text("frist 1 a 0 1 one\nsecnd 1 a 0 1 one\n")
     options = [
         *_options(folder),
         "--out_dir",

@@ -17,7 +17,7 @@ from noise_files import plan_noise
 from frontend.data.kaldi import read_scp
 from frontend.data.speech import check_out, evenly_by_talker
 from frontend.simulation.pairs import write_pairs
-from frontend.utils.errors import UserError, run
+from frontend.utils.errors import Parser, UserError, run
 from frontend.utils.parallel import number_of_processes
 
 # Mixtures listed, as many as Libri2Mix has.
@@ -25,7 +25,7 @@ LISTED = {"train": 50800, "labelled": 13900, "dev": 3000, "test": 3000}
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument(

@@ -12,13 +12,13 @@ import espeak
 from sentences import FS
 
 from frontend.data.speech import check_out, write_sets
-from frontend.utils.errors import UserError, run
+from frontend.utils.errors import Parser, UserError, run
 
 CORPORA = {"fsdd": digits.plan_fsdd, "audiomnist": digits.plan_audiomnist}
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser = Parser(description=__doc__, allow_abbrev=False)
     parser.add_argument(
         "--corpus", choices=("espeak", *CORPORA), default="espeak", help="default: %(default)s"
     )

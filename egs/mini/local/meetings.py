@@ -32,7 +32,7 @@ from frontend.data.writers import BlockWriter, check_format
 from frontend.simulation import render, rirs
 from frontend.simulation.config import Range, SceneConfig, Section, load_config
 from frontend.simulation.scenes import sample_scene
-from frontend.utils.errors import UserError, run
+from frontend.utils.errors import Parser, UserError, run
 from frontend.utils.files import write_text
 from frontend.utils.parallel import number_of_processes, parallel_map
 from frontend.utils.rng import generator
@@ -401,7 +401,7 @@ def _write_tables(out: Path, meetings: list[dict], job: _Job, texts: dict[str, s
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config", required=True, help="YAML file, such as conf/meetings.yaml")

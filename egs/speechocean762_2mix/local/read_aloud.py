@@ -19,7 +19,7 @@ import frontend
 from frontend.data.kaldi import read_scp
 from frontend.data.speech import check_out, normalise, trim, write_sets
 from frontend.dsp.resample import resample
-from frontend.utils.errors import UserError, run
+from frontend.utils.errors import Parser, UserError, run
 from frontend.utils.parallel import number_of_processes
 from frontend.utils.rng import generator
 
@@ -77,7 +77,7 @@ def plan(sentences: list[str], number: int, seed: int, fs: int) -> list[ReadSent
 
 def main() -> None:
     """Check, plan, render."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--text", type=Path, required=True, help="Kaldi text of the training utterances")

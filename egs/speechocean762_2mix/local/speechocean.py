@@ -16,7 +16,7 @@ from pathlib import Path
 from frontend.data.audio import audio_info
 from frontend.data.kaldi import read_scp, scan_table
 from frontend.data.speech import Spoken, check_out, evenly_by_talker, split_speakers, write_speech_sets
-from frontend.utils.errors import UserError, run
+from frontend.utils.errors import Parser, UserError, run
 from frontend.utils.parallel import number_of_processes, progress
 
 SETS = ("train", "dev", "test")
@@ -155,7 +155,7 @@ def _without_known_sentences(sets: dict[str, list[Spoken]], corpus: Path) -> dic
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--corpus", default="speechocean762", help="speechocean762, the only one here")
