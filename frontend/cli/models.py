@@ -1,7 +1,10 @@
 """``mixit label``, ``separate``, ``recognise`` and ``pack``: what trained networks are used for."""
 
 import contextlib
-from tempfile import TemporaryDirectory
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import click
@@ -178,6 +181,7 @@ def _separate_systems() -> None:
 @device
 @windows
 @activity
+@alone_in(lambda params: list(filter(None, [params["save_streams"]])), wait=True, depth=1)
 def recognise(out: str | None, format: str, **_) -> None:
     """Say who said what and when in recordings of several talkers: separate them, then recognise each stream.
 
@@ -209,7 +213,7 @@ def recognise(out: str | None, format: str, **_) -> None:
             search.files.check_rate(recording.name, recording.fs, ", or allow resampling: --resample")
 
     with contextlib.ExitStack() as context:
-        folder = o.save_streams or context.enter_context(TemporaryDirectory(prefix="frontend-streams-"))
+        folder = o.save_streams or context.enter_context(_scratch_for_streams())
         jobs = plan(o.inputs, o.scp, source, folder, o.resample, o.refine, o.join, check)
         found, at_once = [], not out and format != "json"
         for rows in recognise_files(jobs, source, search, how, cutting, keep=bool(o.save_streams)):
@@ -220,6 +224,23 @@ def recognise(out: str | None, format: str, **_) -> None:
         write_text(out, in_format(found, format, named=len(jobs) > 1) + "\n")
     elif not at_once:
         print(in_format(found, format))
+
+
+@contextlib.contextmanager
+def _scratch_for_streams() -> Iterator[Path]:
+    """Yield a directory for streams that nobody keeps, and say where it was when it has no room for them."""
+    from frontend.utils.files import scratch
+
+    with scratch() as folder:
+        try:
+            yield folder
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise UserError(
+                f"{folder.parent}: expected room for the streams of a recording, found: "
+                f"{os.strerror(error.errno or 0)} (set TMPDIR, or --save_streams, to another directory)"
+            ) from None
 
 
 @click.command(cls=Command)

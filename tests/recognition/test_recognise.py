@@ -1,5 +1,6 @@
 """The recogniser: streams in, words out; and the command that has the whole stack in it."""
 
+import errno
 import inspect
 import json
 import shutil
@@ -302,7 +303,7 @@ def test_words_and_their_times_in_three_formats(exp, talk, tmp_path, command):
 
 def test_long_recordings_are_separated_in_windows(exp, talk, tmp_path, command, monkeypatch):
     """With one separator and one recogniser for all of them; nothing but what is asked for is left."""
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
     other = write(tmp_path / "other.wav", bursts([(0.5, 3.5)], 4.0))
     write_scp(tmp_path / "wav.scp", {"one": talk, "two": other})
@@ -391,3 +392,23 @@ def test_dead_and_silent_recordings(exp, talk, tmp_path, command):
         path = write(tmp_path / f"{name}.wav", np.full((MICS, 8000), level, np.float32))
         code, out, _ = command("recognise", path, *options(exp))
         assert (code, out) == (0, "0.00-1.00 spk1:\n")
+
+
+def test_where_there_is_no_room_for_the_streams(exp, talk, tmp_path, command, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("frontend.data.writers.BlockWriter.write", full)
+    code, _, err = command("recognise", talk, *options(exp))
+    assert code == 2 and f"{tmp_path}: expected room for the streams" in err and "TMPDIR" in err
+    code, _, err = command("recognise", talk, *options(exp, "--save_streams", tmp_path / "streams"))
+    assert code == 2 and "No space left on device" in err and "TMPDIR" not in err
+
+
+def test_one_run_at_a_time_keeps_its_streams_in_a_directory(exp, talk, tmp_path, command):
+    """The next one waits; nothing but the streams is left in it."""
+    for _ in range(2):
+        assert command("recognise", talk, *options(exp, "--save_streams", tmp_path / "kept"))[0] == 0
+    names = sorted(path.name for path in (tmp_path / "kept").iterdir())
+    assert names == ["our talk_spk1.wav", "our talk_spk2.wav"]
