@@ -212,16 +212,25 @@ def recognise(out: str | None, format: str, **_) -> None:
         if not o.resample:
             search.files.check_rate(recording.name, recording.fs, ", or allow resampling: --resample")
 
+    if out and Path(out).is_dir():
+        raise UserError(f"{out}: expected a file for the transcript, found a directory (choose another name)")
+    found, at_once = [], not out and format != "json"
     with contextlib.ExitStack() as context:
         folder = o.save_streams or context.enter_context(_scratch_for_streams())
         jobs = plan(o.inputs, o.scp, source, folder, o.resample, o.refine, o.join, check)
-        found, at_once = [], not out and format != "json"
-        for rows in recognise_files(jobs, source, search, how, cutting, keep=bool(o.save_streams)):
-            found += rows
-            if at_once:
-                print(in_format(rows, format, named=len(jobs) > 1), flush=True)
+        named = len(jobs) > 1
+        try:
+            for rows in recognise_files(jobs, source, search, how, cutting, keep=bool(o.save_streams)):
+                found += rows
+                if at_once:
+                    print(in_format(rows, format, named), flush=True)
+        except UserError as error:
+            if not (found and out):
+                raise
+            write_text(out, in_format(found, format, named) + "\n")
+            raise UserError(f"{error}; the words of the recordings before it are in {out}") from None
     if out:
-        write_text(out, in_format(found, format, named=len(jobs) > 1) + "\n")
+        write_text(out, in_format(found, format, named) + "\n")
     elif not at_once:
         print(in_format(found, format))
 

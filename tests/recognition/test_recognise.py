@@ -412,3 +412,16 @@ def test_one_run_at_a_time_keeps_its_streams_in_a_directory(exp, talk, tmp_path,
         assert command("recognise", talk, *options(exp, "--save_streams", tmp_path / "kept"))[0] == 0
     names = sorted(path.name for path in (tmp_path / "kept").iterdir())
     assert names == ["our talk_spk1.wav", "our talk_spk2.wav"]
+
+
+def test_a_recording_that_fails_in_the_middle(exp, talk, tmp_path, command):
+    """The words of those before it are not lost."""
+    bad = np.tile(read_audio(talk)[0], 12)
+    bad[0, 50 * FS] = np.nan
+    path = write(tmp_path / "bad.wav", bad, subtype="FLOAT")
+    code, whole, _ = command("recognise", talk, *options(exp, "--format", "json"))
+    code, _, err = command("recognise", talk, path, *options(exp, "--format", "json", "-o", tmp_path / "o"))
+    assert code == 2 and "bad.wav: NaN" in err and "the recordings before it are in" in err
+    assert (tmp_path / "o").read_text() == whole
+    code, _, err = command("recognise", talk, *options(exp, "-o", tmp_path))
+    assert code == 2 and "expected a file for the transcript, found a directory" in err
