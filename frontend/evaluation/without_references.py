@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 from scipy.signal import correlate
 
 from frontend.data.audio import audio_info, read_audio
@@ -27,6 +26,7 @@ from frontend.dsp.metrics import ACTIVE_DB, surplus_outputs
 from frontend.dsp.spatial import spatial_covariance, stft, stream_masks
 from frontend.training.checkpoints import MODEL, open_trained
 from frontend.utils.errors import UserError
+from frontend.utils.files import read_settings
 from frontend.utils.parallel import progress
 from frontend.utils.rng import generator
 
@@ -268,7 +268,7 @@ def validate_teacher(model: str, data: str, n_talkers: int, seed: int = 0) -> di
     mixtures = MixtureSet(data)
     info = {u: audio_info(entry) for u, entry in mixtures.wav.items()}
     with open_trained(model) as trained:
-        settings = yaml.safe_load(trained.config.read_text(encoding="utf-8"))
+        settings = read_settings(trained.config, "config.yaml of a training")
         for utterance, (channels, _, fs) in info.items():
             trained.check(mixtures.wav[utterance], channels, fs)
     kept = {k: v for k, v in settings["preprocessor_conf"].items() if k in ("crop", "gain_db", "ref_channel")}

@@ -135,7 +135,7 @@ def pack(path: str | Path, out: str | Path) -> Trained:
     if out.exists():
         raise UserError(f"{out}: exists already (choose another name)")
     with open_trained(path) as trained:
-        config = yaml.safe_load(trained.config.read_text(encoding="utf-8"))
+        config = read_settings(trained.config, "config.yaml of a training")
         kept = {key: config[key] for key in _KEPT if key in config}
         kept["preprocessor_conf"] = {"fs": trained.fs}
         text = yaml.safe_dump(kept, sort_keys=False)
@@ -162,11 +162,11 @@ def _describe(name: str, folder: Path) -> Trained:
             f"{name}: expected weights ({' or '.join(CHECKPOINTS)}), found none (is its training done?)"
         )
     try:
-        values = yaml.safe_load(config.read_text(encoding="utf-8"))
+        values = read_settings(config, "config.yaml of a training")
         fs = int(values["preprocessor_conf"]["fs"])
         separator = values["separator_conf"]
         n_mics, n_outputs = int(separator["n_mics"]), int(separator["num_spk"])
-    except (yaml.YAMLError, KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError):
         raise UserError(
             f"{config}: expected preprocessor_conf.fs, separator_conf.n_mics and separator_conf.num_spk of a "
             "separator trained here, found them missing or not numbers"
