@@ -159,7 +159,7 @@ def test_transcripts_of_other_recordings_are_found_before_the_training(folder, t
     ]
     for again in (False, True):
         code, out, err = command("run", *options, "--stop_stage", "chunks")
-        assert code == 2 and "has no recording 'secnd'" in err, err
+        assert code == 2 and "has no recording 'frist'" in err, err
         assert ("stage 1 data: complete" in out) is again and "chunks of" not in out
 
 
