@@ -6,6 +6,7 @@ components of each frequency. SI-SNRi of 24 two-talker mixtures (4 microphones, 
 6.3 dB on 2 principal components, 4.9 on all channels; AuxIVA 6.7 with the Gaussian prior, 5.4 with Laplace.
 """
 
+import contextlib
 import inspect
 from collections.abc import Callable
 
@@ -61,22 +62,14 @@ def separate_blind(
     if level == 0:
         return np.zeros((n_sources, mixture.shape[1]), dtype=np.float32)
     n_fft, hop = frames(fs, window, overlap)
-    for dither in _DITHERS:
-        x = analyse(mixture / level, n_fft, hop, dither)
-        try:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                demixed = METHODS[name](principal(x, n_sources), **settings)
-        except np.linalg.LinAlgError:
-            continue
-        if np.isfinite(demixed).all():
-            break
-    else:
+    made = demixed(mixture / level, n_fft, hop, lambda x: METHODS[name](principal(x, n_sources), **settings))
+    if made is None:
         warn(
             f"{name}: {mixture.shape[1] / fs:.3g} s with sound in too few windows of {n_fft / fs:.3g} s to "
             "be separated; the first stream is the reference channel there, the others are silent"
         )
         return np.concatenate([mixture[:1], np.zeros_like(mixture[1:n_sources])]).astype(np.float32)
-    streams = synthesise(demixed, x, hop, mixture.shape[1])
+    streams = synthesise(*made, hop, mixture.shape[1])
     loudest_first = np.argsort(-(streams**2).sum(-1), kind="stable")
     return (level * streams[loudest_first]).astype(np.float32)
 
@@ -130,6 +123,22 @@ def analyse(waveforms: np.ndarray, n_fft: int, hop: int, dither: float = _DITHER
     padded = np.pad(waveforms, [(0, 0), (0, max(0, n_fft - waveforms.shape[1]))])
     dithered = padded + dither * generator(0, "blind", "dither").standard_normal(padded.shape)
     return stft_numpy(dithered, n_fft, hop).transpose(2, 1, 0)
+
+
+def demixed(
+    waveforms: np.ndarray, n_fft: int, hop: int, method: Callable[[np.ndarray], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the sources that ``method`` makes of the spectra of (C, T), and the spectra (:func:`analyse`).
+
+    None where it finds no matrices: there is sound in too few frames.
+    """
+    for dither in _DITHERS:
+        x = analyse(waveforms, n_fft, hop, dither)
+        with contextlib.suppress(np.linalg.LinAlgError), np.errstate(divide="ignore", invalid="ignore"):
+            y = method(x)
+            if np.isfinite(y).all():
+                return y, x
+    return None
 
 
 def principal(x: np.ndarray, n_sources: int) -> np.ndarray:

@@ -14,9 +14,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from frontend.dsp.blind import analyse, demix, frames, principal, synthesise
+from frontend.dsp.blind import analyse, demix, demixed, frames, principal, synthesise
 from frontend.dsp.spatial import istft, mvdr_souden, stft, stream_masks
-from frontend.utils.errors import UserError, did_you_mean
+from frontend.utils.errors import UserError, did_you_mean, warn
 
 # Raised with every change after which a step gives other streams.
 VERSION = 1
@@ -89,11 +89,19 @@ def guided_iva(streams: torch.Tensor, mixture: torch.Tensor, fs: int) -> torch.T
     if len(active) < 2 or level == 0:
         return refined
     n_fft, hop = frames(fs, _WINDOW_S, 4)
-    x = analyse(mixture.double().numpy() / level, n_fft, hop)
     target = analyse(streams[active].double().numpy() / level, n_fft, hop)
-    components = principal(x, len(active))
-    y = demix(components, _IVA_ITERATIONS, "gauss", _map(components, target))
-    refined[active] = torch.from_numpy(level * synthesise(y, x, hop, streams.shape[-1])).to(streams.dtype)
+
+    def method(x: np.ndarray) -> np.ndarray:
+        components = principal(x, len(active))
+        return demix(components, _IVA_ITERATIONS, "gauss", _map(components, target))
+
+    found = demixed(mixture.double().numpy() / level, n_fft, hop, method)
+    if found is None:
+        warn(
+            f"iva: {streams.shape[-1] / fs:.3g} s with sound in too few windows to be refined; left as it is"
+        )
+        return refined
+    refined[active] = torch.from_numpy(level * synthesise(*found, hop, streams.shape[-1])).to(streams.dtype)
     return refined
 
 

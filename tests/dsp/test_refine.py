@@ -147,3 +147,18 @@ def test_steps_follow_one_another():
 def test_what_cannot_be_refined_is_refused(streams, mics, steps, message):
     with pytest.raises(UserError, match=message):
         refine(_noise(streams, 4000), _noise(mics, 4000), FS, steps)
+
+
+@pytest.mark.parametrize("samples", [1, 100, 800, 2000])
+@pytest.mark.parametrize("kind", ["noise", "same", "burst"])
+def test_what_is_too_short_stays_finite(samples, kind):
+    """By both blind methods and all refinements; what is in a few windows alone too."""
+    mixture = 0.1 * np.random.default_rng(samples).standard_normal((3, samples))
+    mixture[:] = mixture[0] if kind == "same" else mixture
+    mixture[:, samples // 4 :] *= kind != "burst"
+    for method in ("auxiva", "ilrma"):
+        streams = separate_blind(method, mixture, 8000, 3)
+        assert streams.shape == (3, samples) and np.isfinite(streams).all()
+    for steps in ("mvdr", "iva+mask"):
+        streams = refine(torch.from_numpy(mixture[:, ::-1].copy()), torch.from_numpy(mixture), 8000, steps)
+        assert streams.shape == (3, samples) and torch.isfinite(streams).all()
