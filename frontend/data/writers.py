@@ -116,7 +116,7 @@ class AudioWriter:
             data = data.astype(np.float32)
         elif is_beyond(peak := float(np.abs(data).max())):
             if not self._said:
-                _say_floats(str(name), peak)
+                _say_floats(f"{name}.{kind}", peak)
                 self._said = True  # once for all that this writer writes
             kind, data = "wav", data.astype(np.float32)
         else:
@@ -152,8 +152,8 @@ def is_beyond(peak: float, bits: int = 16) -> bool:
 
 def _say_floats(name: str, peak: float) -> None:
     warn(
-        f"{name}: a peak of {peak:.3g}, integers end at full scale 1.0: written as a wav of 32-bit floats, "
-        "to the sample"
+        f"{name}: a peak of {peak:.3g}, integers end at full scale 1.0: written as {Path(name).stem}.wav of "
+        "32-bit floats, to the sample"
     )
 
 

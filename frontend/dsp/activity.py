@@ -130,7 +130,8 @@ class Faults:
         """Return a sentence for each channel; ``where`` says what a channel is called."""
         dead = [f"{where(k)} is dead: constant from beginning to end (was it connected?)" for k in self.dead]
         return dead + [
-            f"{where(k)} is {where(other)} again{', with the opposite sign' * (sign < 0)}: it adds nothing"
+            f"{where(k)} is a copy of {where(other)}{', with the opposite sign' * (sign < 0)}: "
+            "it adds nothing"
             for k, other, sign in self.copies
         ]
 

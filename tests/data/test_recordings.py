@@ -209,7 +209,9 @@ def test_samples_beyond_full_scale_are_kept(tmp_path, capsys, fs, files):
         assert np.array_equal(read_audio(chunk)[0], found[:, int(start) : int(end)])
     err = capsys.readouterr().err
     assert err.count("a peak of") <= 3, "one line a recording and set"
-    assert ("m.flac: a peak of" in err) == (files == 2 or fs is not None) and "wav of 32-bit floats" in err
+    assert ("m.flac: a peak of" in err) == (
+        files == 2 or fs is not None
+    ) and "of 32-bit floats, to the sample" in err
 
 
 @pytest.mark.parametrize("offset", [(0.1, 0.1), (0.0, 0.2)])
@@ -236,8 +238,8 @@ def test_constant_channels_and_copies_are_named(tmp_path, capsys, value):
     write(tmp_path / "in/m.wav", audio)
     prepare(str(tmp_path / "in"), str(tmp_path / "whole"))
     err = capsys.readouterr().err.splitlines()
-    assert len(err) == 2 and "m.wav: channel 2 is" in err[0] and "channel 1 again" in err[0]
-    assert "channel 4 is" in err[1] and "channel 3 again, with the opposite sign" in err[1]
+    assert len(err) == 2 and "m.wav: channel 2 is a copy of" in err[0] and "channel 1: it adds" in err[0]
+    assert "channel 4 is" in err[1] and "channel 3, with the opposite sign" in err[1]
     audio[2] = value
     write(tmp_path / "in/m.wav", audio)
     with pytest.raises(

@@ -69,7 +69,7 @@ def test_dead_channels_and_copies():
     assert found == Faults((2, 4), ((3, 0, 1), (5, 1, -1))) and found.live(6) == [0, 1, 3, 5]
     said = found.warnings(lambda k: f"m.wav: channel {k + 1}")
     assert "m.wav: channel 3 is dead" in said[0] and said[3].startswith(
-        "m.wav: channel 6 is m.wav: channel 2 again, with the opposite sign"
+        "m.wav: channel 6 is a copy of m.wav: channel 2, with the opposite sign"
     )
     assert find_faults(np.split(signal, 10, axis=1)) == found
     assert find_faults([0 * signal]).live(6) == [0, 1, 2, 3, 4, 5], "nothing but silence"

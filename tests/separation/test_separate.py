@@ -187,7 +187,7 @@ def test_dead_channels_and_copies(models, tmp_path, command):
     assert code == 0 and err.startswith("warning: ") and "b.wav: channel 2 is dead" in err
     audio[1] = audio[0]
     code, _, err = command("separate", *arguments, write(tmp_path / "c.wav", audio))
-    assert code == 0 and "c.wav: channel 2 is" in err and "channel 1 again" in err
+    assert code == 0 and "c.wav: channel 2 is a copy of" in err
     assert command("separate", *arguments, write(tmp_path / "silence.wav", 0 * audio))[0] == 0
     assert not read_audio(tmp_path / "out/silence_spk1.wav")[0].any()
 
