@@ -6,10 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
+from examples import many
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from frontend.utils import errors, files, parallel
 from frontend.utils.errors import UserError
@@ -144,6 +148,24 @@ def test_longer_names_are_one_line_before_anything_is_written(tmp_path):
     with pytest.raises(UserError, match="expected a path of at most 4095 bytes"):
         files.check_name(deep)
     assert not any(tmp_path.iterdir())
+
+
+@many
+@given(st.text(st.characters(exclude_categories=("Cs",), exclude_characters="/\0"), min_size=1, max_size=300))
+def test_any_name_is_written_or_refused(name):
+    assume(name not in (".", ".."))
+    with tempfile.TemporaryDirectory() as folder:
+        _write_or_refuse(Path(folder), name)
+
+
+def _write_or_refuse(folder, name):
+    try:
+        write_text(folder / name, name)
+    except UserError as error:
+        assert len(os.fsencode(name)) > 255 and "at most 255 bytes" in str(error)
+        assert not any(folder.iterdir())
+    else:
+        assert [path.name for path in folder.iterdir()] == [name]
 
 
 def test_a_full_disk_names_the_file(tmp_path):
