@@ -313,7 +313,8 @@ def scratch(fill: Callable[[Path], object] = lambda folder: None) -> Iterator[Pa
     given = os.environ.get("TMPDIR")
     if given and not os.path.isdir(given):
         raise UserError(
-            f"TMPDIR={given}: expected a directory for temporary files, found none (set it to one, or unset it)"
+            f"TMPDIR={given}: expected a directory for temporary files, found none (set it to one, or "
+            "unset it)"
         )
     with contextlib.ExitStack() as stack:
         where = given or "temporary files"
