@@ -29,8 +29,8 @@ import numpy as np
 import soundfile
 
 from frontend import AUDIO_READERS
+from frontend.data.headers import mended
 from frontend.dsp.activity import Faults, find_faults
-from frontend.dsp.headers import mended
 from frontend.utils.errors import UserError, warn
 from frontend.utils.stamps import of_text
 

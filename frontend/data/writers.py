@@ -17,7 +17,7 @@ import numpy as np
 import soundfile
 from scipy.io import wavfile
 
-from frontend.dsp.headers import WIDTHS, wav_header
+from frontend.data.headers import WIDTHS, wav_header
 from frontend.utils.errors import UserError, warn
 from frontend.utils.files import atomic_file, scratch_file
 

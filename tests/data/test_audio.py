@@ -13,8 +13,8 @@ import soundfile
 from scipy.io import wavfile
 
 from frontend.data.audio import audio_file, audio_info, entry_stamp, read_audio, stamp_of_entries
+from frontend.data.headers import wav_header
 from frontend.data.writers import BlockWriter, existing
-from frontend.dsp.headers import wav_header
 from frontend.utils.errors import UserError
 from frontend.utils.parallel import parallel_map
 

@@ -12,10 +12,10 @@ from examples import many
 from hypothesis import given
 from hypothesis import strategies as st
 
+from frontend.data import headers
 from frontend.data.audio import audio_info, read_audio
+from frontend.data.headers import wav_header
 from frontend.data.writers import AudioWriter, BlockWriter
-from frontend.dsp import headers
-from frontend.dsp.headers import wav_header
 from frontend.utils.errors import UserError
 
 FS = 8000
