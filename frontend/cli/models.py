@@ -1,9 +1,6 @@
 """``mixit label``, ``separate``, ``recognise`` and ``pack``: what trained networks are used for."""
 
 import contextlib
-import errno
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -202,7 +199,7 @@ def recognise(out: str | None, format: str, **_) -> None:
     from frontend.recognition.model import Search
     from frontend.recognition.pieces import Cutting
     from frontend.separation.files import How, Source, plan
-    from frontend.utils.files import write_text
+    from frontend.utils.files import scratch, write_text
 
     cutting = Cutting(Rule(**{name: getattr(o, name) for name in RULE}), o.leak_db)
     source, search = Source(o.model, o.blind, o.n_talkers), Search.find(o.asr, o.asr_model, o.config)
@@ -216,7 +213,7 @@ def recognise(out: str | None, format: str, **_) -> None:
         raise UserError(f"{out}: expected a file for the transcript, found a directory (choose another name)")
     found, at_once = [], not out and format != "json"
     with contextlib.ExitStack() as context:
-        folder = o.save_streams or context.enter_context(_scratch_for_streams())
+        folder = o.save_streams or context.enter_context(scratch())
         jobs = plan(o.inputs, o.scp, source, folder, o.resample, o.refine, o.join, check)
         named = len(jobs) > 1
         try:
@@ -233,23 +230,6 @@ def recognise(out: str | None, format: str, **_) -> None:
         write_text(out, in_format(found, format, named) + "\n")
     elif not at_once:
         print(in_format(found, format))
-
-
-@contextlib.contextmanager
-def _scratch_for_streams() -> Iterator[Path]:
-    """Yield a directory for streams that nobody keeps, and say where it was when it has no room for them."""
-    from frontend.utils.files import scratch
-
-    with scratch() as folder:
-        try:
-            yield folder
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise UserError(
-                f"{folder.parent}: expected room for the streams of a recording, found: "
-                f"{os.strerror(error.errno or 0)} (set TMPDIR, or --save_streams, to another directory)"
-            ) from None
 
 
 @click.command(cls=Command)

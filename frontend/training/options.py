@@ -3,7 +3,6 @@
 import argparse
 import os
 import re
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import yaml
 
 from frontend.utils.errors import UserError, did_you_mean
-from frontend.utils.files import read_settings, read_text, write_text
+from frontend.utils.files import read_settings, read_text, scratch, write_text
 
 DEFAULTS = {
     "best_model_criterion": [("valid", "loss", "min")],  # label-free
@@ -125,8 +124,8 @@ def _parsed(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namesp
     config = _config(given_options(argv))
     if config is None or Path(config).read_bytes() == (text := read_text(config)).encode():
         return parser.parse_args(argv)
-    with tempfile.TemporaryDirectory() as folder:
-        write_text(copy := Path(folder) / "config.yaml", text)
+    with scratch() as folder:
+        write_text(copy := folder / "config.yaml", text)
         args = parser.parse_args([*argv, "--config", str(copy)])
     args.config = config
     return args

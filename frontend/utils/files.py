@@ -31,6 +31,7 @@ _LOCK = ".lock"
 # Directories that the process that started this one holds for it, a line each.
 _HELD = "FRONTEND_HELD"
 _held: list[str] = []
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _PATIENCE_S = 2.0  # for what was killed just now: its children end within a second
 
 
@@ -75,8 +76,7 @@ def _said_of(path: Path, part: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        if full or str(error.filename) == str(part):
+        if (error.filename is None and error.errno in _FULL) or str(error.filename) == str(part):
             error.filename = str(path)
         raise
 
@@ -325,11 +325,20 @@ def scratch(fill: Callable[[Path], object] = lambda folder: None) -> Iterator[Pa
         except OSError as error:
             if error.filename is not None and not str(error.filename).startswith(where):
                 raise
-            raise UserError(
-                f"{where}: expected room for temporary files, found: {os.strerror(error.errno or 0)} "
-                "(set the variable TMPDIR to another directory)"
-            ) from None
-        yield folder
+            raise _no_room(where, error) from None
+        try:
+            yield folder
+        except OSError as error:
+            if error.errno not in _FULL or folder not in Path(str(error.filename)).parents:
+                raise
+            raise _no_room(where, error) from None
+
+
+def _no_room(where: str, error: OSError) -> UserError:
+    return UserError(
+        f"{where}: expected room for temporary files, found: {os.strerror(error.errno or 0)} "
+        "(set the variable TMPDIR to another directory)"
+    )
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -399,9 +399,9 @@ def test_where_there_is_no_room_for_the_streams(exp, talk, tmp_path, command, mo
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("frontend.data.writers.BlockWriter.write", full)
+    monkeypatch.setattr("frontend.data.writers._WavFile.write", full)
     code, _, err = command("recognise", talk, *options(exp))
-    assert code == 2 and f"{tmp_path}: expected room for the streams" in err and "TMPDIR" in err
+    assert code == 2 and f"{tmp_path}: expected room for temporary files" in err and "TMPDIR" in err
     code, _, err = command("recognise", talk, *options(exp, "--save_streams", tmp_path / "streams"))
     assert code == 2 and "No space left on device" in err and "TMPDIR" not in err
 
