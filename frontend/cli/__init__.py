@@ -21,7 +21,7 @@ from click.core import ParameterSource
 from frontend import __version__
 from frontend.utils import errors
 from frontend.utils.errors import UserError, did_you_mean
-from frontend.utils.files import working_in
+from frontend.utils.locks import working_in
 
 
 class Command(click.Command):
@@ -203,7 +203,7 @@ def alone_in(find: str | Callable[[dict], Sequence[str | Path]], **how) -> Calla
 
     Args:
         find: the option that names its directory, or a function of all options that returns directories.
-        how: see :func:`frontend.utils.files.working_in`.
+        how: see :func:`frontend.utils.locks.working_in`.
     """
 
     def mark(callback: Callable) -> Callable:

@@ -14,7 +14,7 @@ from typing import TextIO
 
 from frontend.utils import errors
 from frontend.utils.errors import UserError
-from frontend.utils.files import held
+from frontend.utils.locks import held
 
 # Commands that take --shard i/n: their items are written whole, one by one, and a last call without it writes
 # the tables.

@@ -24,7 +24,8 @@ from frontend.pipeline.launch import Local, Submitit, shown
 from frontend.pipeline.options import Options
 from frontend.pipeline.records import Record, earlier_seconds, expected_seconds, put_aside, sizes, versions
 from frontend.utils.errors import UserError, did_you_mean
-from frontend.utils.files import locked, read_json, remove_left_over, write_text
+from frontend.utils.files import read_json, remove_left_over, write_text
+from frontend.utils.locks import locked
 from frontend.utils.parallel import LEFT_AFTER, duration
 from frontend.utils.provenance import commit_of
 from frontend.utils.stamps import Stamp, of_tree

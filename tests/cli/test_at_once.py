@@ -5,9 +5,9 @@ from commands import exit_code
 from tiny_models import recording, write
 
 from frontend.separation.continuous import check_window
-from frontend.utils import files
+from frontend.utils import locks
 from frontend.utils.errors import UserError
-from frontend.utils.files import locked
+from frontend.utils.locks import locked
 
 REFUSED = {
     "train separator": "--output_dir {out}",
@@ -39,7 +39,7 @@ READING = {
 @pytest.fixture
 def busy(tmp_path, monkeypatch):
     """A directory in which another run works; nobody waits for a killed one."""
-    whole = files._flocked
+    whole = locks._flocked
 
     def at_once(path, patience_s, shared):
         if patience_s is None:
@@ -47,7 +47,7 @@ def busy(tmp_path, monkeypatch):
         return whole(path, 0.0, shared)
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(files, "_flocked", at_once)
+    monkeypatch.setattr(locks, "_flocked", at_once)
     with locked(tmp_path / "busy"):
         yield tmp_path / "busy"
 

@@ -18,7 +18,7 @@ from frontend.pipeline.launch import Local, Submitit, shown
 from frontend.pipeline.records import Record
 from frontend.pipeline.stage import Engine, Stage, number_of
 from frontend.utils.errors import UserError
-from frontend.utils.files import locked
+from frontend.utils.locks import locked
 from frontend.utils.stamps import Stamp
 
 

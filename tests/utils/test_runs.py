@@ -15,9 +15,10 @@ from examples import many
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from frontend.utils import errors, files, parallel
+from frontend.utils import errors, files, locks, parallel
 from frontend.utils.errors import UserError
-from frontend.utils.files import atomic_directory, atomic_file, locked, scratch, working_in, write_text
+from frontend.utils.files import atomic_directory, atomic_file, scratch, write_text
+from frontend.utils.locks import locked, working_in
 
 ROOT = Path(files.__file__).parents[2]
 
@@ -79,12 +80,12 @@ class TestLock:
 
     def test_children_work_where_their_parent_does(self, tmp_path, monkeypatch):
         with working_in(tmp_path):
-            code = "import sys; from frontend.utils.files import working_in\n"
+            code = "import sys; from frontend.utils.locks import working_in\n"
             code += "with working_in(sys.argv[1], patience_s=0): pass"
             line = [sys.executable, "-c", code, str(tmp_path)]
             environment = os.environ | {"PYTHONPATH": str(ROOT)}
             assert subprocess.run(line, env=environment, capture_output=True).returncode
-            assert not subprocess.run(line, env=environment | files.held()).returncode
+            assert not subprocess.run(line, env=environment | locks.held()).returncode
             assert not is_free(tmp_path)
 
     def test_where_nothing_can_be_written_or_locked(self, tmp_path, monkeypatch, capfd):
