@@ -65,10 +65,15 @@ class Reader(NamedTuple):
     stamp: Callable[[str], tuple]
 
 
+def scheme_of(entry: str) -> str:
+    """Return the scheme of an entry whose audio is made when it is read, "" where a file holds it."""
+    scheme, colon, _ = entry.partition(":")
+    return scheme if colon and scheme in AUDIO_READERS else ""
+
+
 def _reader_of(entry: str) -> Reader | None:
     """Return the reader of an entry, None where a file holds its audio."""
-    scheme, colon, _ = entry.partition(":")
-    if not colon or scheme not in AUDIO_READERS:
+    if not (scheme := scheme_of(entry)):
         return None
     module, name = AUDIO_READERS[scheme].split(":")
     return getattr(importlib.import_module(module), name)
@@ -84,7 +89,7 @@ def files_of(entry: str) -> tuple[str, ...]:
         UserError: there is no file of that name, and a word is none either.
     """
     words = entry.split()
-    if len(words) < 2 or is_there(entry) or _reader_of(entry) or entry.endswith("|"):
+    if len(words) < 2 or is_there(entry) or entry.endswith("|"):
         return (entry,)
     for missing in (word for word in words if not is_there(word)):
         raise UserError(
@@ -96,7 +101,7 @@ def files_of(entry: str) -> tuple[str, ...]:
 
 def is_there(entry: str) -> bool:
     """Return whether the file, or archive, of an entry of one file is found from the working directory."""
-    return _reader_of(entry) is not None or os.path.isfile(_split_archive(entry)[0])
+    return bool(scheme_of(entry)) or os.path.isfile(split_archive(entry)[0])
 
 
 def _beside(path: str) -> str:
@@ -112,7 +117,7 @@ def audio_file(entry: str) -> Path:
     Of several files it is the first.
     """
     reader = _reader_of(entry)
-    return reader.file(entry) if reader else Path(_split_archive(files_of(entry)[0])[0])
+    return reader.file(entry) if reader else Path(split_archive(files_of(entry)[0])[0])
 
 
 def audio_info(entry: str) -> tuple[int, int, int]:
@@ -125,6 +130,12 @@ def audio_info(entry: str) -> tuple[int, int, int]:
         return several.channels, several.frames, several.fs
     with _open(entry) as audio:
         return audio.channels, audio.frames, audio.samplerate
+
+
+def seconds_of(entry: str) -> float:
+    """Return the length of a recording; raise as :func:`read_audio`."""
+    _, frames, fs = audio_info(entry)
+    return frames / fs
 
 
 def read_audio(
@@ -280,7 +291,7 @@ class Recording:
 
     def _kinds(self) -> Iterator[str]:
         for entry in self.entries:
-            if _reader_of(entry):
+            if scheme_of(entry):
                 yield "FLOAT"
                 continue
             with _open(entry) as audio:
@@ -299,23 +310,20 @@ class Recording:
         return find_faults(self.blocks(max(1, round(_LOOK_S * self.fs))))
 
     def live_channels(self) -> list[int]:
-        """Return the channels (from 0) that are not dead; what is wrong with the others is a warning.
+        """Return the channels (from 0) that are not dead, the first of which is the reference.
 
-        If all of them are dead, all are returned: silence is separated to silence.
+        What is wrong with the others is a warning. If all are dead, all are returned: silence is separated to
+        silence.
         """
-        return self._live(self.faults())
+        live = self._live(self.faults())
+        if live[0]:
+            warn(f"{self.where(live[0])} is the reference in place of a dead one")
+        return live
 
     def _live(self, found: Faults) -> list[int]:
         for text in found.warnings(self.where):
             warn(text)
         return found.live(self.channels)
-
-    def reference(self) -> int:
-        """Return the first channel (from 0) that is not dead; if it is not channel 0, a warning says so."""
-        first = self.live_channels()[0]
-        if first:
-            warn(f"{self.where(first)} is the reference in place of a dead one")
-        return first
 
     def check_reference(self) -> None:
         """Raise UserError if the reference channel is dead and others are not; warn as :meth:`live_channels`.
@@ -359,7 +367,8 @@ def stamp_of_entries(entries: Iterable[str]) -> str:
     return of_text(json.dumps([(entry.removeprefix(here), *entry_stamp(entry)) for entry in entries]))
 
 
-def _split_archive(entry: str) -> tuple[str, int | None]:
+def split_archive(entry: str) -> tuple[str, int | None]:
+    """Return the archive and the offset that an entry of one file names; else the entry and None."""
     path, colon, offset = entry.rpartition(":")
     is_place = colon and offset.isascii() and offset.isdecimal() and not os.path.isfile(entry)
     return (path, int(offset)) if is_place else (entry, None)
@@ -385,7 +394,7 @@ def _archive_record(path: str, offset: int) -> io.BytesIO | None:
 
 
 def _open(entry: str) -> soundfile.SoundFile:
-    path, offset = _split_archive(entry)
+    path, offset = split_archive(entry)
     if entry.endswith("|"):
         raise UserError(f"{entry}: piped commands are not read (write their output to files first)")
     if _RANGE.search(entry) and not os.path.isfile(entry):

@@ -10,9 +10,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from frontend import AUDIO_READERS, SEGMENT
+from frontend import SEGMENT
 from frontend.data.audio import (
     Recording,
     audio_info,
@@ -20,13 +19,13 @@ from frontend.data.audio import (
     is_there,
     read_audio,
     read_image,
+    scheme_of,
+    seconds_of,
 )
+from frontend.data.segments import CUT, CUTS, Unused, fit, read_any
 from frontend.utils.errors import UserError
 from frontend.utils.files import parse_json, read_lines, write_text
 from frontend.utils.parallel import progress
-
-if TYPE_CHECKING:
-    from frontend.data.segments import Unused
 
 
 @dataclass
@@ -43,6 +42,12 @@ class Table:
     lines: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
+    def checked(self) -> dict:
+        """Return the entries; raise UserError with the first problem."""
+        for problem in self.problems:
+            raise UserError(problem)
+        return self.entries
+
 
 def read_scp(path: str | Path, allow_empty: bool = False) -> dict[str, str]:
     """Return a table (``wav.scp``, ``text``, ``utt2spk``, ...) as ``{id: rest of the line}``.
@@ -55,10 +60,7 @@ def read_scp(path: str | Path, allow_empty: bool = False) -> dict[str, str]:
     Raises:
         UserError: no such file, no entries, a duplicate, unsorted ids, or a missing second column.
     """
-    table = scan_table(path, allow_empty)
-    if table.problems:
-        raise UserError(table.problems[0])
-    return table.entries
+    return scan_table(path, allow_empty).checked()
 
 
 def scan_table(path: str | Path, allow_empty: bool = False) -> Table:
@@ -98,10 +100,10 @@ def located(entry: str, folder: str | Path) -> str:
         beside = os.path.join(folder, word)
         return word if os.path.isabs(word) or is_there(word) else beside if is_there(beside) else None
 
-    if _scheme(entry) == SEGMENT:
+    if scheme_of(entry) == SEGMENT:
         *times, source = entry.split(":", 3)
         return ":".join([*times, located(source, folder)])
-    if _scheme(entry) or entry.endswith("|"):
+    if scheme_of(entry) or entry.endswith("|"):
         return entry
     words = [entry] if place(entry) else entry.split()  # a file a channel
     return " ".join(place(word) or word for word in words) if len(words) > 1 else place(entry) or entry
@@ -109,10 +111,9 @@ def located(entry: str, folder: str | Path) -> str:
 
 def absolute(entry: str) -> str:
     """Return an entry that is found from every working directory; links and ``..`` stay as they are."""
-    scheme, rest = _scheme(entry), entry
-    if scheme == SEGMENT:
-        *times, rest = entry.split(":", 3)
-        return ":".join([*times, absolute(rest)])
+    if (scheme := scheme_of(entry)) == SEGMENT:
+        *times, source = entry.split(":", 3)
+        return ":".join([*times, absolute(source)])
     if scheme:
         return f"{scheme}:{_absolute(entry.partition(':')[2])}"
     if entry.endswith("|"):
@@ -129,14 +130,11 @@ def _absolute(path: str) -> str:
     return os.path.join(os.getcwd(), path) if ".." in path.split("/") else os.path.abspath(path)
 
 
-def _scheme(entry: str) -> str:
-    scheme, colon, _ = entry.partition(":")
-    return scheme if colon and scheme in AUDIO_READERS else ""
-
-
-def read_entries(path: str | Path) -> dict[str, str]:
-    """Return a table of audio as :func:`read_scp` does, its entries :func:`located`."""
-    return {key: located(entry, Path(path).parent) for key, entry in read_scp(path).items()}
+def scan_entries(path: str | Path) -> Table:
+    """Return a table of audio as :func:`scan_table` does, its entries :func:`located`."""
+    table = scan_table(path)
+    table.entries = {key: located(entry, Path(path).parent) for key, entry in table.entries.items()}
+    return table
 
 
 class Utterances(dict[str, str]):
@@ -152,6 +150,14 @@ class Utterances(dict[str, str]):
     left_out: frozenset[str] = frozenset()
 
 
+def read_entries(path: str | Path) -> Utterances:
+    """Return a table of audio as :func:`read_scp` does, its entries :func:`located`."""
+    table = scan_entries(path)
+    found = Utterances(table.checked())
+    found.source, found.lines = Path(path), table.lines
+    return found
+
+
 _OVERSHOOT_S = 0.5  # Kaldi's extract-segments --max-overshoot
 
 
@@ -165,27 +171,19 @@ def read_utterances(directory: str | Path) -> Utterances:
     Raises:
         UserError: as :func:`read_entries`; an unreadable recording that is cut into segments; none is left.
     """
-    table, path = scan_entries(Path(directory) / "wav.scp"), Path(directory) / "segments"
-    for problem in table.problems:
-        raise UserError(problem)
-    wav = Utterances(table.entries)
-    wav.source, wav.lines = Path(directory) / "wav.scp", table.lines
+    wav, path = read_entries(Path(directory) / "wav.scp"), Path(directory) / "segments"
     if not path.is_file():
         return wav
-    from frontend.data.segments import Unused  # the forms of segments, which few sets need
-
     unused = Unused(path)
     found = _read_cuts(wav, unused)
-    unused.say(len(found), "segments 'utterance recording start end'")
+    unused.say(len(found), CUTS)
     found.source, found.lines = path, {key: unused.names[key] for key in found}
     found.left_out = frozenset(unused.names.keys() - found.keys())
     return found
 
 
-def _read_cuts(wav: Mapping[str, str], unused: "Unused") -> Utterances:
+def _read_cuts(wav: Mapping[str, str], unused: Unused) -> Utterances:
     """Return the utterances of ``segments``, sorted."""
-    from frontend.data.segments import fit, read_any
-
     rows: dict[str, tuple[str, dict]] = {}
     for where, row in read_any(unused, "segments"):
         if row["speaker"] in rows:
@@ -193,10 +191,8 @@ def _read_cuts(wav: Mapping[str, str], unused: "Unused") -> Utterances:
             unused.add(where, "of an id that was there before", twice)
         else:
             rows[row["speaker"]] = where, row
-    seconds = {}
-    for name in {row["session_id"] for _, row in rows.values()} & wav.keys():
-        _, frames, fs = audio_info(wav[name])
-        seconds[name] = frames / fs
+    cut = {row["session_id"] for _, row in rows.values()}
+    seconds = {name: seconds_of(entry) for name, entry in wav.items() if name in cut}
     found = Utterances()
     for _, row in fit(iter(rows.values()), seconds, unused, _OVERSHOOT_S):
         source = wav[row["session_id"]]
@@ -336,17 +332,8 @@ def validate(path: str | Path) -> list[str]:
     return problems + [*check_audio(source, utterances, {p: tables[p] for p in spk}, lengths)]
 
 
-def scan_entries(path: Path) -> Table:
-    """Return a table of audio, its entries :func:`located`."""
-    table = scan_table(path)
-    table.entries = {key: located(entry, path.parent) for key, entry in table.entries.items()}
-    return table
-
-
 def _scan_segments(wav: Table, path: Path) -> Table:
     """Return the utterances that ``segments`` cuts out of recordings, and what is wrong with both."""
-    from frontend.data.segments import CUT, Unused
-
     problems, readable = [*wav.problems], {}
     for key, entry in wav.entries.items():
         try:
@@ -362,9 +349,7 @@ def _scan_segments(wav: Table, path: Path) -> Table:
     for reason, lines in unused.found.items():
         problems += lines if reason != CUT else []
     if not unused.names:
-        problems.append(
-            f"{path}: expected segments 'utterance recording start end', found none (empty file?)"
-        )
+        problems.append(f"{path}: expected {CUTS}, found none (empty file?)")
     return Table(found, unused.names, problems)
 
 

@@ -117,10 +117,7 @@ class MixtureSet:
 
     @cached_property
     def _scenes(self) -> dict[str, dict]:
-        scenes = read_records(self.path / "scenes.jsonl")
-        if scenes.problems:
-            raise UserError(scenes.problems[0])
-        return scenes.entries
+        return read_records(self.path / "scenes.jsonl").checked()
 
     def _table(self, path: Path, allow_empty: bool = False) -> dict[str, str]:
         table = scan_entries(path) if path.suffix == ".scp" else scan_table(path, allow_empty)
@@ -218,10 +215,8 @@ def subset(source: str | Path, destination: str | Path, ids: Iterable[str], labe
     utt2spk = {k: v for k, v in read_scp(source / "utt2spk").items() if k in keep}
     records = None
     if labelled and (source / "scenes.jsonl").exists():
-        scenes = read_records(source / "scenes.jsonl")
-        if scenes.problems:
-            raise UserError(scenes.problems[0])
-        records = [record for key, record in scenes.entries.items() if key in keep]
+        scenes = read_records(source / "scenes.jsonl").checked()
+        records = [record for key, record in scenes.items() if key in keep]
     with atomic_directory(destination) as out:
         write_set(out, tables, utt2spk, records)
 
@@ -382,7 +377,7 @@ def _stream_tables(
     if not directory.is_dir():
         raise UserError(f"{directory}: expected a directory of separated streams, found none")
     paths, extra = numbered(directory, "spk", ".scp"), []
-    tables = [read_entries(path) for path in paths]
+    tables: list[dict[str, str]] = [read_entries(path) for path in paths]
     if not tables:
         tables = _by_name(directory)
         # Whoever names files may have separated more recordings than are asked for.

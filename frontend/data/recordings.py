@@ -34,20 +34,7 @@ _BLOCK_S = 20.0  # of a recording, read at once
 _SILENT_DBFS = -80.0
 _CLIPPED_SHARE = 0.001
 _ENDINGS = (".wav", ".flac", ".w64", ".rf64")
-_OTHER_ENDINGS = (
-    ".aac",
-    ".aif",
-    ".aiff",
-    ".amr",
-    ".m4a",
-    ".mp3",
-    ".mp4",
-    ".oga",
-    ".ogg",
-    ".opus",
-    ".sph",
-    ".wma",
-)
+_OTHER_ENDINGS = tuple(".aac .aif .aiff .amr .m4a .mp3 .mp4 .oga .ogg .opus .sph .wma".split())
 _PUT_ASIDE = ("__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information")
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from meeteval.io import RTTMLine, STMLine
 
-from frontend.data.audio import audio_info, read_audio
+from frontend.data.audio import audio_info, read_audio, seconds_of
 from frontend.dsp.activity import Levels, frame_samples, segments_of_levels
 from frontend.utils.errors import UserError, warn
 from frontend.utils.files import parse_json, read_lines, read_text, write_text
@@ -29,9 +29,8 @@ _BLOCK_S = 60.0  # of a recording, read at once
 _KEYS = ("session_id", "speaker", "start_time", "end_time", "words")
 # Annotators round, and a file may have been cut by a few samples: so much beyond the end is not reported.
 _SLACK_S = 0.1
-
-
-CUT = "cut at the end of their recording"  # and used
+CUTS = "segments 'utterance recording start end'"  # Kaldi's
+CUT = "cut at the end of their recording"  # and used: a reason of :class:`Unused`
 
 
 @dataclass
@@ -122,7 +121,7 @@ def read_turns(
     unused = Unused(Path(path), strict)
     spoken = (found for found in read_any(unused, kind) if found[1]["words"] is not None)
     rows = [row for _, row in fit(spoken, seconds, unused)]
-    unused.say(len(rows), "segments 'utterance recording start end'" if kind else "segments")
+    unused.say(len(rows), CUTS if kind else "segments")
     return _in_order(rows)
 
 
@@ -223,8 +222,7 @@ def read_levels(entry: str, channels: int | None = None) -> np.ndarray:
 
 def spans_by_energy(entry: str) -> list[Span]:
     """Return ``[(start, end)]`` in seconds where the levels of all channels say that somebody talks."""
-    _, frames, fs = audio_info(entry)
-    return segments_of_levels(read_levels(entry), fs, frames / fs)
+    return segments_of_levels(read_levels(entry), audio_info(entry)[2], seconds_of(entry))
 
 
 def read_spans(
@@ -372,21 +370,10 @@ def _choices(words: str) -> list[list[str]]:
     return [forms for forms in parts if any(forms)]
 
 
-_OTHER_TYPES = {
-    *(
-        "SEGMENT",
-        "NOSCORE",
-        "NO_RT_METADATA",
-        "LEXEME",
-        "NON-LEX",
-        "NON-SPEECH",
-        "FILLER",
-        "EDIT",
-        "SU",
-        "IP",
-    ),
-    *("CB", "A/P", "SPKR-INFO"),
-}
+# Of RTTM lines, beside SPEAKER: no turns of a talker.
+_OTHER_TYPES = set(
+    "SEGMENT NOSCORE NO_RT_METADATA LEXEME NON-LEX NON-SPEECH FILLER EDIT SU IP CB A/P SPKR-INFO".split()
+)
 
 
 def _rttm(unused: Unused) -> Iterator[tuple]:
@@ -407,8 +394,8 @@ def _kaldi(unused: Unused) -> Iterator[tuple]:
         where, fields = f"{unused.path}:{number}", re.split(r"[ \t]+", line)
         unused.names.setdefault(fields[0], number)
         if len(fields) != 4:
-            wanted = "expected 'utterance recording start end'"
-            unused.add(where, _OTHER_FORM, f"{wanted}, found '{line}'")
+            wanted = "utterance recording start end"
+            unused.add(where, _OTHER_FORM, f"expected '{wanted}', found '{line}'")
             continue
         utterance, recording, start, end = fields
         yield where, recording, utterance, start, math.inf if end in ("-1", "-1.0") else end, ""

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from frontend.data.audio import audio_info, read_audio, stamp_of_entries
+from frontend.data.audio import audio_info, read_audio, seconds_of, stamp_of_entries
 from frontend.data.mixtures import MixtureSet, Streams, Utterance, find_streams, find_systems, labelled_set
 from frontend.data.segments import read_turns
 from frontend.dsp import metrics
@@ -262,10 +262,7 @@ def score_recordings(
 def _spans(ref: Path, mixtures: MixtureSet, strict: bool) -> list[Span]:
     """Return the segments of the references that are of these recordings; they must be of these talkers."""
     known = {f"spk{k}": k - 1 for k in range(1, mixtures.n_talkers + 1)}
-    seconds = {}
-    for name, entry in mixtures.wav.items():
-        _, frames, fs = audio_info(entry)
-        seconds[name] = frames / fs
+    seconds = {name: seconds_of(entry) for name, entry in mixtures.wav.items()}
     rows = read_turns(ref, seconds, strict)
     ends = [min(row["end_time"], seconds[row["session_id"]]) for row in rows]
     rows = [row for row, end in zip(rows, ends, strict=True) if end - row["start_time"] >= _SHORTEST_S]

@@ -92,15 +92,8 @@ def put_aside(paths: list[Path], complete: bool) -> None:
 
 # Seconds of the stages of a run of egs/mini on 2 cores. Where nothing is known of a run they say how its time
 # is divided, and where no stage is known yet, how long it may take.
-GUESS = {
-    "data": 36,
-    "scenes": 2,
-    "chunks": 20,
-    "simulate": 103,
-    "teacher": 216,
-    "pseudo": 300,
-    "student": 1119,
-}
+GUESS = {"data": 36, "scenes": 2, "chunks": 20, "simulate": 103}
+GUESS |= {"teacher": 216, "pseudo": 300, "student": 1119}
 GUESS |= {"finetune": 179, "distill": 1765, "baselines": 249, "curve": 2500, "asr": 470, "retrain": 745}
 GUESS |= {"joint": 122, "separate": 416, "score": 170, "recognise": 300, "decode": 129, "wer": 3, "report": 8}
 

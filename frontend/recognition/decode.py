@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from frontend.data.audio import audio_info, stamp_of_entries
+from frontend.data.audio import audio_info, seconds_of, stamp_of_entries
 from frontend.data.kaldi import read_utterances
 from frontend.data.mixtures import MixtureSet, Streams, find_streams, find_systems, labelled_set
 from frontend.dsp.activity import Rule
@@ -216,8 +216,7 @@ def _test_set(request: Request) -> list[System]:
         systems.append(System(name, streams, search, separated=there.get(name)))
     for files in {system.search.files.path: system.search.files for system in systems}.values():
         _check_recogniser(files, mixtures, texts, request.allow_unknown)
-    ends = {key: audio_info(entry)[1:] for key, entry in mixtures.wav.items()}
-    seconds = {key: [frames / fs] * len(texts[key]) for key, (frames, fs) in ends.items()}
+    seconds = {key: [seconds_of(entry)] * len(texts[key]) for key, entry in mixtures.wav.items()}
     write_segments(Path(request.out) / REFERENCES, segments(texts, seconds, keep_empty=False))
     return systems
 

@@ -176,7 +176,6 @@ def _live_channels(recording: Recording, source: Source, refine: str | None) -> 
     if len(live) == recording.channels:
         return None
     _check_blind(recording, len(live), source, refine)
-    recording.reference()  # says which, if it is not the first
     return live
 
 

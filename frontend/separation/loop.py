@@ -30,7 +30,7 @@ from frontend.separation import continuous, pseudo_targets
 from frontend.separation.continuous import JoinedStreams, in_samples, separate_windows, window_starts
 from frontend.separation.systems import System
 from frontend.utils.errors import UserError
-from frontend.utils.files import atomic_directory, check_name, write_json, write_text
+from frontend.utils.files import LOCK, atomic_directory, check_name, write_json, write_text
 from frontend.utils.parallel import Progress, Shard, parallel_map, part_of
 from frontend.utils.stamps import Stamp, read_stamp
 
@@ -122,7 +122,7 @@ class Result:
         self.due &= set(part_of(list(self.items), shard))
 
     def _prepare(self, begun: bool) -> None:
-        there = self.folder.is_dir() and any(p.name != ".lock" for p in self.folder.iterdir())
+        there = self.folder.is_dir() and any(p.name != LOCK for p in self.folder.iterdir())
         if there and not any((self.folder / name).exists() for name in _OURS):
             raise UserError(
                 f"{self.folder}: expected a new directory or one made by this command (choose another)"
@@ -402,7 +402,6 @@ def _read_live(item: Recording, system: System) -> Callable[[int, int], np.ndarr
     live = item.live_channels()
     if len(live) == item.channels:
         return item.read
-    item.reference()
     return lambda start, frames: item.read(start, frames)[live]
 
 

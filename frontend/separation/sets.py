@@ -127,7 +127,7 @@ def separate(
 def _write_reference_channel(result: Result) -> None:
     """Write the reference channel of whole recordings: that of a mixture set is read where it lies."""
     for name, item in result.items.items():
-        channel = item.reference()
+        channel = item.live_channels()[0]
         with result.write(name) as writer:
             for block in item.blocks(60 * item.fs):
                 writer.write(block[channel : channel + 1])

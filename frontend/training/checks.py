@@ -17,13 +17,11 @@ import torch
 
 from frontend.data.audio import Recording, audio_info
 from frontend.data.kaldi import (
-    Utterances,
     in_scp,
     numbered,
     read_entries,
     read_scp,
     read_utterances,
-    scan_entries,
 )
 from frontend.data.mixtures import check_set, check_tables
 from frontend.dsp.activity import Faults
@@ -274,11 +272,7 @@ def check_audio(
         wav, where = read_utterances(directory), f"{directory}/wav.scp"
     else:
         first, *others = getattr(args, f"{which}_data_path_and_name_and_type")
-        table, where = scan_entries(Path(first[0])), first[0]
-        for problem in table.problems:
-            raise UserError(problem)
-        wav = Utterances(table.entries)
-        wav.source, wav.lines = Path(where), table.lines
+        wav, where = read_entries(first[0]), first[0]
         lengths = getattr(args, f"{which}_shape_file")[:1]
         check_tables(wav, [Path(path) for path, *_ in others if images], [Path(path) for path in lengths])
     utterance, entry = next(iter(wav.items()))  # the others are like it

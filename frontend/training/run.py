@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from frontend import AUDIO_READERS
-from frontend.data.audio import entry_stamp, files_of
+from frontend.data.audio import entry_stamp, files_of, scheme_of, split_archive
+from frontend.data.kaldi import scan_entries
 from frontend.training.checkpoints import CHECKPOINT, MODEL, weights_of
 from frontend.training.options import DEFAULTS, flat, given_options, listed, make_parser, parse, resolve
 from frontend.utils import stamps
 from frontend.utils.errors import UserError
-from frontend.utils.files import read_lines, remove
+from frontend.utils.files import remove
 from frontend.utils.stamps import Stamp, read_stamp
 
 # Raised with every change after which the same training ends in other weights.
@@ -31,19 +31,10 @@ VERSION = 1
 # With DONE a training is complete. BEGUN says what the checkpoint of one that is not was made from.
 DONE, BEGUN = "stamp.json", ".begun.json"
 # What changes how long a training takes and what it says, not its weights; and what is an input.
-_NO_SETTING = {
-    *("output_dir", "config", "train_set", "valid_set", "init_param", "dry_run", "resume", "print_config"),
-    *(
-        "overwrite",
-        "num_threads",
-        "num_workers",
-        "ngpu",
-        "log_level",
-        "log_interval",
-        "use_tensorboard",
-        "use_matplotlib",
-    ),
-}
+_NO_SETTING = set(
+    """output_dir config train_set valid_set init_param dry_run resume print_config overwrite num_threads
+    num_workers ngpu log_level log_interval use_tensorboard use_matplotlib""".split()
+)
 _WAYS = ("resume", "overwrite")
 _AUDIO = " audio"  # ends the name of an input: a digest of a set's audio beside that of its tables
 _WORKER_ERROR = "frontend.utils.errors.UserError: "
@@ -198,22 +189,20 @@ def _of_audio(directory: Path) -> str:
     """Return a digest of some of the audio of a data directory: other audio may have the same names."""
     digest = hashlib.sha256()
     for table in [directory / "wav.scp", *sorted(directory.glob("spk*.scp"))]:
-        for _, line in read_lines(table) if table.is_file() else ():
-            entry = line.partition(" ")[2].strip()
+        for entry in scan_entries(table).entries.values():
             digest.update(_sample_of(entry))
     return digest.hexdigest()
 
 
 def _sample_of(entry: str) -> bytes:
     """Return what is probably another for other audio: some bytes; what is not there is found later."""
-    scheme, colon, _ = entry.partition(":")
-    if colon and scheme in AUDIO_READERS:
+    if scheme_of(entry):
         return repr(entry_stamp(entry)).encode()
-    path, _, offset = entry.rpartition(":")
+    path, offset = split_archive(entry)
     with contextlib.suppress(OSError, UserError):
-        if path and offset.isdecimal():  # a record of an archive
+        if offset is not None:
             with open(path, "rb") as file:
-                file.seek(int(offset))
+                file.seek(offset)
                 return file.read(2 * _SAMPLE)[-_SAMPLE:]
         found = b""
         for name in files_of(entry):
