@@ -13,6 +13,9 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
+import kaldialign
+import meeteval
+
 from frontend.data.kaldi import read_scp
 from frontend.data.segments import Span, difference, read_scored
 from frontend.evaluation.measured import Job, run_jobs, stale_jobs
@@ -191,8 +194,6 @@ def _sessions(path: str | Path, strict: bool, words: bool = False) -> _Sessions:
 
 
 def _recording_row(item: tuple[str, list[dict], list[dict]], settings: RecordingSettings) -> dict:
-    import meeteval
-
     name, references, hypotheses = item
     hypothesis = [row for row in hypotheses if row["words"]]
     reference, n_choices = _nearest(references, hypothesis)
@@ -231,9 +232,6 @@ def _nearest(reference: list[dict], hypothesis: list[dict]) -> tuple[list[dict],
     Returns:
         the segments without ``choices``, and the number of alternatives.
     """
-    import kaldialign
-    import meeteval
-
     plain = [{key: value for key, value in row.items() if key != "choices"} for row in reference]
     n_choices = sum(len(forms) > 1 for row in reference for forms in row.get("choices", []))
     if not n_choices:

@@ -34,7 +34,7 @@ from frontend.data.kaldi import Utterances, read_scp, scan_table, write_scp
 from frontend.data.mixtures import MixtureSet, compared
 from frontend.data.segments import in_seglst
 from frontend.dsp.activity import sounds
-from frontend.utils.errors import UserError
+from frontend.utils.errors import UserError, few
 from frontend.utils.files import atomic_directory, read_text, write_json, write_text
 
 if TYPE_CHECKING:  # torch
@@ -147,9 +147,8 @@ def unknown(counts: Counter, tokens: Iterable[str], token_type: str) -> str:
         return ""
     total, kind = sum(strange.values()), _KINDS[token_type]
     order = sorted(strange, key=lambda token: (-strange[token], token))
-    named = ", ".join(f"{token} ({strange[token]})" for token in order[:_NAMED])
-    more = f" and {len(order) - _NAMED} more" if len(order) > _NAMED else ""
-    return f"{total} {kind}{'s' if total > 1 else ''} unknown to the model's tokens: {named}{more}"
+    named = few((f"{token} ({strange[token]})" for token in order), _NAMED)
+    return f"{total} {kind}{'s' if total > 1 else ''} unknown to the model's tokens: {named}"
 
 
 def unknown_words(texts: Iterable[str], files: "RecogniserFiles") -> str:

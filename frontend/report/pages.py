@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jinja2
 
-from frontend.utils.errors import UserError
+from frontend.utils.errors import UserError, few
 from frontend.utils.files import read_json, write_text
 
 NOTHING = "—"
@@ -129,8 +129,7 @@ def named(ids: Sequence[str], most: int = 10) -> str:
     >>> named(["u1", "u2", "u3"], most=2)
     '3 utterances: u1, u2 and 1 more'
     """
-    more = f" and {len(ids) - most} more" if len(ids) > most else ""
-    return f"{len(ids)} utterance{'s' * (len(ids) != 1)}: {', '.join(ids[:most])}{more}"
+    return f"{len(ids)} utterance{'s' * (len(ids) != 1)}: {few(ids, most)}"
 
 
 def described(changes: Mapping) -> str:

@@ -19,10 +19,17 @@ from typing import Any
 
 from frontend.data.audio import entry_stamp, files_of, scheme_of, split_archive
 from frontend.data.kaldi import scan_entries
-from frontend.training.checkpoints import CHECKPOINT, MODEL, weights_of
+from frontend.training.checkpoints import (
+    CHECKPOINT,
+    MODEL,
+    check_state,
+    had_enough,
+    repair_checkpoint,
+    weights_of,
+)
 from frontend.training.options import DEFAULTS, flat, given_options, listed, make_parser, parse, resolve
 from frontend.utils import stamps
-from frontend.utils.errors import UserError
+from frontend.utils.errors import UserError, few
 from frontend.utils.files import remove
 from frontend.utils.stamps import Stamp, read_stamp
 
@@ -130,8 +137,8 @@ class Training:
         if changes:
             raise UserError(
                 f"{self.output}: expected a new directory or this training, found another one in it: "
-                f"{_first(changes)} (go on from its checkpoint with --resume, remove it with --overwrite, or "
-                "choose another --output_dir)"
+                f"{few(changes.values())} (go on from its checkpoint with --resume, remove it with "
+                "--overwrite, or choose another --output_dir)"
             )
 
     def clear(self) -> None:
@@ -160,7 +167,7 @@ class Training:
     def changed(self) -> str:
         """Return in one sentence how this training differs from that of the checkpoint; "" if it does not."""
         before = read_stamp(self.file(DONE)) or read_stamp(self.file(BEGUN))
-        return _first(self._changes(before)) if before else ""
+        return few(self._changes(before).values()) if before else ""
 
     def _changes(self, before: Stamp) -> dict[str, str]:
         """Return what differs from an earlier stamp: its name, and the difference in words."""
@@ -178,11 +185,6 @@ class Training:
         if before.code != self.stamp.code:
             found["code"] = "the program has changed"
         return found
-
-
-def _first(changes: dict[str, str]) -> str:
-    more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
-    return ", ".join([*changes.values()][:3]) + more
 
 
 def _of_audio(directory: Path) -> str:
@@ -276,8 +278,6 @@ def train(task: Any, args: argparse.Namespace, training: Training) -> None:
 
 def _repair(task: Any, args: argparse.Namespace, training: Training) -> None:
     """Bring the directory to the state after its last complete epoch; refuse what cannot go on from there."""
-    from frontend.training.checkpoints import check_state, had_enough, repair_checkpoint
-
     states = repair_checkpoint(args.output_dir, args.best_model_criterion)
     if states is None:
         return

@@ -33,6 +33,16 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" (did you mean '{close[0]}'?)" if close else ""
 
 
+def few(texts: Iterable[str], most: int = 3) -> str:
+    """Return the first of some texts, and how many there are beside them.
+
+    >>> few(["lr", "seed", "data", "weights"])
+    'lr, seed, data and 1 more'
+    """
+    texts = list(texts)
+    return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
+
+
 class Parser(argparse.ArgumentParser):
     """The parser of a recipe's script: a mistake is a ``UserError``."""
 

@@ -28,7 +28,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import ModuleType
 
-from frontend.utils.errors import UserError
+from frontend.utils.errors import UserError, few
 from frontend.utils.files import write_json
 
 # Inside directories these are compared by name and size: large, and written once by our own tools.
@@ -76,8 +76,7 @@ class Stamp:
         for what, part in (("setting", "settings"), ("input", "inputs"), ("code", "code")):
             old, new = getattr(before, part), getattr(self, part)
             found += [f"{what} {name}" for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
-        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-        return f"{', '.join(found[:3])}{more} changed since it was made" if found else ""
+        return f"{few(found)} changed since it was made" if found else ""
 
 
 def read_stamp(path: str | Path) -> Stamp | None:
