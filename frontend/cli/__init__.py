@@ -144,18 +144,6 @@ def _complain(error: click.UsageError) -> None:
 # What several commands share.
 
 
-class AtLeastOne(click.ParamType):
-    """A whole number from 1 on; anything else is a ``UserError``."""
-
-    name = "N"
-
-    def convert(self, value, param, ctx) -> int:
-        """Read it."""
-        if not str(value).isdecimal() or int(value) < 1:
-            raise UserError(f"{param.opts[-1]}: expected at least 1, found {value}")
-        return int(value)
-
-
 class Number(click.ParamType):
     """A finite number in a range; anything else is a ``UserError``.
 
@@ -195,7 +183,7 @@ class Shard(click.ParamType):
         return int(number), int(parts)
 
 
-COUNT, PATH = AtLeastOne(), click.Path(path_type=Path)
+COUNT, PATH = Number(int, least=1), click.Path(path_type=Path)
 
 
 def alone_in(find: str | Callable[[dict], Sequence[str | Path]], **how) -> Callable:

@@ -109,7 +109,7 @@ def test_help_is_quick_and_imports_no_other_commands():
             "'mp3' is not one of 'wav', 'flac'",
         ),
         ("label --model m --data d --out o --nj 0", "mixit label: error: --nj: expected at least 1, found 0"),
-        ("label --model m --data d --out o --nj two", "--nj: expected at least 1, found two"),
+        ("label --model m --data d --out o --nj two", "'two' is not a valid integer"),
         ("data subset --data d --out o --num 1 --share 1", "--num and --share exclude each other"),
         ("data chunks --data d --out a b --rttm r --segments s", "--rttm and --segments exclude each other"),
         ("recognise x.wav --separator s", "expected --asr or --asr_model, found neither"),
