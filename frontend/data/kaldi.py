@@ -326,7 +326,7 @@ def validate(path: str | Path) -> list[str]:
         tables[scenes] = read_records(scenes)
     problems, ids = [*utterances.problems, *compare_numbers(spk, texts)], utterances.lines
     for name, table in tables.items():
-        problems += table.problems + (compare_ids(name, table, ids, source) if table.entries else [])
+        problems += table.problems + (compare_ids(name, table.lines, ids, source) if table.entries else [])
     problems += _check_spk2utt(directory / "spk2utt", tables[directory / "utt2spk"].entries)
     lengths = tables.get(directory / "utt2num_samples", Table()).entries
     return problems + [*check_audio(source, utterances, {p: tables[p] for p in spk}, lengths)]
@@ -353,10 +353,10 @@ def _scan_segments(wav: Table, path: Path) -> Table:
     return Table(found, unused.names, problems)
 
 
-def compare_ids(path: Path, table: Table, wanted: Mapping[str, int], source: Path) -> list[str]:
-    """Return what is wrong where a table has other ids than ``source``, in whose lines they are."""
-    missing = [(key, line) for key, line in wanted.items() if key not in table.lines]
-    extra = [(key, line) for key, line in table.lines.items() if key not in wanted]
+def compare_ids(path: Path, lines: Mapping[str, int], wanted: Mapping[str, int], source: Path) -> list[str]:
+    """Return what is wrong where a table has other ids than ``source``; both are id -> line."""
+    missing = [(key, line) for key, line in wanted.items() if key not in lines]
+    extra = [(key, line) for key, line in lines.items() if key not in wanted]
     problems = [f"{path}: id {key} of {source.name}:{line} is missing (add it)" for key, line in missing]
     advice = f"correct the id, or add it to {source.name}"
     return problems + [f"{path}:{line}: id {key} is not in {source.name} ({advice})" for key, line in extra]

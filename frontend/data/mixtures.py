@@ -121,7 +121,7 @@ class MixtureSet:
 
     def _table(self, path: Path, allow_empty: bool = False) -> dict[str, str]:
         table = scan_entries(path) if path.suffix == ".scp" else scan_table(path, allow_empty)
-        for problem in table.problems + compared(path, table, self.wav):
+        for problem in table.problems + wrong_ids(path, table, self.wav):
             raise UserError(problem)
         return table.entries
 
@@ -131,11 +131,10 @@ class MixtureSet:
         return table[utterance_id]
 
 
-def compared(path: Path, table: Table, wav: Utterances) -> list[str]:
-    """Return what is wrong where a table has other ids than the utterances of its directory."""
-    for name in wav.left_out & table.lines.keys():
-        del table.lines[name]
-    return compare_ids(path, table, wav.lines, wav.source)
+def wrong_ids(path: Path, table: Table, wav: Utterances) -> list[str]:
+    """Return what is wrong where a table has other ids than the utterances; those left out may be in it."""
+    lines = {key: line for key, line in table.lines.items() if key not in wav.left_out}
+    return compare_ids(path, lines, wav.lines, wav.source)
 
 
 def check_set(path: str | Path, images: bool = True, texts: bool = True) -> None:
@@ -168,7 +167,7 @@ def check_tables(wav: Utterances, images: Sequence[Path], others: Sequence[Path]
     tables |= {p: scan_table(p, allow_empty=p.name.startswith("text_spk")) for p in others}
     problems = compare_numbers(images, [p for p in others if p.name.startswith("text_spk")])
     problems += [problem for table in tables.values() for problem in table.problems]
-    problems += [problem for path, table in tables.items() for problem in compared(path, table, wav)]
+    problems += [problem for path, table in tables.items() for problem in wrong_ids(path, table, wav)]
     lengths = next((table.entries for path, table in tables.items() if path.name == "utt2num_samples"), {})
     mixtures, labels = Table({**wav}, {**wav.lines}), {path: tables[path] for path in images}
     for problem in itertools.chain(

@@ -31,7 +31,7 @@ import meeteval.wer
 
 from frontend.data.audio import read_audio
 from frontend.data.kaldi import Utterances, read_scp, scan_table, write_scp
-from frontend.data.mixtures import MixtureSet, compared
+from frontend.data.mixtures import MixtureSet, wrong_ids
 from frontend.data.segments import in_seglst
 from frontend.dsp.activity import sounds
 from frontend.utils.errors import UserError, few
@@ -182,7 +182,7 @@ def read_transcripts(path: str | Path, ids: Utterances, optional: bool = False) 
         UserError: no such table, an utterance without a transcript, a transcript without an utterance.
     """
     table = scan_table(path, allow_empty=True)
-    for problem in table.problems + compared(Path(path), table, ids):
+    for problem in table.problems + wrong_ids(Path(path), table, ids):
         raise UserError(problem)
     texts = {key: text for key, text in table.entries.items() if key in ids}
     for key in (key for key, text in texts.items() if not text.strip() and not optional):
