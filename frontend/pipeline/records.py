@@ -90,12 +90,16 @@ def put_aside(paths: list[Path], complete: bool) -> None:
             remove(path)
 
 
-# Seconds of the stages of a run of egs/mini on 2 cores. Where nothing is known of a run they say how its time
-# is divided, and where no stage is known yet, how long it may take.
+# Seconds of the stages of a run of egs/mini on 2 cores, of its own size and of --quick. They are the guess of
+# a run of which nothing is known yet.
 GUESS = {"data": 36, "scenes": 2, "chunks": 20, "simulate": 103}
 GUESS |= {"teacher": 216, "pseudo": 300, "student": 1119}
 GUESS |= {"finetune": 179, "distill": 1765, "baselines": 249, "curve": 2500, "asr": 470, "retrain": 745}
 GUESS |= {"joint": 122, "separate": 416, "score": 170, "recognise": 300, "decode": 129, "wer": 3, "report": 8}
+QUICK = {"data": 2, "scenes": 2, "simulate": 32, "teacher": 29, "pseudo": 37, "student": 29, "finetune": 19}
+QUICK |= {"distill": 78, "baselines": 59, "asr": 59, "separate": 38, "score": 24, "decode": 24}
+QUICK = GUESS | QUICK
+_TRUST = 0.3  # in the guess: how much of the time left must be known before what is known counts more
 
 
 def earlier_seconds(exp: Path) -> dict[str, float]:
@@ -120,14 +124,22 @@ def _size(facts: dict) -> str:
     return found[1] if found else ""
 
 
-def expected_seconds(names: list[str], known: dict[str, float]) -> tuple[dict[str, float], bool]:
+def expected_seconds(
+    names: list[str], known: dict[str, float], size: str = ""
+) -> tuple[dict[str, float], bool]:
     """Return how long stages will take, and whether a part of that is a guess.
+
+    The guess is scaled by what is known of this machine, the less so the less is known.
 
     Args:
         names: of the stages.
         known: seconds of this run or of earlier ones.
+        size: of the run.
     """
-    both = [name for name in known if GUESS.get(name, 0) >= 20 and known[name] > 0]
-    scale = sum(known[name] for name in both) / sum(GUESS[name] for name in both) if both else 1.0
-    found = {name: known[name] if name in known else scale * GUESS.get(name, 60) for name in names}
+    guess = QUICK if size == "quick" else GUESS
+    both = [name for name in known if name in guess]
+    trust = _TRUST * sum(guess.get(name, 60) for name in names if name not in known)
+    total = trust + sum(guess[name] for name in both)
+    scale = (trust + sum(known[name] for name in both)) / total if total else 1.0
+    found = {name: known[name] if name in known else scale * guess.get(name, 60) for name in names}
     return found, any(name not in known for name in names)

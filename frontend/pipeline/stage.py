@@ -159,7 +159,7 @@ class Engine:
 
     def _left(self, names: list[str]) -> tuple[float, float, bool]:
         """Return the seconds expected for the first of some stages and for the others; if one is a guess."""
-        found, is_guess = expected_seconds(names, earlier_seconds(self.exp))
+        found, is_guess = expected_seconds(names, earlier_seconds(self.exp), self.options.size_name)
         return found[names[0]], sum(found[name] for name in names[1:]), is_guess
 
     def places(self, first: str, last: str) -> tuple[int, int]:
