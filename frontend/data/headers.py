@@ -8,7 +8,7 @@ A program that writes to a pipe does not know how long a file becomes: it writes
 import io
 import re
 import struct
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from frontend.utils.errors import UserError, warn
 
@@ -99,6 +99,26 @@ def _sphere_bytes(file: BinaryIO) -> int:
     return size + samples * channels * width
 
 
+class _Samples(NamedTuple):
+    """Where the samples of a wav are, and what its header says of them; all numbers in bytes.
+
+    Attributes:
+        at: where they begin.
+        size: of the whole file.
+        promised: length of the samples by the header.
+        frame: length of a sample of all channels.
+        is_wide: the header has sizes of 64 bits.
+        is_whole: its size of the whole file, of 32 bits, is right.
+    """
+
+    at: int
+    size: int
+    promised: int
+    frame: int
+    is_wide: bool
+    is_whole: bool
+
+
 def _mended_wav(file: BinaryIO, size: int, name: str) -> BinaryIO | None:
     file.seek(0)
     kind, riff = struct.unpack("<4sI", file.read(8))
@@ -117,10 +137,11 @@ def _mended_wav(file: BinaryIO, size: int, name: str) -> BinaryIO | None:
     frame = struct.unpack("<H", layout[12:14])[0] if len(layout) >= 16 else 0
     if chunk != b"data" or not frame or at > size:
         return None  # no wav that could be mended: libsndfile says why
-    is_wide = kind != b"RIFF" and wide is not None and length == 0xFFFFFFFF
-    promised = wide if is_wide and wide is not None else length
-    has_riff_size = kind == b"RIFF" and abs(8 + riff - size) <= 1
-    found = _found_bytes(file, at, size, promised, frame, is_wide, has_riff_size, name)
+    promised, is_wide = length, False
+    if kind != b"RIFF" and wide is not None and length == 0xFFFFFFFF:
+        promised, is_wide = wide, True
+    is_whole = kind == b"RIFF" and abs(8 + riff - size) <= 1
+    found = _found_bytes(file, _Samples(at, size, promised, frame, is_wide, is_whole), name)
     if found == promised and kind != b"BW64":
         return None
     found -= found % frame
@@ -128,21 +149,13 @@ def _mended_wav(file: BinaryIO, size: int, name: str) -> BinaryIO | None:
     return io.BufferedReader(_Window(_head(chunks, found, found // frame), file, at, found))
 
 
-def _found_bytes(
-    file: BinaryIO,
-    at: int,
-    size: int,
-    promised: int,
-    frame: int,
-    is_wide: bool,
-    has_riff_size: bool,
-    name: str,
-) -> int:
-    """Return how many bytes of samples there are from ``at`` on, of which the header promises so many."""
+def _found_bytes(file: BinaryIO, samples: _Samples, name: str) -> int:
+    """Return how many bytes of samples there are."""
+    at, size, promised, frame, is_wide, is_whole = samples
     there = size - at
     unknown = promised >= 1 << 62 if is_wide else any(promised in sizes for sizes in _UNKNOWN)
     if promised > there:
-        if unknown or (has_riff_size and not is_wide):
+        if unknown or is_whole:
             return there
         lengths = promised // frame, there // frame
         if not is_wide and promised - there <= at:  # a size that counts the header as well
@@ -152,14 +165,14 @@ def _found_bytes(
             )
             return there
         raise UserError(_cut_off(name, *lengths, "samples"))
-    if _are_chunks(file, at, promised, frame, size):
+    if _are_chunks(file, samples, promised):
         return promised
     if promised == 0 or unknown:
         return there
     lengths = promised // frame, there // frame
     if not is_wide:  # 32 bits begin again at 0
         for found in range(promised + _FAR, there + 1, _FAR):
-            if _are_chunks(file, at, found, frame, size):
+            if _are_chunks(file, samples, found):
                 return found
         if there >= _FAR:
             raise UserError(
@@ -186,12 +199,13 @@ def _chunk(file: BinaryIO, at: int) -> tuple[bytes, int]:
     return head[:4], int.from_bytes(head[4:], "little")
 
 
-def _are_chunks(file: BinaryIO, at: int, length: int, frame: int, size: int) -> bool:
+def _are_chunks(file: BinaryIO, samples: _Samples, length: int) -> bool:
     """Tell whether chunks and nothing else follow ``length`` bytes of samples, or nothing; a byte may pad."""
-    padding = length % 2 and length % frame == 0
-    for begin in {at + length, at + length + padding}:
+    end, size = samples.at + length, samples.size
+    padding = length % 2 and length % samples.frame == 0
+    for begin in {end, end + padding}:
         for _ in range(_MOST_CHUNKS):
-            if begin == size or begin == size + 1 > at + length + 1:  # the last one without its padding
+            if begin == size or begin == size + 1 > end + 1:  # the last one without its padding
                 return True
             chunk, body = _chunk(file, begin)
             if not chunk or chunk == b"RIFF" or begin + 8 + body > size:
