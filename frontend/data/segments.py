@@ -337,14 +337,18 @@ def _stm(unused: Unused) -> Iterator[tuple]:
 
 # A mark of its own, not a part of a word: { a / b }, {BREATH} or (uh).
 _MARK = re.compile(r"(\{[^{}]*\}|(?<!\S)\([^()]*\)(?!\S))")
-_INSIDE = re.compile(r"(\{[^{}]*)\{([^{}]*)\}\s*(?=(.))")
+# The first mark within a form of an alternative: what stands before that form, before and behind the mark.
+_INSIDE = re.compile(r"(\{(?:[^{}]*/)?)([^{}/]*)\{([^{}]*)\}((?:[^{}/]|\{[^{}]*\})*)")
+_MOST = 10_000  # characters of a transcript with all its forms
 
 
 def _flattened(nested: re.Match) -> str:
-    """Return an alternative within another without its braces: all its forms where it stands alone."""
-    before, inside, behind = nested.groups()
-    alone = before.rstrip()[-1] in "{/" and behind in "/}"
-    return f"{before}{inside if alone else inside.split('/')[0]} "
+    """Return an alternative with one mark less in it: a form for each of the mark's, if not too many."""
+    outside, before, inside, behind = nested.groups()
+    forms = inside.split("/") if "/" in inside or inside[:1].isspace() else [""]  # {BREATH} is no word
+    if len(nested.string) > _MOST:
+        forms = forms[:1]
+    return outside + " / ".join(f"{before} {form} {behind}" for form in forms)
 
 
 def _choices(words: str) -> list[list[str]]:
@@ -353,7 +357,7 @@ def _choices(words: str) -> list[list[str]]:
     >>> _choices("so { hello / hi } there (uh) {BREATH} friend")
     [['so'], ['hello', 'hi'], ['there'], ['', 'uh'], ['friend']]
     """
-    while (flat := _INSIDE.sub(_flattened, words)) != words:
+    while (flat := _INSIDE.sub(_flattened, words, count=1)) != words:
         words = flat
     parts = []
     for piece in map(str.strip, _MARK.split(words)):
@@ -363,7 +367,7 @@ def _choices(words: str) -> list[list[str]]:
         elif piece[0] == "(":
             forms = ["", inside]
         elif "/" in piece:
-            forms = [form.strip() for form in inside.split("/")]
+            forms = [" ".join(form.split()) for form in inside.split("/")]
         else:  # {BREATH} is a sound, { hello } the one form that there is
             forms = [inside if piece[1:2].isspace() else ""]
         parts.append(["" if form == "@" else form for form in forms])  # @: NIST's for no word
@@ -389,6 +393,9 @@ def _rttm(unused: Unused) -> Iterator[tuple]:
         yield where, session, speaker, start, (start, duration), ""
 
 
+_END = object()  # in place of a time: that of the recording
+
+
 def _kaldi(unused: Unused) -> Iterator[tuple]:
     for number, line in read_lines(unused.path, "Kaldi's segments"):
         where, fields = f"{unused.path}:{number}", re.split(r"[ \t]+", line)
@@ -398,7 +405,7 @@ def _kaldi(unused: Unused) -> Iterator[tuple]:
             unused.add(where, _OTHER_FORM, f"expected '{wanted}', found '{line}'")
             continue
         utterance, recording, start, end = fields
-        yield where, recording, utterance, start, math.inf if end in ("-1", "-1.0") else end, ""
+        yield where, recording, utterance, start, _END if end in ("-1", "-1.0") else end, ""
 
 
 def _row(exact: bool, session: object, speaker: object, start: object, end: object, words: object) -> dict:
@@ -407,7 +414,7 @@ def _row(exact: bool, session: object, speaker: object, start: object, end: obje
     if isinstance(end, tuple):  # of start and duration
         stop = begin + _seconds(end[1])
     else:
-        stop = math.inf if end == math.inf else _seconds(end)
+        stop = math.inf if end is _END else _seconds(end)
     if not exact:
         begin, stop = round(begin, 4), round(stop, 4)
     if not 0 <= begin <= stop:
@@ -422,7 +429,7 @@ def _row(exact: bool, session: object, speaker: object, start: object, end: obje
 
 def _seconds(value: Any) -> float:
     try:
-        seconds = float(value)
+        seconds = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
         seconds = math.nan
     if not math.isfinite(seconds):

@@ -78,16 +78,33 @@ def sizes(paths: list[Path]) -> dict[str, str]:
     return {str(path): of_tree(path, by_size=True) for path in paths}
 
 
-def put_aside(paths: list[Path], complete: bool) -> None:
-    """Move stale output to PATH.old; what was cut off never takes the place of what is complete."""
+def put_aside(paths: list[Path], complete: bool) -> dict[Path, Path]:
+    """Move stale output to PATH.old; what was cut off never takes the place of what is complete.
+
+    Returns:
+        what was moved -> where it is now.
+    """
+    moved = {}
     for path in paths:
         old = path.with_name(f"{path.name}.old")
         if complete or not old.exists():
             if path.exists():
                 remove(old)
                 os.replace(path, old)
+                moved[path] = old
         else:
             remove(path)
+    return moved
+
+
+def put_back(moved: dict[Path, Path]) -> bool:
+    """Undo :func:`put_aside` if nothing has taken the place of what was moved; tell whether it was undone."""
+    if not moved or any(path.is_file() or (path.is_dir() and any(path.iterdir())) for path in moved):
+        return False
+    for path, old in moved.items():
+        remove(path)  # an empty directory
+        os.replace(old, path)
+    return True
 
 
 # Seconds of the stages of a run of egs/mini on 2 cores, of its own size and of --quick. They are the guess of

@@ -22,7 +22,15 @@ from pathlib import Path
 
 from frontend.pipeline.launch import Local, Submitit, shown
 from frontend.pipeline.options import Options
-from frontend.pipeline.records import Record, earlier_seconds, expected_seconds, put_aside, sizes, versions
+from frontend.pipeline.records import (
+    Record,
+    earlier_seconds,
+    expected_seconds,
+    put_aside,
+    put_back,
+    sizes,
+    versions,
+)
 from frontend.utils.errors import UserError, did_you_mean
 from frontend.utils.files import read_json, remove_left_over, write_text
 from frontend.utils.locks import locked
@@ -99,6 +107,7 @@ class Engine:
         self.options, self.recipe, self.launcher, self.check = options, recipe, launcher, check
         self.exp = options.exp
         self._digests: dict[Path, str] = {}
+        self._moved: dict[Path, Path] = {}  # by the stage at work, see put_aside
         self._checked = False
 
     # What is known of a stage.
@@ -179,11 +188,11 @@ class Engine:
         for command in stage.first:
             self.launcher.run(stage.name, [command], self._log_of(stage))
         path = self.record_path(stage)
-        record, now = Record.read(path), self.stamp(stage)
+        before, now = Record.read(path), self.stamp(stage)
         why = self.state(stage)
-        if not why and record is not None:
+        if not why and before is not None:
             log(f"stage {place} {stage.name}: complete, nothing to do")
-            return self._tell(stage, record)
+            return self._tell(stage, before)
         missing = [name for name, digest in now.inputs.items() if not digest]
         if missing:
             raise UserError(
@@ -192,13 +201,18 @@ class Engine:
         if not self._checked:
             self.check(self.options)
             self._checked = True
-        record = self._begin(stage, record, now, why)
+        record = self._begin(stage, before, now, why)
         now_s, later_s, is_guess = self._left([stage.name, *(name for name in due if name != stage.name)])
         how = ", a guess from other runs" if is_guess else ""
         whole = f"; {duration(now_s + later_s)} to the end of the run" if later_s else ""
         log(f"stage {place} {stage.name}: {stage.about} (about {duration(now_s)}{whole}{how})")
         os.environ[LEFT_AFTER] = f"{later_s:.0f}"
-        self.launcher.run(stage.name, stage.commands, self._log_of(stage), stage.shards)
+        try:
+            self.launcher.run(stage.name, stage.commands, self._log_of(stage), stage.shards)
+        except SystemExit as end:
+            if end.code == 2 and before is not None and put_back(self._moved):
+                before.write(path)  # refused, and nothing made: what was moved aside for it is there again
+            raise
         self._digests.clear()
         record.seconds = round(max(record.least, record.spent + time.time() - record.began), 1)
         record.outputs, record.commit = sizes(stage.makes), commit_of(Path(__file__).parent) or ""
@@ -210,7 +224,7 @@ class Engine:
 
     def _begin(self, stage: Stage, record: Record | None, now: Stamp, why: str) -> Record:
         """Say why the stage runs, put stale output aside, and record that it runs from now."""
-        began = time.time()
+        began, self._moved = time.time(), {}
         if record is None:
             fresh = Record(now, began)
         else:
@@ -221,7 +235,7 @@ class Engine:
             stale = bool(now.changed_since(record.stamp))
             print(f"stage {stage.name}: {why}{self._consequence(stage, record, stale)}", flush=True)
             if stale and not stage.keeps:
-                put_aside(stage.makes, complete=record.seconds is not None)
+                self._moved = put_aside(stage.makes, complete=record.seconds is not None)
             if not any(path.exists() for path in stage.makes):
                 fresh = Record(now, began)
             elif record.seconds is not None:  # to be mended, perhaps in no time

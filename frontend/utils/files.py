@@ -331,17 +331,35 @@ def read_json(path: str | Path) -> dict:
     return content
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which no key stands twice in a mapping: PyYAML keeps the last one, without a word."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Return a mapping as it is written."""
+        node = super().compose_mapping_node(anchor)
+        lines: dict[tuple, int] = {}
+        for key, _ in node.value:
+            name, line = (key.tag, str(key.value)), key.start_mark.line + 1
+            if name in lines and key.value != "<<":
+                both = f"in lines {lines[name]} and {line}" if line != lines[name] else f"in line {line}"
+                raise UserError(f"the key '{key.value}' stands twice, {both} (keep one of them)")
+            lines[name] = line
+        return node
+
+
 def read_settings(path: str | Path, what: str) -> dict:
     """Return the mapping that a YAML file holds; an empty file holds none.
 
     The message of an error says ``what`` it should be: ``"scene configuration"``.
 
     Raises:
-        UserError: no such file, not YAML, or something other than ``key: value``.
+        UserError: no such file, not YAML, a key twice, or something other than ``key: value``.
     """
     text = read_text(path, f"a {what}")
     try:
-        content = yaml.safe_load(text)
+        content = yaml.load(text, _Loader)  # noqa: S506, it is a safe one
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     except Exception as error:  # of any kind, where a value is none of its type: 2024-99-99, !!int ""
         raise UserError(f"{path}: expected a {what}, found a file that is not YAML: {error}") from None
     if content is not None and not isinstance(content, dict):

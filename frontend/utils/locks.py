@@ -42,7 +42,10 @@ def locked(directory: str | Path, patience_s: float | None = 0.0, shared: bool =
         yield True  # of a file the caller says what is wrong
         return
     made = [place for place in (directory, *directory.parents) if not place.exists()]
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError:  # in /proc, or below a folder that is removed meanwhile
+        raise UserError(f"{directory}: no directory can be made there (choose another)") from None
     file = _flocked(path, patience_s, shared)
     if file is not None and file.closed:
         yield False

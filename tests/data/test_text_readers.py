@@ -247,3 +247,45 @@ def test_json_that_python_cannot_take_is_one_line(tmp_path, text):
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(UserError, match="x.json"):
         read_json(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize(
+    ("words", "forms"),
+    [
+        ("{a / {b / c} d} x", [["a", "b d", "c d"], ["x"]]),
+        ("{ a / {b / c} {d / e} }", [["a", "b d", "b e", "c d", "c e"]]),
+        ("{ {a / b} / c / {BREATH} }", [["a", "b", "c", ""]]),
+        ("and/or { a / b }", [["and/or"], ["a", "b"]]),
+    ],
+)
+def test_alternatives_in_alternatives(tmp_path, words, forms):
+    (tmp_path / "ref.stm").write_text(f"m 1 A 0 2 {words}\n")
+    (row,) = read_segments(tmp_path / "ref.stm")
+    assert row["choices"] == forms
+
+
+@pytest.mark.parametrize("time", ["1e999", "true", "Infinity", '"inf"'])
+def test_times_that_are_none_are_refused(tmp_path, time):
+    row = f'"session_id": "m", "speaker": "A", "start_time": 0, "end_time": {time}, "words": "x"'
+    (tmp_path / "ref.json").write_text(f"[{{{row}}}]")
+    with pytest.raises(UserError, match="expected a time in seconds"):
+        read_segments(tmp_path / "ref.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: {x: 1}\nb: 2\na: {x: 2}\n", "the key 'a' stands twice, in lines 1 and 3"),
+        ("a: {x: 1, x: 2}\n", "the key 'x' stands twice, in line 1"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused(tmp_path, text, message):
+    """One of two systems of a name would be lost."""
+    (tmp_path / "systems.yaml").write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_settings(tmp_path / "systems.yaml", "systems file")
+
+
+def test_merged_keys_may_be_changed(tmp_path):
+    (tmp_path / "conf.yaml").write_text("a: &a {x: 1, y: 3}\nb: {<<: *a, x: 2}\n")
+    assert read_settings(tmp_path / "conf.yaml", "configuration")["b"] == {"x": 2, "y": 3}

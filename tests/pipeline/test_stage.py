@@ -107,6 +107,22 @@ def test_stale_output_is_moved_aside_once(toy, capsys):
     assert (model(), model(".old")) == ("of c", "of b")
 
 
+def test_a_refused_command_displaces_nothing(toy, capsys):
+    """A wrong option ends with 2 before anything is made: what was moved aside for it comes back."""
+    toy.run()
+    before = toy.engine().record_path(toy.stages()[0]).read_text()
+    Path("refuse.py").write_text("import sys; sys.exit('no such geometry' and 2)")
+    toy.change = {"commands": [["./refuse.py"]], "settings": {"geometry": "cube"}}
+    with pytest.raises(SystemExit) as end:
+        toy.run()
+    assert end.value.code == 2 and (model(), model(".old")) == ("of a", None)
+    assert toy.engine().record_path(toy.stages()[0]).read_text() == before
+    toy.change = {}
+    capsys.readouterr()
+    toy.run()
+    assert "complete, nothing to do" in capsys.readouterr().out
+
+
 def test_settings_that_changed_are_named(toy, capsys):
     toy.change = {"settings": {"student.max_epoch": 3}}
     toy.run()
