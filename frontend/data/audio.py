@@ -4,9 +4,7 @@ An entry of a ``.scp`` file names a file, a place in an archive (``FILE.ark:OFFS
 channel (:func:`files_of`), or audio that is made when it is read (``scene:...``, see :class:`Reader`). Audio
 is written by :mod:`frontend.data.writers`.
 
-The sizes in the header of a wav are not always those of its samples. A program that writes to a pipe does not
-know them: it writes 0, or a number near 2 or 4 GiB, and all there is is read. Sizes of 32 bits begin again
-at 0 beyond 4 GiB: what they leave out is read. A file that is shorter than its header says was cut off.
+A wav whose header does not say how long it is is read to its end (:mod:`frontend.data.headers`).
 
 Refused here, in one line that names the entry: a missing, truncated, damaged or empty file; NaN and infinity
 where the caller asks for ``finite``; another length, rate or number of channels than that of the mixture
@@ -249,16 +247,14 @@ class Recording:
         self.entries = tuple(file for entry in entries for file in files_of(entry))
         self.name = self.entries[0]
         found = [audio_info(entry) for entry in self.entries]
-        self.fs, longest = found[0][2], max(frames for _, frames, _ in found)
-        one = next(
-            entry for entry, (_, frames, _) in zip(self.entries, found, strict=True) if frames == longest
-        )
+        lengths = [frames for _, frames, _ in found]
+        self.fs, self.frames, longest = found[0][2], min(lengths), max(lengths)
+        one = self.entries[lengths.index(longest)]
         for entry in self.entries if len(found) > 1 else ():
             advice = "cut or resample the files to match"
             check_alike(entry, longest, self.fs, f"{one} of the same recording", advice, SLACK_S)
         self._channels = [channels for channels, _, _ in found]
         self.channels = sum(self._channels)
-        self.frames = min(frames for _, frames, _ in found)
         self.seconds = self.frames / self.fs
         if longest > self.frames:
             ms = 1000 * (longest - self.frames) / self.fs

@@ -137,6 +137,13 @@ def scan_entries(path: str | Path) -> Table:
     return table
 
 
+def scan_by_name(path: Path) -> Table:
+    """Scan a table of a set: entries of audio (``*.scp``) are :func:`located`, ``text_spkN`` may be empty."""
+    if path.suffix == ".scp":
+        return scan_entries(path)
+    return scan_table(path, allow_empty=path.name.startswith("text_spk"))
+
+
 class Utterances(dict[str, str]):
     """The utterances of a data directory, ``{id: entry}``.
 
@@ -320,8 +327,7 @@ def validate(path: str | Path) -> list[str]:
         return [*utterances.problems, str(error)]
     # Every table beside wav.scp whose ids must be those of the utterances.
     optional = [p for p in (directory / "text", directory / "utt2num_samples") if p.exists()]
-    tables = {p: scan_entries(p) for p in spk} | {directory / "utt2spk": scan_table(directory / "utt2spk")}
-    tables |= {p: scan_table(p, allow_empty=True) for p in texts} | {p: scan_table(p) for p in optional}
+    tables = {p: scan_by_name(p) for p in [*spk, directory / "utt2spk", *texts, *optional]}
     if (scenes := directory / "scenes.jsonl").exists():
         tables[scenes] = read_records(scenes)
     problems, ids = [*utterances.problems, *compare_numbers(spk, texts)], utterances.lines

@@ -38,8 +38,8 @@ from frontend.data.kaldi import (
     read_records,
     read_scp,
     read_utterances,
+    scan_by_name,
     scan_entries,
-    scan_table,
     write_set,
 )
 from frontend.utils.errors import UserError, did_you_mean, warn
@@ -113,14 +113,14 @@ class MixtureSet:
 
     @cached_property
     def _texts(self) -> list[dict[str, str]]:
-        return [self._table(p, allow_empty=True) for p in numbered(self.path, "text_spk")]
+        return [self._table(p) for p in numbered(self.path, "text_spk")]
 
     @cached_property
     def _scenes(self) -> dict[str, dict]:
         return read_records(self.path / "scenes.jsonl").checked()
 
-    def _table(self, path: Path, allow_empty: bool = False) -> dict[str, str]:
-        table = scan_entries(path) if path.suffix == ".scp" else scan_table(path, allow_empty)
+    def _table(self, path: Path) -> dict[str, str]:
+        table = scan_by_name(path)
         for problem in table.problems + wrong_ids(path, table, self.wav):
             raise UserError(problem)
         return table.entries
@@ -163,8 +163,7 @@ def check_tables(wav: Utterances, images: Sequence[Path], others: Sequence[Path]
         images: tables of the talkers' images.
         others: further tables of the same ids: ``text_spk1`` ..., ``utt2num_samples``.
     """
-    tables = {p: scan_entries(p) for p in images}
-    tables |= {p: scan_table(p, allow_empty=p.name.startswith("text_spk")) for p in others}
+    tables = {p: scan_entries(p) for p in images} | {p: scan_by_name(p) for p in others}
     problems = compare_numbers(images, [p for p in others if p.name.startswith("text_spk")])
     problems += [problem for table in tables.values() for problem in table.problems]
     problems += [problem for path, table in tables.items() for problem in wrong_ids(path, table, wav)]
@@ -208,8 +207,7 @@ def subset(source: str | Path, destination: str | Path, ids: Iterable[str], labe
     paths = [source / "utt2num_samples", *(labels if labelled else [])]
     tables: dict[str, dict[str, str]] = {"wav.scp": wav}
     for path in (p for p in paths if p.exists()):
-        is_audio, may_be_empty = path.suffix == ".scp", path.name.startswith("text_spk")
-        tables[path.name] = read_entries(path) if is_audio else read_scp(path, may_be_empty)
+        tables[path.name] = scan_by_name(path).checked()
     tables = {name: {k: v for k, v in table.items() if k in keep} for name, table in tables.items()}
     utt2spk = {k: v for k, v in read_scp(source / "utt2spk").items() if k in keep}
     records = None

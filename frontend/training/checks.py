@@ -22,6 +22,7 @@ from frontend.data.kaldi import (
     read_entries,
     read_scp,
     read_utterances,
+    scan_by_name,
 )
 from frontend.data.mixtures import check_set, check_tables
 from frontend.dsp.activity import Faults
@@ -221,7 +222,7 @@ def use_tables(
         elif path == lengths and not path.is_file():
             content = {key: str(audio_info(entry)[1]) for key, entry in wav.items()}
         else:
-            table = read_entries(path) if path.suffix == ".scp" else read_scp(path, file.startswith("text_"))
+            table = scan_by_name(path).checked()
             content = {key: value for key, value in table.items() if key not in wav.left_out}
             content = spell(path, content) if file.startswith("text_") else content
         return table_for_espnet(args, which, path, content)
