@@ -4,7 +4,7 @@ An entry of a ``.scp`` file names a file, a place in an archive (``FILE.ark:OFFS
 channel (:func:`files_of`), or audio that is made when it is read (``scene:...``, see :class:`Reader`). Audio
 is written by :mod:`frontend.data.writers`.
 
-A wav whose header does not say how long it is is read to its end (:mod:`frontend.data.headers`).
+A wav is read to its end where its header gives no length (:mod:`frontend.data.headers`).
 
 Refused here, in one line that names the entry: a missing, truncated, damaged or empty file; NaN and infinity
 where the caller asks for ``finite``; another length, rate or number of channels than that of the mixture
