@@ -21,6 +21,7 @@ from click.core import ParameterSource
 from frontend import __version__
 from frontend.utils import errors
 from frontend.utils.errors import UserError, did_you_mean
+from frontend.utils.files import check_utf8
 from frontend.utils.locks import working_in
 
 
@@ -34,6 +35,8 @@ class Command(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the options: an option's own check may raise a ``UserError``."""
         try:
+            for arg in args:
+                check_utf8(arg)
             return super().parse_args(ctx, args)
         except UserError as error:
             raise click.UsageError(str(error), ctx) from None

@@ -25,10 +25,13 @@ def check(directories: tuple[str, ...]) -> int:
     Prints one line a directory and exits with 0 if all is well, else one line a problem and 2.
     """
     from frontend.data.kaldi import read_utterances, validate
+    from frontend.data.mixtures import Silences
 
     wrong = False
     for directory in directories:
-        problems = validate(directory)
+        silences = Silences(directory)
+        problems = validate(directory, silences.add)
+        silences.say()
         for problem in problems[:MOST_SHOWN]:
             print(problem, file=sys.stderr)
         if len(problems) > MOST_SHOWN:

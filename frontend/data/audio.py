@@ -15,7 +15,6 @@ where the caller asks for ``finite``; another length, rate or number of channels
 import contextlib
 import errno
 import importlib
-import io
 import json
 import os
 import re
@@ -27,7 +26,7 @@ import numpy as np
 import soundfile
 
 from frontend import AUDIO_READERS
-from frontend.data.headers import mended
+from frontend.data.headers import archive_record, mended, what_else
 from frontend.dsp.activity import Faults, find_faults
 from frontend.utils.errors import UserError, warn
 from frontend.utils.stamps import of_text
@@ -37,14 +36,6 @@ _LOOK_S = 10.0  # of a recording, read at once in search of dead channels
 _RANGE = re.compile(r"\[[\d:,]*\]$")  # Kaldi's: file.ark:123[0:99]
 _NARROW = ("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW")
 _LOSSY = ("OGG", "MP3")
-# What a file is by its first bytes, for the message that it is not read.
-_OTHERS = {
-    b"ID3": "MP3",
-    b"#!AMR": "AMR",
-    b"\x1aE\xdf\xa3": "Matroska or WebM",
-    b"0&\xb2u": "WMA",
-    b"wvpk": "WavPack",
-}
 
 
 class Reader(NamedTuple):
@@ -178,11 +169,19 @@ def read_audio(
         )
     if finite and not np.isfinite(data).all():
         bad = int(np.argmin(np.isfinite(data).all(axis=1)))
-        channel = int(np.argmin(np.isfinite(data[bad]))) + 1
-        raise UserError(
-            f"{entry}: NaN or infinity at sample {start + bad} of channel {channel} (make it again)"
-        )
+        _refuse_sample(entry, start + bad, int(np.argmin(np.isfinite(data[bad]))))
     return np.ascontiguousarray(data.T), fs
+
+
+def _refuse_sample(entry: str, sample: int, channel: int) -> None:
+    """Raise the UserError of a sample (both from 0) that is no finite float of 32 bits."""
+    with _open(entry) as audio:
+        audio.seek(sample)
+        value = audio.read(1, dtype="float64", always_2d=True)[0, channel]
+    found, what_to_do = "NaN or infinity", "make it again"
+    if np.isfinite(value):
+        found, what_to_do = f"{value:.3g}, more than a float of 32 bits holds,", "full scale is 1.0: scale it"
+    raise UserError(f"{entry}: {found} at sample {sample} of channel {channel + 1} ({what_to_do})")
 
 
 def read_image(entry: str, frames: int, fs: int) -> np.ndarray:
@@ -370,25 +369,6 @@ def split_archive(entry: str) -> tuple[str, int | None]:
     return (path, int(offset)) if is_place else (entry, None)
 
 
-def _archive_record(path: str, offset: int) -> io.BytesIO | None:
-    """Return the audio file at ``offset`` of a kaldiio archive, or None if it is no audio or cut off."""
-    with open(path, "rb") as archive:
-        total = archive.seek(0, io.SEEK_END)
-        if offset > total:
-            return None
-        archive.seek(offset)
-        magic = archive.read(5)
-        if magic == b"AUDIO":  # then: number of length bytes, length (little-endian), a whole audio file
-            size = int.from_bytes(archive.read(int.from_bytes(archive.read(1), "little")), "little")
-        elif magic[:4] == b"RIFF":  # a bare wav, as Kaldi's wav-copy writes it
-            size = 8 + int.from_bytes(magic[4:] + archive.read(3), "little")
-            archive.seek(offset)
-        else:
-            return None
-        record = archive.read(size) if size <= total - offset else b""
-    return io.BytesIO(record) if len(record) == size > 0 else None
-
-
 def _open(entry: str) -> soundfile.SoundFile:
     path, offset = split_archive(entry)
     if entry.endswith("|"):
@@ -397,7 +377,7 @@ def _open(entry: str) -> soundfile.SoundFile:
         raise UserError(f"{entry}: ranges are not read (name the whole recording, and the piece in segments)")
     try:
         if offset is not None:
-            record = _archive_record(path, offset)
+            record = archive_record(path, offset)
             if record is None:
                 raise UserError(f"{entry}: no complete audio there in the archive (write the archive again)")
             whole = mended(record, entry)
@@ -419,7 +399,7 @@ def _open(entry: str) -> soundfile.SoundFile:
     except NotADirectoryError:
         raise UserError(f"{path}: no such audio file (a part of the path is a file)") from None
     except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: NAME.raw, which has no header
-        raise UserError(f"{entry}: expected wav or flac audio: {_what_else(path, error)}") from None
+        raise UserError(f"{entry}: expected wav or flac audio: {what_else(path, error)}") from None
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
             raise
@@ -430,16 +410,6 @@ def _open(entry: str) -> soundfile.SoundFile:
         audio.close()
         raise UserError(f"{entry}: 0 samples (remove the entry or make the file again)")
     return audio
-
-
-def _what_else(path: str, error: Exception) -> str:
-    """Return what a file that is not read is, for a message."""
-    with open(path, "rb") as file:
-        head = file.read(16)
-    found = "MP4 or M4A" if head[4:8] == b"ftyp" else ""
-    found = found or next((what for magic, what in _OTHERS.items() if head.startswith(magic)), "")
-    reason = getattr(error, "error_string", "a file without a header")
-    return f"found {found} (convert it: ffmpeg -i IN OUT.wav)" if found else reason
 
 
 def _wanted(entry: str, start: int, frames: int, total: int) -> int:

@@ -15,7 +15,6 @@ import numpy as np
 
 from frontend.data.audio import (
     Reader,
-    Recording,
     audio_file,
     audio_info,
     entry_stamp,
@@ -149,7 +148,7 @@ def make_chunks(
         warn(f"{lines}: not read, speech is found by its energy (give it with --segments)")
     for out, name in itertools.product(outs, wav):
         check_name(Path(out) / "wav" / f"{Chunk(name, 0, 0).id}.flac", "give the recordings shorter ids")
-    whole = {name: Recording([entry]) for name, entry in wav.items()}
+    whole = wav.recordings()
     seconds = {name: recording.seconds for name, recording in whole.items()}
     if given:
         spans = read_spans(given[1], given[0], seconds, strict)

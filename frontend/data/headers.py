@@ -45,6 +45,7 @@ def _head(chunks: bytes, size: int, frames: int, limit: int = _WAV_BYTES) -> byt
 
 
 _FAR = 1 << 32
+_FAR_64 = 1 << 62  # a size of 64 bits from here on says that it is unknown
 _MOST_CHUNKS = 1000
 # Sizes that programs write who do not know them: near 2 and 4 GiB, from 8 KiB below.
 _UNKNOWN = (range((1 << 31) - 8192, (1 << 31) + 4096), range(_FAR - 8192, _FAR))
@@ -71,18 +72,30 @@ def mended(file: BinaryIO, name: str) -> BinaryIO | None:
         )
     if kind in (b"RIFF", b"RF64", b"BW64") and form == b"WAVE":
         return _mended_wav(file, size, name)
+    if kind == b"riff" and len(head) >= 24:
+        return _mended_w64(file, size, name)
     promised = 0
-    if kind == b"riff" and len(head) >= 24:  # Sony Wave64
-        promised = struct.unpack("<Q", head[16:24])[0]
-    elif kind == b"RIFX" or (kind == b"FORM" and form in (b"AIFF", b"AIFC")):
+    if kind == b"RIFX" or (kind == b"FORM" and form in (b"AIFF", b"AIFC")):
         promised = 8 + struct.unpack(">I", head[4:8])[0]
     elif kind == b"NIST":
         promised = _sphere_bytes(file)
     elif kind == b".snd" and len(head) >= 12 and head[8:12] != b"\xff\xff\xff\xff":
         promised = sum(struct.unpack(">II", head[4:12]))
-    if promised > size + 1 and not any(promised - 8 in sizes for sizes in _UNKNOWN):
-        raise UserError(_cut_off(name, promised, size, "bytes"))
+    if not _is_unknown(promised - 8):
+        _check_size(promised, size, name)
     return None
+
+
+def _is_unknown(size: int) -> bool:
+    return any(size in sizes for sizes in _UNKNOWN)
+
+
+def _check_size(promised: int, size: int, name: str) -> None:
+    """Compare the length of a file with that by its header; the last byte may be a padding left out."""
+    if promised > size + 1:
+        raise UserError(_cut_off(name, promised, size, "bytes"))
+    if promised == size + 1:
+        warn(f"{name}: its header says {promised} bytes, found {size}: the last sample may be missing")
 
 
 def _sphere_bytes(file: BinaryIO) -> int:
@@ -99,6 +112,45 @@ def _sphere_bytes(file: BinaryIO) -> int:
     return size + samples * channels * width
 
 
+_W64 = bytes.fromhex("f3acd3118cd100c04f8edb8a")  # behind the name of a chunk
+
+
+def _mended_w64(file: BinaryIO, size: int, name: str) -> BinaryIO | None:
+    """Mend a Sony Wave64: its sizes have 64 bits, and those of chunks count their 24 bytes of header."""
+    file.seek(16)
+    whole, at, layout, length = struct.unpack("<Q", file.read(8))[0], 40, b"", 0
+    for _ in range(_MOST_CHUNKS):
+        file.seek(min(at, size))
+        head = file.read(24)
+        if len(head) < 24 or at > size:
+            return None
+        chunk, length = head[:4] * (head[4:16] == _W64), struct.unpack("<Q", head[16:])[0]
+        at += 24
+        if chunk == b"data":
+            break
+        layout = file.read(min(max(0, length - 24), 1024)) if chunk == b"fmt " else layout
+        at += max(0, length - 24) + -length % 8
+    frame = struct.unpack("<H", layout[12:14])[0] if len(layout) >= 16 else 0
+    if chunk != b"data" or not frame:
+        return None
+    promised, there = max(0, length - 24), size - at
+    is_unknown = promised == 0 or length >= _FAR_64
+    if not is_unknown and promised // frame > there // frame:
+        raise UserError(_cut_off(name, promised // frame, there // frame, "samples"))
+    if not is_unknown and 0 < whole < _FAR_64:
+        _check_size(min(whole, at + promised), size, name)
+        return None
+    return _as_wav(file, at, there if is_unknown else promised, layout)
+
+
+def _as_wav(file: BinaryIO, at: int, found: int, layout: bytes) -> BinaryIO:
+    """Return a file of the bytes of samples from ``at`` on behind the header of a wav."""
+    frame = struct.unpack("<H", layout[12:14])[0]
+    found -= found % frame
+    chunks = struct.pack("<4sI", b"fmt ", len(layout)) + layout + b"\0" * (len(layout) % 2)
+    return io.BufferedReader(_Window(_head(chunks, found, found // frame), file, at, found))
+
+
 class _Samples(NamedTuple):
     """Where the samples of a wav are, and what its header says of them; all numbers in bytes.
 
@@ -108,7 +160,7 @@ class _Samples(NamedTuple):
         promised: length of the samples by the header.
         frame: length of a sample of all channels.
         is_wide: the header has sizes of 64 bits.
-        is_whole: its size of the whole file, of 32 bits, is right.
+        whole: length of the file by its own size of 32 bits; 0 where that says nothing.
     """
 
     at: int
@@ -116,7 +168,7 @@ class _Samples(NamedTuple):
     promised: int
     frame: int
     is_wide: bool
-    is_whole: bool
+    whole: int
 
 
 def _mended_wav(file: BinaryIO, size: int, name: str) -> BinaryIO | None:
@@ -140,25 +192,23 @@ def _mended_wav(file: BinaryIO, size: int, name: str) -> BinaryIO | None:
     promised, is_wide = length, False
     if kind != b"RIFF" and wide is not None and length == 0xFFFFFFFF:
         promised, is_wide = wide, True
-    is_whole = kind == b"RIFF" and abs(8 + riff - size) <= 1
-    found = _found_bytes(file, _Samples(at, size, promised, frame, is_wide, is_whole), name)
+    whole = 8 + riff if kind == b"RIFF" and not _is_unknown(riff) else 0
+    found = _found_bytes(file, _Samples(at, size, promised, frame, is_wide, whole), name)
     if found == promised and kind != b"BW64":
         return None
-    found -= found % frame
-    chunks = struct.pack("<4sI", b"fmt ", len(layout)) + layout + b"\0" * (len(layout) % 2)
-    return io.BufferedReader(_Window(_head(chunks, found, found // frame), file, at, found))
+    return _as_wav(file, at, found, layout)
 
 
 def _found_bytes(file: BinaryIO, samples: _Samples, name: str) -> int:
     """Return how many bytes of samples there are."""
-    at, size, promised, frame, is_wide, is_whole = samples
+    at, size, promised, frame, is_wide, _ = samples
     there = size - at
-    unknown = promised >= 1 << 62 if is_wide else any(promised in sizes for sizes in _UNKNOWN)
+    unknown = promised >= _FAR_64 if is_wide else _is_unknown(promised)
     if promised > there:
-        if unknown or is_whole:
-            return there
         lengths = promised // frame, there // frame
-        if not is_wide and promised - there <= at:  # a size that counts the header as well
+        if unknown or (not is_wide and (lengths[0] == lengths[1] or _is_size_wrong(samples))):
+            return there
+        if not is_wide and _counts_header(samples):
             warn(
                 f"{name}: its header says {lengths[0]} samples, found {lengths[1]}, as many bytes less as a "
                 "header has: read to its end"
@@ -184,6 +234,23 @@ def _found_bytes(file: BinaryIO, samples: _Samples, name: str) -> int:
         "of the header is not read (if it is sound, write the file again)"
     )
     return promised
+
+
+def _is_size_wrong(samples: _Samples) -> bool:
+    """Tell of samples that are fewer than promised whether the file is as long as its own size says."""
+    is_cut_off = samples.whole >= samples.at + samples.promised
+    return not is_cut_off and abs(samples.whole - samples.size) <= 1
+
+
+def _counts_header(samples: _Samples) -> bool:
+    """Tell of samples that are fewer than promised whether the size may count the header as well.
+
+    Where the file's own size promises as much, the file was cut off, unless just a part of a header lacks.
+    """
+    more, end = samples.at + samples.promised - samples.size, samples.at + samples.promised
+    if samples.whole >= end:
+        return samples.whole == end and more in (8, 16, samples.at - 8, samples.at)
+    return more <= samples.at
 
 
 def _cut_off(name: str, promised: int, found: int, unit: str) -> str:
@@ -212,6 +279,46 @@ def _are_chunks(file: BinaryIO, samples: _Samples, length: int) -> bool:
                 break
             begin += 8 + body + body % 2
     return False
+
+
+def archive_record(path: str, offset: int) -> io.BytesIO | None:
+    """Return the audio file at ``offset`` of a kaldiio archive, or None if it is no audio or cut off."""
+    with open(path, "rb") as archive:
+        total = archive.seek(0, io.SEEK_END)
+        if offset > total:
+            return None
+        archive.seek(offset)
+        magic = archive.read(5)
+        if magic == b"AUDIO":  # then: number of length bytes, length (little-endian), a whole audio file
+            size = int.from_bytes(archive.read(int.from_bytes(archive.read(1), "little")), "little")
+        elif magic[:4] == b"RIFF":  # a bare wav, as Kaldi's wav-copy writes it
+            size = 8 + int.from_bytes(magic[4:] + archive.read(3), "little")
+            archive.seek(offset)
+        else:
+            return None
+        record = archive.read(size) if size <= total - offset else b""
+    return io.BytesIO(record) if len(record) == size > 0 else None
+
+
+# What a file is by its first bytes, for the message that it is not read.
+_OTHERS = {
+    b"ID3": "MP3",
+    b"#!AMR": "AMR",
+    b"\x1aE\xdf\xa3": "Matroska or WebM",
+    b"0&\xb2u": "WMA",
+    b"wvpk": "WavPack",
+}
+
+
+def what_else(path: str, error: Exception) -> str:
+    """Return what a file that is not read is, for a message, and what to do."""
+    with open(path, "rb") as file:
+        head = file.read(16)
+    found = "MP4 or M4A" if head[4:8] == b"ftyp" else ""
+    if found := found or next((what for magic, what in _OTHERS.items() if head.startswith(magic)), ""):
+        return f"found {found} (convert it: ffmpeg -i IN OUT.wav)"
+    reason = str(getattr(error, "error_string", "a file without a header")).rstrip(".")
+    return f"{reason} (a damaged header? copy it again, or convert it: sox IN OUT.wav)"
 
 
 class _Window(io.RawIOBase):

@@ -7,7 +7,7 @@ file and line (:func:`validate`).
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from frontend.data.audio import (
     seconds_of,
 )
 from frontend.data.segments import CUT, CUTS, Unused, fit, read_any
+from frontend.dsp.activity import sounds
 from frontend.utils.errors import UserError
 from frontend.utils.files import parse_json, read_lines, write_text
 from frontend.utils.parallel import progress
@@ -155,6 +156,16 @@ class Utterances(dict[str, str]):
     source = Path("wav.scp")
     lines: Mapping[str, int] = {}
     left_out: frozenset[str] = frozenset()
+
+    def recordings(self) -> dict[str, Recording]:
+        """Open them all; a UserError names file and line of the entry."""
+        found = {}
+        for key, entry in self.items():
+            try:
+                found[key] = Recording([entry])
+            except UserError as error:
+                raise UserError(f"{self.source}:{self.lines[key]}: {error}") from None
+        return found
 
 
 def read_entries(path: str | Path) -> Utterances:
@@ -303,8 +314,11 @@ def numbered(directory: Path, prefix: str, suffix: str = "") -> list[Path]:
     return [directory / f"{prefix}{n}{suffix}" for n in found]
 
 
-def validate(path: str | Path) -> list[str]:
-    """Check a speech or mixture set completely; all audio is read.
+Silent = Callable[[str, int, str], None]  # an utterance, a talker from 0, and where their silent image stands
+
+
+def validate(path: str | Path, silent: Silent = lambda key, talker, where: None) -> list[str]:
+    """Check a speech or mixture set completely; all audio is read. ``silent`` is told of images that are.
 
     Returns:
         problems as ``file:line: what (what to do)``; an empty list if there are none.
@@ -335,7 +349,8 @@ def validate(path: str | Path) -> list[str]:
         problems += table.problems + (compare_ids(name, table.lines, ids, source) if table.entries else [])
     problems += _check_spk2utt(directory / "spk2utt", tables[directory / "utt2spk"].entries)
     lengths = tables.get(directory / "utt2num_samples", Table()).entries
-    return problems + [*check_audio(source, utterances, {p: tables[p] for p in spk}, lengths)]
+    images = {p: tables[p] for p in spk}
+    return problems + [*check_audio(source, utterances, images, lengths, silent=silent)]
 
 
 def _scan_segments(wav: Table, path: Path) -> Table:
@@ -392,9 +407,18 @@ def _check_spk2utt(path: Path, utt2spk: dict[str, str]) -> list[str]:
 
 
 def check_audio(
-    path: Path, wav: Table, spk: dict[Path, Table], lengths: dict[str, str], headers: bool = False
+    path: Path,
+    wav: Table,
+    spk: dict[Path, Table],
+    lengths: dict[str, str],
+    headers: bool = False,
+    alike: bool = True,
+    silent: Silent = lambda key, talker, where: None,
 ) -> Iterator[str]:
-    """Read every recording, or its header; the first readable one sets rate and channels for all."""
+    """Read every recording of the table ``path``, or its header, and its images; yield what is wrong.
+
+    With ``alike`` the first readable one sets rate and channels for all.
+    """
     first: dict[str, tuple[int, str]] = {}
     for key, entry in progress(wav.entries.items(), len(wav.entries), f"check {path.parent}"):
         where = f"{path}:{wav.lines[key]}"
@@ -405,7 +429,7 @@ def check_audio(
             continue
         for what, found in {"sample rate": fs, "number of channels": channels}.items():
             expected, example = first.setdefault(what, (found, entry))
-            if found != expected:
+            if found != expected and alike:
                 yield f"{where}: {what} {found} in {entry}, but {expected} in {example} (make them equal)"
         counted = lengths.get(key, str(frames)).split(",")[0]
         if counted != str(frames):
@@ -414,12 +438,16 @@ def check_audio(
         if not headers:
             recording = Recording([entry])
             yield from (f"{where}: {text}" for text in recording.faults().warnings(recording.where))
-        for table_path, table in spk.items():
-            if key in table.entries:
-                try:
-                    (check_image if headers else read_image)(table.entries[key], frames, fs)
-                except UserError as error:
-                    yield f"{table_path}:{table.lines[key]}: {error}"
+        for k, (table_path, table) in enumerate(spk.items()):
+            if key not in table.entries:
+                continue
+            try:
+                if headers:
+                    check_image(table.entries[key], frames, fs)
+                elif not sounds(read_image(table.entries[key], frames, fs)):
+                    silent(key, k, f"{table_path}:{table.lines[key]}")
+            except UserError as error:
+                yield f"{table_path}:{table.lines[key]}: {error}"
 
 
 def _read_info(entry: str) -> tuple[int, int, int]:

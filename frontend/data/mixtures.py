@@ -131,19 +131,55 @@ class MixtureSet:
         return table[utterance_id]
 
 
+class Silences:
+    """Talkers who are silent in a mixture although the set does not say that there is none; counted.
+
+    Texts say it by an empty ``text_spkN``, ``scenes.jsonl`` by fewer talkers.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path, self.found = Path(path), dict[str, str]()
+
+    @cached_property
+    def _said(self) -> tuple[list[dict], dict]:
+        texts = [scan_table(p, allow_empty=True).entries for p in numbered(self.path, "text_spk")]
+        return texts, read_records(self.path / "scenes.jsonl").entries
+
+    def is_expected(self, key: str, talker: int) -> bool:
+        """Tell whether an utterance has a talker (from 0), as far as the set says."""
+        texts, scenes = self._said
+        drawn = scenes.get(key, {}).get("talkers")
+        is_drawn = not isinstance(drawn, list) or talker < len(drawn)
+        return is_drawn and (talker >= len(texts) or texts[talker].get(key) != "")
+
+    def add(self, key: str, talker: int, where: str) -> None:
+        """Count an utterance if the talker is expected; ``where`` goes into the message."""
+        if self.is_expected(key, talker):
+            self.found.setdefault(key, where)
+
+    def say(self) -> None:
+        """Warn of them in one line."""
+        for first in [*self.found.values()][:1]:
+            warn(
+                f"{self.path}: {len(self.found)} utterances with a silent reference, the first: {first}: "
+                "that talker does not count (wanted? then give text_spkN with the id alone there)"
+            )
+
+
 def wrong_ids(path: Path, table: Table, wav: Utterances) -> list[str]:
     """Return what is wrong where a table has other ids than the utterances; those left out may be in it."""
     lines = {key: line for key, line in table.lines.items() if key not in wav.left_out}
     return compare_ids(path, lines, wav.lines, wav.source)
 
 
-def check_set(path: str | Path, images: bool = True, texts: bool = True) -> None:
+def check_set(path: str | Path, images: bool = True, texts: bool = True, alike: bool = True) -> None:
     """Look at the tables of a set and the headers of its audio (0.05 ms each), before work with it.
 
     Args:
         path: of a speech or mixture set.
         images: whether those of the talkers are used.
         texts: likewise.
+        alike: whether all must have one rate and number of channels.
 
     Raises:
         UserError: the first thing that :func:`frontend.data.kaldi.validate` would name, in its words.
@@ -152,16 +188,17 @@ def check_set(path: str | Path, images: bool = True, texts: bool = True) -> None
     spk = numbered(directory, "spk", ".scp") if images else []
     said = numbered(directory, "text_spk") if texts else []
     lengths = [p for p in [directory / "utt2num_samples"] if p.exists()]
-    check_tables(wav, spk, [*said, *lengths])
+    check_tables(wav, spk, [*said, *lengths], alike)
 
 
-def check_tables(wav: Utterances, images: Sequence[Path], others: Sequence[Path]) -> None:
+def check_tables(wav: Utterances, images: Sequence[Path], others: Sequence[Path], alike: bool = True) -> None:
     """Check tables as :func:`check_set` does.
 
     Args:
         wav: the mixtures.
         images: tables of the talkers' images.
         others: further tables of the same ids: ``text_spk1`` ..., ``utt2num_samples``.
+        alike: of :func:`check_set`.
     """
     tables = {p: scan_entries(p) for p in images} | {p: scan_by_name(p) for p in others}
     problems = compare_numbers(images, [p for p in others if p.name.startswith("text_spk")])
@@ -169,9 +206,8 @@ def check_tables(wav: Utterances, images: Sequence[Path], others: Sequence[Path]
     problems += [problem for path, table in tables.items() for problem in wrong_ids(path, table, wav)]
     lengths = next((table.entries for path, table in tables.items() if path.name == "utt2num_samples"), {})
     mixtures, labels = Table({**wav}, {**wav.lines}), {path: tables[path] for path in images}
-    for problem in itertools.chain(
-        problems, check_audio(wav.source, mixtures, labels, lengths, headers=True)
-    ):
+    found = check_audio(wav.source, mixtures, labels, lengths, headers=True, alike=alike)
+    for problem in itertools.chain(problems, found):
         raise UserError(problem)
 
 

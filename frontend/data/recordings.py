@@ -23,9 +23,9 @@ from frontend.data.kaldi import read_entries, write_set
 from frontend.data.writers import BlockWriter, ending_for, existing
 from frontend.dsp.resample import resample_blocks
 from frontend.utils.errors import UserError, warn
-from frontend.utils.files import check_name, read_lines, write_text
+from frontend.utils.files import check_name, check_utf8, read_lines, write_text
 from frontend.utils.parallel import parallel_map
-from frontend.utils.stamps import Stamp, files_below
+from frontend.utils.stamps import Stamp, each_once, files_below
 
 VERSION = 1  # of the merged files: raised when the same recordings give other samples
 GEOMETRIES = ("circular", "linear", "none")
@@ -170,6 +170,10 @@ def prepare(
     minutes = sum(one.seconds for one in recordings.values()) / 60
     facts = f"{len(recordings)} recordings, {minutes:.1f} min, {found.channels} channels at {found.fs} Hz"
     print(f"{source}: {facts}{lowered}", flush=True)
+    if joined := next((name for name, one in recordings.items() if len(one.entries) > 1), None):
+        files = recordings[joined].entries
+        below = os.path.commonpath([os.path.dirname(os.path.abspath(file)) for file in files])
+        print(f"joined: {' '.join(os.path.relpath(file, below) for file in files)} -> {joined}", flush=True)
     for name in recordings:  # files are named after them, here or in what follows
         check_name(Path(out) / "wav" / f"{name}_spk1.flac", "give a table 'id file' with shorter ids")
     Path(out).mkdir(parents=True, exist_ok=True)
@@ -186,7 +190,10 @@ def prepare(
 def _listed(source: str) -> dict[str, str]:
     path = Path(source)
     if path.is_file():
-        return {_id(path.stem): source} if _is_audio(path) else read_entries(path)
+        if _is_audio(path):
+            return {_id(path.stem): source}
+        (table := read_entries(path)).recordings()  # or an error that names the line
+        return table
     if not path.is_dir():
         wanted = "a folder of recordings, a recording or a table 'id file'"
         raise UserError(f"--recordings {source}: expected {wanted}, found nothing")
@@ -208,10 +215,7 @@ def _listed(source: str) -> dict[str, str]:
 
 
 def _id(name: str) -> str:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise UserError(f"{name!r}: expected a name in UTF-8 (rename the file)") from None
+    check_utf8(name)
     return re.sub(r"\s+", "_", name)
 
 
@@ -222,16 +226,20 @@ def _is_audio(path: Path) -> bool:
         return file.read(4) in (b"RIFF", b"RF64", b"fLaC", b"riff", b"FORM")
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
-    """Yield the audio files in a folder and below it; what cannot be read is named in a warning."""
+def _files_below(folder: Path) -> list[Path]:
+    """Return the audio files in a folder and below it, each real one once; what is left out is warned of."""
+    found = []
     for file in files_below(folder, _PUT_ASIDE, unreadable=warn):
         if file.suffix.lower() not in (*_ENDINGS, *_OTHER_ENDINGS):
             continue
         if os.path.isfile(file):
-            yield file
+            found.append(file)
         else:
-            why = "a link to nothing" if file.is_symlink() else "no file that can be read"
-            warn(f"{file}: passed over, it is {why}")
+            warn(f"{file}: passed over, it is {'a link to nothing' if file.is_symlink() else 'no file'}")
+    found, twice = each_once(found)
+    for link, file in [*twice.items()][:1]:
+        warn(f"{folder}: passed over {len(twice)} link(s) to files that are there, such as {link} -> {file}")
+    return found
 
 
 # --- files of one channel
@@ -312,21 +320,38 @@ def _grouped(files: dict[str, str], pattern: str | None) -> dict[str, list[str]]
     problems: list[UserError] = []
     for rule in (_own_rule(pattern),) if pattern else _RULES:
         try:
-            return _grouped_by(files, rule)
+            return _grouped_by(files, rule, pattern)
         except UserError as problem:
             problems.append(problem)
     raise next((problem for problem in problems if not isinstance(problem, _NoMatch)), problems[0])
 
 
-def _grouped_by(files: dict[str, str], rule: Rule) -> dict[str, list[str]]:
+_ONE_CHANNEL = (
+    "one channel; expected several, or a file a channel named such as NAME_ch1, NAME_ch2 (one microphone "
+    "cannot be used here; other names: --channel_pattern)"
+)
+
+
+def _why_not(pattern: str, name: str) -> str:
+    """Return that a user's pattern does not match the name of a file, and why that may be."""
+    found = f"--channel_pattern '{pattern}' does not match '{name}'"
+    compiled, texts = re.compile(pattern, re.IGNORECASE), (name, name.rpartition("-")[2])
+    if any(compiled.fullmatch(text + ending) for text in texts for ending in _ENDINGS):
+        return f"{found}: names come without their ending (leave it out of the pattern)"
+    if match := next(filter(None, map(compiled.fullmatch, texts)), None):
+        channel = match[compiled.groupindex.get("channel", 2)]
+        return f"{found}: expected a number as channel, found '{channel}' (rename the files)"
+    if match := compiled.search(name):
+        return f"{found} but a part of it, '{match[0]}' (.* where anything may stand)"
+    return f"{found}: expected the whole name, with its folders or without (correct the pattern)"
+
+
+def _grouped_by(files: dict[str, str], rule: Rule, pattern: str | None = None) -> dict[str, list[str]]:
     groups: dict[str, dict[int, str]] = {}
     for name, entry in files.items():
         found = rule(name)
         if not found:
-            raise _NoMatch(
-                f"{entry}: one channel; expected several, or a file a channel named such as {name}_ch1, "
-                f"{name}_ch2 (one microphone cannot be used here; other names: --channel_pattern)"
-            )
+            raise _NoMatch(f"{entry}: {_why_not(pattern, name) if pattern else _ONE_CHANNEL}")
         other = groups.setdefault(found[0], {}).setdefault(found[1], entry)
         if other != entry:
             raise UserError(f"{entry}: channel {found[1]} of '{found[0]}' is also {other}")

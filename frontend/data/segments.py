@@ -21,7 +21,7 @@ from meeteval.io import RTTMLine, STMLine
 
 from frontend.data.audio import audio_info, read_audio, seconds_of
 from frontend.dsp.activity import Levels, frame_samples, segments_of_levels
-from frontend.utils.errors import UserError, warn
+from frontend.utils.errors import UserError, did_you_mean, warn
 from frontend.utils.files import parse_json, read_lines, read_text, write_text
 
 Span = tuple[float, float]
@@ -147,9 +147,9 @@ def fit(
         name, start, end = row["session_id"], row["start_time"], row["end_time"]
         if name not in seconds:
             some = ", ".join(sorted(seconds)[:3])
-            unused.add(
-                where, "of recordings that are not given", f"no recording '{name}'; expected {some} ..."
-            )
+            same = did_you_mean(name, [one for one in seconds if one.casefold() == name.casefold()])
+            wanted = same or f"; expected {some} ..."
+            unused.add(where, "of recordings that are not given", f"no recording '{name}'{wanted}")
             continue
         length, hint = seconds[name], "(seconds, of this recording?)"
         end = length if end == math.inf else end

@@ -19,7 +19,15 @@ from pathlib import Path
 import numpy as np
 
 from frontend.data.audio import audio_info, read_audio, seconds_of, stamp_of_entries
-from frontend.data.mixtures import MixtureSet, Streams, Utterance, find_streams, find_systems, labelled_set
+from frontend.data.mixtures import (
+    MixtureSet,
+    Silences,
+    Streams,
+    Utterance,
+    find_streams,
+    find_systems,
+    labelled_set,
+)
 from frontend.data.segments import read_turns
 from frontend.dsp import metrics
 from frontend.dsp.activity import sounds
@@ -77,7 +85,10 @@ def score_set(
     stale = stale_jobs(jobs, out)
     for job in stale:
         systems[job.system].check()
-    run_jobs(stale, out, partial(_score_one, settings=settings), _gain, nj, "score")
+    silences = Silences(mixtures.path)
+    gain = partial(_gain, n_talkers=mixtures.n_talkers, silences=silences)
+    run_jobs(stale, out, partial(_score_one, settings=settings), gain, nj, "score")
+    silences.say()
 
 
 def _job(name: str, streams: Streams, about: dict, settings: Settings) -> Job:
@@ -92,7 +103,11 @@ def _job(name: str, streams: Streams, about: dict, settings: Settings) -> Job:
     return Job(name, items, {"system": name, **about, **asdict(settings), "info": info}, stamp)
 
 
-def _gain(job: Job, rows: Sequence[dict]) -> tuple[dict, str]:
+def _gain(job: Job, rows: Sequence[dict], n_talkers: int, silences: Silences) -> tuple[dict, str]:
+    for row in rows:
+        expected = [k for k in range(n_talkers) if silences.is_expected(row["id"], k)]
+        if row["talkers"] < len(expected):
+            silences.add(row["id"], expected[0], row["id"])
     gains = [v for row in rows for v in row["si_snri"] if v is not None]
     gain = f"SI-SNRi {np.mean(gains):.2f} dB" if gains else "no finite SI-SNRi"
     return {}, f"{len(rows)} utterances, {gain}"

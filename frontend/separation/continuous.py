@@ -31,6 +31,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from frontend.data.audio import Recording
+from frontend.dsp.activity import sounds
 from frontend.dsp.metrics import best_permutation
 from frontend.dsp.spatial import spatial_covariance, stft
 from frontend.utils.errors import UserError
@@ -282,8 +284,26 @@ def separate_windows(
     starts = window_starts(frames, length, hop)
     for start, following in zip(starts, [*starts[1:], None], strict=True):
         mixture = read(start, min(length, frames - start))
+        if not sounds(mixture).any():  # a constant is silence
+            mixture = np.zeros_like(mixture)
         outputs = source(mixture)
         yield [join(outputs, mixture, start, following) for join in joined]
+
+
+_LOUD = 1e6  # of full scale: beyond it the squares of squares leave what floats of 32 bits hold
+
+
+def check_finite(streams: np.ndarray, recording: Recording, where: str) -> None:
+    """Raise UserError if streams have NaN or infinity: of a recording out of all bounds, or a bad network."""
+    if np.isfinite(streams).all():
+        return
+    peak = max(float(np.abs(block).max()) for block in recording.blocks(60 * recording.fs))
+    if peak > _LOUD:
+        raise UserError(
+            f"{where}: samples of up to {peak:.3g}, too much to be separated: expected about 1.0, full scale "
+            "(scale the recording)"
+        )
+    raise UserError(f"{where}: the streams have NaN or infinity (train again)")
 
 
 def in_samples(window: tuple[float, float], fs: int) -> tuple[int, int]:

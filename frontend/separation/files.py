@@ -6,7 +6,7 @@ import functools
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -15,6 +15,7 @@ import numpy as np
 
 from frontend.data.audio import Recording
 from frontend.data.kaldi import read_entries, read_utterances
+from frontend.data.mixtures import check_set
 from frontend.data.recordings import in_channel_order
 from frontend.data.writers import BlockWriter
 from frontend.training.checkpoints import MAX_SECONDS, open_trained
@@ -129,17 +130,17 @@ def plan(
         ordered = in_channel_order(inputs)
         if ordered != list(inputs):
             print(f"{join}: channels in the order of their numbers: {' '.join(ordered)}", file=sys.stderr)
-        entries = [(join, ordered)]
+        named = [(join, Recording(ordered))]
+    elif scp:
+        if Path(scp).is_dir():
+            check_set(scp, images=False, texts=False, alike=False)
+        named = [*(read_utterances(scp) if Path(scp).is_dir() else read_entries(scp)).recordings().items()]
     else:
-        pairs: Iterable[tuple[str, str]] = [(Path(p).stem, p) for p in inputs]
-        if scp:
-            pairs = (read_utterances(scp) if Path(scp).is_dir() else read_entries(scp)).items()
-        entries = [(name, [entry]) for name, entry in pairs]
+        named = [(Path(path).stem, Recording([path])) for path in inputs]
     trained = None
     if source.model:
         with open_trained(source.model) as trained:
             _check_refinement(refine, trained.n_mics, trained.n_outputs, source.model)
-    named = [(name, Recording(files)) for name, files in entries]
     for _, recording in named:
         if trained:
             trained.check(recording.name, recording.channels, recording.fs, resample)
@@ -287,6 +288,8 @@ def _peak_memory() -> str:
 
 def _separate(job: Job, separator: ContinuousSeparator, resample: bool, shown: Progress) -> None:
     """Separate in bounded memory; streams are 16-bit where the recording is and none would clip."""
+    from frontend.separation.continuous import check_finite
+
     recording, as_integers, counted = job.recording, True, 0
 
     def read(start: int, frames: int) -> np.ndarray:
@@ -297,8 +300,7 @@ def _separate(job: Job, separator: ContinuousSeparator, resample: bool, shown: P
 
     with BlockWriter(job.outputs, recording.fs) as files:
         for streams in separator.pieces(read, recording.frames, recording.fs, resample):
-            if not np.isfinite(streams).all():
-                raise UserError(f"{recording.name}: the streams have NaN or infinity (train again)")
+            check_finite(streams, recording, recording.name)
             files.write(streams)
             done = round(files.written / recording.frames * _seconds(job))
             shown.step(done - counted)

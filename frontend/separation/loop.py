@@ -27,7 +27,13 @@ from frontend.data.mixtures import MixtureSet
 from frontend.data.writers import BlockWriter, existing
 from frontend.dsp import blind, refine
 from frontend.separation import continuous, pseudo_targets
-from frontend.separation.continuous import JoinedStreams, in_samples, separate_windows, window_starts
+from frontend.separation.continuous import (
+    JoinedStreams,
+    check_finite,
+    in_samples,
+    separate_windows,
+    window_starts,
+)
 from frontend.separation.systems import System
 from frontend.utils.errors import UserError
 from frontend.utils.files import LOCK, atomic_directory, check_name, write_json, write_text
@@ -380,10 +386,7 @@ def _separate(
             writers = [stack.enter_context(result.write(name)) for result in due]
             for pieces in separate_windows(read, item.frames, windows(item), source, joined):
                 for result, writer, piece in zip(due, writers, pieces, strict=True):
-                    if not np.isfinite(piece).all():
-                        raise UserError(
-                            f"{result.folder}: {name}: the streams have NaN or infinity (train again)"
-                        )
+                    check_finite(piece, item, f"{result.folder}: {name}")
                     writer.write(piece)
                 tick()
         for result, join in zip(due, joined, strict=True):

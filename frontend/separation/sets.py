@@ -45,7 +45,7 @@ def open_items(data: str | Path, labels: bool = True) -> tuple[dict[str, Recordi
     if mixtures:
         mixtures.check(labels)
     table = mixtures.wav if mixtures else read_entries(path if path.is_file() else path / "wav.scp")
-    items = {name: Recording([entry]) for name, entry in table.items()}
+    items = table.recordings()
     first = next(iter(items.values()))
     for item in items.values():
         if (item.channels, item.fs) != (first.channels, first.fs):

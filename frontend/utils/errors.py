@@ -29,7 +29,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     >>> did_you_mean("techer", ["teacher", "student"])
     " (did you mean 'teacher'?)"
     """
-    close = difflib.get_close_matches(name, list(known), n=1)
+    known = list(known)
+    same = [one for one in known if one.casefold() == name.casefold()]
+    close = same or difflib.get_close_matches(name, known, n=1)
     return f" (did you mean '{close[0]}'?)" if close else ""
 
 

@@ -44,6 +44,15 @@ def check_name(path: str | Path, what_to_do: str = "choose a shorter name") -> N
         )
 
 
+def check_utf8(name: str) -> None:
+    """Raise UserError if a name of a file is not in UTF-8: it cannot stand in a table."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        shown = name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+        raise UserError(f"'{shown}': expected a name in UTF-8 (rename the file)") from None
+
+
 def _name_bytes(folder: Path) -> int:
     """Return how long a name in ``folder``, which may not be there yet, may be."""
     for place in (folder, *folder.parents):

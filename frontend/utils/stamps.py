@@ -180,3 +180,17 @@ def files_below(
                 (links if child.is_symlink() else folders).append(child)
             else:
                 yield child
+
+
+def each_once(files: Iterable[Path]) -> tuple[list[Path], dict[Path, Path]]:
+    """Return each real file once, under its own name if that is among them, and the links left out.
+
+    Returns:
+        the files in their order; and for each link that is none of them, which of them it leads to.
+    """
+    real: dict[str, Path] = {}
+    files = list(files)
+    for file in sorted(files, key=Path.is_symlink):
+        real.setdefault(os.path.realpath(file), file)
+    kept = {file: real[os.path.realpath(file)] for file in files}
+    return [file for file in files if kept[file] == file], {a: b for a, b in kept.items() if a != b}

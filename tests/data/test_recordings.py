@@ -132,7 +132,7 @@ def test_a_pattern_has_any_number_of_groups(tmp_path, pattern, recording):
     for k in (1, 2):
         write(tmp_path / "in/day" / f"S02_U01.CH{k}_x.wav", _talk(3, seed=k)[:1])
     if recording is None:
-        with pytest.raises(UserError, match="one channel; expected several"):
+        with pytest.raises(UserError, match="expected a number as channel"):
             find_recordings(str(tmp_path / "in"), pattern)
         return
     found = list(find_recordings(str(tmp_path / "in"), pattern))
@@ -576,3 +576,61 @@ def test_a_model_that_does_not_fit_is_no_start(models, tmp_path, changed, messag
     assert start() == models / "teacher/valid.loss.ave.pth"
     with pytest.raises(UserError, match=message):
         start(**changed)
+
+
+def test_a_link_to_a_recording_counts_once_under_the_recording_s_own_name(command, folder, tmp_path):
+    (folder / "0_latest.wav").symlink_to("a.wav")
+    (folder / "sub/z.wav").symlink_to(folder / "a.wav")
+    write(tmp_path / "elsewhere.wav", _talk(3))
+    for name in ("k1.wav", "k2.wav"):  # not there under its own name: the first of the links
+        (folder / name).symlink_to(tmp_path / "elsewhere.wav")
+    code, _, err = command("data recordings", "--recordings", folder, "--out", tmp_path / "whole")
+    assert code == 0 and sorted(read_scp(tmp_path / "whole/wav.scp")) == ["a", "k1", "sub-b"]
+    assert err.count("warning") == 1
+    assert (
+        f"passed over 3 link(s) to files that are there, such as {folder}/0_latest.wav -> {folder}/a.wav"
+        in err
+    )
+
+
+@pytest.mark.parametrize(
+    ("pattern", "why"),
+    [
+        (r"(.*)_([12])\.wav", "names come without their ending"),
+        (r"_(?P<channel>[12])", "but a part of it, '_1'"),
+        (r"(.*)(_[12])", "expected a number as channel, found '_1'"),
+        (r"x(.*)_([12])", "expected the whole name"),
+    ],
+)
+def test_a_pattern_that_matches_nothing_is_explained(tmp_path, pattern, why):
+    for k in "12":
+        write(tmp_path / "in" / f"{'long' * 20}_{k}.wav", _talk(3)[:1])
+    with pytest.raises(UserError) as found:
+        find_recordings(str(tmp_path / "in"), pattern)
+    text = str(found.value)
+    assert f"--channel_pattern '{pattern}' does not match '{'long' * 20}_1'" in text and why in text
+    assert text.count("long" * 20) == 2  # of the file and of the name
+
+
+def test_the_first_recording_that_is_joined_is_shown(command, tmp_path):
+    for folder in ("CH1", "CH2"):
+        write(tmp_path / "in" / folder / "rec.wav", _talk(3, seed=int(folder[-1]))[:1])
+    _, out, _ = command("data recordings", "--recordings", tmp_path / "in", "--out", tmp_path / "whole")
+    assert "joined: CH1/rec.wav CH2/rec.wav -> rec\n" in out
+    for k in "12":
+        write(tmp_path / f"two/a_{k}.wav", _talk(3, seed=int(k))[:1])
+    _, out, _ = command("data recordings", "--recordings", tmp_path / "two", "--out", tmp_path / "w2")
+    assert "joined: a_1.wav a_2.wav -> a\n" in out
+
+
+def test_recordings_of_a_table_are_named_by_file_and_line(tmp_path):
+    write(tmp_path / "a.wav", _talk(3))
+    (tmp_path / "t.scp").write_text(f"a {tmp_path}/a.wav\nb {tmp_path}/b.wav\n")
+    with pytest.raises(UserError, match=f"^{tmp_path}/t.scp:2: {tmp_path}/b.wav: no such audio file"):
+        find_recordings(str(tmp_path / "t.scp"))
+
+
+def test_rttm_of_recordings_that_differ_in_case_says_which_is_meant(tmp_path):
+    (tmp_path / "x.rttm").write_text("SPEAKER ES2002A 1 0.5 1 <NA> <NA> s <NA> <NA>\n")
+    with pytest.raises(UserError, match=r"no recording 'ES2002A' \(did you mean 'es2002a'\?\)"):
+        read_spans(str(tmp_path / "x.rttm"), "rttm", {"es2002a": 9.0, "es2002b": 9.0})
