@@ -159,12 +159,12 @@ class Utterances(dict[str, str]):
 
     def recordings(self) -> dict[str, Recording]:
         """Open them all; a UserError names file and line of the entry."""
-        found = {}
-        for key, entry in self.items():
-            try:
+        found, key = {}, ""
+        try:
+            for key, entry in self.items():
                 found[key] = Recording([entry])
-            except UserError as error:
-                raise UserError(f"{self.source}:{self.lines[key]}: {error}") from None
+        except UserError as error:
+            raise UserError(f"{self.source}:{self.lines[key]}: {error}") from None
         return found
 
 
@@ -314,11 +314,10 @@ def numbered(directory: Path, prefix: str, suffix: str = "") -> list[Path]:
     return [directory / f"{prefix}{n}{suffix}" for n in found]
 
 
-Silent = Callable[[str, int, str], None]  # an utterance, a talker from 0, and where their silent image stands
+def validate(path: str | Path, silent: Callable = lambda key, talker, where: None) -> list[str]:
+    """Check a speech or mixture set completely; all audio is read.
 
-
-def validate(path: str | Path, silent: Silent = lambda key, talker, where: None) -> list[str]:
-    """Check a speech or mixture set completely; all audio is read. ``silent`` is told of images that are.
+    ``silent`` is told of images that are: utterance, talker from 0, file and line.
 
     Returns:
         problems as ``file:line: what (what to do)``; an empty list if there are none.
@@ -349,8 +348,8 @@ def validate(path: str | Path, silent: Silent = lambda key, talker, where: None)
         problems += table.problems + (compare_ids(name, table.lines, ids, source) if table.entries else [])
     problems += _check_spk2utt(directory / "spk2utt", tables[directory / "utt2spk"].entries)
     lengths = tables.get(directory / "utt2num_samples", Table()).entries
-    images = {p: tables[p] for p in spk}
-    return problems + [*check_audio(source, utterances, images, lengths, silent=silent)]
+    found = check_audio(source, utterances, {p: tables[p] for p in spk}, lengths, silent=silent)
+    return [*problems, *found]
 
 
 def _scan_segments(wav: Table, path: Path) -> Table:
@@ -413,13 +412,11 @@ def check_audio(
     lengths: dict[str, str],
     headers: bool = False,
     alike: bool = True,
-    silent: Silent = lambda key, talker, where: None,
+    silent: Callable = lambda key, talker, where: None,
 ) -> Iterator[str]:
-    """Read every recording of the table ``path``, or its header, and its images; yield what is wrong.
-
-    With ``alike`` the first readable one sets rate and channels for all.
-    """
+    """Read every recording, or its header; with ``alike`` the first that is readable sets rate and channels."""
     first: dict[str, tuple[int, str]] = {}
+    look: Callable = check_image if headers else read_image
     for key, entry in progress(wav.entries.items(), len(wav.entries), f"check {path.parent}"):
         where = f"{path}:{wav.lines[key]}"
         try:
@@ -439,12 +436,9 @@ def check_audio(
             recording = Recording([entry])
             yield from (f"{where}: {text}" for text in recording.faults().warnings(recording.where))
         for k, (table_path, table) in enumerate(spk.items()):
-            if key not in table.entries:
-                continue
             try:
-                if headers:
-                    check_image(table.entries[key], frames, fs)
-                elif not sounds(read_image(table.entries[key], frames, fs)):
+                image = look(table.entries[key], frames, fs) if key in table.entries else None
+                if image is not None and not sounds(image):
                     silent(key, k, f"{table_path}:{table.lines[key]}")
             except UserError as error:
                 yield f"{table_path}:{table.lines[key]}: {error}"

@@ -142,7 +142,7 @@ class Silences:
 
     @cached_property
     def _said(self) -> tuple[list[dict], dict]:
-        texts = [scan_table(p, allow_empty=True).entries for p in numbered(self.path, "text_spk")]
+        texts = [scan_by_name(p).entries for p in numbered(self.path, "text_spk")]
         return texts, read_records(self.path / "scenes.jsonl").entries
 
     def is_expected(self, key: str, talker: int) -> bool:

@@ -251,7 +251,7 @@ def test_other_recordings_in_a_folder_of_streams_are_named(mine, command):
         (lambda mine: (mine / "u1_spk2.wav").unlink(), "student: spk2 has no stream of utterance u1"),
         (
             lambda mine: (mine / "u1_spk1.wav").rename(mine / "U1_spk1.wav"),
-            "utterance u1 of test; there is one of U1",
+            "utterance u1 of test (did you mean 'U1'?)",
         ),
         (lambda mine: (mine / "u1_spk1.flac").write_text(""), "u1_spk1.wav: the same stream as"),
         (
