@@ -414,7 +414,7 @@ def check_audio(
     alike: bool = True,
     silent: Callable = lambda key, talker, where: None,
 ) -> Iterator[str]:
-    """Read every recording, or its header; with ``alike`` the first that is readable sets rate and channels."""
+    """Read every recording, or its header; ``alike``: the first readable one sets rate and channels."""
     first: dict[str, tuple[int, str]] = {}
     look: Callable = check_image if headers else read_image
     for key, entry in progress(wav.entries.items(), len(wav.entries), f"check {path.parent}"):

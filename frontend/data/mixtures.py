@@ -160,8 +160,9 @@ class Silences:
     def say(self) -> None:
         """Warn of them in one line."""
         for first in [*self.found.values()][:1]:
+            number = f"{len(self.found)} utterance{'s' * (len(self.found) > 1)}"
             warn(
-                f"{self.path}: {len(self.found)} utterances with a silent reference, the first: {first}: "
+                f"{self.path}: {number} with a silent reference, the first: {first}: "
                 "that talker does not count (wanted? then give text_spkN with the id alone there)"
             )
 

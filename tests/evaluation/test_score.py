@@ -299,3 +299,26 @@ def test_nan_in_a_stream_stops_the_run(recipe, monkeypatch):
     with pytest.raises(UserError, match="u1.wav: NaN"):
         call("score", "--data", "test", "--separated", "separated/test", "--out", "o")
     assert not (recipe / "o/student.jsonl").exists()
+
+
+def test_a_silent_reference_is_named_unless_the_set_says_so(recipe, command):
+    """A set without scenes and texts does not say whether somebody is missing."""
+    data = recipe / "test_1spk"
+    score = ["--data", data, "--separated", "separated/test_1spk", "--measures", "", "--out"]
+    code, _, err = command("score", *score, "s1")
+    named = f"{len(IDS)} utterances with a silent reference, the first: "
+    assert code == 0 and err.count(named) == 1
+    code, out, err = command("data check", data)
+    assert code == 0 and "valid" in out and f"{named}{data}/spk2.scp:1" in err
+    (data / "scenes.jsonl").write_text(
+        "".join(json.dumps({"id": key, "talkers": [{}]}) + "\n" for key in sorted(IDS))
+    )
+    for command_line in (["score", *score, "s2"], ["data check", data]):
+        code, _, err = command(*command_line)
+        assert code == 0 and "silent reference" not in err
+    (data / "scenes.jsonl").unlink()
+    for number, words in ((1, " WORDS"), (2, "")):
+        text = "".join(f"{key}{words}\n" for key in sorted(IDS))
+        (data / f"text_spk{number}").write_text(text)
+    code, _, err = command("data check", data)
+    assert code == 0 and "silent reference" not in err

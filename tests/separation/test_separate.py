@@ -9,7 +9,7 @@ import soundfile
 from tiny_models import FS, MICS, OUTPUTS, make_model, recording, write
 
 from frontend.data.audio import audio_info, read_audio
-from frontend.data.kaldi import write_scp
+from frontend.data.kaldi import validate, write_scp
 from frontend.dsp.blind import separate_blind
 from frontend.separation.model import Separator
 from frontend.utils.errors import UserError
@@ -289,3 +289,49 @@ def test_a_data_directory_is_separated_by_its_segments(models, tmp_path, command
         assert command("separate", *source, "--scp", tmp_path / "data", "-o", tmp_path / "out")[0] == 0
         found = [audio_info(str(tmp_path / f"out/{name}_spk2.wav")) for name in "ab"]
         assert found == [(1, 4000, FS), (1, 8000, FS)]
+
+
+@pytest.mark.parametrize("source", [("--model", "teacher"), ("--blind", "auxiva"), ("--blind", "ilrma")])
+def test_a_constant_recording_gives_silence(models, tmp_path, command, source):
+    kind, name = source
+    file = write(tmp_path / "c.wav", np.full((2, 12000), 0.3, np.float32))
+    chosen = models / name if kind == "--model" else name
+    assert command("separate", kind, chosen, "--window", 1, file, "-o", tmp_path / "out")[0] == 0
+    for k in (1, 2):
+        assert not read_audio(tmp_path / f"out/c_spk{k}.wav")[0].any()
+
+
+def test_samples_out_of_all_bounds_are_named(models, tmp_path, command):
+    """Not the network's fault."""
+    file = write(tmp_path / "loud.wav", recording(4000) * 1e31, subtype="FLOAT")
+    code, _, err = command("separate", "--model", models / "teacher", file, "-o", tmp_path / "out")
+    assert (
+        code == 2 and "samples of up to" in err and "scale the recording" in err and "train again" not in err
+    )
+
+
+@pytest.mark.parametrize("source", [("--model", "teacher"), ("--blind", "auxiva")])
+def test_a_wrong_count_of_a_data_directory_is_found(models, data, command, tmp_path, source):
+    kind, name = source
+    write_scp(data / "utt2num_samples", {"a": 4000, "b": 7, "c": 4200})
+    chosen = models / name if kind == "--model" else name
+    code, _, err = command("separate", kind, chosen, "--scp", data, "-o", tmp_path / "out")
+    [problem] = [text for text in validate(data) if "utt2num_samples" in text]
+    assert code == 2 and problem in err and not (tmp_path / "out").exists()
+
+
+def test_recordings_of_a_table_may_differ_in_rate_and_are_named_by_line(tmp_path, command):
+    (tmp_path / "d").mkdir()
+    files = [write(tmp_path / f"{fs}.wav", recording(4000), fs) for fs in (8000, 16000)]
+    (tmp_path / "d/wav.scp").write_text(f"a {files[0]}\nb {files[1]}\n")
+    out = ("-o", tmp_path / "out")
+    assert command("separate", "--blind", "auxiva", "--scp", tmp_path / "d", *out)[0] == 0
+    (tmp_path / "d/wav.scp").write_text(f"a {files[0]}\nb {tmp_path}/none.wav\n")
+    for scp in (tmp_path / "d", tmp_path / "d/wav.scp"):
+        code, _, err = command("separate", "--blind", "auxiva", "--scp", scp, *out)
+        assert code == 2 and f"error: {tmp_path}/d/wav.scp:2: {tmp_path}/none.wav: no such audio file" in err
+
+
+def test_a_name_that_is_not_utf_8(tmp_path, command):
+    code, _, err = command("separate", "--blind", "auxiva", "a\udcff.wav", "-o", tmp_path / "out")
+    assert code == 2 and r"'a\xff.wav': expected a name in UTF-8 (rename the file)" in err
