@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+import soundfile
 from commands import call, exit_code
 
 from frontend.data.kaldi import write_scp
@@ -304,6 +305,9 @@ def test_nan_in_a_stream_stops_the_run(recipe, monkeypatch):
 def test_a_silent_reference_is_named_unless_the_set_says_so(recipe, command):
     """A set without scenes and texts does not say whether somebody is missing."""
     data = recipe / "test_1spk"
+    for path in (data / "wav").glob("*.wav"):
+        audio, fs = soundfile.read(path)
+        soundfile.write(path, audio * [1, 0.5], fs, subtype="FLOAT")
     score = ["--data", data, "--separated", "separated/test_1spk", "--measures", "", "--out"]
     code, _, err = command("score", *score, "s1")
     named = f"{len(IDS)} utterances with a silent reference, the first: "
