@@ -284,7 +284,7 @@ def separate_windows(
     starts = window_starts(frames, length, hop)
     for start, following in zip(starts, [*starts[1:], None], strict=True):
         mixture = read(start, min(length, frames - start))
-        if not sounds(mixture).any():  # a constant is silence
+        if mixture.shape[-1] > 1 and not sounds(mixture).any():  # a constant is silence
             mixture = np.zeros_like(mixture)
         outputs = source(mixture)
         yield [join(outputs, mixture, start, following) for join in joined]

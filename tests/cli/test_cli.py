@@ -149,7 +149,7 @@ def test_a_group_without_a_command_shows_its_help(capfd):
     ],
 )
 def test_exit_codes(error, code, message, monkeypatch, capfd):
-    def validate(directory):
+    def validate(directory, silent):
         if error:
             raise error
         return []
@@ -161,7 +161,7 @@ def test_exit_codes(error, code, message, monkeypatch, capfd):
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch):
-    monkeypatch.setattr("frontend.data.kaldi.validate", lambda directory: 1 / 0)
+    monkeypatch.setattr("frontend.data.kaldi.validate", lambda directory, silent: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         exit_code("data check", "somewhere")
 
