@@ -293,7 +293,7 @@ def test_no_sizes_make_it_read_a_part_in_silence(place, riff, data, cut, tail):
     assert found.shape[1] >= there or warnings
     assert (
         data != SIZE
-        or cut == 0
+        or cut <= len(tail)  # what follows lies where the samples were
         or warnings
         or riff in (SIZE - cut + len(tail) + 36, SIZE - cut + len(tail) + 35)
     ), "a cut file was read without a word"
