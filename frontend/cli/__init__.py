@@ -21,7 +21,7 @@ from click.core import ParameterSource
 from frontend import __version__
 from frontend.utils import errors
 from frontend.utils.errors import UserError, did_you_mean
-from frontend.utils.files import check_utf8
+from frontend.utils.files import check_place, check_utf8
 from frontend.utils.locks import working_in
 
 
@@ -47,9 +47,34 @@ class Command(click.Command):
         errors.run(lambda: self._alone(ctx.params, work), ctx.command_path)
 
     def _alone(self, params: dict, work: Callable[[], int | None]) -> int | None:
-        find, how = getattr(self.callback, "alone_in", (lambda params: [], {}))
+        nothing: tuple[Callable, dict] = (lambda params: [], {})
+        find, how = getattr(self.callback, "alone_in", nothing)
+        _check_out(params, not how.get("wait"))
         with working_in(*find(params), shared=params.get("shard") is not None, **how):
             return work()
+
+
+def _check_out(params: dict, alone: bool) -> None:
+    """Raise UserError where ``--out`` is an input: a file, or a directory that is to be this command's alone.
+
+    Nor may it lie among systems, of which it would be taken for one.
+    """
+    out = params.get("out")
+    if not isinstance(out, str | Path):
+        return
+    if os.path.isfile(out) or alone:
+        check_place(out, *_inputs(params))
+    for name in ("separated", "decoded"):
+        if alone and params.get(name) and Path(params[name]).resolve() in Path(out).resolve().parents:
+            raise UserError(f"--out {out}: expected a directory outside of --{name} {params[name]}")
+
+
+def _inputs(params: dict) -> list[str]:
+    """Return what options may name as inputs: files and directories, of DIR:SYSTEM also DIR."""
+    values = [value for name, value in params.items() if name not in ("out", "rir_cache")]
+    words = [w for value in values for w in (value if isinstance(value, list | tuple) else [value])]
+    named = [str(word) for word in words if isinstance(word, str | Path)]
+    return [*filter(None, named), *(word.rpartition(":")[0] for word in named if ":" in word)]
 
 
 class Group(click.Group):

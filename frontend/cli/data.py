@@ -99,7 +99,9 @@ def recordings(
     if fs is not None and fs < 1000:
         raise UserError(f"--fs {fs}: expected a rate in Hz, such as 8000 or 16000")
     from frontend.data.recordings import prepare
+    from frontend.data.speech import check_new_set
 
+    check_new_set(out, recordings)
     prepare(recordings, out, fs, geometry, channel_pattern, nj)
 
 

@@ -328,9 +328,12 @@ def compare(a: tuple[str, ...], b: tuple[str, ...], **_) -> None:
         o = way("with --a and --b", "a b", "out")
         from frontend.evaluation.runs import compare_runs, parse_side
         from frontend.report.pages import comparison
-        from frontend.utils.files import write_json
+        from frontend.utils.files import check_place, write_json
         from frontend.utils.provenance import provenance
 
+        for side in (*a, *b) if o.out is not None else ():
+            exp = Path(side.rpartition(":")[0])
+            check_place(o.out, *exp.glob("*.json"), *exp.glob("*/*.json*"))
         found = compare_runs(list(map(parse_side, a)), list(map(parse_side, b)))
         if o.out is not None:
             write_json(o.out, {**found, **provenance()}, allow_nan=False)

@@ -170,7 +170,11 @@ def _separate_systems() -> None:
 @n_talkers
 @recogniser
 @option("config", "options of the search, such as conf/decode.yaml (default: ESPnet's)")
-@option("format", "of the transcript", type=click.Choice(["text", "json", "stm"]), default="text")
+@option(
+    "format",
+    "of the transcript (default: by the ending of -o, else text)",
+    type=click.Choice(["text", "json", "stm"]),
+)
 @click.option("-o", "--out", metavar="FILE", help="write there instead of to standard output")
 @option("save_streams", "keep the streams: DIR/INPUT_spk1.wav, ...", metavar="DIR")
 @flag("resample", "allow other sample rates than the models'")
@@ -179,7 +183,7 @@ def _separate_systems() -> None:
 @windows
 @activity
 @alone_in(lambda params: list(filter(None, [params["save_streams"]])), wait=True, depth=1)
-def recognise(out: str | None, format: str, **_) -> None:
+def recognise(out: str | None, **_) -> None:
     """Say who said what and when in recordings of several talkers: separate them, then recognise each stream.
 
     \b
@@ -194,13 +198,15 @@ def recognise(out: str | None, format: str, **_) -> None:
     one_of("separator", "blind", required=True)
     one_of("asr", "asr_model", required=True)
     o = _source_options("", f"asr asr_model config format out save_streams leak_db {' '.join(RULE)}")
+    from frontend.data.audio import audio_file
     from frontend.dsp.activity import Rule
     from frontend.recognition.files import in_format, recognise_files
     from frontend.recognition.model import Search
     from frontend.recognition.pieces import Cutting
     from frontend.separation.files import How, Source, plan
-    from frontend.utils.files import scratch, write_text
+    from frontend.utils.files import check_place, scratch, write_text
 
+    format = _format(out, o.format)
     cutting = Cutting(Rule(**{name: getattr(o, name) for name in RULE}), o.leak_db)
     source, search = Source(o.model, o.blind, o.n_talkers), Search.find(o.asr, o.asr_model, o.config)
     how = How(o.resample, o.refine, o.device, o.max_seconds, o.window, o.hop)
@@ -215,6 +221,8 @@ def recognise(out: str | None, format: str, **_) -> None:
     with contextlib.ExitStack() as context:
         folder = o.save_streams or context.enter_context(scratch())
         jobs = plan(o.inputs, o.scp, source, folder, o.resample, o.refine, o.join, check)
+        if out:
+            check_place(out, *(audio_file(entry) for job in jobs for entry in job.recording.entries))
         named = len(jobs) > 1
         try:
             for rows in recognise_files(jobs, source, search, how, cutting, keep=bool(o.save_streams)):
@@ -230,6 +238,17 @@ def recognise(out: str | None, format: str, **_) -> None:
         write_text(out, in_format(found, format, named) + "\n")
     elif not at_once:
         print(in_format(found, format))
+
+
+def _format(out: str | None, format: str | None) -> str:
+    """Return the form of a transcript: what is asked for, or what the ending of its file says."""
+    ending = Path(out or "").suffix.lower().lstrip(".")
+    if ending in ("json", "stm"):
+        if format not in (None, ending):
+            wanted = f"--format {ending}, as the name ends, or another name"
+            raise UserError(f"{out}: expected {wanted}, found --format {format}")
+        return ending
+    return format or "text"
 
 
 @click.command(cls=Command)

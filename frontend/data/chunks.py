@@ -23,6 +23,7 @@ from frontend.data.audio import (
 )
 from frontend.data.kaldi import read_entries, write_set
 from frontend.data.segments import Span, read_spans, spans_by_energy, union
+from frontend.data.speech import check_new_set
 from frontend.data.writers import AudioWriter, ending_for, existing
 from frontend.utils.errors import UserError, warn
 from frontend.utils.files import check_name
@@ -143,6 +144,10 @@ def make_chunks(
     Raises:
         UserError: too little speech, an unusable RTTM or segments file, unreadable audio.
     """
+    if Path(outs[0]).resolve() == Path(outs[1]).resolve():
+        raise UserError(f"--out {outs[0]} {outs[1]}: expected two directories, found one (name another)")
+    for out in outs:
+        check_new_set(out, data)
     wav = read_entries(Path(data) / "wav.scp")
     if (lines := Path(data) / "segments").is_file() and not given:
         warn(f"{lines}: not read, speech is found by its energy (give it with --segments)")

@@ -232,8 +232,7 @@ def read_records(path: str | Path) -> Table:
             table.problems.append(str(error))
             continue
         if not isinstance(record, dict) or not isinstance(record.get("id"), str):
-            wrong = 'expected an object with a key "id" (make the file again)'
-            table.problems.append(f"{path}:{number}: {wrong}")
+            table.problems.append(f'{path}:{number}: expected an object with an "id" (make the file again)')
         elif (key := record["id"]) in table.entries:
             table.problems.append(f"{path}:{number}: id {key} occurs twice (keep one of the lines)")
         else:
@@ -251,6 +250,7 @@ def write_scp(path: str | Path, mapping: Mapping[str, object]) -> None:
     write_text(path, in_scp(mapping))
 
 
+MARK = ".mixit"  # of a set that this program made: the names of its tables, a line each
 _NUMBERED = ("spk[1-9]*.scp", "raw[1-9]*.scp", "text_spk[1-9]*", "image[1-9]*.scp")
 
 
@@ -286,6 +286,7 @@ def write_set(
         if old.name not in tables:
             old.unlink()
     if "wav.scp" in tables:
+        write_text(directory / MARK, "\n".join(sorted({*tables, "utt2spk", "spk2utt"})) + "\n")
         utt2spk = {name: name for name in tables["wav.scp"]} if utt2spk is None else utt2spk
         write_scp(directory / "utt2spk", utt2spk)
         spk2utt: dict[str, list[str]] = {}

@@ -42,7 +42,8 @@ from frontend.data.kaldi import (
     scan_entries,
     write_set,
 )
-from frontend.utils.errors import UserError, did_you_mean, warn
+from frontend.data.speech import check_new_set
+from frontend.utils.errors import UserError, did_you_mean, few, warn
 from frontend.utils.files import atomic_directory, read_json
 
 _STREAM_NAME = re.compile(r"(.+)_spk([1-9][0-9]*)\.(wav|flac)")
@@ -256,9 +257,8 @@ def subset(source: str | Path, destination: str | Path, ids: Iterable[str], labe
 
 
 def _refuse_to_replace(destination: Path, source: Path) -> None:
-    """Raise UserError unless ``destination`` is new, or a directory of tables alone."""
-    if destination.resolve() == source.resolve():
-        raise UserError(f"{destination}: is the source itself (choose another destination)")
+    """Raise UserError unless ``destination`` is new, or a set of tables alone that was made here."""
+    check_new_set(destination, source)
     if destination.exists() and not destination.is_dir():
         raise UserError(f"{destination}: expected a directory to make, found a file (choose another)")
     for child in destination.iterdir() if destination.is_dir() else ():
@@ -365,15 +365,22 @@ def find_systems(
     directory = Path(directory)
     if not directory.is_dir():
         raise UserError(f"{directory}: expected a directory with a directory per system, found none")
+    below = [p for p in sorted(directory.iterdir()) if p.is_dir() and p.name[0] != "."]
     if is_one(directory):
+        if systems := [path.name for path in below if is_one(path)]:
+            kind = wanted.split()[0]
+            both = f"{kind} of its own and those of {len(systems)} systems below it: {few(systems)}"
+            raise UserError(
+                f"{directory}: expected {kind} of one system, or a directory per system, found {both} (give "
+                "one of these directories, or put each system into one of its own)"
+            )
         return [directory if directory.name else Path(os.path.abspath(directory))]
-    found = sorted(p for p in directory.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if not found:
+    if not below:
         raise UserError(
             f"{directory}: no system in it: expected {wanted}, or a directory with these per system (run the "
             f"stage '{stage}' first)"
         )
-    return found
+    return below
 
 
 def find_streams(directory: str | Path, ids: Iterable[str] | None = None) -> list[dict[str, str]]:

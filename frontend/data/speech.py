@@ -7,6 +7,7 @@ all. Ids begin with the talker's, so that sorting by utterance sorts by talker t
 
 import hashlib
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,12 +17,12 @@ from typing import Protocol
 import numpy as np
 
 from frontend.data.audio import audio_info, read_audio
-from frontend.data.kaldi import read_entries, read_scp, read_utterances, write_set
+from frontend.data.kaldi import MARK, read_entries, read_scp, read_utterances, scan_table, write_set
 from frontend.data.writers import AudioWriter
 from frontend.dsp.activity import sounds
 from frontend.dsp.resample import resample
-from frontend.utils.errors import UserError
-from frontend.utils.files import atomic_directory
+from frontend.utils.errors import UserError, few
+from frontend.utils.files import atomic_directory, check_place
 from frontend.utils.parallel import parallel_map, progress
 from frontend.utils.rng import generator
 
@@ -233,6 +234,36 @@ def _render(fs: int, job: tuple[Utterance, str]) -> tuple[str, int]:
     signal = utterance.render()
     AudioWriter(directory, "wav", fs).write(utterance.id, signal)
     return utterance.id, len(signal)
+
+
+_TABLES = {"wav.scp", "segments", "text", "utt2spk", "spk2utt", "utt2num_samples", "feats.scp"}
+# Of sets of 0.2.0: what lies beside their tables; all that is in one that is a part of another.
+_BESIDE = {"array", "scenes.jsonl", "meetings.jsonl", "stamp.json"}
+_OF_PARTS = re.compile(r"\..*|wav\.scp|utt2spk|spk2utt|utt2num_samples|spk\d+\.scp|text_spk\d+")
+
+
+def check_new_set(out: str | Path, *sources: str | Path) -> None:
+    """Raise UserError unless a set may be written to ``out``, of what is read from ``sources``.
+
+    It may to a directory without tables, or with those that this program made: they are listed in
+    :data:`MARK`; sets of 0.2.0, which have no such list, are known by what they hold.
+    """
+    out = Path(out)
+    check_place(out, *(path.parent if (path := Path(source)).is_file() else path for source in sources))
+    there = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    listed = (out / MARK).read_text("utf-8").split("\n") if MARK in there else _made_by_020(out, there)
+    if others := sorted(there & _TABLES - set(listed)):
+        wanted = "a new directory or one made by this command"
+        raise UserError(f"{out}: expected {wanted}, found another's {few(others)} (choose another --out)")
+
+
+def _made_by_020(out: Path, there: set[str]) -> set[str]:
+    if "text" in there:  # a recogniser's: SPEAKER-KIND-ID
+        keys = scan_table(out / "text").entries
+        made = bool(keys) and all(re.search(r"-(dry|room|sep)\d*-", key) for key in keys)
+    else:
+        made = bool(there & _BESIDE or [*out.glob("wav/*.json")]) or all(map(_OF_PARTS.fullmatch, there))
+    return _TABLES - {"segments", "feats.scp"} if made and "utt2num_samples" in there else set()
 
 
 def check_out(out: Path, sets: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from frontend.data.audio import audio_info
 from frontend.data.kaldi import read_scp, read_utterances, write_set
 from frontend.data.mixtures import MixtureSet, Streams
+from frontend.data.speech import check_new_set
 from frontend.recognition.text import read_hypotheses, read_transcripts, utterance_errors
 from frontend.utils.errors import UserError
 from frontend.utils.files import atomic_directory
@@ -42,6 +43,7 @@ def make_asr_set(speech: Sequence[str | Path], rooms: Sequence[str | Path], out:
     Raises:
         UserError: a table or transcript is missing, audio of several channels or of two rates.
     """
+    check_new_set(out, *speech, *rooms)
     lines = [line for number, path in enumerate(rooms, 1) for line in _rooms(Path(path), number)]
     dry = [line for number, path in enumerate(speech, 1) for line in _dry(Path(path), number)]
     return _write([*dry, *lines], out)
@@ -104,6 +106,7 @@ def make_separated_set(
     Raises:
         UserError: no transcripts, ids or numbers of streams that differ, nothing is left.
     """
+    check_new_set(out, data, streams, decoded)
     mixtures, hypotheses = MixtureSet(data), read_hypotheses(decoded)
     unwanted = () if without is None else MixtureSet(without).wav
     lines, left_out = [], 0

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 
-from frontend.data.audio import Recording
+from frontend.data.audio import Recording, audio_file
 from frontend.data.kaldi import read_entries, read_utterances
 from frontend.data.mixtures import check_set
 from frontend.data.recordings import in_channel_order
@@ -25,6 +25,9 @@ from frontend.utils.parallel import Progress
 
 if TYPE_CHECKING:
     from frontend.separation.continuous import ContinuousSeparator
+
+
+_OTHER_TABLES = ("segments", "utt2spk", "spk2utt", "text", "utt2num_samples", "utt2dur", "reco2dur")
 
 
 @dataclass(frozen=True)
@@ -128,10 +131,11 @@ def plan(
     """
     if join:
         ordered = in_channel_order(inputs)
-        if ordered != list(inputs):
-            print(f"{join}: channels in the order of their numbers: {' '.join(ordered)}", file=sys.stderr)
         named = [(join, Recording(ordered))]
     elif scp:
+        if Path(scp).is_file() and Path(scp).name in _OTHER_TABLES:
+            wanted = "a table 'ID FILE' of recordings, or a data directory"
+            raise UserError(f"{scp}: expected {wanted}, found another table (--scp {Path(scp).parent})")
         if Path(scp).is_dir():
             check_set(scp, images=False, texts=False, alike=False)
         named = [*(read_utterances(scp) if Path(scp).is_dir() else read_entries(scp)).recordings().items()]
@@ -158,6 +162,8 @@ def plan(
         else:
             jobs[k] = replace(job, live=_live_channels(job.recording, source, refine))
     Path(out).mkdir(parents=True, exist_ok=True)  # fails now, not after the first separation
+    if join and ordered != list(inputs):
+        print(f"{join}: channels in the order of their numbers: {' '.join(ordered)}", file=sys.stderr)
     return jobs
 
 
@@ -190,12 +196,12 @@ def _check_refinement(refine: str | None, channels: int, streams: int, where: st
 
 def _name_outputs(named: list[tuple[str, Recording]], out: Path, n_outputs: int) -> list[Job]:
     seen: dict[str, str] = {}
-    sources = {Path(entry).resolve() for _, recording in named for entry in recording.entries}
+    sources = {audio_file(entry).resolve() for _, recording in named for entry in recording.entries}
     jobs = []
     for name, recording in named:
         if name in seen:
             both = f"{seen[name]} and {recording.name} would both become"
-            raise UserError(f"{both} {out}/{name}_spk1.wav (rename one, or use --scp with two ids)")
+            raise UserError(f"{both} {name}_spk1.wav (rename one, or use --scp with two ids)")
         if "/" in name:
             raise UserError(f"id '{name}': expected no '/', files are named after it")
         seen[name] = recording.name

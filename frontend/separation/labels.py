@@ -74,8 +74,9 @@ def load_labelling(path: str | Path | None, **given) -> Labelling:
     own = [f.name for f in fields(Labelling) if f.name != "settings"]
     if "rule" not in values:
         missing = next((k for k in values if did_you_mean(str(k), ["rule"])), None)
-        found = f", found '{missing}'" if missing else ""
-        raise UserError(f"{path or 'command line'}: expected a rule (--rule or 'rule: NAME'){found}")
+        found = f"'{missing}'" if missing else "none"
+        where, wanted = f"{path}:" if path else "--rule:", "(--rule NAME, or 'rule: NAME' in --config)"
+        raise UserError(f"{where} expected a rule {wanted}, found {found}")
     settings = {k: v for k, v in values.items() if k not in own}
     check_rule(values["rule"], settings, f"{path}: " if path else "")
     return Labelling(**{k: v for k, v in values.items() if k in own}, settings=settings)

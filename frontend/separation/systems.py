@@ -30,6 +30,7 @@ from pathlib import Path
 from frontend.utils.errors import UserError, did_you_mean
 from frontend.utils.files import read_settings
 
+_MOST_BYTES = 200  # of a name: 255 without the endings of files, and what is added while they are written
 UNPROCESSED = ("mixture", "oracle")
 LABELS = ("small", "full")
 _OWN_KEYS = ("model", "blind", "rule", "refine", "labels", "asr", "optional", "block", "block_hop")
@@ -189,6 +190,12 @@ def _system(name: str, entry: object, where: str) -> System:
     if not isinstance(entry, dict):
         raise UserError(f"{where}expected a mapping such as {{model: student}}, found {entry!r}")
     own = {k: v for k, v in entry.items() if k in _OWN_KEYS}
+    if not name.strip() or "/" in name or name[0] == "." or not name.isprintable():
+        wrong = f"found {name!r} (no '/', no '.' at its start, no line breaks)"
+        raise UserError(f"{where}expected a name for files and folders, {wrong}")
+    if (length := len(name.encode())) > _MOST_BYTES:
+        wanted = f"expected a name of at most {_MOST_BYTES} bytes, as files are named after it"
+        raise UserError(f"{where}{wanted}, found {length} (choose a shorter name)")
     system = System(name, **own, settings={k: v for k, v in entry.items() if k not in _OWN_KEYS})
     _check_source(system, where)
     if system.name not in UNPROCESSED:

@@ -24,7 +24,7 @@ import numpy as np
 
 from frontend.data.audio import Reader, audio_file, entry_stamp, read_audio
 from frontend.data.kaldi import absolute, read_entries, read_scp, read_utterances, write_set
-from frontend.data.speech import check_speech, digest
+from frontend.data.speech import check_new_set, check_speech, digest
 from frontend.data.writers import AudioWriter, check_format
 from frontend.dsp.activity import sounds
 from frontend.simulation import render, rirs
@@ -109,6 +109,7 @@ def make_set(
         UserError: scenes that do not fit the speech set, more channels than the format holds, unreadable or
             silent speech, ...
     """
+    check_new_set(out, speech)
     todo = sorted(map(_scene_of, read_scenes(scenes)), key=lambda scene: scene["id"])
     entries = check_scenes(todo, scenes, Path(speech))
     fullest = max(todo, key=lambda scene: len(scene["talkers"]))

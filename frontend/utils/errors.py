@@ -110,7 +110,7 @@ def run(main: Callable[[], int | None], name: str = "") -> None:
         elif _is_interrupt(error):
             code = _say(f"{name}: interrupted; run the same command again to go on", INTERRUPTED)
         elif isinstance(error, OSError) and error.errno in _MACHINE_ERRORS:
-            where = error.filename or ("" if _can_write_out() else "standard output")
+            where = error.filename or ("standard output" if _is_full_out(error) else "")
             where = f"{where}: " if where else ""
             code = _say(f"{name}: error: {where}{os.strerror(error.errno)} ({_MACHINE_ERRORS[error.errno]})")
         else:
@@ -157,6 +157,17 @@ def _nobody_reads() -> bool:
             watched.register(number, select.POLLOUT)
             closed |= any(event & (select.POLLERR | select.POLLHUP) for _, event in watched.poll(0))
     return closed
+
+
+def _is_full_out(error: OSError) -> bool:
+    """Whether it is the output that cannot be written; Python forgets what failed there, so write again."""
+    if not _can_write_out():
+        return True
+    try:
+        os.write(sys.stdout.fileno(), b"\n" if error.errno in (errno.ENOSPC, errno.EDQUOT) else b"")
+    except (OSError, ValueError) as again:
+        return getattr(again, "errno", None) == error.errno
+    return False
 
 
 def _can_write_out() -> bool:

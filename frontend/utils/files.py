@@ -76,6 +76,35 @@ def _aside(path: Path, kind: str = "part") -> Path:
     return path.with_name(f".{_stem(path)}.{os.getpid()}.{kind}")
 
 
+# What is read by its name, in a directory: tables, audio, weights, settings.
+_READ = re.compile(
+    r"text(_spk\d+)?|segments|utt2.*|spk2utt|array|tokens\.txt|ref\..*|scenes\.jsonl|"
+    r".*\.(scp|ark|wav|flac|pth|yaml|zip|model|npz)"
+)
+
+
+def check_place(out: str | Path, *inputs: str | Path) -> None:
+    """Raise UserError if what is written to ``out`` would replace an input.
+
+    Args:
+        out: a file or a directory; new ones are fine.
+        inputs: files and directories; ``out`` may be a file in one of these, unless it is of a kind that is
+            read there.
+    """
+    out = Path(out)
+    if not out.exists():
+        return
+    real, is_file = out.resolve(), out.is_file()
+    for path in map(Path, inputs):
+        with contextlib.suppress(OSError, ValueError):  # no path at all
+            other = path.resolve()
+            if real == other:
+                what = "an input that the output would replace" if is_file else "is the source itself"
+                raise UserError(f"{out}: {what} (choose another --out)")
+            if is_file and other in real.parents and path.is_dir() and _READ.fullmatch(real.name):
+                raise UserError(f"{out}: a file of the input {path} would be replaced (choose another --out)")
+
+
 # --- written whole or not at all
 
 LOCK = ".lock"  # of a directory, see :mod:`frontend.utils.locks`

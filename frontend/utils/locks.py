@@ -35,6 +35,8 @@ def locked(directory: str | Path, patience_s: float | None = 0.0, shared: bool =
         patience_s: seconds to wait; None: as long as it takes.
         shared: together with others that share it.
     """
+    if os.path.islink(directory) and not os.path.exists(directory):
+        raise UserError(f"{directory}: expected a directory, found a link to nothing (choose another path)")
     directory = Path(directory).absolute()
     path = directory / LOCK
     name = str(path.resolve())
@@ -123,7 +125,8 @@ def working_in(
         UserError: another run works in one of them.
     """
     with contextlib.ExitStack() as stack:
-        for directory in (one for one in directories if one is not None):
+        # One directory named twice is locked once; the command says what is wrong with that.
+        for directory in {os.path.realpath(one): one for one in directories if one is not None}.values():
             mine = stack.enter_context(locked(directory, patience_s, shared))
             if not mine and wait:
                 print(f"{directory}: waiting for another run, which works in it", file=sys.stderr, flush=True)

@@ -236,3 +236,43 @@ def test_defaults_are_those_of_the_functions():
     for name in ("margin_db", "range_db", "min_pause"):
         assert default("recognise", name) == getattr(activity.Rule, name)
     assert choices("separate", "blind") == choices("recognise", "blind") == list(blind.METHODS)
+
+
+def test_an_output_is_no_input(tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("s/one", "data", "exp/scores"):
+        Path(folder).mkdir(parents=True)
+    for name in ("conf.yaml", "data/text", "exp/scores/a.jsonl"):
+        Path(name).write_text("precious\n")
+    scenes = ["simulate scenes", "--config", "conf.yaml", "--speech", "data", "--num", 1, "--prefix", "x"]
+    for arguments, message in (
+        ([*scenes, "--out", "conf.yaml"], "conf.yaml: an input that the output would replace"),
+        ([*scenes, "--out", "data/text"], "data/text: a file of the input data would be replaced"),
+        (["score", "--data", "data", "--separated", "s", "--out", "s"], "s: is the source itself"),
+        (
+            ["score", "--data", "data", "--separated", "s", "--out", "s/x"],
+            "a directory outside of --separated s",
+        ),
+        (["wer", "--data", "data", "--decoded", "s", "--out", "s/x"], "a directory outside of --decoded s"),
+        (["compare", "--a", "exp:a", "--b", "exp:b", "--out", "exp/scores/a.jsonl"], "would replace"),
+        (["data chunks", "--data", "data", "--out", "t", "./t"], "expected two directories, found one"),
+    ):
+        code, _, err = command(*arguments)
+        assert code == 2 and message in err, err
+    found = [Path(name).read_text() for name in ("conf.yaml", "data/text", "exp/scores/a.jsonl")]
+    assert found == ["precious\n"] * 3 and not Path("s/x").exists() and not Path("t").exists()
+
+
+def test_names_of_outputs_and_tables_that_are_none(tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    Path("nowhere").symlink_to("gone")
+    Path("d").mkdir()
+    Path("d/segments").write_text("u a 0 1\n")
+    blind = ["separate", "--blind", "ilrma", "-o"]
+    for arguments, message in (
+        ([*blind, "nowhere", "a.wav"], "nowhere: expected a directory, found a link to nothing"),
+        ([*blind, "out", "--scp", "d/segments"], "found another table (--scp d)"),
+        (["label", "--model", "m", "--data", "d", "--out", "out"], "--rule: expected a rule"),
+    ):
+        code, _, err = command(*arguments)
+        assert code == 2 and message in err, err

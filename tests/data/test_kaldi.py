@@ -1,6 +1,9 @@
 """Data directories: what is written is read back exactly, and every defect is named with file and line."""
 
+import contextlib
+import os
 import re
+import shutil
 from pathlib import Path
 
 import kaldiio
@@ -12,9 +15,16 @@ from scipy.io import wavfile
 
 from frontend.data import kaldi
 from frontend.data.audio import audio_info, entry_stamp, read_audio
-from frontend.data.kaldi import read_entries, read_scp, read_utterances, validate, write_scp, write_set
+from frontend.data.kaldi import (
+    read_entries,
+    read_scp,
+    read_utterances,
+    validate,
+    write_scp,
+    write_set,
+)
 from frontend.data.mixtures import MixtureSet, subset
-from frontend.data.speech import read_speech
+from frontend.data.speech import check_new_set, read_speech
 from frontend.data.writers import AudioWriter
 from frontend.recognition.text import read_transcripts
 from frontend.utils.errors import UserError
@@ -201,7 +211,7 @@ def test_a_set_that_is_written_again_has_no_tables_of_more_talkers(mixtures, mon
     write_set(mixtures, tables, {"utt00": "s1", "utt01": "s1"}, [{"id": k} for k in reversed(ids)])
     assert written[-1] == "wav.scp" and read_scp(mixtures / "spk2utt") == {"s1": "utt00 utt01"}
     left = {p.name for p in mixtures.iterdir() if p.is_file()}
-    assert left == {"wav.scp", "spk1.scp", "utt2spk", "spk2utt", "scenes.jsonl", "mine"}
+    assert left == {"wav.scp", "spk1.scp", "utt2spk", "spk2utt", "scenes.jsonl", "mine", ".mixit"}
     assert (mixtures / "scenes.jsonl").read_text().splitlines()[0] == '{"id": "utt00"}'
     write_set(mixtures / "streams", {"spk1.scp": {"a": "b.wav"}})  # of a set: no talkers of its own
     assert [p.name for p in (mixtures / "streams").iterdir()] == ["spk1.scp"]
@@ -275,6 +285,7 @@ def test_subset_names_the_same_audio(mixtures):
     assert part.ids == bare.ids == ["utt1", "utt4"] and part.n_talkers == 2 and bare.n_talkers == 0
     assert part.scene("utt4") and part.texts("utt4") == ["ONE TWO", "THREE"] and bare.texts("utt4") == []
     assert sorted(p.name for p in Path("data/bare").iterdir()) == [
+        ".mixit",
         "spk2utt",
         "utt2num_samples",
         "utt2spk",
@@ -531,3 +542,53 @@ def test_advice_destroys_nothing(mixtures):
     Path("t").write_text("b 1\na 2\n")
     with pytest.raises(UserError, match="LC_ALL=C sort -o t t"):  # sort t > t would empty it
         read_scp("t")
+
+
+def _tables(folder, names, ids=("a",)):
+    Path(folder).mkdir(parents=True)
+    for name in names.split():
+        text = "".join(f"{key} x\n" for key in ids)
+        (Path(folder) / name).parent.mkdir(exist_ok=True)
+        (Path(folder) / name).write_text(text)
+
+
+@pytest.mark.parametrize(
+    "names",
+    ["wav.scp text utt2spk spk2utt", "wav.scp segments", "utt2spk", "wav.scp text utt2num_samples array"],
+)
+def test_a_directory_of_somebody_else_is_not_written_over(here, mixtures, names):
+    _tables("mine", names)
+    before = {path: path.read_text() for path in Path("mine").iterdir()}
+    with pytest.raises(UserError, match="mine: expected a new directory or one made by this command"):
+        check_new_set("mine", mixtures)
+    with pytest.raises(UserError, match="made by this command"):
+        subset(mixtures, "mine", ["utt1"])
+    assert {path: path.read_text() for path in Path("mine").iterdir()} == before
+
+
+def test_sets_made_here_may_be_made_again(here, mixtures):
+    for names, ids in (  # of 0.2.0: a mixture set, recordings, chunks, a subset, a recogniser's
+        ("wav.scp utt2spk spk2utt utt2num_samples scenes.jsonl", ["a"]),
+        ("wav.scp utt2spk spk2utt utt2num_samples array", ["a"]),
+        ("wav.scp utt2spk spk2utt utt2num_samples wav/m1.json", ["a"]),
+        ("wav.scp utt2spk spk2utt utt2num_samples spk1.scp text_spk1", ["a"]),
+        ("wav.scp utt2spk spk2utt utt2num_samples text", ["s-dry-a", "s-dry2-a", "s-room1-a", "s-sep-a"]),
+        ("notes", ["a"]),
+    ):
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree("old")
+        _tables("old", names, ids)
+        check_new_set("old", mixtures)
+    check_new_set(mixtures)
+    subset(mixtures, "part", ["utt1"])
+    subset(mixtures, "part", ["utt1", "utt2"])
+    (mixtures / "segments").write_text("of the user\n")  # beside what was made here
+    with pytest.raises(UserError, match="found another's segments"):
+        check_new_set(mixtures)
+
+
+def test_the_source_is_no_place_for_a_set(here, mixtures):
+    os.symlink(mixtures.absolute(), "link")
+    for source in (mixtures, "link", mixtures / "wav.scp"):
+        with pytest.raises(UserError, match="is the source itself"):
+            check_new_set(mixtures, source)

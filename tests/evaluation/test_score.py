@@ -326,3 +326,10 @@ def test_a_silent_reference_is_named_unless_the_set_says_so(recipe, command):
         (data / f"text_spk{number}").write_text(text)
     code, _, err = command("data check", data)
     assert code == 0 and "silent reference" not in err
+
+
+def test_streams_beside_systems_are_not_left_out(recipe, command):
+    for table in Path("separated/test/student").glob("*.scp"):
+        (Path("separated/test") / table.name).write_text(table.read_text())
+    code, _, err = command("score", "--data", "test", "--separated", "separated/test", "--out", "both")
+    assert code == 2 and "streams of its own and those of " in err and "student" in err

@@ -373,6 +373,37 @@ def test_mistakes_on_the_command_line(exp, talk, command, change, message):
     assert (code, out) == (2, "") and message in err
 
 
+def test_a_transcript_never_replaces_an_input(exp, talk, tmp_path, command):
+    (tmp_path / "d").mkdir()
+    for table in ("d/wav.scp", "list"):
+        (tmp_path / table).write_text(f"a {talk}\n")
+    (tmp_path / "link.txt").symlink_to(talk)
+    scp, asr = tmp_path / "d/wav.scp", exp / "asr"
+    for inputs, out in (
+        ([talk], talk),
+        ([talk], tmp_path / "link.txt"),
+        (["--scp", tmp_path / "list"], tmp_path / "list"),
+        (["--scp", tmp_path / "list"], talk),
+        (["--scp", tmp_path / "d"], scp),
+        (["--join", "J", talk, talk], talk),
+        ([talk], asr / "config.yaml"),
+    ):
+        before = out.read_bytes()
+        code, _, err = command("recognise", *inputs, *options(exp), "-o", out)
+        assert code == 2 and "would" in err and "replace" in err and str(out) in err, err
+        assert out.read_bytes() == before
+
+
+def test_the_ending_tells_the_form(exp, talk, tmp_path, command):
+    for name, begins in (("x.json", "["), ("x.STM", "our_talk 1 spk"), ("x.txt", "")):
+        assert command("recognise", talk, *options(exp), "-o", tmp_path / name)[0] == 0
+        assert (tmp_path / name).read_text().startswith(begins)
+    assert " spk" in (tmp_path / "x.txt").read_text().split(":")[0]
+    for name, form in (("y.stm", "json"), ("y.json", "text")):
+        code, _, err = command("recognise", talk, *options(exp), "-o", tmp_path / name, "--format", form)
+        assert code == 2 and f"found --format {form}" in err and not (tmp_path / name).exists()
+
+
 def test_recordings_that_do_not_fit(exp, tmp_path, command):
     mono = write(tmp_path / "mono.wav", tones(6000))
     code, _, err = command("recognise", mono, *options(exp))
