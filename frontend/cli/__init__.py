@@ -65,8 +65,12 @@ def _check_out(params: dict, alone: bool) -> None:
     if os.path.isfile(out) or alone:
         check_place(out, *_inputs(params))
     for name in ("separated", "decoded"):
-        if alone and params.get(name) and Path(params[name]).resolve() in Path(out).resolve().parents:
-            raise UserError(f"--out {out}: expected a directory outside of --{name} {params[name]}")
+        given = params.get(name)
+        if alone and isinstance(given, str) and Path(given).resolve() in Path(out).resolve().parents:
+            raise UserError(
+                f"--out {out}: expected a directory outside of --{name} {given} (there it would be taken for "
+                "one of the systems)"
+            )
 
 
 def _inputs(params: dict) -> list[str]:

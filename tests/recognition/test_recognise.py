@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 import typing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -378,7 +379,7 @@ def test_a_transcript_never_replaces_an_input(exp, talk, tmp_path, command):
     for table in ("d/wav.scp", "list"):
         (tmp_path / table).write_text(f"a {talk}\n")
     (tmp_path / "link.txt").symlink_to(talk)
-    scp, asr = tmp_path / "d/wav.scp", exp / "asr"
+    scp, talk, asr = tmp_path / "d/wav.scp", Path(talk), Path(exp / "asr")
     for inputs, out in (
         ([talk], talk),
         ([talk], tmp_path / "link.txt"),
