@@ -200,7 +200,7 @@ def test_nan_and_a_file_in_the_way(models, tmp_path, command):
     assert code == 2 and "nan.wav: NaN or infinity at sample 5 of channel 2" in err
     assert not (tmp_path / "out").exists()
     path = write(tmp_path / "good.wav", recording())
-    code, _, err = command("separate", "--model", models / "student", path, "-o", path)
+    code, _, err = command("separate", "--model", models / "student", path, "-o", tmp_path / "nan.wav")
     assert code == 2 and "directory" in err
 
 
