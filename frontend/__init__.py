@@ -14,7 +14,7 @@ Shapes and units, the same in every module:
   the *reference channel* is microphone 0 unless a configuration says otherwise.
 """
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 # Entries ``SCHEME:...`` of ``.scp`` files whose audio is made when it is read (frontend.data.audio). They are
 # named here, in what every process imports, and by name: nothing is imported before the first such entry.

@@ -19,82 +19,22 @@ from pathlib import Path
 import numpy as np
 
 from frontend.data.audio import Recording, audio_info, stamp_of_entries
-from frontend.data.kaldi import read_entries, write_set
+from frontend.data.kaldi import MARK, read_entries, write_set
 from frontend.data.writers import BlockWriter, ending_for, existing
+from frontend.dsp.arrays import read_geometry
 from frontend.dsp.resample import resample_blocks
 from frontend.utils.errors import UserError, warn
-from frontend.utils.files import check_name, check_utf8, read_lines, write_text
+from frontend.utils.files import check_name, check_utf8, write_text
 from frontend.utils.parallel import parallel_map
 from frontend.utils.stamps import Stamp, each_once, files_below
 
 VERSION = 1  # of the merged files: raised when the same recordings give other samples
-GEOMETRIES = ("circular", "linear", "none")
-_TOLERANCE = 0.02  # of the array's largest distance: people measure with a ruler
 _BLOCK_S = 20.0  # of a recording, read at once
 _SILENT_DBFS = -80.0
 _CLIPPED_SHARE = 0.001
 _ENDINGS = (".wav", ".flac", ".w64", ".rf64")
 _OTHER_ENDINGS = tuple(".aac .aif .aiff .amr .m4a .mp3 .mp4 .oga .ogg .opus .sph .wma".split())
 _PUT_ASIDE = ("__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information")
-
-
-# --- the array
-
-
-def read_geometry(geometry: str, n_mics: int) -> str:
-    """Return the largest symmetry of :func:`frontend.dsp.spatial.array_symmetries` that an array has.
-
-    Args:
-        geometry: one of these words (microphones in order around a circle, or along a row), or a file
-            with a line ``x y z`` in metres for each channel, in the order of the channels.
-        n_mics: channels of the recordings.
-
-    Raises:
-        UserError: no such word or file, no coordinates in it, or those of another number of microphones.
-    """
-    if geometry in GEOMETRIES:
-        return geometry
-    if not Path(geometry).is_file():
-        wanted = f"{', '.join(GEOMETRIES)} or a file of coordinates"
-        raise UserError(f"--geometry {geometry}: expected {wanted}, found no such file")
-    positions = np.array(read_coordinates(geometry))
-    if len(positions) != n_mics:
-        raise UserError(
-            f"{geometry}: expected a line 'x y z' for each of the {n_mics} channels, found {len(positions)}"
-        )
-    from frontend.dsp.spatial import array_symmetries  # torch, for who needs it
-
-    # A symmetry keeps all distances: the reordered array is the same array, turned or mirrored.
-    distances = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
-    tolerance = _TOLERANCE * distances.max()
-    for kind in ("circular", "linear"):
-        orders = [np.array(order) for order in array_symmetries(kind, n_mics)]
-        if all(np.abs(distances[np.ix_(o, o)] - distances).max() <= tolerance for o in orders):
-            return kind
-    return "none"
-
-
-def read_coordinates(path: str | Path) -> list[tuple[float, float, float]]:
-    """Return the points of a file with a line ``x y z`` in metres each; ``#`` starts a remark.
-
-    Raises:
-        UserError: no such file, another kind of line, no point at all.
-    """
-    points = []
-    for number, line in read_lines(path):
-        words = line.split("#")[0].replace(",", " ").split()
-        if not words:
-            continue
-        try:
-            x, y, z = map(float, words)
-        except ValueError:
-            x = y = z = np.nan
-        if not np.isfinite((x, y, z)).all():
-            raise UserError(f"{path}:{number}: expected 'x y z' in metres, found '{line}'")
-        points.append((x, y, z))
-    if not points:
-        raise UserError(f"{path}: expected one 'x y z' a line, found none")
-    return points
 
 
 # --- from a folder to a data directory
@@ -151,8 +91,8 @@ def prepare(
     next recording). Every sample is read once, which finds damaged files and dead channels. ``out/array``
     holds the number of microphones, the symmetry of the array and the rate: ``4 circular 8000``.
 
-    ``source`` and ``pattern`` are those of :func:`find_recordings`, ``geometry`` of :func:`read_geometry`. A
-    rate above ``fs`` Hz is lowered.
+    ``source`` and ``pattern`` are those of :func:`find_recordings`, ``geometry`` of
+    :func:`frontend.dsp.arrays.read_geometry`. A rate above ``fs`` Hz is lowered.
 
     Raises:
         UserError: as these; a rate below ``fs``; a silent channel.
@@ -228,14 +168,18 @@ def _is_audio(path: Path) -> bool:
 
 def _files_below(folder: Path) -> list[Path]:
     """Return the audio files in a folder and below it, each real one once; what is left out is warned of."""
-    found = []
+    found, made = [], []
     for file in files_below(folder, _PUT_ASIDE, unreadable=warn):
         if file.suffix.lower() not in (*_ENDINGS, *_OTHER_ENDINGS):
             continue
-        if os.path.isfile(file):
+        if any((folder / part / MARK).is_file() for part in [*file.relative_to(folder).parents][:-1]):
+            made.append(file)
+        elif os.path.isfile(file):
             found.append(file)
         else:
             warn(f"{file}: passed over, it is {'a link to nothing' if file.is_symlink() else 'no file'}")
+    if made:
+        warn(f"{folder}: passed over {len(made)} file(s) of sets that this program made, such as {made[0]}")
     found, twice = each_once(found)
     for link, file in [*twice.items()][:1]:
         warn(f"{folder}: passed over {len(twice)} link(s) to files that are there, such as {link} -> {file}")

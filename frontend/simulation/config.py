@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from frontend.dsp.arrays import read_coordinates
 from frontend.utils.errors import UserError, did_you_mean
 from frontend.utils.files import read_settings
 
@@ -228,8 +229,6 @@ def is_number(value: Any) -> bool:
 
 
 def _read_coordinates(file: str, config: str | Path) -> tuple[Point, ...]:
-    from frontend.data.recordings import read_coordinates  # scipy and more
-
     if not file:
         raise UserError(
             f"{config}: array: kind 'coordinates' needs the key 'file' (one 'x y z' a line, metres)"

@@ -12,8 +12,9 @@ import frontend.data.segments as speech_spans
 from frontend.data.audio import Recording, audio_info, entry_stamp, read_audio
 from frontend.data.chunks import Chunk, chunk_spans, make_chunks, split
 from frontend.data.kaldi import read_scp, validate
-from frontend.data.recordings import find_recordings, in_channel_order, prepare, read_geometry
+from frontend.data.recordings import find_recordings, in_channel_order, prepare
 from frontend.data.segments import read_spans, spans_by_energy
+from frontend.dsp.arrays import read_geometry
 from frontend.training.checks import check_start
 from frontend.utils.errors import UserError
 from frontend.utils.stamps import of_tree
@@ -146,6 +147,15 @@ def test_channels_are_in_the_order_of_their_numbers():
     assert in_channel_order(["r.CH10_x.wav", "r.CH9_x.wav"]) == ["r.CH9_x.wav", "r.CH10_x.wav"]
     for kept in (["b-2.wav", "a-1.wav"], ["left.wav", "right.wav"], ["m-2.wav", "m-02.wav"], ["x.wav"]):
         assert in_channel_order(kept) == kept
+
+
+def test_what_was_made_of_recordings_is_not_found_among_them(tmp_path, capsys):
+    """``--recordings . --out data``, twice: the joined files in ``data/wav`` are no recordings."""
+    for k in (1, 2):
+        write(tmp_path / f"a_ch{k}.wav", _talk(3, channels=1, seed=k))
+    for _ in range(2):
+        assert list(prepare(str(tmp_path), str(tmp_path / "data"))) == ["a"]
+    assert "passed over 1 file(s) of sets that this program made" in capsys.readouterr().err
 
 
 def test_links_are_followed_and_what_is_hidden_is_not(tmp_path, capsys):

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frontend.data.kaldi import in_scp, read_records, read_scp, scan_table
-from frontend.data.recordings import read_coordinates
 from frontend.data.segments import (
     Unused,
     in_rttm,
@@ -23,6 +22,7 @@ from frontend.data.segments import (
     read_segments,
     read_turns,
 )
+from frontend.dsp.arrays import read_coordinates
 from frontend.recognition.text import normalise
 from frontend.simulation.pairs import read_pairs
 from frontend.simulation.scenes import read_scenes
