@@ -43,7 +43,7 @@ def duration(seconds: float) -> str:
     """Return a length of time in words.
 
     >>> duration(44), duration(300), duration(7000), duration(200000)
-    ('44 s', '5 min', '1 h 57 min', '2 d 8 h')
+    ('44 s', '5 min', '1 h 57 min', '2 d 7 h')
     """
     if seconds < 90:
         return f"{seconds:.0f} s"
