@@ -13,6 +13,7 @@ import torch
 from frontend.dsp.spatial import stft
 from frontend.networks.conv_tasnet import MCConvTasNet
 from frontend.networks.mask_net import MaskNet
+from frontend.networks.spatialnet import SpatialNet
 from frontend.networks.tfgridnet import TFGridNet
 from frontend.utils.errors import run
 
@@ -24,6 +25,7 @@ NETWORKS = {
     "mask_net bfloat16": (MaskNet, {"precision": "bfloat16"}),
     "mc_conv_tasnet": (MCConvTasNet, {}),
     "safe_tfgridnet small": (TFGridNet, _SMALL),
+    "spatialnet": (SpatialNet, {}),
 }
 
 

@@ -132,6 +132,7 @@ SEPARATORS = {
     "mask_net": ("frontend.networks.mask_net", "MaskNet"),
     "mc_conv_tasnet": ("frontend.networks.conv_tasnet", "MCConvTasNet"),
     "safe_tfgridnet": ("frontend.networks.tfgridnet", "TFGridNet"),  # `tfgridnet` is ESPnet's own
+    "spatialnet": ("frontend.networks.spatialnet", "SpatialNet"),
 }
 PREPROCESSORS = {"mom": MixtureOfMixtures, "crop": CroppedSources}
 

@@ -6,6 +6,7 @@ import torch
 from frontend.networks.base import MaskedGroupNorm, mixture_consistency
 from frontend.networks.conv_tasnet import MCConvTasNet
 from frontend.networks.mask_net import MaskNet, _Slope
+from frontend.networks.spatialnet import SpatialNet
 from frontend.networks.tfgridnet import TFGridNet
 from frontend.utils.errors import UserError
 
@@ -20,6 +21,9 @@ SMALL = {
     TFGridNet: {
         "n_layers": 2, "lstm_hidden_units": 8, "attn_n_head": 2, "attn_approx_qk_dim": 64, "emb_dim": 8,
         "output_init": 1.0,
+    },
+    SpatialNet: {
+        "blocks": 2, "hidden": 12, "inner": 16, "squeezed": 3, "heads": 2, "groups": 2, "output_init": 1.0,
     },
 }  # fmt: skip
 NETWORKS = pytest.mark.parametrize("kind", SMALL, ids=lambda kind: kind.__name__)
@@ -156,8 +160,16 @@ def test_senseless_settings_of_one_network_are_refused():
         build(MCConvTasNet, kernel=15)
     with pytest.raises(UserError, match="must divide emb_dim"):
         build(TFGridNet, attn_n_head=3)
-    with pytest.raises(UserError, match="expected 65 frequencies .*, found 33"):
-        MaskNet(65, 2, 4)(*signal(MaskNet))
+    for settings, match in [
+        ({"heads": 5}, r"heads \(5\) must divide hidden \(12\)"),
+        ({"groups": 3}, r"groups \(3\) must divide hidden \(12\) and inner \(16\)"),
+        ({"time_kernel": 4}, "time_kernel must be odd, found 4"),
+    ]:
+        with pytest.raises(UserError, match=match):
+            build(SpatialNet, **settings)
+    for kind in (MaskNet, SpatialNet):
+        with pytest.raises(UserError, match="expected 65 frequencies .*, found 33"):
+            kind(65, 2, 4)(*signal(kind))
 
 
 @NETWORKS
@@ -173,7 +185,13 @@ def test_gradient_reaches_every_parameter(kind):
 
 @pytest.mark.parametrize(
     "kind,settings",
-    [(MaskNet, {}), (MaskNet, {"precision": "bfloat16"}), (MCConvTasNet, {}), (TFGridNet, {})],
+    [
+        (MaskNet, {}),
+        (MaskNet, {"precision": "bfloat16"}),
+        (MCConvTasNet, {}),
+        (TFGridNet, {}),
+        (SpatialNet, {}),
+    ],
 )
 def test_overfits_one_batch(kind, settings):
     x, ilens = signal(kind)
@@ -195,8 +213,8 @@ def test_overfits_one_batch(kind, settings):
 @NETWORKS
 def test_initial_outputs_are_near_equal_shares(kind):
     """Where it does not start so, MixIT's empty assignment can win and has no gradient."""
-    # TF-GridNet has no masks: its shares come from consistency alone.
-    if kind is TFGridNet:
+    # These have no masks: their shares come from consistency alone.
+    if kind in (TFGridNet, SpatialNet):
         settings = {"output_init": 0.02}
     else:
         settings = {"mask_init": 0.02, "mixture_consistency": False}
@@ -218,7 +236,7 @@ def test_state_survives_a_strict_round_trip(kind, tmp_path):
     assert stack(network(x, ilens)[0]).equal(stack(other(x, ilens)[0]))
 
 
-@pytest.mark.parametrize("kind", [MaskNet, TFGridNet])
+@pytest.mark.parametrize("kind", [MaskNet, TFGridNet, SpatialNet])
 def test_between_espnets_encoder_and_decoder_the_streams_sum_to_the_recording(kind):
     from espnet2.enh.decoder.stft_decoder import STFTDecoder
     from espnet2.enh.encoder.stft_encoder import STFTEncoder
@@ -251,6 +269,28 @@ def test_mask_net_sees_where_a_source_is():
     turned[:, :, 1] *= 1j
     network = build(MaskNet)
     assert (network(x, ilens)[0][0] - network(turned, ilens)[0][0]).abs().mean() > 1e-3
+
+
+def test_spatialnet_has_the_size_of_the_paper():
+    """1.2 million at 8 kHz and 1.6 at 16 kHz (frames of 32 ms) for six microphones and two talkers."""
+    for n_freqs, expected in [(129, 1.2e6), (257, 1.6e6)]:
+        size = sum(p.numel() for p in SpatialNet(n_freqs, 2, 6).parameters())
+        assert size == pytest.approx(expected, abs=0.05e6)
+
+
+def test_spatialnet_treats_all_frequencies_alike_but_for_the_full_band_layer():
+    """Without it, and without neighbours, turned frequencies come out turned: one set of weights for all."""
+    network = build(SpatialNet, freq_kernel=1)
+    with torch.no_grad():
+        network.full_weight.zero_()
+        network.full_bias.fill_(0.3)
+    x, ilens = signal(SpatialNet)
+    turned = stack(network(x.roll(5, dims=-1), ilens)[0])
+    torch.testing.assert_close(turned, stack(network(x, ilens)[0]).roll(5, dims=-1))
+    with torch.no_grad():
+        network.full_weight.normal_()
+    turned = stack(network(x.roll(5, dims=-1), ilens)[0])
+    assert (turned - stack(network(x, ilens)[0]).roll(5, dims=-1)).abs().mean() > 1e-3
 
 
 def test_our_prelu_is_prelu():
