@@ -100,6 +100,8 @@ class MixtureOptions(Options):
         # Rows of a run with labels are not to stand in the table of one without: it is an experiment of its
         # own.
         name += "_unsup" if "unsupervised" in given.extras else ""
+        network = self.recipe["network"] or ""
+        name += f"_{network}" if network else ""
         self.family = name  # speech and results are shared by all numbers of microphones
         name += f"_{given.channels}ch" if given.channels else ""
         self.again = "" if given.train_seed is None else f"_train{given.train_seed}"
@@ -112,6 +114,7 @@ class MixtureOptions(Options):
         # Only runs of seed 0 in a size that says so, with the recipe's own recogniser and all rows, write the
         # page that is kept; the real corpora have one each.
         differs = [self.seed, self.again, given.talkers, given.fs, own.get("noise_dir"), given.asr_exp]
+        differs.append(network)
         differs += [self.recipe["asr_model"], self.settings, {"on_the_fly", "unsupervised"} & {*given.extras}]
         self.results = Path("exp", self.family + self.again)
         if self.size["kept_page"] and not any(differs) and self.recipe["asr_config"] == "asr":

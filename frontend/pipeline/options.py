@@ -39,6 +39,7 @@ EXTRAS = {
 }
 # Keys of recipe.yaml that an option of the same name, or --set, may change; their values where these are few.
 _FREE = {
+    "network": ("spatialnet",),
     "asr_config": None,
     "asr_model": None,
     "audio_format": ("wav", "flac", "flac.ark"),
@@ -250,7 +251,8 @@ class Options:
     def content(self, name: str) -> dict:
         """Return a configuration, resolved; ``asr`` is that of ``--asr_config``."""
         if name not in self._contents:
-            merged = Configuration(self.place, self.size, self.facts, self.variants, self.settings)
+            variants = [*self.variants, *filter(None, [self.recipe["network"]])]
+            merged = Configuration(self.place, self.size, self.facts, variants, self.settings)
             self._contents[name] = merged.get(name, self.recipe["asr_config"] if name == "asr" else None)
         return self._contents[name]
 

@@ -8,6 +8,7 @@ import yaml
 from recipes import ROOT, copy_recipe
 
 from frontend.cli.run import _check
+from frontend.networks.spatialnet import SpatialNet
 from frontend.pipeline.options import Given, shown_command
 from frontend.pipeline.recipes import read_options, stages_of
 from frontend.pipeline.records import Record
@@ -311,6 +312,17 @@ def test_variants_follow_channels_and_talkers(recipe):
     assert mixed.content("teacher")["separator_conf"]["num_spk"] == 6
     assert options(recipe, "--talkers 2-3 --channels 1").variants == ["one_channel"]
     assert options(recipe, "--channels 2").content("student")["separator_conf"]["n_mics"] == 2
+
+
+def test_another_network_is_an_experiment_of_its_own(recipe):
+    made = options(recipe, "--network spatialnet")
+    assert made.exp.name.endswith("_spatialnet") and made.results.parent.name == "exp"
+    for name, outputs in ("teacher", 4), ("student", 2):
+        content = made.content(name)
+        network = SpatialNet(129, **content["separator_conf"])  # whose names the overlay has
+        assert content["separator"] == "spatialnet" and (network.num_spk, network.n_mics) == (outputs, 4)
+    with pytest.raises(UserError, match="--network mask_net: expected one of spatialnet"):
+        options(recipe, "--network mask_net")
 
 
 def test_of_recordings(tmp_path, monkeypatch):
