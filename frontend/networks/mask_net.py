@@ -4,6 +4,10 @@ The default on a CPU. A strided convolution folds four neighbouring frequencies 
 a stack of residual dilated convolutions looks around in time and frequency, and a 1x1 convolution
 gives complex masks for the reference channel. Nothing in it depends on the level of the input, nor
 on how far an item of the batch was padded.
+
+With one microphone there is no direction that would tell which talker a position belongs to: what is left
+is the voice, over all frequencies and seconds. So there the stack can have recurrent layers besides
+(``recurrent_units``), each of which sees the whole frame and all frames before and after it.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from frontend.dsp.spatial import phase_difference_features
 from frontend.networks.base import (
@@ -68,6 +73,35 @@ class _Block(nn.Module):
         return x + self.activation(self.conv(self.norm(x, mask)))
 
 
+class _WholeFrame(nn.Module):
+    """x + what a recurrent layer, forward and backward in time, makes of all positions of the frames.
+
+    The positions are squeezed to a few channels, or the layer would have as many inputs as there are channels
+    times positions.
+    """
+
+    def __init__(self, channels: int, groups: int, n_positions: int, squeezed: int, units: int):
+        super().__init__()
+        self.norm = MaskedGroupNorm(groups, channels)
+        self.squeeze = nn.Conv2d(channels, squeezed, 1)
+        self.lstm = nn.LSTM(squeezed * n_positions, units, batch_first=True, bidirectional=True)
+        self.linear = nn.Linear(2 * units, squeezed * n_positions)
+        self.expand = nn.Conv2d(squeezed, channels, 1)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        y = self.squeeze(self.norm(x, mask))
+        shape = y.permute(0, 2, 1, 3).shape  # (B, L, squeezed, Q)
+        frames = y.permute(0, 2, 1, 3).flatten(2)
+        if mask is None:
+            frames = self.lstm(frames)[0]
+        else:  # the backward direction starts at each item's own end
+            lengths = mask.sum(1).cpu()
+            packed = pack_padded_sequence(frames, lengths, batch_first=True, enforce_sorted=False)
+            frames = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=shape[1])[0]
+        y = self.linear(frames).view(shape).permute(0, 2, 1, 3)
+        return x + self.expand(y.contiguous(memory_format=torch.channels_last))
+
+
 class MaskNet(ArraySeparator):
     """Complex masks on the reference channel from a small dilated convolution stack.
 
@@ -80,6 +114,8 @@ class MaskNet(ArraySeparator):
         blocks: its number of residual blocks.
         freq_dilations: dilations over frequency positions, repeated over the blocks.
         time_dilations: dilations over frames, repeated over the blocks.
+        recurrent_units: units a direction of the recurrent layer behind every block; 0: no such layers.
+        recurrent_channels: channels that the positions are squeezed to before it.
         groups: groups of the normalisation.
         freq_embedding: add a learned vector per frequency position to the stem's output.
         compression: exponent of the magnitude in the real and imaginary features.
@@ -104,6 +140,8 @@ class MaskNet(ArraySeparator):
         blocks: int = 8,
         freq_dilations: Sequence[int] = (1, 2, 4),
         time_dilations: Sequence[int] = (1, 2, 4, 8),
+        recurrent_units: int = 0,
+        recurrent_channels: int = 8,
         groups: int = 1,
         freq_embedding: bool = False,
         compression: float = 0.5,
@@ -132,7 +170,12 @@ class MaskNet(ArraySeparator):
             (time_dilations[i % len(time_dilations)], freq_dilations[i % len(freq_dilations)])
             for i in range(blocks)
         ]
-        self.blocks = nn.ModuleList(_Block(channels, groups, dilation) for dilation in dilations)
+        self.blocks = nn.ModuleList()
+        for dilation in dilations:
+            self.blocks.append(_Block(channels, groups, dilation))
+            if recurrent_units:
+                sizes = self.n_positions, recurrent_channels, recurrent_units
+                self.blocks.append(_WholeFrame(channels, groups, *sizes))
         self.norm = MaskedGroupNorm(groups, channels)
         self.head = nn.Linear(channels, _STRIDE * num_spk * 2)
         with torch.no_grad():

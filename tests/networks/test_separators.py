@@ -10,10 +10,18 @@ from frontend.networks.spatialnet import SpatialNet
 from frontend.networks.tfgridnet import TFGridNet
 from frontend.utils.errors import UserError
 
+
+class RecurrentMaskNet(MaskNet):
+    """MaskNet with the layers for one microphone."""
+
+
 F, L = 33, 24  # n_fft 64
 T = 400
 SMALL = {
     MaskNet: {"channels": 12, "blocks": 3, "mask_init": 1.0, "freq_embedding": True},
+    RecurrentMaskNet: {
+        "channels": 12, "blocks": 2, "mask_init": 1.0, "recurrent_units": 6, "recurrent_channels": 3,
+    },
     MCConvTasNet: {
         "filters": 24, "spatial_filters": 8, "bottleneck": 12, "hidden": 16, "skip": 12, "blocks": 3,
         "repeats": 2, "mask_init": 1.0,
@@ -188,6 +196,7 @@ def test_gradient_reaches_every_parameter(kind):
     [
         (MaskNet, {}),
         (MaskNet, {"precision": "bfloat16"}),
+        (RecurrentMaskNet, {"precision": "bfloat16"}),
         (MCConvTasNet, {}),
         (TFGridNet, {}),
         (SpatialNet, {}),
@@ -252,9 +261,12 @@ def test_between_espnets_encoder_and_decoder_the_streams_sum_to_the_recording(ki
     torch.testing.assert_close(total[1, :inside], waveform[1, :inside, 1], atol=1e-4, rtol=0)
 
 
-def test_bfloat16_is_close_to_float32():
-    x, ilens = signal(MaskNet)
-    network = build(MaskNet)
+@pytest.mark.parametrize("kind", [MaskNet, RecurrentMaskNet])
+@pytest.mark.parametrize("padding", [0, 7])
+def test_bfloat16_is_close_to_float32(kind, padding):
+    x, ilens = signal(kind)
+    ilens[1] -= padding
+    network = build(kind)
     exact = stack(network(x, ilens)[0])
     network.precision = "bfloat16"
     rough = stack(network(x, ilens)[0])
@@ -291,6 +303,26 @@ def test_spatialnet_treats_all_frequencies_alike_but_for_the_full_band_layer():
         network.full_weight.normal_()
     turned = stack(network(x.roll(5, dims=-1), ilens)[0])
     assert (turned - stack(network(x, ilens)[0]).roll(5, dims=-1)).abs().mean() > 1e-3
+
+
+class _Nothing(torch.nn.Module):
+    def forward(self, x, mask=None):
+        return x
+
+
+@pytest.mark.parametrize("kind,hears", [(MaskNet, False), (RecurrentMaskNet, True)])
+def test_recurrent_layers_see_the_whole_recording(kind, hears):
+    """Two frames change places at one end: does the other hear it (without norms, which hear all)?"""
+    x, ilens = signal(kind, batch=1, length=16)  # the convolutions see four frames around
+    network = build(kind, blocks=2)
+    for module in list(network.modules()):
+        if hasattr(module, "norm"):
+            module.norm = _Nothing()
+    for first, last in [(slice(0, 2), -1), (slice(14, 16), 0)]:
+        changed = x.clone()
+        changed[:, first] = x[:, first].flip(1)
+        difference = stack(network(changed, ilens)[0]) - stack(network(x, ilens)[0])
+        assert bool(difference[:, :, last].abs().max() > 0) is hears
 
 
 def test_our_prelu_is_prelu():

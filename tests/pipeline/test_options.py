@@ -304,6 +304,8 @@ def test_the_page_shows_what_differs_and_no_homes(recipe):
 
 def test_variants_follow_channels_and_talkers(recipe):
     assert options(recipe, "--channels 1").content("pseudo") == {"rule": "energy+residual", "n_talkers": 2}
+    for name in ("teacher", "student", "full"):
+        assert options(recipe, "--channels 1").content(name)["separator_conf"]["recurrent_units"] == 128
     mixed = options(recipe, "--talkers 2-3")
     assert (
         mixed.content("pseudo")["refine"].endswith("gate+iva+mask")

@@ -41,7 +41,7 @@ def everything() -> dict[str, object]:
         for name in names:
             found[f"{recipe}/{name}"] = resolved(recipe, name, **facts)
         for variant, names, more in (
-            ("one_channel", "pseudo distill systems", {}),
+            ("one_channel", "teacher student pseudo distill systems", {"mics": 1}),
             ("mixed_talkers", "pseudo distill student systems", {"talkers": 3, "outputs": 6}),
             ("spatialnet", "teacher student", {}),
         ):
