@@ -266,5 +266,6 @@ def render(on_the_fly: bool, audio_format: str | None, **options) -> None:
         how = f"rendered when they are read, in {count['rooms']} rooms ({count['computed']} computed now)"
     else:
         how = f"{count['rendered']} rendered now, {count['total'] - count['rendered']} were there"
-    what = f"{count['total']} mixtures, {count['channels']} channels, {count['talkers']} talkers"
+    fewest = f"{count['fewest']} to " * (count["fewest"] < count["channels"])
+    what = f"{count['total']} mixtures, {fewest}{count['channels']} channels, {count['talkers']} talkers"
     print(f"{options['out']}: {what}; {how}")

@@ -7,6 +7,7 @@ file and line (:func:`validate`).
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,8 +25,8 @@ from frontend.data.audio import (
 )
 from frontend.data.segments import CUT, CUTS, Unused, fit, read_any
 from frontend.dsp.activity import sounds
-from frontend.utils.errors import UserError
-from frontend.utils.files import parse_json, read_lines, write_text
+from frontend.utils.errors import UserError, warn
+from frontend.utils.files import numbered, parse_json, read_lines, write_text
 from frontend.utils.parallel import progress
 
 
@@ -300,21 +301,6 @@ def write_set(
         write_scp(directory / name, table)
 
 
-def numbered(directory: Path, prefix: str, suffix: str = "") -> list[Path]:
-    """Return ``prefix1suffix, prefix2suffix, ...`` of ``directory`` in the order of their numbers.
-
-    Raises:
-        UserError: a number is left out.
-    """
-    pattern = re.compile(re.escape(prefix) + r"([1-9][0-9]*)" + re.escape(suffix))
-    found = sorted(int(m[1]) for m in map(pattern.fullmatch, (p.name for p in directory.iterdir())) if m)
-    for expected, number in enumerate(found, 1):
-        if number != expected:
-            have, lack = f"{prefix}{number}{suffix}", f"{prefix}{expected}{suffix}"
-            raise UserError(f"{directory}: {have} without {lack} (number the talkers 1, 2, ...)")
-    return [directory / f"{prefix}{n}{suffix}" for n in found]
-
-
 def validate(path: str | Path, silent: Callable = lambda key, talker, where: None) -> list[str]:
     """Check a speech or mixture set completely; all audio is read.
 
@@ -349,7 +335,8 @@ def validate(path: str | Path, silent: Callable = lambda key, talker, where: Non
         problems += table.problems + (compare_ids(name, table.lines, ids, source) if table.entries else [])
     problems += _check_spk2utt(directory / "spk2utt", tables[directory / "utt2spk"].entries)
     lengths = tables.get(directory / "utt2num_samples", Table()).entries
-    found = check_audio(source, utterances, {p: tables[p] for p in spk}, lengths, silent=silent)
+    mics = {k: len(one["mics"]) for k, one in tables.get(scenes, Table()).entries.items() if "mics" in one}
+    found = check_audio(source, utterances, {p: tables[p] for p in spk}, lengths, mics=mics, silent=silent)
     return [*problems, *found]
 
 
@@ -413,10 +400,15 @@ def check_audio(
     lengths: dict[str, str],
     headers: bool = False,
     alike: bool = True,
+    mics: Mapping[str, int] | None = None,
     silent: Callable = lambda key, talker, where: None,
 ) -> Iterator[str]:
-    """Read every recording, or its header; ``alike``: the first readable one sets rate and channels."""
+    """Read every recording, or its header; ``alike``: the first readable one sets rate and channels.
+
+    With ``mics``, mixtures may have arrays of their own, of so many channels; a warning counts others.
+    """
     first: dict[str, tuple[int, str]] = {}
+    numbers: Counter[int] = Counter()
     look: Callable = check_image if headers else read_image
     for key, entry in progress(wav.entries.items(), len(wav.entries), f"check {path.parent}"):
         where = f"{path}:{wav.lines[key]}"
@@ -425,7 +417,12 @@ def check_audio(
         except UserError as error:
             yield f"{where}: {error}"
             continue
-        for what, found in {"sample rate": fs, "number of channels": channels}.items():
+        if mics is not None and key not in mics:
+            numbers[channels] += 1
+        elif mics is not None and channels != mics[key]:
+            yield f"{where}: {channels} channels in {entry}, its scene has {mics[key]} (make it again)"
+        equal = {"sample rate": fs} | ({"number of channels": channels} if mics is None else {})
+        for what, found in equal.items():
             expected, example = first.setdefault(what, (found, entry))
             if found != expected and alike:
                 yield f"{where}: {what} {found} in {entry}, but {expected} in {example} (make them equal)"
@@ -443,6 +440,9 @@ def check_audio(
                     silent(key, k, f"{table_path}:{table.lines[key]}")
             except UserError as error:
                 yield f"{table_path}:{table.lines[key]}: {error}"
+    if len(numbers) > 1:
+        each = ", ".join(f"{channels} ({count})" for channels, count in sorted(numbers.items()))
+        warn(f"{path}: channels (utterances): {each}; for networks alone that take any number")
 
 
 def _read_info(entry: str) -> tuple[int, int, int]:

@@ -16,10 +16,11 @@ from typing import Protocol
 
 import numpy as np
 
+from frontend import SEGMENT
 from frontend.data.audio import audio_info, read_audio
 from frontend.data.kaldi import MARK, read_entries, read_scp, read_utterances, scan_table, write_set
 from frontend.data.writers import AudioWriter
-from frontend.dsp.activity import sounds
+from frontend.dsp.activity import cut_evenly, levels_db, sounds
 from frontend.dsp.resample import resample
 from frontend.utils.errors import UserError, few
 from frontend.utils.files import atomic_directory, check_place
@@ -149,7 +150,7 @@ class Utterance(Protocol):
 
 @dataclass(frozen=True)
 class Spoken:
-    """A recorded utterance: its id, ``SPEAKER-...``, talker, words, and the path of a mono file."""
+    """A recorded utterance: its id, ``SPEAKER-...``, talker, words ("": not known), and its mono entry."""
 
     id: str
     speaker: str
@@ -323,3 +324,24 @@ def evenly_by_talker(utterances: Sequence[Spoken], number: int, seed: int) -> li
     turns = [(turn, speaker) for speaker, spoken in of_talker.items() for turn in range(len(spoken))]
     chosen = sorted(turns)[:number]
     return sorted((of_talker[speaker][turn] for turn, speaker in chosen), key=lambda u: u.id)
+
+
+def cut_long(utterances: Sequence[Spoken], longest: float, nj: int = 1) -> list[Spoken]:
+    """Cut what is longer than ``longest`` seconds at pauses, into pieces of half of that to all of it.
+
+    A piece has the id ``WHOLE-START-END``, in hundredths of a second, and no words; its audio is not copied.
+
+    Raises:
+        UserError: unreadable audio.
+    """
+    made = parallel_map(partial(_pieces, longest), utterances, nj, "cut")
+    return sorted((piece for pieces in made for piece in pieces), key=lambda u: u.id)
+
+
+def _pieces(longest: float, whole: Spoken) -> list[Spoken]:
+    _, frames, fs = audio_info(whole.source)
+    if frames <= longest * fs:
+        return [whole]
+    cuts = cut_evenly(levels_db(read_audio(whole.source, finite=True)[0], fs), fs, frames / fs, longest)
+    named = ((f"{whole.id}-{round(100 * a):05d}-{round(100 * b):05d}", a, b) for a, b in cuts)
+    return [Spoken(name, whole.speaker, "", f"{SEGMENT}:{a!r}:{b!r}:{whole.source}") for name, a, b in named]

@@ -219,12 +219,28 @@ def _joined(runs: Iterable[Sequence[int]], shortest: float) -> list[list[int]]:
     return joined
 
 
-def _cut(levels: np.ndarray, start: int, end: int, longest: int) -> Iterator[tuple[int, int]]:
+def cut_evenly(levels: np.ndarray, fs: int, seconds: float, longest: float) -> list[Segment]:
+    """Cut all of a signal where it is quietest into pieces of half of ``longest`` seconds to all of it.
+
+    Args:
+        levels: ``(F,)`` of :func:`levels_db`.
+        fs: Hz.
+        seconds: length of the signal; one that is no longer than ``longest`` is one piece.
+        longest: seconds, 1 or more.
+    """
+    frame_s = frame_samples(fs) / fs
+    most = int(longest / frame_s)
+    pieces = list(_cut(levels, 0, len(levels), most, most // 2)) if seconds > longest else [(0, len(levels))]
+    return [(round(a * frame_s, 4), round(min(b * frame_s, seconds), 4)) for a, b in pieces]
+
+
+def _cut(levels: np.ndarray, start: int, end: int, longest: int, least: int = 0) -> Iterator[tuple[int, int]]:
+    """Yield pieces of at most ``longest`` frames; the last has ``least`` or more."""
     # Digital silence is the quietest place there is, but has no finite level.
     finite = np.where(np.isfinite(levels), levels, -200.0)
     half = _SMOOTH // 2
     while end - start > longest:
-        low, high = start + longest // 2, start + longest
+        low, high = start + longest // 2, min(start + longest, end - least)
         quiet = np.convolve(finite[low - half : high + half], np.ones(_SMOOTH), "same")
         at = low + int(np.argmin(quiet[half : len(quiet) - half]))
         yield start, at

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 from frontend.pipeline.config import TEMPLATE, Configuration
 from frontend.pipeline.options import EXTRAS, MODEL, Given, Options, existing, refuse, shown_command
@@ -165,18 +166,23 @@ class MixtureOptions(Options):
         self.facts |= {"talkers": self.most, "outputs": 2 * self.most}
 
     def _array(self, variants: list[str]) -> tuple[int, str]:
-        """Return the number of microphones, and the symmetry that training may use."""
-        merged = Configuration(self.place, {}, {"fs": self.fs}, variants, self.settings)
+        """Return the number of microphones, the most where it is drawn, and the symmetry of the array."""
+        merged = Configuration(self.place, self.size, {"fs": self.fs}, variants, self.settings)
         array = merged.get("scenes")["array"]
-        if array["kind"] != "coordinates":
-            number = self.given.channels or array.get("n")
+        kinds = array["kind"] if isinstance(array["kind"], list) else [array["kind"]]
+        symmetry = kinds[0] if kinds in (["circular"], ["linear"]) else "none"
+        number: Any = 0
+        if kinds != ["coordinates"]:
+            given = self.given.channels or array.get("n")
+            number = given[-1] if isinstance(given, list) and given else given
             is_number = isinstance(number, int)
             refuse((not is_number, f"scenes.array.n: expected a number of microphones, found {number}"))
-            return number, array["kind"]
+        if "coordinates" not in kinds:
+            return number, symmetry
         refuse(("file" not in array, "scenes.array.file: expected a file of coordinates, found none"))
         lines = read_lines(self.place / array["file"])
         known = sum(bool(line.split("#")[0].strip()) for _, line in lines)
-        return min(self.given.channels or known, known), "none"
+        return max(number, min(self.given.channels or known, known)), symmetry
 
     def _check_together(self) -> None:
         """Refuse what does not go together, with each other or with an earlier run."""
@@ -280,6 +286,7 @@ def draw(o: MixtureOptions, name: str, speech: str, number: int, more: dict) -> 
     """Scenes of the corpus's own list of mixtures, or drawn."""
     pairs = o.speech / speech / "pairs"
     listed = name != "test_1spk" and (pairs.exists() or "librispeech" in o.recipe["data"])
+    listed = listed and not o.size["speech"].get("drawn")
     return o.words(
         "simulate scenes --config {conf_scenes} --speech {speech}/{part} --num {num} --prefix {name} --seed "
         "{seed} "

@@ -5,7 +5,6 @@ another type and a range that no scene can meet are each refused in one line. A 
 differs from the matched one in one thing; a file of conditions gives each a list of overrides.
 """
 
-import dataclasses
 import math
 import re
 from collections.abc import Sequence
@@ -14,30 +13,16 @@ from pathlib import Path
 from typing import Any, cast
 
 from frontend.dsp.arrays import read_coordinates
+from frontend.simulation.arrays import ARRAY_KINDS, ArrayConfig, Point
+from frontend.simulation.ranges import Count, Names, Range, Section, checked
 from frontend.utils.errors import UserError, did_you_mean
 from frontend.utils.files import read_settings
 
 SPEED_OF_SOUND = 343.0  # m/s, in air at 20 degrees Celsius
 CLEARANCE = 0.01  # metres from a wall, and between a talker and a microphone
 CROSSFADE_S = 0.05  # seconds, over which two recordings of noise are faded into each other
-ARRAY_KINDS = ("circular", "linear", "coordinates")
 NOISE_KINDS = ("none", "white", "babble", "recorded")
 MATCHED = "matched"  # the condition without overrides
-
-Range = tuple[float, float]  # drawn from uniformly; in YAML a single number stands for both ends
-Count = tuple[int, int]  # fewest and most, each number between as likely
-Point = tuple[float, float, float]
-
-
-@dataclass
-class Section:
-    """Turns what YAML gives for a range (a number, a list) into a pair."""
-
-    def __post_init__(self) -> None:
-        for one in dataclasses.fields(self):
-            value = getattr(self, one.name)
-            if one.type in (Range, Count):
-                setattr(self, one.name, tuple(value) if isinstance(value, list | tuple) else (value, value))
 
 
 @dataclass
@@ -47,50 +32,6 @@ class RoomConfig(Section):
     length: Range = (5.0, 8.0)
     width: Range = (4.0, 6.0)
     height: Range = (2.6, 3.4)
-
-
-@dataclass
-class ArrayConfig(Section):
-    """The microphones: their shape, and where the shape's centre stands; lengths in metres."""
-
-    kind: str = "circular"  # or linear, or coordinates
-    n: int = 4  # microphones of a circle or a row
-    radius: float = 0.05  # of a circle
-    spacing: float = 0.05  # of a row
-    file: str = ""  # of coordinates: one "x y z" a line, relative to the centre
-    height: Range = (0.8, 1.3)  # of the centre
-    wall_margin: float = 1.0  # from the centre to the nearest wall
-    rotate: bool = True  # by any angle around the vertical
-    # So far off their places are, in any direction, all microphones but microphone 0, to which phases and
-    # places are relative.
-    jitter: Range = (0.0, 0.0)
-    channels: int = 0  # another number of microphones, with microphone 0 where it is; 0: as above
-    coordinates: Any = ()  # the content of ``file``; no key of the YAML file
-
-    def offsets(self) -> list[Point]:
-        """Return the positions around the array's centre before its rotation, in metres.
-
-        Microphone 0 does not depend on ``channels``, so that a set of one channel is the
-        reference channel of the same set with many: a circle is divided anew, a row and
-        a list of coordinates are cut after (a row: also extended to) ``channels``.
-        """
-        if self.kind == "coordinates":
-            return [tuple(point) for point in self.coordinates[: self.channels or None]]
-        count = self.channels or self.n
-        if self.kind == "linear":
-            return [((k - (self.n - 1) / 2) * self.spacing, 0.0, 0.0) for k in range(count)]
-        angles = [2 * math.pi * k / count for k in range(count)]
-        return [(self.radius * math.cos(a), self.radius * math.sin(a), 0.0) for a in angles]
-
-    @property
-    def microphones(self) -> int:
-        """Number of microphones."""
-        return len(self.offsets())
-
-    @property
-    def symmetry(self) -> str:
-        """The symmetry that training may use: ``circular``, ``linear`` or ``none``."""
-        return self.kind if self.kind in ("circular", "linear") else "none"
 
 
 @dataclass
@@ -111,7 +52,7 @@ class TalkersConfig(Section):
 class NoiseConfig(Section):
     """The noise at the microphones."""
 
-    kind: str = "white"  # independent at each microphone; none; babble or recorded, which are diffuse
+    kind: Names = ("white",)  # independent at each microphone; none; babble or recorded, which are diffuse
     snr_db: Range = (20.0, 30.0)  # the images' sum to the noise at the reference
     babble_talkers: int = 6  # utterances in babble
 
@@ -123,7 +64,9 @@ class SceneConfig(Section):
     fs: int = 8000  # of speech and mixtures, Hz
     max_seconds: float = 4.0  # longer utterances are left out; no talker is cut off
     level_dbfs: Range = (-28.0, -28.0)  # of the mixture at the reference, dB re full scale
-    t60: Range = (0.15, 0.4)  # nominal reverberation time (Sabine), seconds; 0 is anechoic
+    # Nominal reverberation time (Sabine), seconds; 0 is anechoic. Where a room's walls cannot absorb enough
+    # for the lowest, the range begins with the shortest that they can.
+    t60: Range = (0.15, 0.4)
     room: RoomConfig = field(default_factory=RoomConfig)
     array: ArrayConfig = field(default_factory=ArrayConfig)
     talkers: TalkersConfig = field(default_factory=TalkersConfig)
@@ -151,7 +94,7 @@ def load_config(
     for override in overrides:
         config = _merge(config, _read_override(override), kind, f"{path}: override {override}")
     found = cast(SceneConfig, OmegaConf.to_object(config))
-    is_listed = found.array.kind == "coordinates"
+    is_listed = "coordinates" in found.array.kind
     found.array.coordinates = _read_coordinates(found.array.file, path) if is_listed else ()
     for problem in _problems(found):
         changed = f" with {' '.join(overrides)}" if overrides else ""
@@ -189,43 +132,10 @@ def _merge(config: Any, content: Any, kind: type, where: str) -> Any:
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        return OmegaConf.merge(config, _checked(content, kind, where))
+        return OmegaConf.merge(config, checked(content, kind, where))
     except OmegaConfBaseException as error:
         key = str(error.full_key).replace(".", ": ")
         raise UserError(f"{where}: {key}: {str(error).splitlines()[0]}") from None
-
-
-def _checked(content: Any, kind: type, where: str) -> dict:
-    """Check the keys of a section, and that a range is one; a single number becomes a pair."""
-    known = {one.name: one.type for one in dataclasses.fields(kind) if one.name != "coordinates"}
-    if not isinstance(content, dict):
-        raise UserError(f"{where}: expected keys {', '.join(known)}; found {content!r}")
-    result = {}
-    for key, value in content.items():
-        if key not in known:
-            raise UserError(f"{where}: unknown key '{key}'{did_you_mean(str(key), known)}")
-        if dataclasses.is_dataclass(known[key]):
-            value = _checked(value, cast(type, known[key]), f"{where}: {key}")
-        elif known[key] in (Range, Count):
-            value = _pair(value, known[key] == Count, f"{where}: {key}")
-        elif known[key] is float and not is_number(value):
-            raise UserError(f"{where}: {key}: expected a number; found {value!r}")
-        result[key] = value
-    return result
-
-
-def _pair(value: Any, whole: bool, where: str) -> list:
-    pair = value if isinstance(value, list) else [value, value]
-    right = len(pair) == 2 and all(type(v) is int if whole else is_number(v) for v in pair)
-    if not right or pair[0] > pair[1]:
-        expected = "a whole number or [fewest, most]" if whole else "a number or [lowest, highest]"
-        raise UserError(f"{where}: expected {expected}; found {value!r}")
-    return pair
-
-
-def is_number(value: Any) -> bool:
-    """Tell whether a value from YAML or JSON is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _read_coordinates(file: str, config: str | Path) -> tuple[Point, ...]:
@@ -344,10 +254,14 @@ def _problems(config: SceneConfig) -> list[str]:
         (config.level_dbfs[1] <= 0, f"level_dbfs: expected at most 0 dB; found {config.level_dbfs[1]}"),
         (config.t60[0] >= 0, f"t60: expected seconds, 0 for anechoic; found {config.t60[0]}"),
         (min(sides)[0] > 0, f"room: expected positive sides in metres; found {min(sides)[0]}"),
-        (array.kind in ARRAY_KINDS, f"array: kind: {_one_of(array.kind, ARRAY_KINDS)}"),
-        (noise.kind in NOISE_KINDS, f"noise: kind: {_one_of(noise.kind, NOISE_KINDS)}"),
+        *((kind in ARRAY_KINDS, f"array: kind: {_one_of(kind, ARRAY_KINDS)}") for kind in array.kind),
+        *((kind in NOISE_KINDS, f"noise: kind: {_one_of(kind, NOISE_KINDS)}") for kind in noise.kind),
         (array.radius > 0 < array.spacing, "array: expected a radius and a spacing above 0"),
-        (array.n >= 1, f"array: n: expected at least one microphone; found {array.n}"),
+        (array.n[0] >= 1, f"array: n: expected at least one microphone; found {array.n[0]}"),
+        (
+            array.extent[0] > 0 or array.extent[1] == 0 and "random" not in array.kind,
+            f"array: extent: expected metres above 0, or 0 without kind 'random'; found {array.extent[0]}",
+        ),
         (array.channels >= 0, f"array: channels: expected 0 or more; found {array.channels}"),
         (array.jitter[0] >= 0, f"array: jitter: expected metres from 0; found {array.jitter[0]}"),
         (talkers.number[0] >= 1, f"talkers: number: expected at least 1; found {talkers.number[0]}"),
@@ -367,16 +281,18 @@ def _one_of(found: str, known: tuple[str, ...]) -> str:
 
 def _impossible_geometry(config: SceneConfig) -> list[str]:
     room, array, talkers = config.room, config.array, config.talkers
-    offsets, most, ceiling = array.offsets(), talkers.number[1], room.height[0]
-    reach = max(math.dist(offset, (0, 0, 0)) for offset in offsets) + array.jitter[1]
+    reach, most, ceiling = array.reach, talkers.number[1], room.height[0]
     clearance = min(array.wall_margin, array.height[0], ceiling - array.height[1])
     margin, narrow = max(array.wall_margin, talkers.wall_margin), min(room.length[0], room.width[0])
-    shortest = sabine_absorption((room.length[1], room.width[1], room.height[1]), 1.0)
+    smallest, largest = (
+        sabine_absorption((room.length[k], room.width[k], room.height[k]), 1.0) for k in (0, 1)
+    )
     low, high = talkers.height
     requirements = [
         (
-            len(offsets) >= array.channels,
-            f"array: {array.channels} channels asked for, {array.file} has {len(offsets)} microphones",
+            "coordinates" not in array.kind or len(array.coordinates) >= array.channels,
+            f"array: {array.channels} channels asked for, {array.file} has {len(array.coordinates)} "
+            "microphones",
         ),
         (
             reach + CLEARANCE <= clearance,
@@ -400,9 +316,14 @@ def _impossible_geometry(config: SceneConfig) -> list[str]:
             f"talkers: height: expected between floor and lowest ceiling, {ceiling} m",
         ),
         (
-            not 0 < config.t60[0] < shortest,
-            f"t60: no walls absorb enough for {config.t60[0]} s in the largest room; "
-            f"make rooms smaller or take at least {shortest:.3f} s",
+            config.t60[1] == 0 or largest <= config.t60[1],
+            f"t60: no walls absorb enough for {config.t60[1]} s in the largest room; "
+            f"make rooms smaller or take at least {largest:.3f} s",
+        ),
+        (
+            config.t60[1] == 0 or smallest <= config.t60[0],
+            f"t60: no walls absorb enough for {config.t60[0]} s in the smallest room; "
+            f"make rooms smaller or take at least {smallest:.3f} s (0 alone is anechoic)",
         ),
     ]
     return [text for met, text in requirements if not met]

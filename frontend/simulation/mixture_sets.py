@@ -103,7 +103,8 @@ def make_set(
         shard: part I of N of the work alone, and no tables.
 
     Returns:
-        counts: ``total``, ``channels``, ``talkers``; ``rendered``; on the fly ``rooms``, ``computed`` (now).
+        counts: ``total``, ``channels`` (the most) and ``fewest``, ``talkers``; ``rendered``; on the fly
+        ``rooms``, ``computed`` (now).
 
     Raises:
         UserError: scenes that do not fit the speech set, more channels than the format holds, unreadable or
@@ -112,6 +113,7 @@ def make_set(
     check_new_set(out, speech)
     todo = sorted(map(_scene_of, read_scenes(scenes)), key=lambda scene: scene["id"])
     entries = check_scenes(todo, scenes, Path(speech))
+    channels = [len(scene["mics"]) for scene in todo]
     fullest = max(todo, key=lambda scene: len(scene["talkers"]))
     most = len(fullest["talkers"])
     talkers = most if n_talkers is None else n_talkers
@@ -120,7 +122,7 @@ def make_set(
             f"{scenes}: scene {fullest['id']} has {most} talkers, expected at most {talkers} (--n_talkers)"
         )
     if not on_the_fly:
-        check_format(audio_format, len(todo[0]["mics"]), "--audio_format")
+        check_format(audio_format, max(channels), "--audio_format")
     cache = str(Path(out) / "rirs" if rir_cache is None else rir_cache)
     Path(out).mkdir(parents=True, exist_ok=True)  # now, not after minutes, if it cannot be
     digests = _speech_digests(entries, Path(out) / "fingerprints", nj)
@@ -128,7 +130,8 @@ def make_set(
     records, counts = (_name_scenes if on_the_fly else _render_files)(todo, job, nj, shard)
     if shard is None:
         _write_tables(todo, records, job, Path(speech))
-    return counts | {"total": len(todo), "channels": len(todo[0]["mics"]), "talkers": talkers}
+    number = {"fewest": min(channels), "channels": max(channels)}
+    return counts | number | {"total": len(todo), "talkers": talkers}
 
 
 def _scene_of(record: dict) -> dict:
@@ -144,20 +147,20 @@ def check_scenes(scenes: list[dict], where: str | Path, speech: Path) -> dict[st
     """Check scenes against each other and the speech set before hours of work; return the entries needed.
 
     Raises:
-        UserError: scenes of different rates or numbers of microphones, an utterance that is missing, has no
-            text, is by another speaker, or has another rate or length than when the scenes were made.
+        UserError: scenes of different rates, an utterance that is missing, has no text, is by another
+            speaker, or has another rate or length than when the scenes were made.
     """
     wav, speakers = read_utterances(speech), read_scp(speech / "utt2spk")
     recorded = any(scene["noise"]["kind"] == "recorded" for scene in scenes)
     noises = read_entries(speech / "noise.scp") if recorded else {}
     texts = read_scp(speech / "text", allow_empty=True) if (speech / "text").exists() else wav
-    fs, channels = scenes[0]["fs"], len(scenes[0]["mics"])
+    fs = scenes[0]["fs"]
     samples: dict[str, int | None] = {}
     for scene in scenes:
-        if (scene["fs"], len(scene["mics"])) != (fs, channels):
+        if scene["fs"] != fs:
             raise UserError(
-                f"{where}: scene {scene['id']} has {scene['fs']} Hz and {len(scene['mics'])} microphones, "
-                f"{scenes[0]['id']} has {fs} Hz and {channels}; one set has one of each"
+                f"{where}: scene {scene['id']} has {scene['fs']} Hz, {scenes[0]['id']} has {fs} Hz; "
+                "expected one rate in a set (draw the scenes again)"
             )
         for talker in scene["talkers"]:
             samples[talker["utterance"]] = talker["samples"]

@@ -14,9 +14,8 @@ angles counter-clockwise:
 ``noise {kind, snr_db, utterances}, level_dbfs``
     utterances only for babble and recorded noise (of ``noise.scp``); ``level_dbfs`` is the mixture's level.
 
-Each quantity has a generator of its own, so that changing one in the configuration leaves the others as they
-were (as in fgnt/mms_msg, sampling is apart from rendering). All numbers are rounded when drawn, so that the
-text is the exact scene.
+Each quantity has a generator of its own (:class:`frontend.simulation.ranges.Draw`); as in fgnt/mms_msg,
+sampling is apart from rendering.
 """
 
 import json
@@ -26,21 +25,19 @@ from pathlib import Path
 from typing import Any
 
 from frontend.data.speech import read_noises, read_speech
+from frontend.simulation.arrays import ARRAY_KINDS, draw_array, place_microphones
 from frontend.simulation.config import (
-    ARRAY_KINDS,
     CLEARANCE,
     CROSSFADE_S,
     NOISE_KINDS,
-    Range,
     SceneConfig,
-    is_number,
     sabine_absorption,
 )
 from frontend.simulation.pairs import Pair, Speech, read_pairs, usable_pairs
+from frontend.simulation.ranges import Draw, Range, is_number
 from frontend.utils.errors import UserError, did_you_mean
 from frontend.utils.files import parse_json, read_lines, write_text
 from frontend.utils.parallel import progress
-from frontend.utils.rng import generator
 
 _TRIES_PLACE = 200  # of one talker beside the others
 _TRIES_ARRAY = 50  # of an array position around which all talkers find a place
@@ -93,7 +90,7 @@ def draw_set(
 
 def _draw_scenes(config, directory, speech: Speech, mixtures: Sequence, seed, bank) -> list[dict]:
     """Draw and check the scenes of mixtures, each an id or a :class:`Pair`."""
-    noises = read_noises(directory, config.fs) if config.noise.kind == "recorded" else None
+    noises = read_noises(directory, config.fs) if "recorded" in config.noise.kind else None
     speakers = by_speaker(speech, config.max_seconds)
     scenes = []
     for mixture in progress(mixtures, len(mixtures), "scenes"):
@@ -112,19 +109,6 @@ def check_paired(scenes: list[dict], matched: list[dict], where: str | Path) -> 
                 f"{where} changes the utterances of {scene['id']}, {there} in the matched set, {here} in it: "
                 "the two cannot be compared (change another key)"
             )
-
-
-class _Draw:
-    """Rounded draws of one mixture (or room of a bank), each from the generator of its purpose."""
-
-    def __init__(self, seed: int, *name: str | int):
-        self.seed, self.key, self.scene = seed, name, " ".join(map(str, name))
-
-    def rng(self, *purpose: str | int):
-        return generator(self.seed, *self.key, *purpose)
-
-    def uniform(self, limits: Range, digits: int, *purpose: str | int) -> float:
-        return round(float(self.rng(*purpose).uniform(*limits)), digits)
 
 
 def sample_scene(
@@ -153,13 +137,14 @@ def sample_scene(
     Raises:
         UserError: too few speakers, or a geometry that finds no place in the room.
     """
-    draw = _Draw(seed, mixture)
-    where = _Draw(seed, "bank", int(draw.rng("bank").integers(bank))) if bank else draw
+    draw = Draw(seed, mixture)
+    where = Draw(seed, "bank", int(draw.rng("bank").integers(bank))) if bank else draw
     sides = (config.room.length, config.room.width, config.room.height)
     room = [where.uniform(side, 3, "room", axis) for axis, side in enumerate(sides)]
     fewest, most = config.talkers.number
     single = where.rng("n_talkers").random() < config.talkers.one_talker_share
     number = 1 if single else int(where.rng("number").integers(fewest, most + 1))
+    array = draw_array(where, config.array, number)
     centre, places = _place(where, config, room, number)
     if speakers is None:
         speakers = by_speaker(speech, config.max_seconds)
@@ -171,9 +156,9 @@ def sample_scene(
         "fs": config.fs,
         "samples": samples,
         "room": room,
-        "t60": where.uniform(config.t60, 3, "t60"),
-        "array": config.array.kind,
-        "mics": _microphones(where, config, centre),
+        "t60": where.uniform(_t60(config.t60, room), 3, "t60"),
+        "array": array.kind[0],
+        "mics": place_microphones(where, array, centre),
         "talkers": talkers,
         "noise": _noise(draw, config, speakers, {t["speaker"] for t in talkers}, noises or {}, samples),
         "level_dbfs": draw.uniform(config.level_dbfs, 1, "level_dbfs"),
@@ -189,7 +174,7 @@ def by_speaker(speech: Speech, max_seconds: float) -> dict[str, list[str]]:
     return dict(sorted(speakers.items()))
 
 
-def _place(draw: _Draw, config: SceneConfig, room: list[float], number: int) -> tuple[list, list]:
+def _place(draw: Draw, config: SceneConfig, room: list[float], number: int) -> tuple[list, list]:
     """Return the array's centre and the talkers' positions."""
     margin = config.array.wall_margin
     for attempt in range(_TRIES_ARRAY):
@@ -229,25 +214,10 @@ def _stand(draw, config, room, centre, azimuths, key) -> tuple[list[float], floa
     return None
 
 
-def _microphones(draw: _Draw, config: SceneConfig, centre: list[float]) -> list[list[float]]:
-    turn = math.radians(draw.rng("rotation").uniform(0, 360)) if config.array.rotate else 0.0
-    cos, sin = math.cos(turn), math.sin(turn)
-    mics = []
-    for number, (x, y, z) in enumerate(config.array.offsets()):
-        error = _displacement(draw, config, number)
-        place = x * cos - y * sin, x * sin + y * cos, z
-        # 0.1 mm: 1 mm would be 4 degrees of phase at 4 kHz.
-        mics.append([round(c + p + e, 4) for c, p, e in zip(centre, place, error, strict=True)])
-    return mics
-
-
-def _displacement(draw: _Draw, config: SceneConfig, number: int) -> list[float]:
-    """Return how far off its place a microphone is: [x, y, z] of a length drawn from ``jitter``."""
-    if number == 0 or config.array.jitter[1] == 0:
-        return [0.0, 0.0, 0.0]
-    direction = draw.rng("jitter_direction", number).standard_normal(3)
-    length = draw.rng("jitter", number).uniform(*config.array.jitter)
-    return [float(v) for v in length * direction / math.hypot(*direction)]
+def _t60(t60: Range, room: list[float]) -> Range:
+    """Return the range without what the walls cannot absorb enough for, to the ms that is drawn."""
+    shortest = math.ceil(1000 * sabine_absorption(room, 1.0)) / 1000
+    return t60 if t60[1] == 0 else (max(t60[0], shortest), t60[1])
 
 
 def _talkers(draw, config, speakers, places, speech: Speech, pair: Pair | None) -> list[dict]:
@@ -291,10 +261,11 @@ def _utterances(draw, config, speakers, number: int, speech: Speech, pair: Pair 
 
 def _noise(draw, config, speakers, talking: set[str], noises: dict[str, float], samples: int) -> dict:
     """Draw the noise; no talker of the mixture is in its babble."""
-    if config.noise.kind == "none":
+    kind = draw.choice(config.noise.kind, "noise_kind")
+    if kind == "none":
         return {"kind": "none"}
-    noise = {"kind": config.noise.kind, "snr_db": draw.uniform(config.noise.snr_db, 1, "snr")}
-    if config.noise.kind == "babble":
+    noise = {"kind": kind, "snr_db": draw.uniform(config.noise.snr_db, 1, "snr")}
+    if kind == "babble":
         others = [u for speaker, names in speakers.items() if speaker not in talking for u in names]
         count = config.noise.babble_talkers
         if len(others) < count:
@@ -304,12 +275,12 @@ def _noise(draw, config, speakers, talking: set[str], noises: dict[str, float], 
             )
         picked = draw.rng("babble").choice(len(others), size=count, replace=False)
         noise["utterances"] = [others[int(k)] for k in picked]
-    if config.noise.kind == "recorded":
+    if kind == "recorded":
         noise["utterances"] = _recordings(draw, noises, samples / config.fs)
     return noise
 
 
-def _recordings(draw: _Draw, noises: dict[str, float], seconds: float) -> list[str]:
+def _recordings(draw: Draw, noises: dict[str, float], seconds: float) -> list[str]:
     """Draw recordings until they are as long as the mixture when joined; all, if that is not enough."""
     if not noises:
         raise UserError(

@@ -403,3 +403,18 @@ def read_settings(path: str | Path, what: str) -> dict:
     if content is not None and not isinstance(content, dict):
         raise UserError(f"{path}: expected a {what} (key: value), found {type(content).__name__}")
     return content or {}
+
+
+def numbered(directory: Path, prefix: str, suffix: str = "") -> list[Path]:
+    """Return ``prefix1suffix, prefix2suffix, ...`` of ``directory`` in the order of their numbers.
+
+    Raises:
+        UserError: a number is left out.
+    """
+    pattern = re.compile(re.escape(prefix) + r"([1-9][0-9]*)" + re.escape(suffix))
+    found = sorted(int(m[1]) for m in map(pattern.fullmatch, (p.name for p in directory.iterdir())) if m)
+    for expected, number in enumerate(found, 1):
+        if number != expected:
+            have, lack = f"{prefix}{number}{suffix}", f"{prefix}{expected}{suffix}"
+            raise UserError(f"{directory}: {have} without {lack} (number the talkers 1, 2, ...)")
+    return [directory / f"{prefix}{n}{suffix}" for n in found]

@@ -61,7 +61,7 @@ def mixtures(here) -> Path:
             tables["utt2num_samples"][key] = frames
     tables["text_spk1"] = dict.fromkeys(ids, "ONE TWO")
     tables["text_spk2"] = dict.fromkeys(ids[:5], "THREE") | {ids[5]: ""}
-    write_set(path, tables, records=[{"id": k, "t60": 0.3} for k in ids])
+    write_set(path, tables, records=[{"id": k, "mics": [[1, 1, m] for m in range(3)]} for k in ids])
     for name, table in tables.items():
         write_scp(path / name, table)  # paths that start at the working directory, as a user types them
     return path
@@ -253,7 +253,7 @@ def test_mixture_set_reads_what_was_written(mixtures):
     assert fs == FS and data.references("utt3").shape == (2, 403)
     np.testing.assert_array_equal(data.references("utt3")[0], grid(1, 403, 13)[0])
     assert data.texts("utt3") == ["ONE TWO", "THREE"] and data.texts("utt5") == ["ONE TWO", ""]
-    assert data.scene("utt3") == {"id": "utt3", "t60": 0.3}
+    assert data.scene("utt3") == {"id": "utt3", "mics": [[1, 1, m] for m in range(3)]}
     with pytest.raises(UserError, match="no utterance 'nobody'"):
         data.mixture("nobody")
 
@@ -343,7 +343,7 @@ BREAKS = {
         "wav.scp",
         "utt3.wav",
         "utt3_1.wav",
-        "wav.scp:4: number of channels 1 in data/mix/wav/utt3_1.wav",
+        "wav.scp:4: 1 channels in data/mix/wav/utt3_1.wav, its scene has 3 (make it again)",
     ),
     "scene id": ("scenes.jsonl", '"utt5"', '"utt4"', "scenes.jsonl:6: id utt4 occurs twice"),
     "scene": ("scenes.jsonl", '{"id": "utt4"', '{"id" "utt4"', "scenes.jsonl:5: not JSON"),

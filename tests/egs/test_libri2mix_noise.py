@@ -96,7 +96,7 @@ def test_scenes_with_recorded_noise_are_rendered_at_their_snr(tmp_path, monkeypa
     write_scp(speech / "noise.scp", {f"noise_{k}": f"n{k}.wav" for k in range(5)})
     config = load_config(write_resolved(tmp_path / "noise.yaml", "mc_libri2mix", "scenes", ("noise",)))
     plain = load_config(write_resolved(tmp_path / "plain.yaml", "mc_libri2mix", "scenes"))
-    assert config.noise.kind == "recorded" and config.noise.babble_talkers == plain.noise.babble_talkers
+    assert config.noise.kind == ("recorded",) and config.noise.babble_talkers == plain.noise.babble_talkers
     assert (config.room, config.talkers) == (plain.room, plain.talkers)
     draw_set(config, speech, "scenes", 4, "m")
     for scene in read_scenes("scenes"):

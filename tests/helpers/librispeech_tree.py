@@ -40,6 +40,27 @@ def made_up_librispeech(path: Path, speakers: int = 3, each: int = 3, seconds: f
     return path
 
 
+def made_up_slice(path: Path, talkers: int = 8, seconds: float = 9.0) -> Path:
+    """Write a tree like a part of LibriSpeech: train-clean-100 with an utterance a talker and no transcripts.
+
+    The first of them lasts 2.5 s, the others ``seconds`` to one more; test-other has 3 talkers, with
+    transcripts.
+    """
+    for number in range(talkers):
+        name = f"{100 + number}-0"
+        length = 2.5 if number == 0 else seconds + generator(3, name).random()
+        write_utterance(path, "train-clean-100", 100 + number, 7, 0, voice(name, length, 16000), "")
+    for transcript in path.glob("train-clean-100/*/*/*.trans.txt"):
+        transcript.unlink()
+    for speaker in range(300, 303):
+        for number in range(3):
+            signal = voice(f"{speaker}-{number}", 2.5 + number, 16000)
+            write_utterance(path, "test-other", speaker, 9, number, signal, f"WORDS OF {speaker} {number}")
+    table = [f"{100 + k} | {'FM'[k % 2]} | train-clean-100 | 25.0 | Somebody" for k in range(talkers)]
+    (path / "SPEAKERS.TXT").write_text("; a table of speakers\n" + "\n".join(table) + "\n")
+    return path
+
+
 def standin_librispeech(path: Path, corpus: Path, each: int = 20, talkers: int = 60) -> Path:
     """Write a tree of LibriSpeech's layout from speechocean762, half of the talkers in train-clean-360.
 

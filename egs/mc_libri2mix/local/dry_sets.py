@@ -30,8 +30,8 @@ _SHORTEST_S = 1.0  # of noise
 def write_dry_set(out: Path, utterances: list[Spoken], corpus: Path, fs: int, nj: int) -> float:
     """Write ``out/{wav.scp,text,utt2spk,spk2utt,utt2num_samples,utt2level}``; return seconds of speech.
 
-    At 16 kHz wav.scp names the files of the corpus; below that, copies in ``out/flac``. ``utt2level`` is the
-    level of the active frames as stored, in dB re full scale.
+    There is no ``text`` where nothing has words. At 16 kHz wav.scp names the files of the corpus; below that,
+    copies in ``out/flac``. ``utt2level`` is the level of the active frames as stored, in dB re full scale.
 
     Raises:
         UserError: a recording that is truncated, silent, not mono or not of 16 kHz.
@@ -42,7 +42,7 @@ def write_dry_set(out: Path, utterances: list[Spoken], corpus: Path, fs: int, nj
     found = dict(zip((u.id for u in utterances), made, strict=True))
     tables = {
         "wav.scp": {key: entry for key, (entry, _, _) in found.items()},
-        "text": {u.id: u.text for u in utterances},
+        **({"text": {u.id: u.text for u in utterances}} if any(u.text for u in utterances) else {}),
         "utt2num_samples": {key: samples for key, (_, samples, _) in found.items()},
         "utt2level": {key: f"{level:.2f}" for key, (_, _, level) in found.items()},
     }

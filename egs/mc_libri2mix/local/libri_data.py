@@ -1,9 +1,14 @@
 """Make the speech sets of this recipe and the lists of who is mixed with whom.
 
 OUT/train is train-clean-360 (the unlabelled pool), OUT/labelled train-clean-100, OUT/dev dev-clean and
-OUT/test test-clean. OUT/SET/pairs lists the mixtures: LibriMix's own (--librimix_metadata DIR), or
-drawn with its statistics. Run it again after it was cut off: it goes on where it was.
-(local/data.sh, which calls this, fetches what is missing.)
+OUT/test test-clean, or the subsets that --SET_subset names; where dev and train are of one subset, dev has
+--dev_share of its talkers. OUT/SET/pairs lists the mixtures: LibriMix's own (--librimix_metadata DIR), or
+drawn with its statistics; with --drawn there is no list, and scenes draw talkers as in other recipes.
+Run it again after it was cut off: it goes on where it was. (local/data.sh, which calls this, fetches what
+is missing.)
+
+A subset without transcripts has no text; its utterances are cut at pauses into pieces of at most
+--piece_seconds. What has a transcript is never cut.
 """
 
 import argparse
@@ -11,17 +16,18 @@ from pathlib import Path
 
 from dry_sets import write_dry_set, write_noise
 from librimix_lists import draw_pairs, first_utterances, read_table, to_pairs
-from librispeech import SUBSETS, check_root, read_subset
+from librispeech import ALL, SUBSETS, check_root, genders, read_subset
 from noise_files import plan_noise
 
 from frontend.data.kaldi import read_scp
-from frontend.data.speech import check_out, evenly_by_talker
+from frontend.data.speech import Spoken, check_out, cut_long, evenly_by_talker, split_speakers
 from frontend.simulation.pairs import write_pairs
 from frontend.utils.errors import Parser, UserError, run
 from frontend.utils.parallel import number_of_processes
 
 # Mixtures listed, as many as Libri2Mix has.
 LISTED = {"train": 50800, "labelled": 13900, "dev": 3000, "test": 3000}
+NONE = "none"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -45,7 +51,20 @@ def _parser() -> argparse.ArgumentParser:
         "--fs", type=int, choices=(8000, 16000), default=8000, help="Hz (default: %(default)s)"
     )
     for name, subset in SUBSETS.items():
-        parser.add_argument(f"--{name}_utts", type=int, default=0, help=f"utterances of {subset}; 0: all")
+        parser.add_argument(f"--{name}_utts", type=int, default=0, help=f"utterances of {name}; 0: all")
+        parser.add_argument(
+            f"--{name}_subset",
+            choices=sorted(ALL) + [NONE] * (name == "labelled"),
+            default=subset,
+            help="default: %(default)s",
+        )
+    parser.add_argument(
+        "--dev_share", type=float, default=0.15, help="of the talkers, where dev is of train's subset"
+    )
+    parser.add_argument(
+        "--piece_seconds", type=float, default=8.0, help="longest piece without transcript (default: 8)"
+    )
+    parser.add_argument("--drawn", action="store_true", help="mixtures are drawn, not listed")
     parser.add_argument(
         "--min_seconds", type=float, default=3.0, help="of drawn mixtures' utterances (default: 3)"
     )
@@ -67,6 +86,45 @@ def _check(args: argparse.Namespace) -> None:
             raise UserError(f"--{option}: expected 0 (all) or more, found {getattr(args, option)}")
     if not 0 <= args.min_seconds < args.max_seconds:
         raise UserError(f"--min_seconds {args.min_seconds}: expected 0 or more, below --max_seconds")
+    if not args.piece_seconds >= 1:
+        raise UserError(f"--piece_seconds {args.piece_seconds}: expected 1 or more")
+    if not 0 < args.dev_share < 1:
+        raise UserError(f"--dev_share {args.dev_share}: expected more than 0 and less than 1")
+    subsets = _subsets(args)
+    for name, other in (("labelled", "train"), ("test", "train"), ("test", "labelled"), ("test", "dev")):
+        if name in subsets and subsets[name] == subsets.get(other):
+            raise UserError(f"--{name}_subset {subsets[name]}: expected another one than that of {other}")
+    if subsets["dev"] == subsets.get("labelled"):
+        raise UserError(f"--dev_subset {subsets['dev']}: expected another one than that of labelled")
+    if args.librimix_metadata and (args.drawn or subsets != SUBSETS):
+        raise UserError("--librimix_metadata: LibriMix's lists are of its own subsets: leave the option out")
+
+
+def _subsets(args: argparse.Namespace) -> dict[str, str]:
+    """Return the subset of each set."""
+    found = {name: getattr(args, f"{name}_subset") for name in SUBSETS}
+    return {name: subset for name, subset in found.items() if subset != NONE}
+
+
+def _read(args: argparse.Namespace) -> dict[str, list[Spoken]]:
+    """Return the utterances of each set; no talker is in two of train, dev and test."""
+    subsets = _subsets(args)
+    read = {}
+    for subset in dict.fromkeys(subsets.values()):
+        read[subset] = found = read_subset(args.corpus_dir, subset)
+        if not any(u.text for u in found):
+            read[subset] = cut_long(found, args.piece_seconds, args.nj)
+            print(
+                f"{args.corpus_dir / subset}: no transcripts, so nothing to train a recogniser on; "
+                f"{len(found)} utterances cut into {len(read[subset])} pieces"
+            )
+    sets = {name: read[subset] for name, subset in subsets.items()}
+    if subsets["dev"] == subsets["train"]:
+        speakers = sorted({u.speaker for u in sets["train"]})
+        shares = {"dev": args.dev_share, "train": 1 - args.dev_share}
+        parts = split_speakers(speakers, genders(args.corpus_dir, speakers), shares, args.seed)
+        sets |= {name: [u for u in sets[name] if u.speaker in parts[name]] for name in parts}
+    return sets
 
 
 def main() -> None:
@@ -79,8 +137,8 @@ def main() -> None:
         if args.librimix_metadata
         else {}
     )
-    check_root(args.corpus_dir)
-    sets = {name: read_subset(args.corpus_dir, subset) for name, subset in SUBSETS.items()}
+    check_root(args.corpus_dir, tuple(_subsets(args).values()))
+    sets = _read(args)
     for name in tables:
         _check_listed(sets[name], tables[name], args.librimix_metadata, SUBSETS[name])
     for name, spoken in sets.items():
@@ -115,7 +173,10 @@ def _check_listed(spoken: list, rows: list, directory: Path, subset: str) -> Non
 
 
 def _write_list(out: Path, rows: list | None, name: str, args: argparse.Namespace) -> None:
-    """Write the list of mixtures: LibriMix's, or drawn."""
+    """Write the list of mixtures: LibriMix's, or drawn; none where scenes draw the talkers."""
+    if args.drawn:
+        (out / "pairs").unlink(missing_ok=True)  # of an earlier run
+        return
     if rows is not None:
         pairs = to_pairs(rows, {k: float(level) for k, level in read_scp(out / "utt2level").items()})
         print(f"{out}/pairs: {len(pairs)} of LibriMix's {len(rows)} mixtures")

@@ -1,5 +1,9 @@
-"""LibriSpeech as it is published: SUBSET/SPEAKER/CHAPTER/ID.flac, one SPEAKER-CHAPTER.trans.txt a chapter."""
+"""LibriSpeech as it is published: SUBSET/SPEAKER/CHAPTER/ID.flac, one SPEAKER-CHAPTER.trans.txt a chapter.
 
+A subset without any transcript is read too: a part of LibriSpeech that was given away without them.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from frontend.data.speech import Spoken
@@ -7,7 +11,8 @@ from frontend.utils.errors import UserError
 from frontend.utils.files import read_lines
 from frontend.utils.parallel import progress
 
-# Our sets and the subsets they are made of; train is the unlabelled pool, labelled the labelled one.
+# Our sets and the subsets they are made of, unless options name others; train is the unlabelled pool,
+# labelled the labelled one.
 SUBSETS = {
     "train": "train-clean-360",
     "labelled": "train-clean-100",
@@ -15,27 +20,27 @@ SUBSETS = {
     "test": "test-clean",
 }
 FS = 16000
-_ALL = {*SUBSETS.values(), "train-other-500", "dev-other", "test-other"}
-_WHERE = "openslr.org/12 has it, and so has --download true"
+ALL = {*SUBSETS.values(), "train-other-500", "dev-other", "test-other"}
+_WHERE = "openslr.org/12 has it"
 
 
-def check_root(root: Path) -> None:
-    """Check that ``root`` is the folder that holds the four subsets.
+def check_root(root: Path, subsets: Collection[str] = tuple(SUBSETS.values())) -> None:
+    """Check that ``root`` is the folder that holds the subsets.
 
     Raises:
         UserError: it is the folder above or below, a subset is missing, an archive is still packed.
     """
-    wanted = f"expected the folder that holds {', '.join(SUBSETS.values())}"
+    wanted = f"expected the folder that holds {', '.join(subsets)}"
     if not root.is_dir():
         raise UserError(f"{root}: {wanted}; found no such folder (check the path)")
-    if root.name in _ALL or any(parent.name in _ALL for parent in root.resolve().parents):
-        inside = [p for p in (root.resolve(), *root.resolve().parents) if p.name in _ALL][-1]
+    if root.name in ALL or any(parent.name in ALL for parent in root.resolve().parents):
+        inside = [p for p in (root.resolve(), *root.resolve().parents) if p.name in ALL][-1]
         raise UserError(f"{root}: {wanted}; found a folder of {inside.name} (give {inside.parent})")
-    missing = [name for name in SUBSETS.values() if not (root / name).is_dir()]
+    missing = [name for name in subsets if not (root / name).is_dir()]
     if not missing:
         return
-    inside = [p for p in sorted(root.iterdir()) if p.is_dir() and any((p / n).is_dir() for n in _ALL)]
-    if inside and len(missing) == len(SUBSETS):
+    inside = [p for p in sorted(root.iterdir()) if p.is_dir() and any((p / n).is_dir() for n in ALL)]
+    if inside and len(missing) == len(subsets):
         raise UserError(f"{root}: {wanted}; found them in a folder of it (give {inside[0].resolve()})")
     packed = [name for name in missing if (root / f"{name}.tar.gz").exists()]
     if packed:
@@ -44,17 +49,18 @@ def check_root(root: Path) -> None:
             f"{root}: {wanted}; {packed[0]} is still packed "
             f"(unpack {archive}, so that {root / packed[0]} is there)"
         )
-    there = [name for name in SUBSETS.values() if name not in missing]
+    there = [name for name in subsets if name not in missing]
     found = f"found {', '.join(there)}, but no {', '.join(missing)}" if there else "found none of them"
-    raise UserError(f"{root}: {wanted}; {found} ({_WHERE})")
+    fetched = ", and so has --download true" if {*missing} <= {*SUBSETS.values()} else ""
+    raise UserError(f"{root}: {wanted}; {found} ({_WHERE}{fetched})")
 
 
 def read_subset(root: Path, subset: str) -> list[Spoken]:
-    """Return the utterances of a subset, sorted by id.
+    """Return the utterances of a subset, sorted by id; without words where no chapter has a transcript.
 
     Raises:
-        UserError: no transcript in a chapter, an empty one, a line without words, a transcript without
-            its recording (a half-unpacked archive), or the other way round.
+        UserError: no transcript in a chapter where others have one, an empty one, a line without words, a
+            transcript without its recording (a half-unpacked archive), or the other way round.
     """
     folder = root / subset
     chapters = sorted(p for p in folder.glob("*/*") if p.is_dir())
@@ -64,9 +70,10 @@ def read_subset(root: Path, subset: str) -> list[Spoken]:
             f"(unpack the archive again; {_WHERE})"
         )
     utterances, silent, unread = [], [], []
+    is_read = any(path for chapter in chapters for path in chapter.glob("*.trans.txt"))
     for chapter in progress(chapters, len(chapters), subset):
-        texts = _transcripts(chapter)
         recorded = {p.stem for p in chapter.glob("*.flac")}
+        texts = _transcripts(chapter) if is_read else dict.fromkeys(recorded, "")
         silent += [chapter / f"{name}.flac" for name in sorted(texts.keys() - recorded)]
         unread += [chapter / f"{name}.flac" for name in sorted(recorded - texts.keys())]
         speaker = chapter.parent.name
@@ -81,7 +88,19 @@ def read_subset(root: Path, subset: str) -> list[Spoken]:
             f"{unread[0]}: not in the chapter's .trans.txt; {len(unread)} recordings of {subset} have no "
             f"transcript (half unpacked? unpack {subset}.tar.gz again)"
         )
+    if not utterances:
+        raise UserError(f"{folder}: expected recordings SPEAKER/CHAPTER/ID.flac, found none ({_WHERE})")
     return sorted(utterances, key=lambda u: u.id)
+
+
+def genders(root: Path, speakers: Iterable[str]) -> Mapping[str, str]:
+    """Return the gender of each talker, "" where ``root``/SPEAKERS.TXT (``ID | F | SUBSET ...``) has none."""
+    path, found = root / "SPEAKERS.TXT", dict.fromkeys(speakers, "")
+    for _, line in read_lines(path, "LibriSpeech's table of speakers") if path.is_file() else ():
+        who, _, rest = (word.strip() for word in line.partition("|"))
+        if who in found:
+            found[who] = rest[:1].lower()
+    return found
 
 
 def _transcripts(chapter: Path) -> dict[str, str]:

@@ -30,7 +30,8 @@ from frontend.data.segments import write_references
 from frontend.data.speech import read_speech
 from frontend.data.writers import BlockWriter, check_format
 from frontend.simulation import render, rirs
-from frontend.simulation.config import Range, SceneConfig, Section, load_config
+from frontend.simulation.config import SceneConfig, load_config
+from frontend.simulation.ranges import Range, Section
 from frontend.simulation.scenes import sample_scene
 from frontend.utils.errors import Parser, UserError, run
 from frontend.utils.files import write_text
@@ -86,7 +87,7 @@ def load_meeting_config(path: str | Path) -> MeetingConfig:
             f"talkers: expected two or more in every meeting, found number {talkers.number} and "
             f"one_talker_share {talkers.one_talker_share:g} (leave one_talker_share out)",
         ),
-        (config.noise.kind != "recorded", "noise: expected none, white or babble, found recorded"),
+        ("recorded" not in config.noise.kind, "noise: expected none, white or babble, found recorded"),
     ):
         if not met:
             raise UserError(f"{path}: {problem}")
