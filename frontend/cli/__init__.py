@@ -270,6 +270,7 @@ refine = option("refine", "refine the streams: mvdr, iva or mask, joined by a pl
 recogniser = stack(
     option("asr", "trained recogniser: a directory, or a model beside its config.yaml"),
     option("asr_model", "a recogniser of espnet_model_zoo, or a packed zip", metavar="TAG"),
+    option("asr_whisper", "Whisper: a size such as base.en, or a directory with model.bin", metavar="MODEL"),
 )
 
 # What counts as speech in the streams of whole recordings.
@@ -317,7 +318,8 @@ def one_of(*names: str, required: bool = False) -> None:
     if len(found) > 1:
         raise UserError(f"{' and '.join(found)} exclude each other: give one of them")
     if required and not found:
-        raise UserError(f"expected {' or '.join(f'--{name}' for name in names)}, found neither")
+        lost = "neither" if len(names) == 2 else "none of them"
+        raise UserError(f"expected {' or '.join(f'--{name}' for name in names)}, found {lost}")
 
 
 def split(names: str | None) -> tuple[str, ...]:

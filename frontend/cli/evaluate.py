@@ -65,10 +65,10 @@ def decode(data: str, only: str, ngpu: int, **_) -> None:
     A system that has not changed is skipped, audio that was ever recognised is not recognised again
     (OUT/cache.jsonl), and what was cut off goes on where it was.
     """
-    one_of("asr", "asr_model", required=True)
+    one_of("asr", "asr_model", "asr_whisper", required=True)
     if ngpu not in (0, 1):
         raise UserError(f"--ngpu: expected 0 or 1, found {ngpu} (decoding uses one GPU)")
-    may = "asr asr_model only nj ngpu shard"
+    may = "asr asr_model asr_whisper only nj ngpu shard"
     if is_recordings(data):
         o = vars(
             way("with whole recordings", "data separated out", f"{may} config leak_db {' '.join(_RULE)}")

@@ -196,8 +196,10 @@ def recognise(out: str | None, **_) -> None:
     works the streams lie in --save_streams, or in the directory for temporary files (TMPDIR).
     """
     one_of("separator", "blind", required=True)
-    one_of("asr", "asr_model", required=True)
-    o = _source_options("", f"asr asr_model config format out save_streams leak_db {' '.join(RULE)}")
+    one_of("asr", "asr_model", "asr_whisper", required=True)
+    o = _source_options(
+        "", f"asr asr_model asr_whisper config format out save_streams leak_db {' '.join(RULE)}"
+    )
     from frontend.data.audio import audio_file
     from frontend.dsp.activity import Rule
     from frontend.recognition.files import in_format, recognise_files
@@ -208,7 +210,10 @@ def recognise(out: str | None, **_) -> None:
 
     format = _format(out, o.format)
     cutting = Cutting(Rule(**{name: getattr(o, name) for name in RULE}), o.leak_db)
-    source, search = Source(o.model, o.blind, o.n_talkers), Search.find(o.asr, o.asr_model, o.config)
+    source, search = (
+        Source(o.model, o.blind, o.n_talkers),
+        Search.find(o.asr, o.asr_model, o.asr_whisper, o.config),
+    )
     how = How(o.resample, o.refine, o.device, o.max_seconds, o.window, o.hop)
 
     def check(recording) -> None:

@@ -159,5 +159,5 @@ def _check(o: Options) -> None:
     if o.given_asr:
         from frontend.recognition.model import Search
 
-        search = Search.find(o.asr_exp, o.recipe["asr_model"], str(o.conf("decode")))
+        search = Search.find(**o.recogniser, config=str(o.conf("decode")))
         search.files.check_rate(str(o.exp / "conf"), o.fs)

@@ -27,14 +27,15 @@ from frontend.recognition.text import (
     HYPOTHESES,
     INFO,
     REFERENCES,
-    RULES,
     Seconds,
     Texts,
     normalise,
     read_hypotheses,
     read_seconds,
     readable,
+    recorded_normaliser,
     reference_texts,
+    rules,
     segments,
     utterance_errors,
     write_segments,
@@ -119,13 +120,14 @@ def library_versions() -> dict:
 
 @dataclass(frozen=True)
 class _Utterance:
-    """What was said and recognised of one mixture, lengths of the streams (s), whether ORC-WER is wanted."""
+    """What was said and recognised of one mixture, lengths of the streams (s), and how it is counted."""
 
     id: str
     references: list[str]
     hypotheses: list[str]
     seconds: list[float]
-    orc: bool
+    orc: bool  # ORC-WER is wanted
+    how: str | None  # the texts are normalised
 
 
 def count_set(data: str, decoded: str | Path, out: str | Path, nj: int = 1, seed: int = 0) -> None:
@@ -144,11 +146,13 @@ def count_set(data: str, decoded: str | Path, out: str | Path, nj: int = 1, seed
     out, decoded = Path(out), Path(decoded)
     texts = reference_texts(MixtureSet(data))
     references = {key: [text for text in row if text] for key, row in texts.items()}
-    jobs = [_set_job(path, data, references, seed) for path in decoded_systems(decoded)]
+    systems = decoded_systems(decoded)
+    how = recorded_normaliser(systems)
+    jobs = [_set_job(path, data, references, seed, how) for path in systems]
     is_one = not (decoded / REFERENCES).is_file() and (decoded.parent / REFERENCES).is_file()
     lengths = _lengths((decoded.parent if is_one else decoded) / REFERENCES, references)
     stale = stale_jobs(jobs, out, (".txt", f".{HYPOTHESES}"))
-    normalised = {key: [normalise(text) for text in row] for key, row in references.items()}
+    normalised = {key: [normalise(text, how) for text in row] for key, row in references.items()}
     kept, content = out / REFERENCES, in_seglst(segments(normalised, lengths))
     if not kept.is_file() or kept.read_text(encoding="utf-8") != content:
         write_text(kept, content)
@@ -156,18 +160,18 @@ def count_set(data: str, decoded: str | Path, out: str | Path, nj: int = 1, seed
 
 
 def _set_row(item: _Utterance) -> dict:
-    return {"id": item.id, **utterance_errors(item.references, item.hypotheses, item.orc)}
+    return {"id": item.id, **utterance_errors(item.references, item.hypotheses, item.orc, item.how)}
 
 
 def _sum_up_set(job: Job, rows: list[dict], out: Path, seed: int) -> tuple[dict, str]:
     write_text(out / f"{job.system}.txt", "\n".join(map(readable, rows)))
-    texts = {item.id: [normalise(text) for text in item.hypotheses] for item in job.items}
+    texts = {item.id: [normalise(text, item.how) for text in item.hypotheses] for item in job.items}
     write_segments(out / f"{job.system}.{HYPOTHESES}", _spoken(texts, {i.id: i.seconds for i in job.items}))
     sums = rates(rows, seed)
     return sums, as_line(sums)
 
 
-def _set_job(directory: Path, data: str, references: dict[str, list[str]], seed: int) -> Job:
+def _set_job(directory: Path, data: str, references: dict[str, list[str]], seed: int, how: str | None) -> Job:
     hypotheses, info = read_hypotheses(directory), read_json(directory / INFO)
     for key in sorted(hypotheses.keys() ^ references.keys()):
         where = "no hypothesis of" if key in references else "a hypothesis of unknown"
@@ -182,12 +186,12 @@ def _set_job(directory: Path, data: str, references: dict[str, list[str]], seed:
         "asr_fingerprint": info.get("asr_fingerprint"),
         "streams": len(next(iter(hypotheses.values()))),
         "n": len(hypotheses),
-        "normaliser": list(RULES),
+        "normaliser": rules(how),
     }
     texts = {"references": references, "hypotheses": hypotheses, "seconds": seconds}
     inputs = {name: of_text(json.dumps(table)) for name, table in texts.items()}
     orc = about["streams"] != max(map(len, references.values()))
-    items = [_Utterance(key, row, hypotheses[key], seconds[key], orc) for key, row in references.items()]
+    items = [_Utterance(key, row, hypotheses[key], seconds[key], orc, how) for key, row in references.items()]
     return Job(
         directory.name, items, about, Stamp.of({"seed": seed, **about, **library_versions()}, inputs, CODE)
     )

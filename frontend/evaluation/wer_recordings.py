@@ -20,7 +20,7 @@ from frontend.data.kaldi import read_scp
 from frontend.data.segments import Span, difference, read_scored
 from frontend.evaluation.measured import Job, run_jobs, stale_jobs
 from frontend.evaluation.wer import CODE, as_line, decoded_systems, library_versions, rates
-from frontend.recognition.text import COUNTS, HYPOTHESES, RULES, normalise
+from frontend.recognition.text import COUNTS, HYPOTHESES, normalise, recorded_normaliser, rules
 from frontend.utils.errors import UserError, did_you_mean, warn
 from frontend.utils.espnet import quiet
 from frontend.utils.stamps import Stamp, of_file, of_text
@@ -75,9 +75,10 @@ def count_recordings(
             and another has not.
     """
     settings, out = settings or RecordingSettings(), Path(out)
-    references = _sessions(ref, settings.strict, words=True)
     paths = _hypothesis_files(Path(decoded))
-    systems = {name: _sessions(path, settings.strict) for name, path in paths.items()}
+    how = recorded_normaliser(path.parent for path in paths.values() if path.name == HYPOTHESES)
+    references = _sessions(ref, settings.strict, words=True, how=how)
+    systems = {name: _sessions(path, settings.strict, how=how) for name, path in paths.items()}
     every: dict[str, list] = {name: [] for found in systems.values() for name in found.rows}
     for name in references.ignored.keys() - references.rows.keys():
         every.pop(name, None)  # nothing of it counts
@@ -87,7 +88,7 @@ def count_recordings(
         for name in sorted(set(counted) - systems[system].rows.keys()):
             raise UserError(f"{path}: has no session '{name}', which another system has (decode again)")
         about = {"system": system, "ref": ref, "hyp": str(path), "collar": settings.collar}
-        about |= {"n": len(counted), "normaliser": list(RULES)}
+        about |= {"n": len(counted), "normaliser": rules(how)}
         inputs = {
             "references": of_file(ref),
             "hypotheses": of_file(path),
@@ -173,15 +174,18 @@ def _inside(row: dict, gaps: list[Span]) -> bool:
     return any(a - 1e-4 <= row["start_time"] and row["end_time"] <= b + 1e-4 for a, b in gaps)
 
 
-def _sessions(path: str | Path, strict: bool, words: bool = False) -> _Sessions:
-    """Return the sessions of a file; ``words``: some must be said, and sessions without are named."""
+def _sessions(path: str | Path, strict: bool, words: bool = False, how: str | None = None) -> _Sessions:
+    """Return the sessions of a file; ``words``: some must be said, and sessions without are named.
+
+    ``how``: the texts are normalised, see :func:`frontend.recognition.text.normalise`.
+    """
     if Path(path).suffix.lower() == ".rttm":
         raise UserError(f"{path}: expected SegLST (.json) or STM (.stm), found RTTM, which has no words")
     found: dict[str, list[dict]] = {}
     rows, ignored = read_scored(path, strict)
     for row in rows:
-        choices = [[normalise(form) for form in forms] for forms in row.get("choices", [])]
-        row |= {"words": normalise(row["words"])} | ({"choices": choices} if choices else {})
+        choices = [[normalise(form, how) for form in forms] for forms in row.get("choices", [])]
+        row |= {"words": normalise(row["words"], how)} | ({"choices": choices} if choices else {})
         found.setdefault(row["session_id"], []).append(row)
     silent = [name for name, rows in found.items() if not any(row["words"] for row in rows)]
     if words and silent:

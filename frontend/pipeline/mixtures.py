@@ -24,8 +24,6 @@ class MixtureOptions(Options):
         family: the experiments of this name, with any number of microphones, stand in one table.
         results: where the page goes.
         pool: the set that labels are taken of.
-        given_asr, asr: the recogniser that was given, if any; that of all systems, None where it is of the
-            zoo.
         shares: of the labels, of ``--with curve``.
         drawing: what scenes depend on beside their configuration.
         sets: of mixtures: name, speech set, number of mixtures, further options of their scenes.
@@ -80,7 +78,6 @@ class MixtureOptions(Options):
             ),
             (fs not in (None, 8000, 16000), f"--fs {fs}: expected 8000 or 16000"),
             (not any(map(Path.is_file, files)), f"unknown --asr_config '{name}': expected {files[0]}"),
-            (given.asr_exp and recipe["asr_model"], "--asr_exp and --asr_model: give one of them"),
             (
                 aloud is not None and (not isinstance(aloud, int) or aloud < 2),
                 f"{place}/conf/sizes.yaml: read_aloud: expected a number of utterances, 2 or more, found "
@@ -115,8 +112,8 @@ class MixtureOptions(Options):
         # Only runs of seed 0 in a size that says so, with the recipe's own recogniser and all rows, write the
         # page that is kept; the real corpora have one each.
         differs = [self.seed, self.again, given.talkers, given.fs, own.get("noise_dir"), given.asr_exp]
-        differs.append(network)
-        differs += [self.recipe["asr_model"], self.settings, {"on_the_fly", "unsupervised"} & {*given.extras}]
+        differs += [network, self.recipe["asr_model"], given.more.get("asr_whisper"), self.settings]
+        differs += [{"on_the_fly", "unsupervised"} & {*given.extras}]
         self.results = Path("exp", self.family + self.again)
         if self.size["kept_page"] and not any(differs) and self.recipe["asr_config"] == "asr":
             self.results = Path("." if self.corpus == self.recipe["corpus"] else self.corpus)
@@ -125,8 +122,8 @@ class MixtureOptions(Options):
         given, own, number = self.given, self.own, self.size["mixtures"]
         self.train_seed = self.seed if given.train_seed is None else given.train_seed
         self.pool = "labelled" if number["labelled"] else "train"
-        self.given_asr = self.asr_exp or self.recipe["asr_model"]
-        self.asr = None if self.recipe["asr_model"] else Path(self.asr_exp or self.first / "asr")
+        if not self.given_asr:
+            self.recogniser["asr"] = str(self.first / "asr")
         chosen = self.recipe["allow_unknown"]
         self.allow_unknown = self.size["allow_unknown"] if chosen is None else chosen
         self.unknown = str(self.allow_unknown).lower()
@@ -187,14 +184,14 @@ class MixtureOptions(Options):
     def _check_together(self) -> None:
         """Refuse what does not go together, with each other or with an earlier run."""
         extras, folder, own, mics = {*self.extras}, self.place / self.exp, self.own, self.facts["mics"]
-        trained, asr = {"joint", "retrain"} & extras, self.given_asr or self.recipe["asr_config"] != "asr"
+        trained, whisper = {"joint", "retrain"} & extras, self.recogniser["asr_whisper"]
+        asr = (self.given_asr and not whisper) or self.recipe["asr_config"] != "asr"
         lacks = "librispeech" in own and not (own["librispeech"] or self.corpus_dir or self.again)
         refuse(
             (
                 trained and self.given_asr,
-                "--with joint and retrain start from the recogniser of stage asr: leave --asr_exp and "
-                "--asr_model "
-                f"out (or remove {folder}/joint and asr_separated of an earlier run)",
+                "--with joint and retrain need the ESPnet recogniser of stage asr: leave --asr_exp, --asr_model "
+                f"and --asr_whisper out (or remove {folder}/joint and asr_separated of an earlier run)",
             ),
             (
                 "unsupervised" in extras and (trained or "curve" in extras),
@@ -234,7 +231,8 @@ class MixtureOptions(Options):
                 f"{mics} (take wav)",
             ),
         )
-        first = (self.data / "train/wav.scp", self.data / "test/wav.scp", self.first / "asr/config.yaml")
+        first = [self.data / "train/wav.scp", self.data / "test/wav.scp"]
+        first += [] if whisper else [self.first / "asr/config.yaml"]
         for path in first if self.again else ():
             seed = f"--train_seed {self.given.train_seed}: {self.place / path} is not there"
             refuse(

@@ -42,6 +42,7 @@ _FREE = {
     "network": ("spatialnet",),
     "asr_config": None,
     "asr_model": None,
+    "asr_whisper": None,
     "audio_format": ("wav", "flac", "flac.ark"),
     "allow_unknown": (True, False),
 }
@@ -201,7 +202,8 @@ class Options:
         most: talkers at once.
         facts: what ``${run.KEY}`` stands for in the configurations.
         variants: overlays that the options ask for.
-        asr_exp, given_asr: the recogniser that was given: its directory, or also its tag.
+        recogniser: that of all systems, as options of ``decode``; one has a value.
+        given_asr: the recogniser that was given, if any: its directory, tag or size.
         shards: parts into which an array of jobs divides the work of a stage that can be divided.
         planned: what the stages before would have made: a dry run takes it to be there.
         notes: facts of the run for the report.
@@ -210,7 +212,6 @@ class Options:
     data: Path
     exp: Path
     most: int
-    given_asr: str | None
     facts: dict
     notes: dict
     variants: Sequence[str] = ()
@@ -236,10 +237,16 @@ class Options:
         self.shards = int(recipe["launcher"]["shards"]) if given.launcher != "local" else 1
         expected = "no such directory; expected that of an ESPnet recogniser's training"
         refuse((given.asr_exp and not Path(given.asr_exp).is_dir(), f"--asr_exp {given.asr_exp}: {expected}"))
-        if recipe["asr_model"] and Path(recipe["asr_model"]).is_file():  # a packed zip
-            recipe["asr_model"] = os.path.relpath(recipe["asr_model"], place)
         # Seen from the recipe: the page shows it.
         self.asr_exp = os.path.relpath(given.asr_exp, place) if given.asr_exp else None
+        for name, is_there in (("asr_model", Path.is_file), ("asr_whisper", Path.is_dir)):
+            if recipe[name] and is_there(Path(recipe[name])):
+                recipe[name] = os.path.relpath(recipe[name], place)
+        self.recogniser = {"asr": self.asr_exp, **{k: recipe[k] for k in ("asr_model", "asr_whisper")}}
+        found = {name: value for name, value in self.recogniser.items() if value}
+        names = " and ".join({"asr": "--asr_exp"}.get(name, f"--{name}") for name in found)
+        refuse((len(found) > 1, f"{names}: give one of them"))
+        self.given_asr = next(iter(found.values()), None)
         self._contents: dict[str, dict] = {}
         files = [path.stem for folder in (place, TEMPLATE) for path in (folder / "conf").glob("*.yaml")]
         known = [*filter(lambda name: name != "sizes", files), *BASES, "size", "data", "launcher", *_FREE]
@@ -315,7 +322,6 @@ class Options:
     def recogniser_files(self) -> list[Path]:
         """Return the files of the recogniser that was given: what decoding depends on."""
         if self.asr_exp is None:
-            model = self.recipe["asr_model"]
-            return [Path(model)] if model and Path(model).is_file() else []
+            return [path for path in map(Path, filter(None, [self.given_asr])) if path.exists()]
         files = (path for path in sorted(Path(self.asr_exp).iterdir()) if path.suffix in (".yaml", ".pth"))
         return [path for path in files if not re.fullmatch(r"\d+epoch|checkpoint", path.stem)]

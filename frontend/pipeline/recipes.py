@@ -305,7 +305,7 @@ def _words(o: MixtureOptions) -> list[Stage]:
             reads=[o.exp / "separated/test", o.data / "test", o.speech / "test", *known, *own, *again],
             makes=[o.exp / f"decoded{end}" for end in ends],
             commands=[
-                decode(o, "test", o.exp / "decoded", asr=o.asr, asr_model=o.recipe["asr_model"]),
+                decode(o, "test", o.exp / "decoded", **o.recogniser),
                 *(
                     decode(o, "test", o.exp / f"decoded{e}", asr=o.exp / f"asr{e}", shared=True)
                     for e in ends[1:]

@@ -36,8 +36,8 @@ class RecordingOptions(Options):
             ),
             (own["rttm"] and own["segments"], "--rttm and --segments: give one of them"),
             (
-                (own["transcripts"] is None) != (self.asr_exp is None),
-                "--transcripts and --asr_exp belong together: give both or none",
+                (own["transcripts"] is None) != (self.given_asr is None),
+                "--transcripts and a recogniser (--asr_exp ...) belong together: give both or none",
             ),
             (
                 not re.fullmatch(r"[A-Za-z0-9_.-]+", str(tag)),
@@ -54,7 +54,7 @@ class RecordingOptions(Options):
         self.data, self.exp = out / "data" / f"{tag}{size}", out / "exp" / f"{tag}{size}"
         if own["recordings"]:
             self._refuse_others(str(tag))
-        self.most, self.given_asr = int(given.talkers or 2), self.asr_exp
+        self.most = int(given.talkers or 2)
         self.facts = {
             "fs": self.fs,
             "mics": 0,
@@ -166,8 +166,9 @@ def _streams(o: RecordingOptions, start: Path | None) -> list[Stage]:
     counted = [o.exp / "wer"] if transcripts else []  # an earlier run's would be of other streams
     separate = "separate --systems {conf_systems} --exp {exp} --data {data}/whole --out {exp}/separated "
     separate += "--n_talkers {most} "
-    decode = "decode --config {conf_decode} --asr {asr_exp} --data {data}/whole --separated {exp}/separated "
-    decode += "--out {exp}/words "
+    decode = (
+        "decode --config {conf_decode} --data {data}/whole --separated {exp}/separated --out {exp}/words "
+    )
     wer = "wer --decoded {exp}/words --out {exp}/wer --seed {seed} --nj {nj}"
     report = (
         "report --recordings --data {data}/whole --separated {exp}/separated --dev {data}/dev_unlabelled "
@@ -189,11 +190,11 @@ def _streams(o: RecordingOptions, start: Path | None) -> list[Stage]:
             reads=[o.exp / "separated", *transcripts, *o.recogniser_files()],
             makes=[o.exp / "words", o.exp / "wer"],
             commands=[
-                o.words(decode + "--nj {nj}", ngpu=min(o.ngpu, 1)),
+                o.words(decode + "--nj {nj}", ngpu=min(o.ngpu, 1), **o.recogniser),
                 o.words(wer, ref=o.own["transcripts"]),
             ],
-            settings=o.settings_of("decode") | {"recogniser": o.asr_exp},
-            skip="" if transcripts else "--transcripts and --asr_exp run it",
+            settings=o.settings_of("decode") | {"recogniser": o.given_asr},
+            skip="" if transcripts else "--transcripts and a recogniser (--asr_exp ...) run it",
             keeps=True,
             shards=o.shards,
         ),

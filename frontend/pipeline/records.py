@@ -21,7 +21,7 @@ CODE = {
     "label": _SEPARATION,
     "separate": _SEPARATION,
     "score": ("dsp/metrics", "evaluation/score"),
-    "decode": ("recognition/model", "recognition/pieces"),
+    "decode": ("recognition/model", "recognition/whisper", "recognition/pieces"),
     "wer": ("evaluation/wer", "evaluation/wer_recordings", "evaluation/intervals", "recognition/text"),
 }
 

@@ -23,7 +23,7 @@ from frontend.data.kaldi import read_utterances
 from frontend.data.mixtures import MixtureSet, Streams, find_streams, find_systems, labelled_set
 from frontend.dsp.activity import Rule
 from frontend.recognition import model, pieces
-from frontend.recognition.model import RecogniserFiles, Search
+from frontend.recognition.model import Files, Search
 from frontend.recognition.pieces import (
     LEAK_DB,
     Cache,
@@ -61,8 +61,9 @@ class Request:
     """What to recognise with what."""
 
     asr: str | None  # the recogniser: a directory,
-    asr_model: str | None  # or else a name of espnet_model_zoo
-    config: str | None  # options of the search; None: ESPnet's
+    asr_model: str | None  # or a name of espnet_model_zoo,
+    asr_whisper: str | None  # or a model of Whisper
+    config: str | None  # options of the search; None: the recogniser's own
     data: str  # a labelled test set, or whole recordings
     separated: str  # a directory of streams per system
     out: str  # where the hypotheses go
@@ -101,7 +102,7 @@ class System:
         ]
         inputs = {"recogniser": self.search.files.fingerprint, "streams": of_text(json.dumps(found))}
         settings = {**self.search.options, **self.settings}
-        return Stamp.of(settings, inputs | self.search.named_files(), [model, pieces])
+        return Stamp.of(settings, inputs | self.search.named_files(), [self.search.code, pieces])
 
     def check(self) -> None:
         """Raise UserError for a stream that is unreadable, or of another rate or length than its mixture."""
@@ -143,7 +144,7 @@ def _decode_group(systems: list[System], cache: Cache, request: Request, is_long
     cut_up, write = (_speech, _write_recordings) if is_long else (_whole, _write_set)
     jobs = [(key, system) for key in ids for system in systems]
     made_of = {
-        (system.name, key): cut_up(system.streams[key], request)
+        (system.name, key): cut_up(system.streams[key], request, search.files)
         for key, system in progress(jobs, len(jobs), f"read {request.separated}")
     }
     groups = ([p for system in systems for row in made_of[system.name, key] for p in row] for key in ids)
@@ -161,6 +162,7 @@ def _decode_group(systems: list[System], cache: Cache, request: Request, is_long
             "asr": search.files.path,
             "asr_fingerprint": search.files.fingerprint,
             "config": search.options,
+            "normaliser": search.normaliser,
             "data": str(Path(request.data)),
             "fs": search.files.fs,
             "streams": len(next(iter(found.values()))),
@@ -194,7 +196,7 @@ def _test_set(request: Request) -> list[System]:
     """Return the systems on a test set, the dry speech among them; write what is said in it."""
     mixtures = labelled_set(request.data)
     texts = reference_texts(mixtures)
-    shared = Search.find(request.asr, request.asr_model, request.config)
+    shared = Search.find(request.asr, request.asr_model, request.asr_whisper, request.config)
     there = {path.name: Streams(path, mixtures) for path in find_systems(request.separated, "separate")}
     known, own = list(there), dict[str, str]()
     if request.systems is not None and request.exp is not None:
@@ -208,7 +210,7 @@ def _test_set(request: Request) -> list[System]:
     systems = []
     for name in _choose(known, request):
         asr = Path(str(request.exp)) / own[name] if name in own else None
-        search = Search.find(asr, None, request.config) if asr else shared
+        search = Search.find(asr, None, None, request.config) if asr else shared
         if name == DRY and request.speech is not None:
             streams = _dry_entries(mixtures, request.speech, texts)
         else:
@@ -236,9 +238,7 @@ def _dry_entries(mixtures: MixtureSet, speech: str, texts: Mapping) -> dict[str,
     return entries
 
 
-def _check_recogniser(
-    files: RecogniserFiles, mixtures: MixtureSet, texts: Mapping, allow_unknown: bool
-) -> None:
+def _check_recogniser(files: Files, mixtures: MixtureSet, texts: Mapping, allow_unknown: bool) -> None:
     files.check_rate(str(mixtures.path), audio_info(mixtures.wav[mixtures.ids[0]])[2])
     unknown = unknown_words((text for row in texts.values() for text in row), files)
     if not unknown:
@@ -252,15 +252,29 @@ def _check_recogniser(
     print(f"note: {message}; {files.path} will get each of them wrong", file=sys.stderr, flush=True)
 
 
-def _whole(streams: Sequence[str | None], request: Request) -> list[list[Piece]]:
-    return [[Piece(entry)] if entry else [] for entry in streams]
+def _whole(streams: Sequence[str | None], request: Request, files: Files) -> list[list[Piece]]:
+    """Return each stream in one piece; where it has speech, if that is more than the recogniser takes."""
+    most = files.longest_s
+
+    def pieces_of(entry: str) -> list[Piece]:
+        too_long = most is not None and seconds_of(entry) > most
+        return cut([entry], Cutting(), files.fs)[0] if too_long else [Piece(entry, fs=files.fs)]
+
+    return [pieces_of(entry) if entry else [] for entry in streams]
 
 
 def _write_set(
     directory: Path, system: System, found: Found, texts: Texts, seconds: Seconds, info: dict
 ) -> None:
-    words = {key: [texts[row[0]] if row else "" for row in rows] for key, rows in found.items()}
-    lengths = {key: [seconds[row[0]] if row else 0.0 for row in rows] for key, rows in found.items()}
+    def length(entry: str | None, row: Sequence[Piece]) -> float:
+        if row and row[0].samples < 0:
+            return seconds[row[0]]
+        return seconds_of(entry) if entry else 0.0
+
+    words = {
+        key: [" ".join(filter(None, map(texts.get, row))) for row in rows] for key, rows in found.items()
+    }
+    lengths = {key: list(map(length, system.streams[key], rows)) for key, rows in found.items()}
     write_hypotheses(directory, words, lengths, info)
 
 
@@ -274,15 +288,20 @@ def _recordings(request: Request) -> list[System]:
     settings = {"activity": asdict(cutting.rule), "leak_db": cutting.leak_db}
     there = {path.name: path for path in find_systems(request.separated, "separate")}
     tables = {name: find_streams(there[name], ids) for name in _choose(list(there), request)}
-    search = Search.find(request.asr, request.asr_model, request.config)
+    search = Search.find(request.asr, request.asr_model, request.asr_whisper, request.config)
+    if (longest := search.files.longest_s) is not None and cutting.rule.max_seconds > longest:
+        found = f"found {cutting.rule.max_seconds:g}"
+        raise UserError(
+            f"--max_seconds: expected at most {longest:g}, which {search.files.path} takes, {found}"
+        )
     return [
         System(name, {key: [table[key] for table in found] for key in ids}, search, settings)
         for name, found in tables.items()
     ]
 
 
-def _speech(streams: Sequence[str], request: Request) -> list[list[Piece]]:
-    return cut(streams, _cutting(request))
+def _speech(streams: Sequence[str], request: Request, files: Files) -> list[list[Piece]]:
+    return cut(streams, _cutting(request), files.fs)
 
 
 def _cutting(request: Request) -> Cutting:

@@ -1,4 +1,4 @@
-"""A trained ESPnet recogniser: its files, the options of its search, streams to words.
+"""A recogniser: its files, the options of its search, streams to words. ESPnet's are here, Whisper beside it.
 
 Torch and ESPnet are imported when a :class:`Recogniser` is loaded and not before: a wrong path, rate or
 option is found in the first second.
@@ -10,18 +10,23 @@ import argparse
 import copy
 import hashlib
 import json
+import sys
 import tarfile
 import warnings
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import humanfriendly
 import numpy as np
 
 from frontend.dsp.activity import sounds
+from frontend.recognition import whisper
+from frontend.recognition.whisper import Whisper, WhisperFiles
 from frontend.training.checkpoints import MODEL, check_state, read_state
 from frontend.utils.device import check_device
 from frontend.utils.errors import UserError, did_you_mean
@@ -48,6 +53,7 @@ class RecogniserFiles:
     ctc_only: bool  # it has no attention decoder or transducer
     needs: tuple[Path, ...] = ()  # further files that ESPnet opens with it
     options: dict = field(default_factory=dict)  # of Speech2Text, such as a packed language model
+    longest_s: float | None = None  # it takes streams of any length
 
     @cached_property
     def fingerprint(self) -> str:
@@ -63,6 +69,9 @@ class RecogniserFiles:
                 f"{where}: the recogniser {self.path} expects {self.fs} Hz, found {fs} Hz "
                 f"(give one trained at this rate{hint})"
             )
+
+
+Files = RecogniserFiles | WhisperFiles
 
 
 def find_recogniser(path: str | Path) -> RecogniserFiles:
@@ -177,9 +186,15 @@ _ESPNETS_BEAM = 20  # Speech2Text's default
 _CHOICES = {"dtype": ("float32", "float64", "float16", "bfloat16"), "ngram_scorer": ("full", "part")}
 
 
-def read_options(path: str | Path) -> dict:
-    """Read ``conf/decode.yaml``, see :func:`check_options`."""
-    return check_options(read_settings(path, "configuration of the decoding"), str(path))
+def read_options(path: str | Path) -> tuple[dict, dict]:
+    """Read ``conf/decode.yaml``: the options of ESPnet's search, and the section ``whisper``, both checked.
+
+    Raises:
+        UserError: see :func:`check_options`, :func:`frontend.recognition.whisper.check_options`.
+    """
+    options = read_settings(path, "configuration of the decoding")
+    of_whisper = whisper.check_options(options.pop("whisper", {}), f"{path}: whisper")
+    return check_options(options, str(path)), of_whisper
 
 
 def check_options(options: dict[str, Any], where: str) -> dict[str, Any]:
@@ -232,29 +247,48 @@ def complete_options(options: dict, files: RecogniserFiles, where: str = "decode
 class Search:
     """A recogniser and the options of its search: all that a hypothesis depends on but the audio."""
 
-    files: RecogniserFiles
+    files: Files
     options: dict
 
     @classmethod
-    def find(cls, asr: str | Path | None, asr_model: str | None, config: str | None) -> Search:
+    def find(
+        cls, asr: str | Path | None, asr_model: str | None, asr_whisper: str | None, config: str | None
+    ) -> Search:
         """Find a recogniser, and complete the options of ``config`` for it.
 
         Args:
-            asr: as :func:`find_recogniser` takes it; None where ``asr_model`` is given.
+            asr: as :func:`find_recogniser` takes it; None where one of the next two is given.
             asr_model: as :func:`find_in_zoo` takes it.
-            config: a YAML file of options; None: ESPnet's defaults.
+            asr_whisper: as :func:`frontend.recognition.whisper.find_whisper` takes it. Of the options
+                ``beam_size`` and the section ``whisper`` are meant for it.
+            config: a YAML file of options; None: the defaults of ESPnet or Whisper.
 
         Raises:
             UserError: no such recogniser or file, options that do not fit.
         """
-        options = read_options(config) if config else {}
+        options, of_whisper = read_options(config) if config else ({}, {})
+        where = config or "decode options"
+        if asr_whisper:
+            of_whisper |= {"beam_size": options["beam_size"]} if "beam_size" in options else {}
+            return cls(whisper.find_whisper(asr_whisper), whisper.complete_options(of_whisper, where))
         files = find_recogniser(asr) if asr else find_in_zoo(str(asr_model))
-        return cls(files, complete_options(options, files, config or "decode options"))
+        return cls(files, complete_options(options, files, where))
+
+    @property
+    def code(self) -> ModuleType:
+        """The module whose code the words depend on."""
+        return whisper if isinstance(self.files, WhisperFiles) else sys.modules[__name__]
+
+    @property
+    def normaliser(self) -> str | None:
+        """How both texts are to be normalised, see :func:`frontend.recognition.text.normalise`."""
+        return whisper.ENGLISH if self.options.get("language") == "en" else None
 
     @cached_property
     def identity(self) -> str:
         """Hash of the recogniser's files, the options, and the files that the options name."""
         about = [self.files.fingerprint, self.options, list(self.named_files().values())]
+        about += [whisper.VERSION] if self.code is whisper else []
         return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
     def named_files(self) -> dict[str, str]:
@@ -268,16 +302,16 @@ MAX_BATCH = 16
 
 
 class Recogniser:
-    """A trained ESPnet recogniser.
+    """A trained recogniser.
 
     Args:
-        files: where it lies, see :func:`find_recogniser`.
+        files: where it lies, see :func:`find_recogniser`, :func:`frontend.recognition.whisper.find_whisper`.
         options: of the search, see :data:`OPTIONS`.
         device: ``cpu``, ``cuda``, ``cuda:1``.
 
     Attributes:
         files: what it is and where it came from.
-        options: of the search, as ESPnet got them.
+        options: of the search, completed.
 
     Raises:
         UserError: a damaged checkpoint, one of another network, an unknown option, no such device.
@@ -286,19 +320,16 @@ class Recogniser:
     >>> recogniser(streams, fs=8000)  # (S, T) -> S transcripts  # doctest: +SKIP
     """
 
-    def __init__(self, files: RecogniserFiles, options: dict | None = None, device: str = "cpu"):
+    def __init__(self, files: Files, options: dict | None = None, device: str = "cpu"):
         check_device(device)
-        self.files, self.options = files, complete_options(options or {}, files)
-        _check_weights(files)
-        with quiet():
-            from frontend.utils.espnet import Speech2Text  # ESPnet: seconds
-
-            self._speech2text = Speech2Text(
-                asr_train_config=str(files.config),
-                asr_model_file=str(files.checkpoint),
-                device=device,
-                **self.options,
-            )
+        self.files = files
+        self._recognise: Callable[[np.ndarray], list[str]]  # (B, T) to B texts
+        if isinstance(files, WhisperFiles):
+            self.options = whisper.complete_options(options or {}, "decode options")
+            self._recognise = Whisper(files, self.options, device)
+        else:
+            self.options = complete_options(options or {}, files)
+            self._recognise = _ESPnet(files, self.options, device)
 
     @classmethod
     def from_pretrained(
@@ -338,7 +369,23 @@ class Recogniser:
                 texts[k] = text
         return texts
 
-    def _recognise(self, streams: np.ndarray) -> list[str]:
+
+class _ESPnet:
+    """Makes words of streams by ESPnet's Speech2Text."""
+
+    def __init__(self, files: RecogniserFiles, options: dict, device: str):
+        _check_weights(files)
+        with quiet():
+            from frontend.utils.espnet import Speech2Text  # ESPnet: seconds
+
+            self._speech2text = Speech2Text(
+                asr_train_config=str(files.config),
+                asr_model_file=str(files.checkpoint),
+                device=device,
+                **options,
+            )
+
+    def __call__(self, streams: np.ndarray) -> list[str]:
         """Recognise (B, T): the encoder on all of them at once, then one search after the other."""
         import torch
         from espnet.nets.pytorch_backend.transformer.subsampling import TooShortUttError

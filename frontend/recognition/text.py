@@ -1,7 +1,8 @@
 """What was said and what was recognised, as text: its normal form, on disk, aligned, its errors counted.
 
-Reference and hypothesis go through :func:`normalise` and nothing else; :data:`RULES` says in words what it
-does, and stands beside every figure that was counted so.
+Reference and hypothesis go through :func:`normalise` and nothing else; :func:`rules` says in words what it
+does, and stands beside every figure that was counted so. Which of its forms a set of hypotheses needs was
+recorded when it was decoded (:func:`recorded_normaliser`).
 
 A system's hypotheses on a test set are a directory with ``text_spk1 .. text_spkS`` (id and hypothesis; the
 id alone where nothing was recognised), ``hyp.seglst.json`` with one segment a stream, and ``info.json``.
@@ -30,15 +31,16 @@ import kaldialign
 import meeteval.wer
 
 from frontend.data.audio import read_audio
-from frontend.data.kaldi import Utterances, read_scp, scan_table, write_scp
-from frontend.data.mixtures import MixtureSet, wrong_ids
+from frontend.data.kaldi import read_scp, write_scp
+from frontend.data.mixtures import MixtureSet
 from frontend.data.segments import in_seglst
 from frontend.dsp.activity import sounds
+from frontend.recognition import whisper
 from frontend.utils.errors import UserError, few
-from frontend.utils.files import atomic_directory, read_text, write_json, write_text
+from frontend.utils.files import atomic_directory, read_json, read_text, write_json, write_text
 
 if TYPE_CHECKING:  # torch
-    from frontend.recognition.model import RecogniserFiles
+    from frontend.recognition.model import Files
 
 # Raised with every change after which the same texts have other errors.
 VERSION = 1
@@ -62,19 +64,49 @@ _NORMAL = re.compile(r"[A-Z0-9]+(?:['][A-Z0-9]+)*(?: [A-Z0-9]+(?:['][A-Z0-9]+)*)
 _NOT_INSIDE_WORD = re.compile(r"(?<!\w)'|'(?!\w)")
 
 
-def normalise(text: str) -> str:
-    """Return ``text`` by :data:`RULES`; empty where no word is left.
+def normalise(text: str, how: str | None = None) -> str:
+    """Return ``text`` in its normal form; empty where no word is left.
+
+    Args:
+        text: as it was written or recognised.
+        how: None: by :data:`RULES`; ``whisper_en``: as Whisper's words are compared.
 
     >>> normalise("Don\u2019t turn-on  the\u00a0'kitchen' light!")
     "DON'T TURN ON THE KITCHEN LIGHT"
     >>> normalise("um <noise> seven, <unk> [laughter]")
     'UM SEVEN <UNK>'
     """
+    if how == whisper.ENGLISH:
+        return whisper.normalise_english(text)
     if _NORMAL.fullmatch(text):  # most texts; the rest takes a hundred times as long
         return text
     text = unicodedata.normalize("NFKC", text.translate(_APOSTROPHES)).upper()
     parts = (_plain(_TAG.sub(" ", part)) for part in _UNKNOWN.split(text))
     return " ".join(f" {UNKNOWN} ".join(parts).split())
+
+
+def rules(how: str | None = None) -> list[str]:
+    """Return in words what :func:`normalise` does."""
+    return list(whisper.english_rules() if how == whisper.ENGLISH else RULES)
+
+
+def recorded_normaliser(systems: Iterable[Path]) -> str | None:
+    """Return what ``how`` of :func:`normalise` the ``info.json`` of directories of hypotheses names.
+
+    Raises:
+        UserError: not the same in all, or none that is known.
+    """
+    infos = {path: read_json(path / INFO) if (path / INFO).is_file() else {} for path in systems}
+    found = {info.get("normaliser"): path for path, info in infos.items()}
+    for how, path in found.items():
+        if how not in (None, whisper.ENGLISH):
+            raise UserError(f"{path / INFO}: normaliser: expected null or {whisper.ENGLISH}, found {how!r}")
+    if len(found) > 1:
+        raise UserError(
+            f"{found[whisper.ENGLISH]} has words of Whisper, {found[None]} those of another recogniser: "
+            "expected words that are normalised alike (decode them into directories of their own)"
+        )
+    return next(iter(found), None)
 
 
 def _plain(text: str) -> str:
@@ -151,7 +183,7 @@ def unknown(counts: Counter, tokens: Iterable[str], token_type: str) -> str:
     return f"{total} {kind}{'s' if total > 1 else ''} unknown to the model's tokens: {named}"
 
 
-def unknown_words(texts: Iterable[str], files: "RecogniserFiles") -> str:
+def unknown_words(texts: Iterable[str], files: "Files") -> str:
     """List reference words the recogniser cannot produce.
 
     Texts and tokens are normalised as for scoring.
@@ -168,29 +200,6 @@ def unknown_words(texts: Iterable[str], files: "RecogniserFiles") -> str:
     # An apostrophe is dropped from a token that is nothing else, though it makes words.
     known = {character for token in files.tokens for character in normalise(token) + token.upper()}
     return unknown(Counter(c for text in texts for c in normalise(text) if c != " "), known, "char")
-
-
-def read_transcripts(path: str | Path, ids: Utterances, optional: bool = False) -> dict[str, str]:
-    """Read a Kaldi table of transcripts that are to be trained on.
-
-    Args:
-        path: of the table.
-        ids: the utterances of the directory, which must be the table's.
-        optional: a transcript may be empty (no such talker).
-
-    Raises:
-        UserError: no such table, an utterance without a transcript, a transcript without an utterance.
-    """
-    table = scan_table(path, allow_empty=True)
-    for problem in table.problems + wrong_ids(Path(path), table, ids):
-        raise UserError(problem)
-    texts = {key: text for key, text in table.entries.items() if key in ids}
-    for key in (key for key, text in texts.items() if not text.strip() and not optional):
-        raise UserError(
-            f"{path}:{table.lines[key]}: utterance {key} has an empty transcript (write what is said, or "
-            "take it out of the set)"
-        )
-    return texts
 
 
 def reference_texts(mixtures: MixtureSet) -> dict[str, list[str]]:
@@ -362,20 +371,23 @@ COUNTS = ("errors", *KINDS)
 _AS_GIVEN = {"reference_sort": False, "hypothesis_sort": False}
 
 
-def utterance_errors(references: Sequence[str], hypotheses: Sequence[str], orc: bool | None = None) -> dict:
+def utterance_errors(
+    references: Sequence[str], hypotheses: Sequence[str], orc: bool | None = None, how: str | None = None
+) -> dict:
     """Count the word errors of one recording.
 
     Args:
         references: what each talker said, in any spelling; at least one word in all.
         hypotheses: what was recognised in each stream; none, or empty ones, are deletions.
         orc: whether ORC-WER is wanted too; None: where streams and talkers differ in number.
+        how: the texts are normalised, see :func:`normalise`.
 
     Returns:
         ``errors, words, insertions, deletions, substitutions``; ``assignment``, the stream of each talker
         (an index, or None); ``surplus``, the streams of none; both texts normalised; ``characters``, the
         counts of cpCER and the ``characters`` said; ``orc``, those of ORC-WER and its assignment, or None.
     """
-    references, hypotheses = [normalise(t) for t in references], [normalise(t) for t in hypotheses]
+    references, hypotheses = ([normalise(t, how) for t in row] for row in (references, hypotheses))
     found = meeteval.wer.cp_word_error_rate(references, hypotheses, **_AS_GIVEN)
     stream_of = dict(found.assignment)
     taken = {stream for talker, stream in found.assignment if talker is not None}

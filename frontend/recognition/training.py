@@ -26,7 +26,8 @@ import numpy as np
 from frontend.data.audio import audio_file, read_audio
 from frontend.data.kaldi import read_scp, read_utterances, write_scp
 from frontend.recognition.model import rate_of
-from frontend.recognition.text import as_trained, read_transcripts, unknown, what_changed
+from frontend.recognition.text import as_trained, unknown, what_changed
+from frontend.recognition.training_sets import read_transcripts
 from frontend.training import checks, options, run
 from frontend.training.checkpoints import read_state
 from frontend.training.task import FrontendTrainer, WarmupCosine

@@ -11,16 +11,39 @@ from pathlib import Path
 from typing import NamedTuple
 
 from frontend.data.audio import audio_info
-from frontend.data.kaldi import read_scp, read_utterances, write_set
-from frontend.data.mixtures import MixtureSet, Streams
+from frontend.data.kaldi import Utterances, read_scp, read_utterances, scan_table, write_set
+from frontend.data.mixtures import MixtureSet, Streams, wrong_ids
 from frontend.data.speech import check_new_set
-from frontend.recognition.text import read_hypotheses, read_transcripts, utterance_errors
+from frontend.recognition.text import read_hypotheses, utterance_errors
 from frontend.utils.errors import UserError
 from frontend.utils.files import atomic_directory
 from frontend.utils.parallel import progress
 
 # Whatever sorts before or with the "-" behind the speaker would tear sorted speakers apart.
 _BEFORE_HYPHEN = str.maketrans(dict.fromkeys("!\"#$%&'()*+,-", "_"))
+
+
+def read_transcripts(path: str | Path, ids: Utterances, optional: bool = False) -> dict[str, str]:
+    """Read a Kaldi table of transcripts that are to be trained on.
+
+    Args:
+        path: of the table.
+        ids: the utterances of the directory, which must be the table's.
+        optional: a transcript may be empty (no such talker).
+
+    Raises:
+        UserError: no such table, an utterance without a transcript, a transcript without an utterance.
+    """
+    table = scan_table(path, allow_empty=True)
+    for problem in table.problems + wrong_ids(Path(path), table, ids):
+        raise UserError(problem)
+    texts = {key: text for key, text in table.entries.items() if key in ids}
+    for key in (key for key, text in texts.items() if not text.strip() and not optional):
+        raise UserError(
+            f"{path}:{table.lines[key]}: utterance {key} has an empty transcript (write what is said, or "
+            "take it out of the set)"
+        )
+    return texts
 
 
 class _Line(NamedTuple):

@@ -112,7 +112,10 @@ def test_help_is_quick_and_imports_no_other_commands():
         ("label --model m --data d --out o --nj two", "'two' is not a valid integer"),
         ("data subset --data d --out o --num 1 --share 1", "--num and --share exclude each other"),
         ("data chunks --data d --out a b --rttm r --segments s", "--rttm and --segments exclude each other"),
-        ("recognise x.wav --separator s", "expected --asr or --asr_model, found neither"),
+        (
+            "recognise x.wav --separator s",
+            "expected --asr or --asr_model or --asr_whisper, found none of them",
+        ),
         ("separate x.wav --model m -o o --exp e", "--exp is not expected with --model: leave it out"),
         (
             "separate --systems s --exp e --out o",

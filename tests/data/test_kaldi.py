@@ -26,7 +26,7 @@ from frontend.data.kaldi import (
 from frontend.data.mixtures import MixtureSet, subset
 from frontend.data.speech import check_new_set, read_speech
 from frontend.data.writers import AudioWriter
-from frontend.recognition.text import read_transcripts
+from frontend.recognition.training_sets import read_transcripts
 from frontend.utils.errors import UserError
 
 FS = 8000

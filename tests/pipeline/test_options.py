@@ -103,7 +103,9 @@ def test_where_a_run_lies(recipe, text, place):
         ("--train_seed 1 --asr_config asr_gpu", "--asr_config out"),
         ("--asr_exp nowhere", "--asr_exp nowhere: no such directory"),
         ("--asr_exp . --asr_model tag", "give one of them"),
-        ("--asr_model tag --with joint", "leave --asr_exp and --asr_model out"),
+        ("--asr_model tag --with joint", "leave --asr_exp, --asr_model and --asr_whisper out"),
+        ("--asr_whisper tiny.en --with retrain", "--with joint and retrain need the ESPnet recogniser"),
+        ("--asr_whisper tiny.en --asr_model tag", "--asr_model and --asr_whisper: give one of them"),
         ("--asr_config asr_gpuu", "unknown --asr_config 'asr_gpuu'"),
         ("--corpus fsdd --corpus_dir nowhere", "--corpus_dir nowhere: no such file or directory"),
         ("--channels 1 --with mismatch", "needs two or more microphones"),
@@ -282,7 +284,7 @@ def test_what_was_asked_for_once_stays(recipe):
     (recipe / "exp/espeak/joint").mkdir(parents=True)
     o = options(recipe, "--with curve")
     assert o.extras == ("joint", "curve") and o.notes["command"].endswith("--with joint,curve")
-    refused(recipe, "--asr_model tag", "leave --asr_exp and --asr_model out")
+    refused(recipe, "--asr_model tag", "leave --asr_exp, --asr_model and --asr_whisper out")
 
 
 def test_the_page_shows_what_differs_and_no_homes(recipe):
@@ -338,7 +340,10 @@ def test_of_recordings(tmp_path, monkeypatch):
         ("--recording x", "no option --recording for"),
         ("--recordings v1.0 --size huge", "unknown size 'huge'"),
         ("--recordings v1.0 --talkers 1", "--talkers 1: expected 2 to 4"),
-        ("--recordings v1.0 --transcripts v1.0", "--transcripts and --asr_exp belong together"),
+        (
+            "--recordings v1.0 --transcripts v1.0",
+            "--transcripts and a recogniser (--asr_exp ...) belong together",
+        ),
         ("--recordings v1.0 --init_model v1.0", "expected a trained teacher in it"),
         ("--recordings v1.0 --rttm v1.0 --segments v1.0", "give one of them"),
         ("--recordings v1.0 --tag a/b", "--tag 'a/b': expected letters"),

@@ -55,7 +55,7 @@ def watched(folder) -> tuple[Path, set[Path] | None]:
     with opened([path for path in folder.rglob("*") if path.is_file()]) as files:
         ran = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert ran.returncode == 0, ran.stdout[-3000:] + ran.stderr[-3000:]
-    assert "recognise: off, --transcripts and --asr_exp run it" in ran.stdout
+    assert "recognise: off, --transcripts and a recogniser (--asr_exp ...) run it" in ran.stdout
     return folder, files
 
 
