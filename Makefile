@@ -1,7 +1,7 @@
 .PHONY: test lint bench docs
 
 test:   # the whole suite, recipe included; sets up .venv first
-	@bin=$$(local/install.sh --extras mini,test) && PATH="$$bin:$$PATH" python -m pytest
+	@bin=$$(local/install.sh --extras mini,test,whisper) && PATH="$$bin:$$PATH" python -m pytest
 
 lint:
 	@bin=$$(local/install.sh --extras mini,test,lint) && export PATH="$$bin:$$PATH" && \

@@ -149,7 +149,7 @@ def main() -> None:
     warnings.simplefilter("ignore")  # ESPnet's warnings, several a stream: ours keeps them off the terminal
     logging.getLogger().setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as place:
-        options = read_options(config_file("decode", place, args.config))
+        options, _ = read_options(config_file("decode", place, args.config))
         files = find_recogniser(args.asr or make_recogniser(Path(place)))
         ours = Recogniser(files, options)
         sides = {"ours": lambda streams: ours(streams, ours.fs), "ESPnet": peer(ours)}

@@ -190,8 +190,9 @@ class MixtureOptions(Options):
         refuse(
             (
                 trained and self.given_asr,
-                "--with joint and retrain need the ESPnet recogniser of stage asr: leave --asr_exp, --asr_model "
-                f"and --asr_whisper out (or remove {folder}/joint and asr_separated of an earlier run)",
+                "--with joint and retrain need the ESPnet recogniser of stage asr: leave --asr_exp, "
+                f"--asr_model and --asr_whisper out (or remove {folder}/joint and asr_separated of an "
+                "earlier run)",
             ),
             (
                 "unsupervised" in extras and (trained or "curve" in extras),

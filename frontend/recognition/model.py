@@ -287,7 +287,7 @@ class Search:
     @cached_property
     def identity(self) -> str:
         """Hash of the recogniser's files, the options, and the files that the options name."""
-        about = [self.files.fingerprint, self.options, list(self.named_files().values())]
+        about: list = [self.files.fingerprint, self.options, list(self.named_files().values())]
         about += [whisper.VERSION] if self.code is whisper else []
         return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""Whisper [1] by faster-whisper: its files, the options of its search, streams to words; its normal form of text.
+"""Whisper [1] by faster-whisper: files, options of the search, streams to words, the normal form of texts.
 
 Faster-whisper is imported when a model is found, CTranslate2 when streams are recognised. Decoding is one
 pass without sampling, earlier text or time stamps: the same audio gives the same words.
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from frontend.utils.errors import UserError, did_you_mean
+from frontend.utils.errors import UserError, did_you_mean, few
 
 # Raised with every change after which the same audio gives other words.
 VERSION = 1
@@ -27,7 +27,7 @@ FS = 16000  # Hz
 LONGEST_S = 30.0  # of what the network looks at
 ENGLISH = "whisper_en"
 _FILES = ("model.bin", "config.json", "tokenizer.json")
-_INSTALL = "(pip install 'mixit-frontend[whisper]')"
+_INSTALL = "(pip install faster-whisper whisper-normalizer)"
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,14 @@ def find_whisper(model: str) -> WhisperFiles:
         for name in _FILES:
             if not (folder / name).is_file():
                 raise UserError(
-                    f"--asr_whisper {model}: expected {', '.join(_FILES)} of a Whisper model in CTranslate2's "
-                    f"form, found no {name} (make them: ct2-transformers-converter --copy_files tokenizer.json)"
+                    f"--asr_whisper {model}: expected {', '.join(_FILES)} of a Whisper model in "
+                    f"CTranslate2's form, found no {name} (ct2-transformers-converter makes them, with "
+                    "--copy_files tokenizer.json preprocessor_config.json)"
                 )
-        return WhisperFiles(_shown(folder), folder)
+        return WhisperFiles(f"Whisper {_shown(folder)}", folder)
     if model not in sizes:
         raise UserError(
-            f"--asr_whisper {model}: expected a directory with model.bin, or a size: {', '.join(sizes)}; "
+            f"--asr_whisper {model}: expected a directory with model.bin, or a size: {few(sizes, 8)}; "
             f"found neither{did_you_mean(model, sizes)}"
         )
     try:
@@ -96,7 +97,7 @@ def find_whisper(model: str) -> WhisperFiles:
 
 def _shown(folder: Path) -> str:
     """Return the name of a model as pages show it: no names of somebody's home."""
-    return str(folder) if not folder.is_absolute() else str(Path("...", *folder.parts[-2:]))
+    return str(Path("...", *folder.parts[-2:]) if folder.is_absolute() or ".." in folder.parts else folder)
 
 
 # --- the options of its search
@@ -105,7 +106,7 @@ BEAM_SIZE = 5  # OpenAI's default
 # Option -> its default, with its type, and the least value. ``beam_size`` is that of all recognisers.
 _DEFAULTS: dict[str, tuple[Any, float]] = {
     "language": ("en", 0),
-    "compute_type": ("default", 0),
+    "compute_type": ("float32", 0),
     "no_repeat_ngram_size": (4, 0),
     "max_new_tokens": (200, 1),
     "no_speech_threshold": (0.6, 0),
@@ -261,6 +262,7 @@ def english_rules() -> tuple[str, ...]:
     return (
         f"by Whisper's normaliser of English (whisper-normalizer {version})",
         "lower case; what stands in brackets is removed, and hmm, mm, mhm, uh, um",
-        "contractions and titles are written out (won't: will not, mr: mister), British spellings made American",
+        "contractions and titles are written out (won't: will not, mr: mister)",
+        "British spellings become American",
         "numbers become digits (twenty one: 21), symbols, punctuation and diacritics go",
     )

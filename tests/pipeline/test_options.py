@@ -200,6 +200,34 @@ def test_a_recogniser_that_is_none_is_found_before_the_first_stage(recipe):
         _check(o)
 
 
+def test_whisper_takes_the_place_of_the_recogniser(recipe, monkeypatch):
+    """Of other training seeds too: there is nothing of the first run that they need."""
+    (recipe.parent / "tiny").mkdir()
+    monkeypatch.chdir(recipe.parent)
+    for text, model in (
+        ("base.en", "base.en"),
+        ("tiny", "../tiny"),
+        (str(recipe.parent / "tiny"), "../tiny"),
+    ):
+        o = options(recipe, f"--asr_whisper {text}")
+        stages = {stage.name: stage for stage in stages_of(o)}
+        assert o.given_asr == model and stages["asr"].skip == "another recogniser was given"
+        [decode] = stages["decode"].commands
+        assert decode[decode.index("--asr_whisper") + 1] == model and not {"--asr", "--asr_model"} & {*decode}
+        assert o.results == Path("exp/espeak")  # the kept page is of the recipe's own recogniser
+    for name in ("train/wav.scp", "test/wav.scp"):
+        (recipe / "data/espeak" / name).parent.mkdir(parents=True)
+        (recipe / "data/espeak" / name).touch()
+    refused(recipe, "--train_seed 1", "asr/config.yaml is not there")
+    assert options(recipe, "--train_seed 1 --asr_whisper base.en").recogniser["asr_whisper"] == "base.en"
+    (recipe.parent / "rec").mkdir()
+    (recipe.parent / "ref.stm").touch()
+    o = options(ROOT / "egs/recordings", "--recordings rec --transcripts ref.stm --asr_whisper base.en")
+    stage = next(stage for stage in stages_of(o) if stage.name == "recognise")
+    assert not stage.skip and "--asr_whisper base.en" in " ".join(stage.commands[0])
+    assert "--asr " not in " ".join(stage.commands[0])
+
+
 def test_listed_pairs_are_pairs(tmp_path):
     libri = copy_recipe("mc_libri2mix", tmp_path / "libri")
     refused(libri, "--talkers 3", "--talkers 3: libri mixes 2 at most")
