@@ -1,27 +1,29 @@
-"""Short-time Fourier transforms and what is computed from an array's: covariances, masks, MVDR, symmetries.
-
-[1] M. Souden, J. Benesty, S. Affes, "On optimal frequency-domain multichannel linear filtering for noise
-    reduction", IEEE TASLP 18(2), 2010.
-"""
+"""Short-time Fourier transforms and what is computed from an array's: covariances, masks, symmetries."""
 
 import numpy as np
 import scipy.signal
 import torch
-from torchaudio.functional import apply_beamforming, mvdr_weights_souden
 
 
-def stft(waveform: torch.Tensor, n_fft: int, hop: int) -> torch.Tensor:
-    """Return the STFT with a square-root Hann window, zeros before the start and after the end.
+def frames(fs: int, window: float, overlap: int) -> tuple[int, int]:
+    """Return window and hop in samples, of a window in seconds; ``overlap`` hops make a window."""
+    hop = max(1, round(window * fs / overlap))
+    return hop * overlap, hop
+
+
+def stft(waveform: torch.Tensor, n_fft: int, hop: int, power: float = 0.5) -> torch.Tensor:
+    """Return the STFT with a power of a Hann window, zeros before the start and after the end.
 
     Args:
         waveform: ``(..., T)``; T may be shorter than the window.
         n_fft: window length in samples.
         hop: hop in samples; at most ``n_fft // 2``.
+        power: of the Hann window; 0.5, its square root, is for masks: the window of the inverse is the same.
 
     Returns:
         Complex ``(..., F, L)`` with F = n_fft // 2 + 1 and L = T // hop + 1.
     """
-    window = torch.hann_window(n_fft, dtype=waveform.dtype, device=waveform.device).sqrt()
+    window = _window(n_fft, power, waveform)
     flat = torch.stft(
         waveform.reshape(-1, waveform.shape[-1]),
         n_fft,
@@ -33,11 +35,15 @@ def stft(waveform: torch.Tensor, n_fft: int, hop: int) -> torch.Tensor:
     return flat.reshape(*waveform.shape[:-1], *flat.shape[1:])
 
 
-def istft(spectrum: torch.Tensor, n_fft: int, hop: int, length: int) -> torch.Tensor:
+def istft(spectrum: torch.Tensor, n_fft: int, hop: int, length: int, power: float = 0.5) -> torch.Tensor:
     """Invert :func:`stft`: ``(..., F, L)`` to ``(..., length)``, least squares if inconsistent."""
-    window = torch.hann_window(n_fft, dtype=spectrum.real.dtype, device=spectrum.device).sqrt()
+    window = _window(n_fft, power, spectrum.real)
     flat = torch.istft(spectrum.reshape(-1, *spectrum.shape[-2:]), n_fft, hop, window=window, length=length)
     return flat.reshape(*spectrum.shape[:-2], length)
+
+
+def _window(n_fft: int, power: float, like: torch.Tensor) -> torch.Tensor:
+    return torch.hann_window(n_fft, dtype=like.dtype, device=like.device) ** power
 
 
 def stft_numpy(waveform: np.ndarray, n_fft: int, hop: int, window: str | np.ndarray = "hann") -> np.ndarray:
@@ -89,60 +95,16 @@ def spatial_covariance(spectrum: torch.Tensor, weight: torch.Tensor | None = Non
 
 
 def stream_masks(streams: torch.Tensor) -> torch.Tensor:
-    """Return each stream's share of the power in every time-frequency bin of complex ``(S, F, L)``.
+    """Return each stream's share of the power in every time-frequency bin of complex ``(..., S, F, L)``.
 
-    Real ``(S, F, L)``; sums to one over S, to zero where all streams are silent.
+    Real ``(..., S, F, L)``; sums to one over S, to zero where all streams are silent.
     """
     magnitude = streams.abs()
     # Relative to the loudest: powers of small numbers would vanish.
-    loudest = magnitude.amax(dim=0, keepdim=True)
+    loudest = magnitude.amax(dim=-3, keepdim=True)
     share = (magnitude / torch.where(loudest > 0, loudest, 1.0)).square()
-    total = share.sum(dim=0, keepdim=True)
+    total = share.sum(dim=-3, keepdim=True)
     return share / torch.where(total > 0, total, 1.0)
-
-
-def mvdr_souden(
-    mixture: torch.Tensor,
-    streams: torch.Tensor,
-    ref_channel: int = 0,
-    n_fft: int = 2048,
-    hop: int = 512,
-    loading: float = 1e-5,
-) -> torch.Tensor:
-    """Refine separated streams with a beamformer each: mask-based Souden MVDR, Eq. (24) in [1].
-
-    The masks are the streams' shares of each bin. Target covariance: the mixture
-    weighted with the stream's own mask; noise covariance: with all the others'.
-
-    Args:
-        mixture: ``(C, T)`` with C >= 2, real.
-        streams: ``(S, T)`` with S >= 2, estimates at the reference channel.
-        ref_channel: the microphone whose image is estimated.
-        n_fft: window of the STFT in samples. Long ones pay: at 8 kHz and T60 0.15-0.4 s, 2048 gave 4 to 5 dB
-            more than 256 with good masks (and 4096 less again); scale it with the rate.
-        hop: of the STFT, in samples.
-        loading: added to the noise covariance's diagonal, times its trace.
-
-    Returns:
-        ``(S, T)`` in the streams' type; exactly zero for a silent stream or mixture.
-
-    Raises:
-        ValueError: one channel, one stream, or unequal lengths.
-    """
-    if mixture.dim() != 2 or streams.dim() != 2 or mixture.shape[-1] != streams.shape[-1]:
-        raise ValueError(f"need (C, T) and (S, T), found {tuple(mixture.shape)}, {tuple(streams.shape)}")
-    if mixture.shape[0] < 2 or streams.shape[0] < 2:
-        raise ValueError("a beamformer needs at least 2 channels, and 2 streams to tell apart")
-    # Double precision: noise covariances of few active bins are nearly singular.
-    spectrum = stft(mixture.double(), n_fft, hop)
-    masks = stream_masks(stft(streams.double(), n_fft, hop))
-    own = spatial_covariance(spectrum.unsqueeze(0), masks)  # (S, F, C, C)
-    # torchaudio adds 1e-8 to traces whatever the level, so give every frequency level 1.
-    level = own.sum(0).diagonal(dim1=-2, dim2=-1).sum(-1).real[:, None, None]
-    own = own / torch.where(level > 0, level, 1.0)
-    weights = mvdr_weights_souden(own, own.sum(0) - own, ref_channel, diag_eps=loading)
-    filtered = apply_beamforming(weights, spectrum.expand(len(streams), *spectrum.shape))
-    return istft(filtered, n_fft, hop, mixture.shape[-1]).to(streams.dtype)
 
 
 def array_symmetries(kind: str, n_mics: int) -> list[tuple[int, ...]]:

@@ -12,7 +12,6 @@ is the voice, over all frequencies and seconds. So there the stack can have recu
 
 from __future__ import annotations
 
-import contextlib
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -30,47 +29,8 @@ from frontend.networks.base import (
     level_of,
     mixture_consistency,
 )
-from frontend.utils.device import computes_in_bfloat16
-from frontend.utils.errors import UserError, did_you_mean
-
-# Frequencies per position of the stack. The stem's kernel sees one more on either side.
-_STRIDE = 4
-_PRECISIONS = ("float32", "bfloat16", "auto")
-# Power below -60 dB of the mean is floor: there the logarithm would show only rounding.
-_FLOOR = 1e-6
-
-
-class _Slope(torch.autograd.Function):
-    """PReLU with one slope. PyTorch's own backward took a third of a training step on a CPU."""
-
-    @staticmethod
-    def forward(ctx, x: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(x, slope)
-        return F.leaky_relu(x, float(slope))
-
-    @staticmethod
-    def backward(ctx, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        x, slope = ctx.saved_tensors
-        grad_slope = (grad * x.clamp_max(0)).sum(dtype=slope.dtype).reshape(slope.shape)
-        return torch.ops.aten.leaky_relu_backward(grad, x, float(slope), False), grad_slope
-
-
-class _PReLU(nn.PReLU):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return super().forward(x) if x.is_cuda else _Slope.apply(x, self.weight)
-
-
-class _Block(nn.Module):
-    """x + PReLU(conv(norm(x))): pre-norm, for the post-norm stack collapsed in trials."""
-
-    def __init__(self, channels: int, groups: int, dilation: tuple[int, int]):
-        super().__init__()
-        self.norm = MaskedGroupNorm(groups, channels)
-        self.conv = nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation)
-        self.activation = _PReLU()
-
-    def forward(self, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        return x + self.activation(self.conv(self.norm(x, mask)))
+from frontend.networks.stack import FLOOR, STRIDE, Block, autocast, check_precision
+from frontend.utils.errors import UserError
 
 
 class _WholeFrame(nn.Module):
@@ -150,19 +110,15 @@ class MaskNet(ArraySeparator):
         precision: str = "float32",
     ):
         super().__init__(num_spk, n_mics, ref_channel, mixture_consistency)
-        if precision not in _PRECISIONS:
-            raise UserError(
-                f"separator_conf: precision must be one of {', '.join(_PRECISIONS)}, found {precision!r}"
-                + did_you_mean(str(precision), _PRECISIONS)
-            )
+        check_precision(precision)
         if channels % groups:
             raise UserError(f"separator_conf: groups ({groups}) must divide channels ({channels})")
         self.n_freqs, self.compression = input_dim, compression
         self.precision = precision
-        self.n_positions = -(-input_dim // _STRIDE)
+        self.n_positions = -(-input_dim // STRIDE)
         # log-magnitude of the reference, two per phase difference, two per channel
         n_features = 1 + 2 * (n_mics - 1) + 2 * n_mics
-        self.stem = nn.Conv2d(n_features, channels, (3, _STRIDE + 2), stride=(1, _STRIDE), padding=(1, 0))
+        self.stem = nn.Conv2d(n_features, channels, (3, STRIDE + 2), stride=(1, STRIDE), padding=(1, 0))
         self.embedding = (
             nn.Parameter(torch.zeros(1, channels, 1, self.n_positions)) if freq_embedding else None
         )
@@ -172,12 +128,12 @@ class MaskNet(ArraySeparator):
         ]
         self.blocks = nn.ModuleList()
         for dilation in dilations:
-            self.blocks.append(_Block(channels, groups, dilation))
+            self.blocks.append(Block(channels, groups, dilation))
             if recurrent_units:
                 sizes = self.n_positions, recurrent_channels, recurrent_units
                 self.blocks.append(_WholeFrame(channels, groups, *sizes))
         self.norm = MaskedGroupNorm(groups, channels)
-        self.head = nn.Linear(channels, _STRIDE * num_spk * 2)
+        self.head = nn.Linear(channels, STRIDE * num_spk * 2)
         with torch.no_grad():
             self.head.weight.mul_(mask_init)
             self.head.bias.zero_()
@@ -224,7 +180,7 @@ class MaskNet(ArraySeparator):
         if mask is not None:
             reference = reference * mask[:, :, None]
         level = level_of(reference, ilens)[:, None, None, None]
-        power = power / level + _FLOOR
+        power = power / level + FLOOR
         compressed = spectrum * (power ** ((self.compression - 1) / 2) * level.rsqrt())
         parts = [
             (power[:, :, self.ref_channel].log10() / 2 + 1.5).unsqueeze(2),
@@ -242,20 +198,14 @@ class MaskNet(ArraySeparator):
         """(B, K, L, F) -> real and imaginary parts of the masks, (M, B, L, F, 2)."""
         dtype = features.dtype
         # Left 1, right as needed: position q sees the four bins that it masks and one either side.
-        right = _STRIDE * (self.n_positions - 1) + _STRIDE + 2 - self.n_freqs - 1
-        with self._autocast(features.device.type):
+        right = STRIDE * (self.n_positions - 1) + STRIDE + 2 - self.n_freqs - 1
+        with autocast(self.precision, self.training, features.device.type):
             x = self.stem(F.pad(features, (1, right)))
             if self.embedding is not None:
                 x = x + self.embedding.to(x.dtype)
             for block in self.blocks:
                 x = block(x, mask)
             x = self.head(self.norm(x, mask).permute(0, 2, 3, 1))
-        x = x.to(dtype).unflatten(-1, (_STRIDE, self._num_spk, 2))
+        x = x.to(dtype).unflatten(-1, (STRIDE, self._num_spk, 2))
         x = x.permute(4, 0, 1, 2, 3, 5).flatten(3, 4)[:, :, :, : self.n_freqs]
         return x + x.new_tensor((1 / self._num_spk, 0.0))
-
-    def _autocast(self, device_type: str) -> contextlib.AbstractContextManager:
-        wanted = self.precision == "bfloat16"
-        if self.precision == "auto":
-            wanted = self.training and computes_in_bfloat16(device_type)
-        return torch.autocast(device_type, dtype=torch.bfloat16) if wanted else contextlib.nullcontext()

@@ -16,8 +16,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from frontend.dsp.blind import frames
-from frontend.dsp.spatial import spatial_covariance, stft
+from frontend.dsp.spatial import frames, spatial_covariance, stft
 from frontend.utils.errors import UserError, did_you_mean
 
 # Raised with every change after which a rule makes other streams.

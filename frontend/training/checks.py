@@ -36,7 +36,7 @@ from frontend.utils.files import read_settings, write_text
 
 # Settings that the task fills in itself; if a user gives them they are ignored.
 GIVEN = frozenset({"self", "optimizer", "params"})
-_GIVEN = GIVEN | {"train", "lengths", "entries", "seed", "input_dim", "criterion"}
+_GIVEN = GIVEN | {"train", "lengths", "entries", "seed", "fewer_mics", "input_dim", "criterion"}
 _GIVEN |= {"encoder", "separator", "decoder", "mask_module", "loss_wrappers"}
 _LOOKED_AT = 5  # mixtures of a set, in search of dead channels
 
@@ -403,7 +403,7 @@ def _check_names(args: argparse.Namespace, where: str) -> None:
     for what in ("encoder", "separator", "decoder", "preprocessor"):
         cls = lookup(getattr(args, what), choices[what], what, where)
         # The task tells a preprocessor the number of microphones.
-        given = _GIVEN | {"n_mics"} if what == "preprocessor" else _GIVEN
+        given = _GIVEN | {"n_mics", "ids", "number"} if what == "preprocessor" else _GIVEN
         check_conf(getattr(args, f"{what}_conf"), cls, f"{what}_conf", where, given)
     check_optimisation(args, where)
     check_conf(args.model_conf, ESPnetEnhancementModel, "model_conf", where, _GIVEN)

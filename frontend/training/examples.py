@@ -10,12 +10,15 @@ left out of the key, so that an utterance is the same example in every epoch.
 """
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import torch
 
 from frontend.data.audio import read_audio
 from frontend.data.chunks import Chunk
+from frontend.dsp.refine import images as images_of
 from frontend.dsp.spatial import array_symmetries
 from frontend.utils.errors import UserError
 from frontend.utils.espnet import AbsPreprocessor
@@ -38,6 +41,7 @@ class _Crops(AbsPreprocessor):
         array_symmetry: ``none``, ``circular`` or ``linear``, see
             :func:`frontend.dsp.spatial.array_symmetries`.
         n_mics: number of microphones.
+        fewer_mics: recordings may have fewer; silent channels are put behind them.
         ref_channel: the reference channel.
     """
 
@@ -50,11 +54,12 @@ class _Crops(AbsPreprocessor):
         crop: float = 2.5,
         array_symmetry: str = "none",
         n_mics: int = 1,
+        fewer_mics: bool = False,
         ref_channel: int = 0,
     ):
         super().__init__(train)
         self.lengths, self.seed, self.fs = lengths, seed, fs
-        self.n_mics, self.ref_channel = n_mics, ref_channel
+        self.n_mics, self.fewer_mics, self.ref_channel = n_mics, fewer_mics, ref_channel
         self.samples = round(crop * fs) if math.isfinite(crop * fs) else 0
         if self.samples < 1:
             raise UserError(f"preprocessor_conf: crop must be a positive number of seconds, found {crop}")
@@ -88,28 +93,65 @@ class _Crops(AbsPreprocessor):
         audio, fs = read_audio(entry, start, min(self.samples, self.lengths[utterance] - start), finite=True)
         if fs != self.fs:
             raise UserError(f"{entry}: {self.fs} Hz expected (preprocessor_conf: fs), found {fs} Hz")
-        if audio.shape[0] != channels:
+        missing = channels - audio.shape[0]
+        if missing and not (self.fewer_mics and 0 < missing < channels - 1):
             raise UserError(f"{entry}: {channels} channel(s) expected, found {audio.shape[0]}")
-        return np.pad(audio, ((0, 0), (0, self.samples - audio.shape[1])))
+        return np.pad(audio, ((0, missing), (0, self.samples - audio.shape[1])))
 
     def _turn(self, audio: np.ndarray, draws: np.random.Generator) -> np.ndarray:
         """Reorder the channels by a random symmetry of the array."""
         return audio[self.symmetries[int(draws.integers(len(self.symmetries)))]]
 
 
-class MixtureOfMixtures(_Crops):
+class _Pooled(_Crops):
+    """Examples made of an utterance and random others.
+
+    The utterances of an example are to be independent. Chunks of one recording
+    (:mod:`frontend.data.chunks`) are not: the same talkers are in the same places. So the partners of a chunk
+    come from other recordings; where it is the only recording, or the others have too few chunks, not from
+    its neighbours in time.
+
+    Args:
+        ids: the pool that partners come from.
+        number: utterances in an example.
+        others: see :class:`_Crops`.
+    """
+
+    def __init__(self, train: bool, ids: Iterable[str], number: int, **others: Any):
+        super().__init__(train, **others)
+        # What is no chunk is a recording of its own.
+        chunks = {utterance: Chunk.of(utterance) or Chunk(utterance, 0, 0) for utterance in ids}
+        if len(chunks) < number:
+            raise UserError(
+                f"a mixture of {number} mixtures needs as many different utterances, found {len(chunks)}"
+            )
+        self.number = number
+        self.ids = sorted(chunks, key=lambda u: (chunks[u].recording, chunks[u].start, u))
+        self.related = _related([chunks[u].recording for u in self.ids], number - 1)
+        self.place = {utterance: i for i, utterance in enumerate(self.ids)}
+
+    def partners(self, utterance: str) -> list[str]:
+        """Return the other utterances this one is mixed with now."""
+        draws = self._draws(utterance, "partners")
+        first, end = self.related[self.place[utterance]]
+        picks = draws.choice(len(self.ids) - (end - first), self.number - 1, replace=False)
+        return [self.ids[i + (end - first) * (i >= first)] for i in picks]
+
+    def _gain(self, utterance: str, which: int, most_db: float) -> float:
+        """Return the factor of number ``which`` in an example: 1 of the first, else +-``most_db``."""
+        gain = self._draws(utterance, "gain", which).uniform(-most_db, most_db) if which else 0.0
+        return 10 ** (gain / 20)
+
+
+class MixtureOfMixtures(_Pooled):
     """Add an utterance and random others to a mixture of mixtures (``preprocessor: mom``).
 
     Every mixture is cropped, its channels are reordered by a random symmetry of the array, and it is scaled
     to unit deviation at the reference channel; the others get a gain. The references are the mixtures
     themselves.
 
-    MixIT takes the mixtures to be independent. Chunks of one recording (:mod:`frontend.data.chunks`) are
-    not: the same talkers are in the same places. So the partners of a chunk come from other recordings; where
-    it is the only recording, or the others have too few chunks, not from its neighbours in time.
-
     Args:
-        entries: utterance -> audio entry, the pool that partners come from.
+        entries: ``speech_mix`` -> utterance -> audio entry.
         n_mixtures: N, mixtures in a mixture of mixtures.
         gain_db: gain of every mixture but the first, uniform in +-gain_db.
         others: see :class:`_Crops`.
@@ -118,37 +160,21 @@ class MixtureOfMixtures(_Crops):
     def __init__(
         self,
         train: bool,
-        entries: dict[str, str],
+        entries: dict[str, dict[str, str]],
         n_mixtures: int = 2,
         gain_db: float = 2.5,
         **others: Any,
     ):
-        super().__init__(train, **others)
-        if len(entries) < n_mixtures:
-            raise UserError(
-                f"a mixture of {n_mixtures} mixtures needs as many different utterances, found {len(entries)}"
-            )
-        self.entries, self.n_mixtures, self.gain_db = entries, n_mixtures, gain_db
-        # What is no chunk is a recording of its own.
-        chunks = {utterance: Chunk.of(utterance) or Chunk(utterance, 0, 0) for utterance in entries}
-        self.ids = sorted(entries, key=lambda u: (chunks[u].recording, chunks[u].start, u))
-        self.related = _related([chunks[u].recording for u in self.ids], n_mixtures - 1)
-        self.place = {utterance: i for i, utterance in enumerate(self.ids)}
-
-    def partners(self, utterance: str) -> list[str]:
-        """Return the N - 1 other utterances this one is mixed with now."""
-        draws = self._draws(utterance, "partners")
-        first, end = self.related[self.place[utterance]]
-        picks = draws.choice(len(self.ids) - (end - first), self.n_mixtures - 1, replace=False)
-        return [self.ids[i + (end - first) * (i >= first)] for i in picks]
+        super().__init__(train, entries["speech_mix"], n_mixtures, **others)
+        self.entries, self.gain_db = entries["speech_mix"], gain_db
 
     def _one(self, utterance: str, which: int, mixture: str) -> np.ndarray:
         """Return (C, T) of ``mixture``, number ``which`` in the mixture of mixtures of ``utterance``."""
         start = self._start(mixture, self._draws(utterance, "crop", which))
         audio = self._read(mixture, self.entries[mixture], start, self.n_mics)
         audio = self._turn(audio, self._draws(utterance, "symmetry", which))
-        gain = self._draws(utterance, "gain", which).uniform(-self.gain_db, self.gain_db) if which else 0.0
-        return audio * (10 ** (gain / 20) * _unit_deviation(audio[self.ref_channel]))
+        gain = self._gain(utterance, which, self.gain_db)
+        return audio * (gain * _unit_deviation(audio[self.ref_channel]))
 
     def __call__(self, uid: str, data: dict[str, str]) -> dict[str, np.ndarray]:
         """Return speech_mix (T, C), or (T,) of one microphone, and speech_ref1..N (T,)."""
@@ -157,6 +183,82 @@ class MixtureOfMixtures(_Crops):
         for i, mixture in enumerate(mixtures, 1):
             example[f"speech_ref{i}"] = mixture[self.ref_channel].astype(np.float32)
         return example
+
+
+class Remixes(_Pooled):
+    """Add talkers' images of different mixtures to new mixtures of known parts (``preprocessor: remix``).
+
+    The labels of a mixture, as masks on all its microphones, are images that sum to it. An image of it and
+    images of others, at random levels, are a new mixture, whose parts are known with all their leakage; what
+    leaks in one part has nothing to do with the others. No true source is needed: the labels may be
+    pseudo-targets. (Remixing with separated streams of one channel: E. Tzinis et al., "RemixIT", 2022.)
+
+    Since the images are at all microphones, any of them may be the reference: the channels are shuffled.
+
+    Args:
+        entries: ``speech_mix``, ``speech_ref1`` ... -> utterance -> audio entry.
+        gain_db: gain of every image but the first, uniform in +-gain_db.
+        one_talker: share of the examples that are one image alone.
+        as_is: share of the examples that are the mixture itself, with its labels as references.
+        others: see :class:`_Crops`.
+    """
+
+    def __init__(
+        self,
+        train: bool,
+        entries: dict[str, dict[str, str]],
+        gain_db: float = 2.5,
+        one_talker: float = 0.1,
+        as_is: float = 0.0,
+        **others: Any,
+    ):
+        self.references = sorted(name for name in entries if name.startswith("speech_ref"))
+        super().__init__(train, entries["speech_mix"], len(self.references), **others)
+        if not (0 <= one_talker and 0 <= as_is and one_talker + as_is <= 1):
+            raise UserError(
+                "preprocessor_conf: expected shares one_talker and as_is that add up to at most 1, found "
+                f"{one_talker} and {as_is}"
+            )
+        self.entries, self.gain_db, self.one_talker, self.as_is = entries, gain_db, one_talker, as_is
+
+    def __call__(self, uid: str, data: dict[str, str]) -> dict[str, np.ndarray]:
+        """Return speech_mix (T, C), or (T,) of one microphone, and speech_ref1..S (T,)."""
+        kind = self._draws(uid, "kind").uniform()
+        if kind < self.as_is:
+            mixture, references = self._labelled(uid, uid, 0)
+        else:
+            alone = kind < self.as_is + self.one_talker
+            names = [uid] if alone else [uid, *self.partners(uid)]
+            images = [self._image(uid, i, name) for i, name in enumerate(names)]
+            # A channel that one of them alone sounds in would separate them.
+            n_mics = min(int(image.any(-1).sum()) for image in images)
+            mixture = np.sum(images, axis=0)
+            mixture[n_mics:] = 0
+            references = np.zeros((self.number, self.samples), np.float32)
+            references[: len(images)] = [image[self.ref_channel] for image in images]
+        scale = _unit_deviation(mixture[self.ref_channel])
+        example = {"speech_mix": _to_espnet(mixture * scale)}
+        for name, reference in zip(self.references, references, strict=True):
+            example[name] = (reference * scale).astype(np.float32)
+        return example
+
+    def _labelled(self, utterance: str, mixture: str, which: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return a crop (C, T) of ``mixture``, number ``which`` for ``utterance``, and its labels (S, T)."""
+        start = self._start(mixture, self._draws(utterance, "crop", which))
+        audio = self._read(mixture, self.entries["speech_mix"][mixture], start, self.n_mics)
+        labels = [self._read(mixture, self.entries[name][mixture], start, 1)[0] for name in self.references]
+        return audio, np.stack(labels)
+
+    def _image(self, utterance: str, which: int, mixture: str) -> np.ndarray:
+        """Return one talker's image (C, T) in ``mixture``, at unit deviation times the gain of its number."""
+        audio, labels = self._labelled(utterance, mixture, which)
+        draws = self._draws(utterance, "image", which)
+        sounding = np.flatnonzero([_unit_deviation(label) != 1.0 for label in labels])
+        chosen = int(draws.choice(sounding)) if len(sounding) else 0
+        image = images_of(torch.from_numpy(labels), torch.from_numpy(audio), self.fs)[chosen].numpy()
+        live = image.any(-1)
+        image = image[[*draws.permutation(np.flatnonzero(live)), *np.flatnonzero(~live)]]
+        return image * (self._gain(utterance, which, self.gain_db) * _unit_deviation(image[self.ref_channel]))
 
 
 def _related(recordings: list[str], wanted: int) -> list[tuple[int, int]]:

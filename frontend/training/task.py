@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from frontend.data.kaldi import read_scp
 from frontend.training.checkpoints import keep_previous_checkpoint
 from frontend.training.criteria import MixIT, ThresholdedPIT, ThresholdedSNR
-from frontend.training.examples import CroppedSources, MixtureOfMixtures
+from frontend.training.examples import CroppedSources, MixtureOfMixtures, Remixes
 from frontend.utils.errors import UserError
 from frontend.utils.espnet import Trainer, abs_task, enh
 from frontend.utils.parallel import Progress
@@ -129,12 +129,13 @@ class WarmupCosine(LRScheduler, AbsBatchStepScheduler):
 
 # Name in ``separator:`` of a configuration -> module and class. Trained models name them: names stay.
 SEPARATORS = {
+    "guided_net": ("frontend.networks.guided_net", "GuidedNet"),
     "mask_net": ("frontend.networks.mask_net", "MaskNet"),
     "mc_conv_tasnet": ("frontend.networks.conv_tasnet", "MCConvTasNet"),
     "safe_tfgridnet": ("frontend.networks.tfgridnet", "TFGridNet"),  # `tfgridnet` is ESPnet's own
     "spatialnet": ("frontend.networks.spatialnet", "SpatialNet"),
 }
-PREPROCESSORS = {"mom": MixtureOfMixtures, "crop": CroppedSources}
+PREPROCESSORS = {"mom": MixtureOfMixtures, "crop": CroppedSources, "remix": Remixes}
 
 
 def register() -> None:
@@ -147,6 +148,11 @@ def register() -> None:
     enh.loss_wrapper_choices.classes["thresholded_pit"] = ThresholdedPIT
     enh.preprocessor_choices.classes.update(PREPROCESSORS)
     abs_task.scheduler_classes["warmupcosine"] = WarmupCosine
+
+
+def takes_any_array(separator: str) -> bool:
+    """Say whether a network takes recordings of any number of microphones, given its name."""
+    return getattr(enh.separator_choices.classes.get(separator), "any_array", False)
 
 
 class _Counted:
@@ -218,16 +224,17 @@ class FrontendTask(enh.EnhancementTask):
 
     @classmethod
     def build_preprocess_fn(cls, args: argparse.Namespace, train: bool) -> Callable:
-        """Build ``mom`` or ``crop`` from ``preprocessor_conf`` and what the data say."""
+        """Build ``mom``, ``crop`` or ``remix`` from ``preprocessor_conf`` and what the data say."""
         data = args.train_data_path_and_name_and_type if train else args.valid_data_path_and_name_and_type
         shapes = args.train_shape_file if train else args.valid_shape_file
         given = {
             "lengths": {k: int(v.split(",")[0]) for k, v in read_scp(shapes[0]).items()},
             "n_mics": args.separator_conf.get("n_mics", 1),
+            "fewer_mics": takes_any_array(args.separator),
             "seed": args.seed,
         }
-        if args.preprocessor == "mom":
-            given["entries"] = read_scp(next(path for path, name, _ in data if name == "speech_mix"))
+        if args.preprocessor != "crop":
+            given["entries"] = {name: read_scp(path) for path, name, _ in data}
         return PREPROCESSORS[args.preprocessor](train, **given, **args.preprocessor_conf)
 
     @classmethod

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from frontend.dsp.blind import principal, separate_blind
+from frontend.dsp.blind import separate_blind
 from frontend.dsp.metrics import si_snr
 from frontend.utils.errors import UserError
 
@@ -39,16 +39,6 @@ def test_separates_at_the_level_of_the_reference_channel(name, channels):
     levels, truth = sorted((streams**2).sum(-1)), sorted((images[:, 0] ** 2).sum(-1))
     assert levels == pytest.approx(truth, rel=0.2)
     assert (streams[0] ** 2).sum() >= (streams[1] ** 2).sum()
-
-
-def testprincipal_components_hold_all_there_is_of_two_sources():
-    rng = np.random.default_rng(0)
-    sources, steering = (rng.standard_normal((2, *s)) for s in [(50, 9, 2), (9, 4, 2)])
-    sources, steering = sources[0] + 1j * sources[1], steering[0] + 1j * steering[1]
-    x = np.einsum("lfs,fcs->lfc", sources, steering)  # (frames, frequencies, microphones)
-    components = principal(x, 2)
-    assert components.shape == (50, 9, 2)
-    np.testing.assert_allclose((np.abs(components) ** 2).sum((0, 2)), (np.abs(x) ** 2).sum((0, 2)))
 
 
 @pytest.mark.parametrize("name", ["auxiva", "ilrma"])
