@@ -196,7 +196,7 @@ def principal(x: torch.Tensor, n_components: int) -> torch.Tensor:
     Complex (B, C, F, L) to (B, n_components, F, L). Of equal power, single precision is enough for AuxIVA.
     """
     covariance = spatial_covariance(x) / x.shape[-1]  # (B, F, C, C)
-    powers, vectors = torch.linalg.eigh(covariance)
+    powers, vectors = torch.linalg.eigh(covariance.to(torch.complex128))
     powers = powers.flip(-1)[..., None, :n_components].clamp_min(_LEAST)
     vectors = vectors.flip(-1)[..., :n_components]
-    return torch.einsum("bcfl,bfcs->bsfl", x, vectors.conj() * powers.rsqrt())
+    return torch.einsum("bcfl,bfcs->bsfl", x, (vectors.conj() * powers.rsqrt()).to(x))

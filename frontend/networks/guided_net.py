@@ -61,8 +61,6 @@ class GuidedNet(ArraySeparator):
         UserError: sizes that make no sense.
     """
 
-    any_array = True
-
     def __init__(
         self,
         input_dim: int,

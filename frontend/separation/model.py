@@ -79,15 +79,21 @@ class Separator:
             raise UserError("recording: expected samples, found none")
         if not np.isfinite(waveform).all():
             raise UserError("recording: expected finite samples, found NaN or infinity")
-        at_model_rate = change_rate(waveform, fs, self.trained.fs)
-        streams = self.outputs(torch.from_numpy(at_model_rate)).cpu().numpy()
-        streams = change_rate(streams, self.trained.fs, fs)
+        rate = fs if fs in self.trained.rates else self.trained.fs
+        at_model_rate = change_rate(waveform, fs, rate)
+        streams = self.outputs(torch.from_numpy(at_model_rate), rate).cpu().numpy()
+        streams = change_rate(streams, rate, fs)
         missing = max(0, waveform.shape[1] - streams.shape[1])
         return np.pad(streams, [(0, 0), (0, missing)])[:, : waveform.shape[1]]
 
     @torch.inference_mode()
-    def outputs(self, waveform: torch.Tensor) -> torch.Tensor:
-        """Run the network: (C, T) at its rate and of any length, from any device, to (M, T) on its own."""
+    def outputs(self, waveform: torch.Tensor, fs: int | None = None) -> torch.Tensor:
+        """Run the network: (C, T) of any length, from any device, to (M, T) on its own.
+
+        ``fs`` is the rate in Hz, one of those that the network takes; None: that of its training.
+        """
+        if self.trained.any_array:
+            self.model.separator.fs = fs or self.trained.fs
         n_samples = waveform.shape[1]
         # ESPnet's STFT reflects half a window at either end, which takes more samples than that.
         window = int(

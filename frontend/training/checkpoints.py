@@ -40,6 +40,10 @@ CHECKPOINT, PREVIOUS = "checkpoint.pth", "checkpoint.prev.pth"
 # A network sees a recording as a whole. Measured on a CPU, for the 4 channels at 8 kHz of egs/mini: MaskNet
 # takes 4 MiB per second of it, 9 with the beamformer; the attention of TF-GridNet grows with the square.
 MAX_SECONDS = 120.0
+# Networks that take recordings of any number of microphones that is not below that of the streams, and of
+# these rates, up to that of the training.
+ANY_ARRAY = frozenset({"guided_net"})
+_RATES = (8000, 16000)
 _NETWORK_KEYS = ("encoder", "separator", "decoder", "mask_module")
 _KEPT = [f"{key}{conf}" for key in _NETWORK_KEYS for conf in ("", "_conf")]
 _KEPT += ["model_conf", "criterions", "init", "preprocessor"]
@@ -53,8 +57,9 @@ class Trained:
         path: as the user gave it.
         config, checkpoint: the files to load.
         fs: rate in Hz that it was trained at.
-        n_mics: channels it takes.
+        n_mics: channels of its training.
         n_outputs: streams it gives.
+        any_array: it takes other numbers of channels, see :data:`ANY_ARRAY`.
     """
 
     path: str
@@ -63,17 +68,30 @@ class Trained:
     fs: int
     n_mics: int
     n_outputs: int
+    any_array: bool = False
+
+    @property
+    def rates(self) -> tuple[int, ...]:
+        """The rates in Hz that it takes without resampling, highest last."""
+        lower = [rate for rate in _RATES if rate < self.fs] if self.any_array else []
+        return (*lower, self.fs)
 
     def check(self, where: str, channels: int, fs: int, resample: bool = False) -> None:
         """Raise UserError, naming ``where``, unless a recording fits this system."""
-        if channels != self.n_mics:
+        if self.any_array and channels < self.n_outputs:
+            raise UserError(
+                f"{where}: {self.path} makes {self.n_outputs} streams, which takes as many microphones or "
+                f"more, found {channels} (give all channels of the array, or a model for one microphone)"
+            )
+        if channels != self.n_mics and not self.any_array:
             raise UserError(
                 f"{where}: {self.path} expects {self.n_mics} channel(s), found {channels} "
                 "(give the channels it was trained for, or another model)"
             )
-        if fs != self.fs and not resample:
+        if fs not in self.rates and not resample:
+            wanted = " or ".join(map(str, self.rates))
             raise UserError(
-                f"{where}: {self.path} expects {self.fs} Hz, found {fs} Hz (allow resampling: --resample)"
+                f"{where}: {self.path} expects {wanted} Hz, found {fs} Hz (allow resampling: --resample)"
             )
 
 
@@ -171,7 +189,8 @@ def _describe(name: str, folder: Path) -> Trained:
             f"{config}: expected preprocessor_conf.fs, separator_conf.n_mics and separator_conf.num_spk of a "
             "separator trained here, found them missing or not numbers"
         ) from None
-    return Trained(name, config, found[0], fs, n_mics, n_outputs)
+    any_array = values.get("separator") in ANY_ARRAY
+    return Trained(name, config, found[0], fs, n_mics, n_outputs, any_array)
 
 
 def keep_previous_checkpoint(directory: str | Path) -> None:

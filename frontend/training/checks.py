@@ -26,7 +26,7 @@ from frontend.data.kaldi import (
 )
 from frontend.data.mixtures import check_set, check_tables
 from frontend.dsp.activity import Faults
-from frontend.training.checkpoints import check_state, open_trained, read_state
+from frontend.training.checkpoints import ANY_ARRAY, check_state, open_trained, read_state
 from frontend.training.options import given_set
 from frontend.training.task import PREPROCESSORS, FrontendTask
 from frontend.utils.device import check_gpu
@@ -254,6 +254,7 @@ def check_audio(
     fs: tuple[int, str],
     images: bool = True,
     texts: bool = True,
+    any_array: bool = False,
 ) -> None:
     """Check a set as ``mixit data check`` does, as far as headers show it, and that it fits the network.
 
@@ -264,12 +265,13 @@ def check_audio(
         fs: the rate in Hz, and where that is said.
         images: whether the training uses those of the talkers.
         texts: likewise.
+        any_array: mixtures may have fewer channels, and different numbers of them.
 
     Raises:
         UserError: the first thing that is wrong.
     """
     if directory := getattr(args, f"{which}_set"):
-        check_set(directory, images, texts)
+        check_set(directory, images, texts, alike=not any_array)
         wav, where = read_utterances(directory), f"{directory}/wav.scp"
     else:
         first, *others = getattr(args, f"{which}_data_path_and_name_and_type")
@@ -280,7 +282,7 @@ def check_audio(
     n_channels, _, rate = audio_info(entry)
     if rate != fs[0]:
         raise UserError(f"{where}: {utterance}: {fs[0]} Hz expected ({fs[1]}), found {rate} in {entry}")
-    if n_channels != channels[0]:
+    if n_channels != channels[0] and not (any_array and 1 < n_channels < channels[0]):
         raise UserError(
             f"{where}: {utterance}: {channels[0]} channel(s) expected ({channels[1]}), found {n_channels} "
             f"in {entry}"
@@ -346,7 +348,7 @@ def check_start(model: str, config: str, n_mics: int, fs: int, n_outputs: int) -
     wanted = read_settings(config, "training configuration")
     with open_trained(model) as trained:
         for what, need, has in (
-            ("microphones", n_mics, trained.n_mics),
+            ("microphones", n_mics, n_mics if trained.any_array else trained.n_mics),
             ("Hz", fs, trained.fs),
             ("outputs", n_outputs, trained.n_outputs),
         ):
@@ -416,7 +418,8 @@ def _check_data(args: argparse.Namespace, where: str) -> None:
     n_mics = (args.separator_conf.get("n_mics", 1), f"{where}: separator_conf: n_mics")
     for which in ("train", "valid"):
         data = getattr(args, f"{which}_data_path_and_name_and_type")
-        check_audio(args, which, n_mics, fs, images=args.preprocessor != "mom", texts=False)
+        any_array = args.separator in ANY_ARRAY
+        check_audio(args, which, n_mics, fs, args.preprocessor != "mom", texts=False, any_array=any_array)
         references = sum(name.startswith("speech_ref") for _, name, _ in data)
         if args.preprocessor != "mom" and references != outputs:
             raise UserError(

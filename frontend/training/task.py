@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
 from frontend.data.kaldi import read_scp
-from frontend.training.checkpoints import keep_previous_checkpoint
+from frontend.training.checkpoints import ANY_ARRAY, keep_previous_checkpoint
 from frontend.training.criteria import MixIT, ThresholdedPIT, ThresholdedSNR
 from frontend.training.examples import CroppedSources, MixtureOfMixtures, Remixes
 from frontend.utils.errors import UserError
@@ -150,11 +150,6 @@ def register() -> None:
     abs_task.scheduler_classes["warmupcosine"] = WarmupCosine
 
 
-def takes_any_array(separator: str) -> bool:
-    """Say whether a network takes recordings of any number of microphones, given its name."""
-    return getattr(enh.separator_choices.classes.get(separator), "any_array", False)
-
-
 class _Counted:
     """A data loader whose batches are counted, over all epochs of the training."""
 
@@ -230,7 +225,7 @@ class FrontendTask(enh.EnhancementTask):
         given = {
             "lengths": {k: int(v.split(",")[0]) for k, v in read_scp(shapes[0]).items()},
             "n_mics": args.separator_conf.get("n_mics", 1),
-            "fewer_mics": takes_any_array(args.separator),
+            "fewer_mics": args.separator in ANY_ARRAY,
             "seed": args.seed,
         }
         if args.preprocessor != "crop":

@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 from frontend.data.chunks import Chunk
-from frontend.training.examples import CroppedSources, MixtureOfMixtures
+from frontend.training.examples import CroppedSources, MixtureOfMixtures, Remixes
 from frontend.utils.errors import UserError
 from frontend.utils.rng import generator
 
@@ -32,12 +32,20 @@ def pool(tmp_path_factory):
 def mom(pool, train=True, **settings):
     entries, lengths = pool
     given = {"fs": FS, "crop": CROP, "n_mics": MICS, "array_symmetry": "circular"} | settings
-    return MixtureOfMixtures(train, entries, lengths=lengths, **given)
+    return MixtureOfMixtures(train, {"speech_mix": entries}, lengths=lengths, **given)
 
 
 def crop(pool, train=True, **settings):
     given = {"fs": FS, "crop": CROP, "n_mics": MICS, "array_symmetry": "circular"} | settings
     return CroppedSources(train, lengths=pool[1], **given)
+
+
+def remix(pool, train=True, **settings):
+    entries, lengths = pool
+    data = [sources(pool, utterance) for utterance in entries]
+    tables = {name: dict(zip(entries, (one[name] for one in data), strict=True)) for name in data[0]}
+    given = {"fs": FS, "crop": CROP, "n_mics": MICS} | settings
+    return Remixes(train, tables, lengths=lengths, **given)
 
 
 def sources(pool, utterance):
@@ -156,7 +164,96 @@ class TestCroppedSources:
         assert orders == {(0, 1, 2, 3), (0, 3, 2, 1)}
 
 
-@pytest.mark.parametrize("make", [mom, crop])
+class TestRemixes:
+    @pytest.fixture(scope="class")
+    def voices(self, tmp_path_factory):
+        """Four recordings of two tones each, that no other has; the labels are the tones, too weak."""
+        directory = tmp_path_factory.mktemp("voices")
+        time, entries = np.arange(3 * SAMPLES) / FS, {}
+        for i in range(4):
+            tones = [np.sin(2 * np.pi * (250 + 375 * (2 * i + k)) * time) for k in (0, 1)]
+            audio = np.outer(sum(tones), 0.1 * np.arange(1, MICS + 1))
+            soundfile.write(directory / f"v{i}.wav", audio, FS, subtype="FLOAT")
+            for k, tone in enumerate(tones, 1):
+                soundfile.write(directory / f"v{i}-{k}.wav", 0.01 * tone, FS, subtype="FLOAT")
+            entries[f"v{i}"] = str(directory / f"v{i}.wav")
+        return entries, dict.fromkeys(entries, 3 * SAMPLES)
+
+    @staticmethod
+    def tones(signal):
+        """Return the numbers of the tones that sound in (T,)."""
+        spectrum = np.abs(np.fft.rfft(signal * np.hanning(len(signal))))
+        power = [spectrum[round((250 + 375 * n) * CROP)] for n in range(8)]
+        return [n for n in range(8) if power[n] > 0.1 * max(power)]
+
+    def test_an_example_is_the_sum_of_one_image_of_each_of_two_mixtures(self, voices):
+        preprocessor, seen = remix(voices, one_talker=0.0), set()
+        for epoch in range(12):
+            example = at(preprocessor, epoch, "v1", sources(voices, "v1"))
+            assert example["speech_mix"].shape == (SAMPLES, MICS)
+            references = [example["speech_ref1"], example["speech_ref2"]]
+            np.testing.assert_allclose(sum(references), example["speech_mix"][:, 0], atol=1e-5)
+            (first,), (second,) = map(self.tones, references)
+            assert first // 2 == 1 and second // 2 != 1
+            seen |= {first, second}
+        assert len(seen) > 4
+
+    def test_images_are_at_all_microphones_which_are_shuffled(self, voices):
+        preprocessor = remix(voices, one_talker=1.0)
+        ratios = set()
+        for epoch in range(10):
+            example = at(preprocessor, epoch, "v1", sources(voices, "v1"))
+            mixture = example["speech_mix"]
+            levels = np.sqrt((mixture**2).mean(0))
+            assert sorted(np.round(levels / levels.min(), 2)) == [1, 2, 3, 4]
+            assert levels[0] == pytest.approx(1, rel=1e-3)  # at the reference
+            ratios.add(round(float(levels[0] / levels.min())))
+            np.testing.assert_allclose(example["speech_ref1"], mixture[:, 0], atol=1e-6)
+            assert not example["speech_ref2"].any()
+        assert len(ratios) > 1
+
+    def test_as_is_it_is_the_mixture_and_its_labels(self, voices):
+        example = at(remix(voices, as_is=1.0, one_talker=0.0), 1, "v2", sources(voices, "v2"))
+        mixture = example["speech_mix"]
+        np.testing.assert_allclose(
+            mixture / mixture[:, :1] * np.ones(4), np.arange(1, 5) * np.ones((SAMPLES, 1)), rtol=1e-3
+        )
+        assert self.tones(example["speech_ref1"]) == [4] and self.tones(example["speech_ref2"]) == [5]
+        assert np.std(example["speech_ref1"]) == pytest.approx(
+            0.1 * np.std(mixture[:, 0]) / np.sqrt(2), rel=0.05
+        )
+
+    def test_only_microphones_that_both_have_sound(self, voices, tmp_path):
+        """A channel with one talker alone would separate them."""
+        entries = dict(voices[0])
+        for name in ("v0", "v2", "v3"):
+            audio, _ = soundfile.read(entries[name])
+            soundfile.write(tmp_path / f"{name}.wav", audio[:, :2], FS, subtype="FLOAT")
+            for k in (1, 2):
+                label, _ = soundfile.read(entries[name].replace(".wav", f"-{k}.wav"))
+                soundfile.write(tmp_path / f"{name}-{k}.wav", label, FS, subtype="FLOAT")
+            entries[name] = str(tmp_path / f"{name}.wav")
+        preprocessor = remix((entries, voices[1]), one_talker=0.0, fewer_mics=True)
+        example = at(preprocessor, 1, "v1", sources((entries, None), "v1"))
+        assert example["speech_mix"].any(0).tolist() == [True, True, False, False]
+        with pytest.raises(UserError, match=r"4 channel\(s\) expected, found 2"):
+            at(remix((entries, voices[1]), one_talker=0.0), 1, "v1", sources((entries, None), "v1"))
+
+    def test_levels(self, voices):
+        """The second image lies within +-gain_db of the first."""
+        preprocessor, levels = remix(voices, one_talker=0.0, gain_db=6.0), []
+        for epoch in range(30):
+            example = at(preprocessor, epoch, "v1", sources(voices, "v1"))
+            ratio = np.std(example["speech_ref2"]) / np.std(example["speech_ref1"])
+            levels.append(20 * np.log10(ratio))
+        assert 3 < max(levels) < 6.1 and -6.1 < min(levels) < -3
+
+    def test_shares_that_make_no_sense(self, voices):
+        with pytest.raises(UserError, match="add up to at most 1, found 0.5 and 0.6"):
+            remix(voices, one_talker=0.5, as_is=0.6)
+
+
+@pytest.mark.parametrize("make", [mom, crop, remix])
 class TestDraws:
     def test_an_example_depends_on_its_key_alone(self, pool, make):
         one, other = make(pool), make(pool)
@@ -176,7 +273,7 @@ class TestDraws:
         preprocessor = make(pool, train=False)
         assert same(at(preprocessor, 1, "u0", data), at(preprocessor, 9, "u0", data))
         level = np.sqrt((at(preprocessor, 1, "u0", data)["speech_mix"] ** 2).mean(0))
-        assert (np.diff(level) > 0).all()  # channels in their own order
+        assert make is remix or (np.diff(level) > 0).all()  # channels in their own order
 
 
 class TestErrors:
@@ -189,13 +286,13 @@ class TestErrors:
         with pytest.raises(UserError, match=r"x\.wav: 4 channel\(s\) expected, found 3"):
             at(mom((entries, lengths), fs=16000, crop=0.1), 1, "x")
 
-    @pytest.mark.parametrize("make", [mom, crop])
+    @pytest.mark.parametrize("make", [mom, crop, remix])
     def test_nan_names_the_file(self, pool, tmp_path, make):
         entries = {}
         for name in ("x", "x-1", "x-2"):
             entries[name] = str(tmp_path / f"{name}.wav")
             audio = np.ones((SAMPLES, MICS if name == "x" else 1)) * 0.1
-            if name == ("x" if make is mom else "x-2"):
+            if name == ("x-2" if make is crop else "x"):
                 audio[70, -1] = np.nan
             soundfile.write(entries[name], audio, FS, subtype="FLOAT")
         preprocessor = make((pool[0] | {"x": entries["x"]}, pool[1] | {"x": SAMPLES}))
