@@ -274,7 +274,7 @@ def validate_teacher(model: str, data: str, n_talkers: int, seed: int = 0) -> di
     kept = {k: v for k, v in settings["preprocessor_conf"].items() if k in ("crop", "gain_db", "ref_channel")}
     examples = MixtureOfMixtures(
         False,
-        mixtures.wav,
+        {"speech_mix": mixtures.wav},
         lengths={u: frames for u, (_, frames, _) in info.items()},
         fs=trained.fs,
         seed=seed,

@@ -39,7 +39,8 @@ class _Crops(AbsPreprocessor):
         fs: sampling rate that all recordings must have.
         crop: length of an example in seconds; shorter recordings are padded with zeros.
         array_symmetry: ``none``, ``circular`` or ``linear``, see
-            :func:`frontend.dsp.spatial.array_symmetries`.
+            :func:`frontend.dsp.spatial.array_symmetries`; ``any`` for a network that does not use the places of
+            the microphones: all orders.
         n_mics: number of microphones.
         fewer_mics: recordings may have fewer; silent channels are put behind them.
         ref_channel: the reference channel.
@@ -64,8 +65,9 @@ class _Crops(AbsPreprocessor):
         if self.samples < 1:
             raise UserError(f"preprocessor_conf: crop must be a positive number of seconds, found {crop}")
         self.epoch = 0
+        self.any_order = train and array_symmetry == "any"
         try:
-            symmetries = array_symmetries(array_symmetry, n_mics)
+            symmetries = array_symmetries("none" if array_symmetry == "any" else array_symmetry, n_mics)
         except ValueError as error:
             raise UserError(f"preprocessor_conf: {error}") from None
         self.symmetries = [list(s) for s in (symmetries if train else symmetries[:1])]
@@ -98,9 +100,24 @@ class _Crops(AbsPreprocessor):
             raise UserError(f"{entry}: {channels} channel(s) expected, found {audio.shape[0]}")
         return np.pad(audio, ((0, missing), (0, self.samples - audio.shape[1])))
 
-    def _turn(self, audio: np.ndarray, draws: np.random.Generator) -> np.ndarray:
-        """Reorder the channels by a random symmetry of the array."""
-        return audio[self.symmetries[int(draws.integers(len(self.symmetries)))]]
+    def _turn(
+        self, audio: np.ndarray, draws: np.random.Generator, keep_reference: bool = False
+    ) -> np.ndarray:
+        """Reorder the channels by a random symmetry of the array; silent ones stay behind the others."""
+        symmetries, ref = self.symmetries, self.ref_channel
+        if keep_reference:
+            symmetries = [s for s in symmetries if s[ref] == ref]
+        elif self.any_order:
+            live = audio.any(-1)
+            return audio[[*draws.permutation(np.flatnonzero(live)), *np.flatnonzero(~live)]]
+        return audio[symmetries[int(draws.integers(len(symmetries)))]]
+
+    def _labelled(
+        self, start: int, mixture: str, entry: str, references: Iterable[str]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return a crop (C, T) of ``mixture``, whose audio is ``entry``, and of its references, (S, T)."""
+        audio = self._read(mixture, entry, start, self.n_mics)
+        return audio, np.stack([self._read(mixture, one, start, 1)[0] for one in references])
 
 
 class _Pooled(_Crops):
@@ -193,7 +210,8 @@ class Remixes(_Pooled):
     leaks in one part has nothing to do with the others. No true source is needed: the labels may be
     pseudo-targets. (Remixing with separated streams of one channel: E. Tzinis et al., "RemixIT", 2022.)
 
-    Since the images are at all microphones, any of them may be the reference: the channels are shuffled.
+    Since the images are at all microphones, any of them may be the reference: every image has its channels
+    reordered by a random symmetry of its own.
 
     Args:
         entries: ``speech_mix``, ``speech_ref1`` ... -> utterance -> audio entry.
@@ -225,7 +243,8 @@ class Remixes(_Pooled):
         """Return speech_mix (T, C), or (T,) of one microphone, and speech_ref1..S (T,)."""
         kind = self._draws(uid, "kind").uniform()
         if kind < self.as_is:
-            mixture, references = self._labelled(uid, uid, 0)
+            mixture, references = self._crop(uid, 0, uid)
+            mixture = self._turn(mixture, self._draws(uid, "symmetry", 0), keep_reference=True)
         else:
             alone = kind < self.as_is + self.one_talker
             names = [uid] if alone else [uid, *self.partners(uid)]
@@ -236,28 +255,22 @@ class Remixes(_Pooled):
             mixture[n_mics:] = 0
             references = np.zeros((self.number, self.samples), np.float32)
             references[: len(images)] = [image[self.ref_channel] for image in images]
-        scale = _unit_deviation(mixture[self.ref_channel])
-        example = {"speech_mix": _to_espnet(mixture * scale)}
-        for name, reference in zip(self.references, references, strict=True):
-            example[name] = (reference * scale).astype(np.float32)
-        return example
+        return _example(mixture, references, self.references, _unit_deviation(mixture[self.ref_channel]))
 
-    def _labelled(self, utterance: str, mixture: str, which: int) -> tuple[np.ndarray, np.ndarray]:
+    def _crop(self, utterance: str, which: int, mixture: str) -> tuple[np.ndarray, np.ndarray]:
         """Return a crop (C, T) of ``mixture``, number ``which`` for ``utterance``, and its labels (S, T)."""
         start = self._start(mixture, self._draws(utterance, "crop", which))
-        audio = self._read(mixture, self.entries["speech_mix"][mixture], start, self.n_mics)
-        labels = [self._read(mixture, self.entries[name][mixture], start, 1)[0] for name in self.references]
-        return audio, np.stack(labels)
+        references = (self.entries[name][mixture] for name in self.references)
+        return self._labelled(start, mixture, self.entries["speech_mix"][mixture], references)
 
     def _image(self, utterance: str, which: int, mixture: str) -> np.ndarray:
         """Return one talker's image (C, T) in ``mixture``, at unit deviation times the gain of its number."""
-        audio, labels = self._labelled(utterance, mixture, which)
+        audio, labels = self._crop(utterance, which, mixture)
         draws = self._draws(utterance, "image", which)
         sounding = np.flatnonzero([_unit_deviation(label) != 1.0 for label in labels])
         chosen = int(draws.choice(sounding)) if len(sounding) else 0
         image = images_of(torch.from_numpy(labels), torch.from_numpy(audio), self.fs)[chosen].numpy()
-        live = image.any(-1)
-        image = image[[*draws.permutation(np.flatnonzero(live)), *np.flatnonzero(~live)]]
+        image = self._turn(image, self._draws(utterance, "symmetry", which))
         return image * (self._gain(utterance, which, self.gain_db) * _unit_deviation(image[self.ref_channel]))
 
 
@@ -294,20 +307,17 @@ class CroppedSources(_Crops):
     def __init__(self, train: bool, gain_db: float = 0.0, **others: Any):
         super().__init__(train, **others)
         self.gain_db = gain_db
-        self.symmetries = [p for p in self.symmetries if p[self.ref_channel] == self.ref_channel]
 
     def __call__(self, uid: str, data: dict[str, str]) -> dict[str, np.ndarray]:
         """Return speech_mix (T, C), or (T,) of one microphone, and speech_ref1..S (T,)."""
+        names = [name for name in data if name.startswith("speech_ref")]
         start = self._start(uid, self._draws(uid, "crop"))
-        mixture = self._read(uid, data["speech_mix"], start, self.n_mics)
+        mixture, references = self._labelled(start, uid, data["speech_mix"], map(data.get, names))
         gain = self._draws(uid, "gain").uniform(-self.gain_db, self.gain_db) if self.train else 0.0
-        scale = 10 ** (gain / 20) * _unit_deviation(mixture[self.ref_channel])
-        mixture = self._turn(mixture, self._draws(uid, "symmetry"))
-        example = {"speech_mix": _to_espnet(mixture * scale)}
-        for name, entry in data.items():
-            if name.startswith("speech_ref"):
-                example[name] = (self._read(uid, entry, start, 1)[0] * scale).astype(np.float32)
-        return example
+        mixture = self._turn(mixture, self._draws(uid, "symmetry"), keep_reference=True)
+        return _example(
+            mixture, references, names, 10 ** (gain / 20) * _unit_deviation(mixture[self.ref_channel])
+        )
 
 
 class WholeUtterances(AbsPreprocessor):
@@ -359,6 +369,14 @@ class WholeUtterances(AbsPreprocessor):
         for name in (name for name in data if name.startswith("speech_ref")):
             example[name] = read_audio(data[name], finite=True)[0][0]
         return example | self.text(uid, {k: v for k, v in data.items() if k.startswith("text_spk")})
+
+
+def _example(
+    mixture: np.ndarray, references: np.ndarray, names: Iterable[str], scale: float
+) -> dict[str, np.ndarray]:
+    """Return (C, T) and (S, T), scaled, under the names that ESPnet knows them by."""
+    scaled = (references * scale).astype(np.float32)
+    return {"speech_mix": _to_espnet(mixture * scale)} | dict(zip(names, scaled, strict=True))
 
 
 def _unit_deviation(signal: np.ndarray) -> float:

@@ -44,7 +44,7 @@ def remix(pool, train=True, **settings):
     entries, lengths = pool
     data = [sources(pool, utterance) for utterance in entries]
     tables = {name: dict(zip(entries, (one[name] for one in data), strict=True)) for name in data[0]}
-    given = {"fs": FS, "crop": CROP, "n_mics": MICS} | settings
+    given = {"fs": FS, "crop": CROP, "n_mics": MICS, "array_symmetry": "any"} | settings
     return Remixes(train, tables, lengths=lengths, **given)
 
 
