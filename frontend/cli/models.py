@@ -44,10 +44,10 @@ windows = stack(
 
 
 @click.command(cls=Command)
-@needed("model", "trained system: exp/..., a packed directory or zip")
+@option("model", "trained system: exp/..., a packed directory or zip; none with 'blind' in --config")
 @needed("data", "mixture set to label, such as data/train_unlabelled")
 @needed("out", "mixture set to make, such as data/train_pseudo")
-@option("config", "YAML with rule, n_talkers, refine and the rule's settings")
+@option("config", "YAML with rule (or blind: auxiva), n_talkers, refine and the settings of rule or method")
 @option("rule", "how outputs become targets: all, energy, energy+residual, spatial_merge (over --config)")
 @option("n_talkers", "targets per mixture (over --config; default: 2)", type=int, least=1)
 @option(
@@ -61,7 +61,7 @@ windows = stack(
 @shard
 @alone_in("out")
 def label(model, data, out, config, rule, n_talkers, refine, reference, nj, device, shard) -> None:
-    """Label a set of mixtures with a trained network's streams: pseudo-targets for the next network.
+    """Label a set of mixtures with streams, a trained network's or blind ones: targets for the next network.
 
     OUT becomes a mixture set whose spk1.scp, spk2.scp ... are the targets. A run that was cut off goes on at
     the next utterance; a set that is complete is left as it is.

@@ -24,7 +24,14 @@ if TYPE_CHECKING:  # torch
 # (better, than): the differences that the method claims; of words alone also that separating helps at all.
 CLAIMS = (
     ("student", "teacher_energy"),
+    ("student", "auxiva+mask"),
+    ("student", "auxiva_starts+mask"),
     ("student", "ilrma"),
+    ("student", "student_masknet"),
+    ("student", "student_gen1"),
+    ("student_gen1", "student_labels"),
+    ("student_gen1", "student_blind"),
+    ("student_gen1", "student_masknet_remix"),
     ("student_ft", "student"),
     ("student_ft", "supervised_small"),
     ("distilled_ft", "supervised_small"),

@@ -3,7 +3,8 @@
 A recipe's ``conf/NAME.yaml`` starts with ``defaults: [TEMPLATE]`` and holds only what differs; what it gives
 as null is removed. Over that come the variants of ``egs/TEMPLATE/conf/variants`` that the options ask for,
 what the size changes in a training, and ``--set``. ``${samples:SECONDS}`` is a length at the run's rate,
-``${run.KEY}`` a fact of the run: ``fs``, ``mics``, ``symmetry``, ``talkers`` and ``outputs`` of the teacher.
+``${run.KEY}`` a fact of the run: ``fs``, ``mics``, ``symmetry``, ``talkers`` at most and ``fewest`` where two
+or more talk, ``outputs`` of the teacher.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,8 +23,13 @@ ROOT = Path(__file__).resolve().parents[2]
 TEMPLATE = ROOT / "egs/TEMPLATE"
 # Trainings that start from the configuration of another one: the size says what differs.
 BASES = dict.fromkeys(("finetune", "full", "small", "student_adapt"), "student") | {
-    "teacher_adapt": "teacher"
+    "teacher_adapt": "teacher",
+    "student_labels": "student",
+    "student_masknet": "student",
+    "student_masknet_remix": "student",
 }
+# Variants that belong to a training, whatever the options.
+_OWN_VARIANTS = dict.fromkeys(("student_masknet", "student_masknet_remix"), ("mask_net",))
 _SIZES = "sizes"
 _ABSENT = object()
 
@@ -207,7 +213,7 @@ class Configuration:
         """
         base = BASES.get(name, name)
         content = read_merged(self.recipe, f"conf/{file or base}.yaml")
-        for variant in self.variants:
+        for variant in dict.fromkeys((*_OWN_VARIANTS.get(name, ()), *self.variants)):
             overlay = read_merged(self.recipe, f"conf/variants/{variant}.yaml")
             content = merge(content, overlay.get(base) or {})
         if base != name:

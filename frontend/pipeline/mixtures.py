@@ -8,8 +8,10 @@ from frontend.pipeline.config import TEMPLATE, Configuration
 from frontend.pipeline.options import EXTRAS, MODEL, Given, Options, existing, refuse, shown_command
 from frontend.utils.files import read_lines
 
+# Students with one part of the method changed: the first in every table, all by --with controls.
+CONTROLS = ("student_masknet", "student_masknet_remix", "student_labels", "student_blind")
 # Test sets of other conditions are separated by these alone.
-ELSEWHERE = "student,student+mvdr,student+iva+mask,auxiva"
+ELSEWHERE = "student,student_masknet,student_masknet+iva+mask,auxiva,auxiva+mask"
 Command = list[str]
 
 
@@ -39,6 +41,7 @@ class MixtureOptions(Options):
         self._set_work()
         # What was once asked for stays in the table and is kept up to date; removing it ends that.
         kept = {"joint": "joint", "retrain": "asr_separated", "curve": "curve", "mismatch": "mismatch"}
+        kept["controls"] = CONTROLS[-1]
         found = [name for name, made in kept.items() if (place / self.exp / made).is_dir()]
         self.extras = tuple(name for name in EXTRAS if name in given.extras or name in found)
         if not listing:
@@ -128,6 +131,9 @@ class MixtureOptions(Options):
         self.allow_unknown = self.size["allow_unknown"] if chosen is None else chosen
         self.unknown = str(self.allow_unknown).lower()
         self.shares = [*self.size["shares"]["semi"], *self.size["shares"]["more"]]
+        last = self.size["generations"]
+        refuse((last < 1, f"size.generations: expected 1 or more, found {last}"))
+        self.generations = [self.exp / f"student_gen{n}" for n in range(1, last)] + [self.exp / "student"]
         bank = self.size["bank"] if "on_the_fly" in given.extras else None
         self.drawing = {"seed": self.seed, "channels": given.channels, "talkers": self.talkers, "bank": bank}
         train = {"talkers": self.talkers, "bank": bank}
@@ -157,10 +163,18 @@ class MixtureOptions(Options):
         )
         noise = ["noise"] if own.get("noise_dir") else []
         mics, symmetry = self._array(noise)
-        more = ["one_channel"] if mics == 1 else ["mixed_talkers"] if "-" in (self.talkers or "") else []
+        more = (
+            ["mask_net", "one_channel"]
+            if mics == 1
+            else ["mixed_talkers"]
+            if "-" in (self.talkers or "")
+            else []
+        )
         self.variants = [*noise, *more]
         self.facts = {"fs": self.fs, "mics": mics, "symmetry": symmetry}
-        self.facts |= {"talkers": self.most, "outputs": 2 * self.most}
+        fewest = max(2, int((self.talkers or "2")[0]))
+        self.facts |= {"talkers": self.most, "fewest": fewest, "outputs": 2 * self.most}
+        self.controls = () if mics == 1 else CONTROLS if "controls" in given.extras else CONTROLS[:1]
 
     def _array(self, variants: list[str]) -> tuple[int, str]:
         """Return the number of microphones, the most where it is drawn, and the symmetry of the array."""
@@ -355,6 +369,26 @@ def label(o: MixtureOptions, model: str, name: str, kind: str = "") -> list[Comm
     line += "--out {labels}/{part}_{name} --nj {nj}"
     config = o.conf(kind or name)
     return [o.words(line, config=config, model=model, part=part, name=name) for part in ("train", "dev")]
+
+
+def generation(o: MixtureOptions, number: int) -> list[Command]:
+    """Student ``number``, from 0 on: on remixes of the teacher's labels, or of the streams of the last one."""
+    if number == 0:
+        labelled, commands = "pseudo", []
+    else:
+        labelled = f"gen{number}"
+        commands = label(o, o.generations[number - 1].name, labelled, "distill")
+    return [*commands, train(o, o.generations[number].name, "student", pair(o.labels, labelled))]
+
+
+def control(o: MixtureOptions, name: str) -> list[Command]:
+    """One of :data:`CONTROLS`."""
+    if name != "student_blind":
+        return [train(o, name, name, pair(o.labels, "pseudo"))]
+    line = "label --config {conf_pseudo_blind} --data {data}/{part}_unlabelled --reference {data}/{part} "
+    line += "--out {labels}/{part}_blind --nj {nj}"
+    labelled = [o.words(line, part=part) for part in ("train", "dev")]
+    return [*labelled, train(o, name, "student", pair(o.labels, "blind"))]
 
 
 def on_share(o: MixtureOptions, share: float) -> list[Command]:

@@ -31,6 +31,7 @@ MODEL = "valid.loss.ave.pth"
 # --with: what is added to a run, and what it gives.
 EXTRAS = {
     "joint": "separator and recogniser are also fine-tuned together: a row of its own",
+    "controls": "students with one part of the method changed are rows too",
     "curve": "further shares of the labels are rows too",
     "mismatch": "test sets of other arrays and rooms, and what is lost there",
     "retrain": "a second recogniser, trained on the student's streams, has columns too",
@@ -258,7 +259,9 @@ class Options:
     def content(self, name: str) -> dict:
         """Return a configuration, resolved; ``asr`` is that of ``--asr_config``."""
         if name not in self._contents:
-            variants = [*self.variants, *filter(None, [self.recipe["network"]])]
+            # Another network is described by what differs from the mask network.
+            network = ["mask_net", self.recipe["network"]] if self.recipe["network"] else []
+            variants = [*self.variants, *network]
             merged = Configuration(self.place, self.size, self.facts, variants, self.settings)
             self._contents[name] = merged.get(name, self.recipe["asr_config"] if name == "asr" else None)
         return self._contents[name]

@@ -1,4 +1,4 @@
-"""The method, stage by stage: the 20 stages from a corpus of single talkers to the table.
+"""The method, stage by stage: the 21 stages from a corpus of single talkers to the table.
 
 Each stage says what it reads, what it makes, and the commands that make it
 (:class:`frontend.pipeline.stage.Stage`); those of ``egs/recordings`` are in
@@ -11,8 +11,10 @@ from typing import cast
 from frontend.pipeline.mixtures import (
     MixtureOptions,
     asr_sets,
+    control,
     decode,
     draw,
+    generation,
     in_condition,
     keep_labels,
     label,
@@ -132,13 +134,30 @@ def _without_labels(o: MixtureOptions) -> list[Stage]:
             shards=o.shards,
         ),
         Stage(
-            *("student", "PIT on the teacher's labels"),
-            reads=[*pair(o.labels, "pseudo"), o.exp / "teacher" / MODEL],
-            makes=[o.exp / "student"],
-            commands=[train(o, "student", "student", pair(o.labels, "pseudo"))],
-            settings=o.settings_of("student") | seed,
+            *("student", "PIT on remixes of the labels: the teacher's, then those of the student before"),
+            reads=[*pair(o.labels, "pseudo"), *sets],
+            makes=[*o.generations[:-1], o.exp / "student"],
+            commands=[command for n in range(len(o.generations)) for command in generation(o, n)],
+            settings=o.settings_of("student", "distill") | seed | {"generations": len(o.generations)},
+            shards=o.shards,
         ),
+        _controls(o, sets, seed),
     ]
+
+
+def _controls(o: MixtureOptions, sets: list[Path], seed: dict) -> Stage:
+    """What each part of the method is worth: the same with one of them changed."""
+    makes, confs = [o.exp / name for name in o.controls], {*o.controls} - {"student_blind"}
+    if "student_blind" in o.controls:
+        makes, confs = [*makes, *pair(o.labels, "blind")], confs | {"student", "pseudo_blind"}
+    return Stage(
+        *("controls", "students with another network, on the labels themselves, or without a teacher"),
+        reads=[*pair(o.labels, "pseudo"), *sets],
+        makes=makes,
+        commands=[command for name in o.controls for command in control(o, name)],
+        settings=o.settings_of(*sorted(confs)) | seed,
+        skip="" if o.controls else "with one microphone there are none",
+    )
 
 
 def _with_labels(o: MixtureOptions) -> list[Stage]:
@@ -259,7 +278,7 @@ def _recognisers(o: MixtureOptions) -> list[Stage]:
 
 def _streams(o: MixtureOptions) -> list[Stage]:
     """The test sets separated and scored."""
-    models = ["teacher", "student"]
+    models = ["teacher", *(path.name for path in o.generations), *o.controls]
     if "unsupervised" not in o.extras:
         models += ["student_ft", "distilled", "distilled_ft", "supervised_small", "supervised_full"]
     further = [o.exp / "joint" / MODEL, *(path / MODEL for path in sorted((o.exp / "curve").glob("*")))]

@@ -60,6 +60,7 @@ class RecordingOptions(Options):
             "mics": 0,
             "symmetry": "none",
             "talkers": self.most,
+            "fewest": min(2, self.most),
             "outputs": 2 * self.most,
         }
         self.notes = {"command": shown_command(given, recipe, ()), "seed": str(self.seed)}
@@ -85,6 +86,7 @@ class RecordingOptions(Options):
         facts = self.facts | {"mics": int(mics), "symmetry": symmetry}
         if facts != self.facts:
             self.facts, self._contents = facts, {}
+            self.variants = ["mask_net", "one_channel"] if mics == "1" else []
 
 
 def recordings(o: RecordingOptions) -> list[Stage]:

@@ -1,4 +1,4 @@
-"""A trained network's streams of an unlabelled set as its labels: pseudo-targets.
+"""The streams of a trained network, or of a blind method, as labels of an unlabelled set: pseudo-targets.
 
 ``OUT`` becomes a mixture set like any other (the mixtures are named, not copied) whose ``spk1.scp ..`` name
 the targets, float32 wav in ``OUT/wav``. It is made by the loop of :mod:`frontend.separation.loop`: a run that
@@ -16,6 +16,7 @@ from frontend.data.audio import audio_info, check_alike, read_audio
 from frontend.data.kaldi import write_set
 from frontend.data.mixtures import MixtureSet
 from frontend.dsp.activity import sounds
+from frontend.dsp.blind import check_blind
 from frontend.dsp.metrics import match_streams, si_snr
 from frontend.dsp.refine import check_refinement
 from frontend.separation.loop import Layout, Result, inputs_of, run, stamp_of
@@ -33,16 +34,18 @@ _LAYOUT = Layout("wav/spk{k}/{id}.wav", "float32")
 
 @dataclass(frozen=True)
 class Labelling:
-    """How targets are made of a network's outputs.
+    """How targets are made: of a network's outputs by a rule, or by a blind method.
 
     Attributes:
-        rule: a name in :data:`frontend.separation.pseudo_targets.RULES` that needs no reference.
+        rule: a name in :data:`frontend.separation.pseudo_targets.RULES` that needs no reference, or None.
+        blind: a name in :data:`frontend.dsp.blind.METHODS`, or None.
         n_talkers: targets per mixture.
         refine: steps of :mod:`frontend.dsp.refine`, joined by a plus, or None.
-        settings: of the rule.
+        settings: of the rule or the method.
     """
 
-    rule: str
+    rule: str | None = None
+    blind: str | None = None
     n_talkers: int = 2
     refine: str | None = None
     settings: dict = field(default_factory=dict)
@@ -52,7 +55,12 @@ class Labelling:
             raise UserError(f"n_talkers: expected a number of talkers, found {self.n_talkers!r}")
         if self.refine is not None:
             check_refinement(self.refine, "refine: ")
-        check_rule(self.rule, self.settings)
+        if (self.rule is None) == (self.blind is None):
+            raise UserError(f"expected either a rule or a blind method, found {self.rule} and {self.blind}")
+        if self.blind is not None:
+            check_blind(self.blind, self.settings)
+        else:
+            check_rule(str(self.rule), self.settings)
         if self.rule == "oracle":
             raise UserError(
                 "rule 'oracle' needs the true images: it can be a control, but not make pseudo-targets"
@@ -60,7 +68,7 @@ class Labelling:
 
 
 def load_labelling(path: str | Path | None, **given) -> Labelling:
-    """Read a labelling from YAML (``rule``, ``n_talkers``, ``refine`` and the rule's settings).
+    """Read a labelling from YAML (``rule`` or ``blind``, ``n_talkers``, ``refine`` and the settings).
 
     Args:
         path: the file, or None.
@@ -72,18 +80,21 @@ def load_labelling(path: str | Path | None, **given) -> Labelling:
     values = {} if path is None else read_settings(path, "configuration of pseudo-targets")
     values |= {k: v for k, v in given.items() if v is not None}
     own = [f.name for f in fields(Labelling) if f.name != "settings"]
-    if "rule" not in values:
+    if "rule" not in values and "blind" not in values:
         missing = next((k for k in values if did_you_mean(str(k), ["rule"])), None)
         found = f"'{missing}'" if missing else "none"
         where, wanted = f"{path}:" if path else "--rule:", "(--rule NAME, or 'rule: NAME' in --config)"
         raise UserError(f"{where} expected a rule {wanted}, found {found}")
     settings = {k: v for k, v in values.items() if k not in own}
-    check_rule(values["rule"], settings, f"{path}: " if path else "")
+    if "rule" in values:
+        check_rule(values["rule"], settings, f"{path}: " if path else "")
+    else:
+        check_blind(values["blind"], settings, f"{path}: " if path else "")
     return Labelling(**{k: v for k, v in values.items() if k in own}, settings=settings)
 
 
 def label_set(
-    model: str,
+    model: str | None,
     data: str,
     out: str,
     labelling: Labelling,
@@ -92,10 +103,11 @@ def label_set(
     reference: str | None = None,
     shard: Shard = None,
 ) -> None:
-    """Make ``out`` the set ``data`` with the model's streams as its talkers.
+    """Make ``out`` the set ``data`` with the streams as its talkers.
 
     Args:
-        model: a trained system, as :func:`frontend.training.checkpoints.open_trained` takes it.
+        model: a trained system, as :func:`frontend.training.checkpoints.open_trained` takes it; None where
+            the labelling is by a blind method.
         data: a mixture set; labels it may have are not looked at.
         out: the set to make; one made before of other inputs is replaced.
         labelling: how outputs become targets.
@@ -109,13 +121,18 @@ def label_set(
         UserError: found before the first separation where it can be.
     """
     check_device(device)
+    if (model is None) != (labelling.blind is not None):
+        raise UserError(
+            f"expected a model for a rule, none for a blind method, found {model or 'no model'} and "
+            f"{labelling.rule or labelling.blind} (give --model DIR, or a --config with 'blind: auxiva')"
+        )
     items, mixtures = open_items(data, labels=False)
     if mixtures is None:
         raise UserError(f"{data}: expected a mixture set, found whole recordings (cut them: `data chunks`)")
     truth = _reference(reference, mixtures)
-    talkers, rule = labelling.n_talkers, labelling.rule
-    system = System("targets", str(model), None, rule, labelling.refine, settings=labelling.settings)
-    digest = check_system(system, "", items, talkers, str(model), mixtures=mixtures)
+    talkers, made_by = labelling.n_talkers, (labelling.blind, labelling.rule, labelling.refine)
+    system = System("targets", model, *made_by, settings=labelling.settings)
+    digest = check_system(system, "", items, talkers, str(model or labelling.blind), mixtures=mixtures)
     stamp = stamp_of(system, inputs_of(items), {"n_talkers": talkers}, digest)
     result = Result(
         system, Path(out), stamp, items, _LAYOUT, files=("wav.scp", "utt2num_samples", "utt2spk", "spk2utt")
@@ -157,7 +174,7 @@ def _quality(references: np.ndarray, targets: np.ndarray, mixture: np.ndarray) -
         return row | {"si_snri": values - si_snr(references, mixture)}
 
 
-def _write_quality(out: Path, model: str, labelling: Labelling, rows: list[dict]) -> None:
+def _write_quality(out: Path, model: str | None, labelling: Labelling, rows: list[dict]) -> None:
     """Means over talkers, all and by the number of talkers in the mixture; silent targets are left out.
 
     ``sounding`` is the mean number of targets that are not silent.

@@ -5,6 +5,7 @@ The file says of what the rows are made::
     reference: {mixture: {}, oracle: {}}          # first the unprocessed recording, last the true images
     blind:                                        # blind methods and their settings
       auxiva: {iterations: 30, refine: [none, mask]}
+      auxiva_starts: {method: auxiva, starts: 4}  # the method, where the row has another name
     teacher:                                      # outputs of exp/NAME/teacher, one stream a talker by a rule
       rules: [outputs, energy, spatial_merge]     # outputs: as they are
       refine: {spatial_merge: [none, iva+mask]}
@@ -142,8 +143,9 @@ def _generate(sections: dict, where: str) -> dict[str, dict]:
                 raise UserError(f"{where}: {name}: unknown key '{key}'{did_you_mean(str(key), known)}")
     of = {name: sections.get(name) or {} for name in _SECTIONS}
     rows: dict[str, dict] = {"mixture": {}} if "mixture" in of["reference"] else {}
-    for method, settings in of["blind"].items():
-        rows |= _refined(method, {"blind": method} | _mapping(settings, f"{where}: {method}: "))
+    for name, settings in of["blind"].items():
+        entry = {"method": name} | _mapping(settings, f"{where}: {name}: ")
+        rows |= _refined(name, {"blind": entry.pop("method")} | entry)
     refinements = of["teacher"].get("refine") or {}
     for rule in of["teacher"].get("rules") or []:
         entry = {"model": "teacher", "refine": refinements.get(rule)}

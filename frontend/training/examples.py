@@ -39,8 +39,8 @@ class _Crops(AbsPreprocessor):
         fs: sampling rate that all recordings must have.
         crop: length of an example in seconds; shorter recordings are padded with zeros.
         array_symmetry: ``none``, ``circular`` or ``linear``, see
-            :func:`frontend.dsp.spatial.array_symmetries`; ``any`` for a network that does not use the places of
-            the microphones: all orders.
+            :func:`frontend.dsp.spatial.array_symmetries`; ``any``, for a network that does not use the places
+            of the microphones: all orders.
         n_mics: number of microphones.
         fewer_mics: recordings may have fewer; silent channels are put behind them.
         ref_channel: the reference channel.
@@ -216,6 +216,7 @@ class Remixes(_Pooled):
     Args:
         entries: ``speech_mix``, ``speech_ref1`` ... -> utterance -> audio entry.
         gain_db: gain of every image but the first, uniform in +-gain_db.
+        fewest: images in an example; of more labels, as many of these numbers each: fewest, ..., labels.
         one_talker: share of the examples that are one image alone.
         as_is: share of the examples that are the mixture itself, with its labels as references.
         others: see :class:`_Crops`.
@@ -226,6 +227,7 @@ class Remixes(_Pooled):
         train: bool,
         entries: dict[str, dict[str, str]],
         gain_db: float = 2.5,
+        fewest: int = 2,
         one_talker: float = 0.1,
         as_is: float = 0.0,
         **others: Any,
@@ -237,7 +239,13 @@ class Remixes(_Pooled):
                 "preprocessor_conf: expected shares one_talker and as_is that add up to at most 1, found "
                 f"{one_talker} and {as_is}"
             )
-        self.entries, self.gain_db, self.one_talker, self.as_is = entries, gain_db, one_talker, as_is
+        if not 1 <= fewest <= self.number:
+            raise UserError(
+                f"preprocessor_conf: expected fewest from 1 to {self.number}, the number of labels, "
+                f"found {fewest}"
+            )
+        self.entries, self.gain_db, self.fewest = entries, gain_db, fewest
+        self.one_talker, self.as_is = one_talker, as_is
 
     def __call__(self, uid: str, data: dict[str, str]) -> dict[str, np.ndarray]:
         """Return speech_mix (T, C), or (T,) of one microphone, and speech_ref1..S (T,)."""
@@ -246,8 +254,9 @@ class Remixes(_Pooled):
             mixture, references = self._crop(uid, 0, uid)
             mixture = self._turn(mixture, self._draws(uid, "symmetry", 0), keep_reference=True)
         else:
-            alone = kind < self.as_is + self.one_talker
-            names = [uid] if alone else [uid, *self.partners(uid)]
+            number = int(self._draws(uid, "number").integers(self.fewest, self.number + 1))
+            number = 1 if kind < self.as_is + self.one_talker else number
+            names = [uid, *self.partners(uid)][:number]
             images = [self._image(uid, i, name) for i, name in enumerate(names)]
             # A channel that one of them alone sounds in would separate them.
             n_mics = min(int(image.any(-1).sum()) for image in images)
