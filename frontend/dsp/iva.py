@@ -120,10 +120,10 @@ def _update(w: torch.Tensor, v: torch.Tensor) -> None:
 @functools.lru_cache(maxsize=32)
 def _basis(n: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """(n * n, n, n): the Hermitian matrices whose multiples by :func:`outer_products` add up to x x^H."""
-    matrices = torch.zeros(n * n, n, n, dtype=dtype)
+    real, imag = torch.zeros(2, n * n, n, n)
     for i in range(n):
-        matrices[i, i, i] = 1
+        real[i, i, i] = 1
     for k, (i, j) in enumerate(itertools.combinations(range(n), 2)):
-        matrices[n + 2 * k, i, j] = matrices[n + 2 * k, j, i] = 1
-        matrices[n + 2 * k + 1, i, j], matrices[n + 2 * k + 1, j, i] = 1j, -1j
-    return matrices.to(device)
+        real[n + 2 * k, i, j] = real[n + 2 * k, j, i] = 1
+        imag[n + 2 * k + 1, i, j], imag[n + 2 * k + 1, j, i] = 1, -1
+    return torch.complex(real, imag).to(device, dtype)

@@ -372,7 +372,7 @@ def label(o: MixtureOptions, model: str, name: str, kind: str = "") -> list[Comm
 
 
 def generation(o: MixtureOptions, number: int) -> list[Command]:
-    """Student ``number``, from 0 on: on remixes of the teacher's labels, or of the streams of the last one."""
+    """Student ``number``, from 0 on: on remixes of the teacher's labels, or of the last student's streams."""
     if number == 0:
         labelled, commands = "pseudo", []
     else:

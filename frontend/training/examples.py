@@ -321,7 +321,8 @@ class CroppedSources(_Crops):
         """Return speech_mix (T, C), or (T,) of one microphone, and speech_ref1..S (T,)."""
         names = [name for name in data if name.startswith("speech_ref")]
         start = self._start(uid, self._draws(uid, "crop"))
-        mixture, references = self._labelled(start, uid, data["speech_mix"], map(data.get, names))
+        entries = (data[name] for name in names)
+        mixture, references = self._labelled(start, uid, data["speech_mix"], entries)
         gain = self._draws(uid, "gain").uniform(-self.gain_db, self.gain_db) if self.train else 0.0
         mixture = self._turn(mixture, self._draws(uid, "symmetry"), keep_reference=True)
         return _example(

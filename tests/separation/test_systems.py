@@ -273,25 +273,24 @@ def test_optional_systems_may_be_missing_others_not(models, data, tmp_path, comm
     assert command("separate", *arguments, "--out", tmp_path / "out")[0] == 2
 
 
-# The rows of the tables that were listed by hand, and that committed results name.
+# The rows of the tables, which committed results name.
 ROWS = """
-mixture auxiva auxiva+mask ilrma teacher_outputs teacher_energy teacher_energy_residual
-teacher_spatial_merge teacher_spatial_merge+iva+mask teacher_oracle student student+mvdr student+iva
-student+iva+mask student_ft student_ft+iva+mask distilled distilled_ft distilled_ft+mvdr distilled_ft+iva
-distilled_ft+iva+mask supervised_small supervised_small+iva+mask supervised_full supervised_full+mvdr
-supervised_full+iva supervised_full+iva+mask joint student_ft_1 student_ft_1+iva+mask distilled_ft_1
-distilled_ft_1+iva+mask supervised_1 supervised_1+iva+mask student_ft_5 student_ft_5+iva+mask
-distilled_ft_5 distilled_ft_5+iva+mask supervised_5 supervised_5+iva+mask supervised_25
-supervised_25+iva+mask oracle
+mixture auxiva auxiva+mask auxiva_starts auxiva_starts+mask ilrma teacher_outputs teacher_energy
+teacher_energy_residual teacher_spatial_merge teacher_spatial_merge+iva+mask teacher_oracle student_gen1
+student student+iva+mask student_masknet student_masknet+iva+mask student_masknet_remix
+student_masknet_remix+iva+mask student_labels student_blind student_ft distilled distilled_ft supervised_small
+supervised_full supervised_full+iva+mask joint student_ft_1 distilled_ft_1 supervised_1 student_ft_5
+distilled_ft_5 supervised_5 supervised_25 oracle
 """.split()
 ONE_CHANNEL = """
-mixture teacher_outputs teacher_energy teacher_energy_residual teacher_oracle student student_ft
-distilled distilled_ft supervised_small supervised_full joint student_ft_1 distilled_ft_1 supervised_1
-student_ft_5 distilled_ft_5 supervised_5 supervised_25 oracle
+mixture teacher_outputs teacher_energy teacher_energy_residual teacher_oracle student_gen1 student
+student_masknet student_masknet_remix student_labels student_blind student_ft distilled distilled_ft
+supervised_small supervised_full joint student_ft_1 distilled_ft_1 supervised_1 student_ft_5 distilled_ft_5
+supervised_5 supervised_25 oracle
 """.split()
 GATED = """
-auxiva+mask+gate+iva+mask teacher_spatial_merge+iva+mask+gate+iva+mask student+iva+mask+gate+iva+mask
-distilled_ft+iva+mask+gate+iva+mask supervised_full+iva+mask+gate+iva+mask
+auxiva+mask+gate+iva+mask teacher_spatial_merge+iva+mask+gate+iva+mask student+gate+iva+mask
+distilled_ft+gate+iva+mask supervised_full+gate+iva+mask
 """.split()
 RECORDINGS = (
     "mixture auxiva auxiva+mask teacher_spatial_merge start start+iva+mask student student+iva+mask".split()
