@@ -1,18 +1,15 @@
-"""A run on simulated mixtures: its options, where everything lies, and the commands of its stages."""
+"""A run on simulated mixtures: its options, and where everything lies."""
 
 import re
 from pathlib import Path
 from typing import Any
 
 from frontend.pipeline.config import TEMPLATE, Configuration
-from frontend.pipeline.options import EXTRAS, MODEL, Given, Options, existing, refuse, shown_command
+from frontend.pipeline.options import EXTRAS, Given, Options, existing, refuse, shown_command
 from frontend.utils.files import read_lines
 
 # Students with one part of the method changed: the first in every table, all by --with controls.
 CONTROLS = ("student_masknet", "student_masknet_remix", "student_labels", "student_blind")
-# Test sets of other conditions are separated by these alone.
-ELSEWHERE = "student,student_masknet,student_masknet+iva+mask,auxiva,auxiva+mask"
-Command = list[str]
 
 
 class MixtureOptions(Options):
@@ -268,6 +265,20 @@ class MixtureOptions(Options):
                 lost = name not in rows.get(share, ())
                 refuse((lost, f"{path}: {lacks}, found none; add it or leave the share out"))
 
+    @property
+    def other_arrays(self) -> list[str]:
+        """The conditions with another number of microphones."""
+        listed = self.content("conditions")
+        return [
+            name for name, overrides in listed.items() if any(o.startswith("array.n=") for o in overrides)
+        ]
+
+    @property
+    def conditions(self) -> list[str]:
+        """The conditions of --with mismatch; with a student of one number of microphones, these alone."""
+        fixed = self.other_arrays if self.recipe["network"] or self.given.channels else []
+        return [name for name in self.content("conditions") if name not in fixed]
+
     def experiments(self) -> list[Path]:
         """Return the experiments with scores that stand in one table: of any number of microphones."""
         # espeak_3spk_2ch is of the family espeak_3spk, not of espeak.
@@ -280,198 +291,3 @@ class MixtureOptions(Options):
 def percent(share: float) -> str:
     """Return a share of the labels as it stands in names: 0.05 -> 5."""
     return f"{100 * share:g}"
-
-
-# Command lines of the stages, and lists of them that belong together.
-
-
-def pair(folder: Path, kind: str) -> list[Path]:
-    """Return the sets of that kind for training and validation."""
-    return [folder / f"train_{kind}", folder / f"dev_{kind}"]
-
-
-def model(folder: Path) -> list[Path]:
-    """Return the files of a trained model."""
-    return [folder / "config.yaml", folder / MODEL]
-
-
-def draw(o: MixtureOptions, name: str, speech: str, number: int, more: dict) -> Command:
-    """Scenes of the corpus's own list of mixtures, or drawn."""
-    pairs = o.speech / speech / "pairs"
-    listed = name != "test_1spk" and (pairs.exists() or "librispeech" in o.recipe["data"])
-    listed = listed and not o.size["speech"].get("drawn")
-    return o.words(
-        "simulate scenes --config {conf_scenes} --speech {speech}/{part} --num {num} --prefix {name} --seed "
-        "{seed} "
-        "--out {data}/scenes/{name}.jsonl",
-        **{
-            "part": speech,
-            "num": number,
-            "name": name,
-            "channels": o.given.channels,
-            "pairs": pairs if listed else None,
-        },
-        **more,
-    )
-
-
-def render_set(o: MixtureOptions, name: str, speech: str) -> list[Command]:
-    """A set of mixtures, rendered and checked; or named, on the fly."""
-    # What trainings alone read need not be written.
-    on_the_fly = "on_the_fly" in o.extras and name in ("train", "labelled")
-    how = {"on_the_fly": True} if on_the_fly else {"audio_format": o.recipe["audio_format"]}
-    command = render(o, f"scenes/{name}", speech, name, rir_cache=o.data / "rirs", n_talkers=o.most, **how)
-    return [command] if on_the_fly else [command, ["data", "check", str(o.data / name)]]
-
-
-def render(o: MixtureOptions, scenes: str, speech: str, name: str, **more: object) -> Command:
-    """Scenes made audible."""
-    line = "simulate render --scenes {data}/{scenes}.jsonl --speech {speech}/{part} --out {data}/{name} --nj "
-    line += "{nj}"
-    return o.words(line, scenes=scenes, part=speech, name=name, **more)
-
-
-def subset(
-    o: MixtureOptions, data: Path, out: Path, share: float, seed: int, unlabelled: bool = False
-) -> Command:
-    """A share of a set."""
-    options = {"data": data, "out": out, "share": share, "unlabelled": unlabelled, "seed": seed}
-    return o.words("data subset", **options)
-
-
-def unlabelled(o: MixtureOptions, part: str) -> Command:
-    """All of a set, without what training without labels must not see."""
-    return subset(o, o.data / part, o.data / f"{part}_unlabelled", 1, o.seed, True)
-
-
-def keep_labels(o: MixtureOptions, share: float, name: str) -> list[Command]:
-    """A share of the labelled mixtures, for training and validation."""
-    pairs = ((o.pool, f"train_{name}"), ("dev", f"dev_{name}"))
-    return [subset(o, o.data / source, o.labels / out, share, o.train_seed) for source, out in pairs]
-
-
-def train(o: MixtureOptions, name: str, conf: str, sets: list[Path], start: Path | None = None) -> Command:
-    """A separator; on the fly, workers render the mixtures, and a size may ask for more of them."""
-    workers = o.nj if "on_the_fly" in o.extras and "num_workers" not in o.content(conf) else None
-    return o.training("separator", conf, name, sets, o.train_seed, init_param=start, num_workers=workers)
-
-
-def train_asr(o: MixtureOptions, name: str, sets: list[Path], **more: object) -> Command:
-    """A recogniser, on a pair of sets."""
-    return o.training("recogniser", "asr", name, sets, o.seed, allow_unknown=o.unknown, **more)
-
-
-def label(o: MixtureOptions, model: str, name: str, kind: str = "") -> list[Command]:
-    """The model's streams of the unlabelled sets become the targets in train_NAME and dev_NAME."""
-    # --reference only scores the targets for the reader; nothing is chosen by it.
-    line = "label --config {config} --model {exp}/{model} --data {data}/{part}_unlabelled --reference "
-    line += "{data}/{part} "
-    line += "--out {labels}/{part}_{name} --nj {nj}"
-    config = o.conf(kind or name)
-    return [o.words(line, config=config, model=model, part=part, name=name) for part in ("train", "dev")]
-
-
-def generation(o: MixtureOptions, number: int) -> list[Command]:
-    """Student ``number``, from 0 on: on remixes of the teacher's labels, or of the last student's streams."""
-    if number == 0:
-        labelled, commands = "pseudo", []
-    else:
-        labelled = f"gen{number}"
-        commands = label(o, o.generations[number - 1].name, labelled, "distill")
-    return [*commands, train(o, o.generations[number].name, "student", pair(o.labels, labelled))]
-
-
-def control(o: MixtureOptions, name: str) -> list[Command]:
-    """One of :data:`CONTROLS`."""
-    if name != "student_blind":
-        return [train(o, name, name, pair(o.labels, "pseudo"))]
-    line = "label --config {conf_pseudo_blind} --data {data}/{part}_unlabelled --reference {data}/{part} "
-    line += "--out {labels}/{part}_blind --nj {nj}"
-    labelled = [o.words(line, part=part) for part in ("train", "dev")]
-    return [*labelled, train(o, name, "student", pair(o.labels, "blind"))]
-
-
-def on_share(o: MixtureOptions, share: float) -> list[Command]:
-    """The trainings on one share of the labels."""
-    at, sets = percent(share), pair(o.labels, percent(share))
-    kept = keep_labels(o, share, at)
-    if share not in o.size["shares"]["semi"]:
-        return [*kept, train(o, f"curve/supervised_{at}", "full", sets)]
-    return [
-        *kept,
-        train(o, f"curve/student_ft_{at}", "finetune", sets, o.exp / "student" / MODEL),
-        *label(o, f"curve/student_ft_{at}", f"distill_{at}", "distill"),
-        train(o, f"curve/distilled_{at}", "student", pair(o.labels, f"distill_{at}")),
-        train(o, f"curve/distilled_ft_{at}", "finetune", sets, o.exp / f"curve/distilled_{at}" / MODEL),
-        train(o, f"curve/supervised_{at}", "small", sets),
-    ]
-
-
-def asr_sets(o: MixtureOptions) -> list[Command]:
-    """One microphone, new rooms, each talker heard alone; of no mixture that is labelled."""
-    commands, format, aloud = [], {"audio_format": o.recipe["audio_format"]}, o.size["read_aloud"]
-    if aloud:
-        line = "local/read_aloud.py --text {speech}/{pool}/text --num {aloud} --out {data}/read_aloud --seed "
-        line += "{seed} --nj {nj}"
-        commands += [o.words(line, aloud=aloud, fs=o.given.fs)]
-    for part, speech in (("train", o.pool), ("dev", "dev")):
-        for number in (1, 2):
-            line = "simulate scenes --config {conf_scenes} --speech {speech}/{source} --num {rooms} --prefix "
-            line += "asr{number}_{part} "
-            line += (
-                "--seed {seed} --out {data}/scenes_asr/{part}{number}.jsonl --channels 1 --n_talkers {number}"
-            )
-            values = {"source": speech, "rooms": o.size["asr_rooms"][part], "number": number, "part": part}
-            commands += [o.words(line, **values)]
-            commands += [
-                render(o, f"scenes_asr/{part}{number}", speech, f"asr_{part}_rooms{number}", **format)
-            ]
-        speeches = [o.speech / speech, *([o.data / "read_aloud/train"] if aloud and part == "train" else [])]
-        rooms = [o.data / f"asr_{part}_rooms{number}" for number in (1, 2)]
-        commands += [o.words("data recogniser", speech=speeches, rooms=rooms, out=o.data / f"asr_{part}")]
-    return commands
-
-
-def separated_set(o: MixtureOptions, part: str) -> list[Command]:
-    """The student's streams of a set, with the text that each of them has."""
-    line = "data recogniser --separated --data {data}/{part} --streams {exp}/separated/{part}/student "
-    line += "--decoded {exp}/decoded_{part}/student --out {data}/asr_{part}_separated"
-    # Systems without labels are judged by it too: it is trained on no mixture of the labelled set.
-    without = o.labels / f"{part}_small" if o.pool == "train" else None
-    return [
-        separate(o, o.data / part, o.exp / "separated" / part, only="student"),
-        decode(o, part, o.exp / f"decoded_{part}", asr=o.exp / "asr", only="student"),
-        o.words(line, part=part, without=without),
-    ]
-
-
-def separate(o: MixtureOptions, data: Path, out: Path, **more: object) -> Command:
-    """A set by every system of the table, or by ``only`` some."""
-    line = (
-        "separate --systems {conf_systems} --exp {exp} --data {set} --out {out} --n_talkers {most} --nj {nj}"
-    )
-    return o.words(line, set=data, out=out, **more)
-
-
-def decode(o: MixtureOptions, part: str, out: Path, **more: object) -> Command:
-    """Words of a set's streams, its true images and its dry speech."""
-    line = "decode --config {conf_decode} --systems {conf_systems} --exp {exp} --data {data}/{part} "
-    line += "--separated {exp}/separated/{part} --speech {speech}/{part} --out {out} --nj {nj}"
-    return o.words(line, part=part, out=out, ngpu=min(o.ngpu, 1), allow_unknown=o.allow_unknown, **more)
-
-
-def in_condition(o: MixtureOptions, name: str) -> list[Command]:
-    """A test set of a condition: drawn, rendered, separated and scored."""
-    data, folder = o.data / "conditions" / name, o.exp / "mismatch" / name
-    scenes = "simulate scenes --config {conf_scenes} --conditions {conf_conditions} --condition {name} "
-    scenes += "--seed {seed} "
-    scenes += "--speech {speech}/test --num {num} --prefix test --out {data}/conditions/scenes/{name}.jsonl"
-    drawn = {"num": o.size["mixtures"]["test"], "n_talkers": o.talkers or 2, "channels": o.given.channels}
-    how = {"rir_cache": o.data / "rirs", "audio_format": o.recipe["audio_format"]}
-    score = "score --data {set} --separated {folder}/separated --out {folder}/scores --nj {nj}"
-    return [
-        o.words(scenes, name=name, **drawn),
-        render(o, f"conditions/scenes/{name}", "test", f"conditions/{name}", **how),
-        separate(o, data, folder / "separated", only=ELSEWHERE),
-        o.words(score, set=data, folder=folder, measures=""),
-    ]

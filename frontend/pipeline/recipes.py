@@ -8,8 +8,7 @@ Each stage says what it reads, what it makes, and the commands that make it
 from pathlib import Path
 from typing import cast
 
-from frontend.pipeline.mixtures import (
-    MixtureOptions,
+from frontend.pipeline.commands import (
     asr_sets,
     control,
     decode,
@@ -28,6 +27,7 @@ from frontend.pipeline.mixtures import (
     train_asr,
     unlabelled,
 )
+from frontend.pipeline.mixtures import MixtureOptions
 from frontend.pipeline.options import MODEL, Given, Options, find_recipe, read_recipe
 from frontend.pipeline.recordings import RecordingOptions, recordings
 from frontend.pipeline.stage import Stage
@@ -348,7 +348,7 @@ def _words(o: MixtureOptions) -> list[Stage]:
 def _elsewhere(o: MixtureOptions) -> list[Stage]:
     """Test sets of other arrays, rooms and noise."""
     off = "" if "mismatch" in o.extras else "--with mismatch runs it"
-    names = [] if off else ["matched", *o.content("conditions")]
+    names = [] if off else ["matched", *o.conditions]
     others = [] if o.again else [path for path in o.experiments() if path != o.exp]
     number = {"num": o.size["mixtures"]["test"], "audio_format": o.recipe["audio_format"]}
     return [

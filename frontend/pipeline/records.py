@@ -11,7 +11,13 @@ from frontend.utils.files import remove, write_text
 from frontend.utils.stamps import Stamp, of_tree
 
 _PACKAGE = Path(__file__).parents[1]
-_SEPARATION = ("dsp/blind", "dsp/refine", "separation/pseudo_targets", "separation/continuous")
+_SEPARATION = (
+    "dsp/array_streams",
+    "dsp/blind",
+    "dsp/refine",
+    "separation/pseudo_targets",
+    "separation/continuous",
+)
 # Modules whose VERSION the output of a command depends on. They are read, not imported: that would take
 # seconds.
 CODE = {

@@ -25,7 +25,7 @@ from frontend.data.audio import Recording, stamp_of_entries
 from frontend.data.kaldi import write_set
 from frontend.data.mixtures import MixtureSet
 from frontend.data.writers import BlockWriter, existing
-from frontend.dsp import blind, refine
+from frontend.dsp import array_streams, blind, refine
 from frontend.separation import continuous, pseudo_targets
 from frontend.separation.continuous import (
     JoinedStreams,
@@ -43,7 +43,7 @@ from frontend.utils.stamps import Stamp, read_stamp
 # With DONE all items are complete; BEGUN says what those were made from that ITEMS has a line of.
 DONE, BEGUN, ITEMS = "stamp.json", ".begun.json", ".items.jsonl"
 _OURS = (DONE, BEGUN, "info.json", "made_from.json")
-_CODE = (blind, refine, pseudo_targets, continuous)
+_CODE = (array_streams, blind, refine, pseudo_targets, continuous)
 
 
 class Layout(NamedTuple):

@@ -8,7 +8,7 @@ import yaml
 from frontend.pipeline.config import Configuration
 
 ROOT = Path(__file__).resolve().parents[2]
-FACTS = {"fs": 8000, "mics": 4, "symmetry": "circular", "talkers": 2, "outputs": 4}
+FACTS = {"fs": 8000, "mics": 4, "symmetry": "circular", "talkers": 2, "fewest": 2, "outputs": 4}
 
 
 def resolved(recipe: str | Path, name: str, variants: tuple[str, ...] = (), **facts) -> dict:

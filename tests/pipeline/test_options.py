@@ -90,7 +90,7 @@ def test_where_a_run_lies(recipe, text, place):
         ("--talkers 3-2", "--talkers 3-2: expected 2, 3 or 4"),
         ("--with unsupervised,retrain", "curve, joint and retrain need labels"),
         ("--with unsupervised,curve", "curve, joint and retrain need labels"),
-        ("--with joit", "--with joit: expected some of joint, curve"),
+        ("--with joit", "--with joit: expected some of joint, controls, curve"),
         ("--size huge", "unknown size 'huge': expected one of full, half, quick, tiny"),
         ("--audio_format mp3", "--audio_format mp3: expected one of wav, flac, flac.ark"),
         (
@@ -342,7 +342,7 @@ def test_variants_follow_channels_and_talkers(recipe):
         and mixed.content("pseudo")["n_talkers"] == 3
     )
     assert mixed.content("teacher")["separator_conf"]["num_spk"] == 6
-    assert options(recipe, "--talkers 2-3 --channels 1").variants == ["one_channel"]
+    assert options(recipe, "--talkers 2-3 --channels 1").variants == ["mask_net", "one_channel"]
     assert options(recipe, "--channels 2").content("student")["separator_conf"]["n_mics"] == 2
 
 
@@ -382,7 +382,7 @@ def test_of_recordings(tmp_path, monkeypatch):
         assert options(recipe, f"--recordings {name} --size tiny").exp == Path("exp", tag)
     assert options(recipe, "", listing=True)
     o = options(recipe, "--recordings v1.0 --fs 16000")
-    assert o.content("student")["encoder_conf"]["n_fft"] == 512 and o.facts["mics"] == 0
+    assert o.content("teacher")["encoder_conf"]["n_fft"] == 512 and o.facts["mics"] == 0
     monkeypatch.chdir(recipe)
     (o.data / "whole").mkdir(parents=True)
     (o.data / "whole/array").write_text("6 circular 16000\n")

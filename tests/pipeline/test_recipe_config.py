@@ -38,15 +38,18 @@ def everything() -> dict[str, object]:
             found[f"{recipe}/size_{size}"] = read_size(place, size)
         names = "teacher student pseudo decode systems".split()
         names += [] if recipe == "recordings" else "scenes distill joint asr asr_gpu conditions".split()
+        names += [] if recipe == "recordings" else ["pseudo_blind"]
         for name in names:
             found[f"{recipe}/{name}"] = resolved(recipe, name, **facts)
         for variant, names, more in (
+            ("mask_net", "student", {}),
             ("one_channel", "teacher student pseudo distill systems", {"mics": 1}),
             ("mixed_talkers", "pseudo distill student systems", {"talkers": 3, "outputs": 6}),
             ("spatialnet", "teacher student", {}),
         ):
             for name in () if recipe == "recordings" else names.split():
-                found[f"{recipe}/{name}_{variant}"] = resolved(recipe, name, (variant,), **more)
+                networks = () if variant in ("mask_net", "mixed_talkers") else ("mask_net",)
+                found[f"{recipe}/{name}_{variant}"] = resolved(recipe, name, (*networks, variant), **more)
     found["mc_libri2mix/scenes_noise"] = resolved("mc_libri2mix", "scenes", ("noise",))
     return found
 
@@ -87,13 +90,14 @@ def test_recipes_are_short():
 
 
 def test_another_rate_keeps_windows_as_long_in_time():
-    student, asr = resolved("mini", "student", fs=16000), resolved("mini", "asr", fs=16000)
+    teacher, asr = resolved("mini", "teacher", fs=16000), resolved("mini", "asr", fs=16000)
     assert (
-        student["encoder_conf"]
+        teacher["encoder_conf"]
         == {"n_fft": 512, "hop_length": 256, "window": "hann"}
-        == student["decoder_conf"]
+        == teacher["decoder_conf"]
     )
-    assert student["preprocessor_conf"]["fs"] == asr["frontend_conf"]["fs"] == 16000
+    assert teacher["preprocessor_conf"]["fs"] == asr["frontend_conf"]["fs"] == 16000
+    assert resolved("mini", "student", fs=16000)["separator_conf"]["fs"] == 16000
     # 12.5 ms from window to window, as conf/asr.yaml has it.
     assert [asr["frontend_conf"][k] for k in ("n_fft", "win_length", "hop_length")] == [512, 400, 200]
     assert asr["batch_bins"] == 320000
@@ -104,15 +108,15 @@ def test_sizes_change_their_own_trainings():
     made = Configuration(
         place,
         read_size(place, "full"),
-        {"fs": 8000, "mics": 4, "symmetry": "none", "talkers": 2, "outputs": 4},
+        {"fs": 8000, "mics": 4, "symmetry": "none", "talkers": 2, "fewest": 2, "outputs": 4},
     )
     student, finetune, full = (made.get(name) for name in ("student", "finetune", "full"))
-    assert (student["max_epoch"], finetune["max_epoch"], full["max_epoch"]) == (9, 6, 21)
-    assert finetune["optim_conf"] == {"lr": 0.001} and student["optim_conf"] == {"lr": 0.002}
+    assert (student["max_epoch"], finetune["max_epoch"], full["max_epoch"]) == (3, 2, 6)
+    assert finetune["optim_conf"] == {"lr": 0.0005} and student["optim_conf"] == {"lr": 0.001}
     made.settings = [Setting.read("student.preprocessor_conf.crop=2"), Setting.read("finetune.max_epoch=1")]
     student, finetune = made.get("student"), made.get("finetune")
     assert student["preprocessor_conf"]["crop"] == finetune["preprocessor_conf"]["crop"] == 2
-    assert (student["max_epoch"], finetune["max_epoch"]) == (9, 1)
+    assert (student["max_epoch"], finetune["max_epoch"]) == (3, 1)
 
 
 @pytest.mark.parametrize(

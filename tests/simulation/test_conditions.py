@@ -37,6 +37,7 @@ def drawn(speech, tmp_path_factory):
 
 
 CHANGED = {
+    **dict.fromkeys(("mics_2", "mics_3", "mics_6", "mics_8"), {"mics"}),
     "radius_3cm": {"mics"},
     "radius_10cm": {"mics"},
     "linear_3cm": {"mics", "array"},
@@ -69,6 +70,9 @@ def test_conditions_are_what_they_say(drawn):
         for name, radius in (("matched", 0.05), ("radius_3cm", 0.03), ("radius_10cm", 0.1)):
             offsets = np.linalg.norm(mics[name] - mics[name].mean(0), axis=1)
             np.testing.assert_allclose(offsets, radius, atol=2e-4)
+        for number in (2, 3, 6, 8):  # on the same circle, with the same reference
+            assert len(mics[f"mics_{number}"]) == number
+            np.testing.assert_allclose(mics[f"mics_{number}"][0], mics["matched"][0], atol=2e-4)
         gaps = np.linalg.norm(np.diff(mics["linear_3cm"], axis=0), axis=1)
         np.testing.assert_allclose(gaps, 0.03, atol=2e-4)
         moved = np.linalg.norm(mics["displaced_1cm"] - mics["matched"], axis=1)
@@ -144,7 +148,7 @@ def test_what_all_conditions_change(tmp_path, speech, command):
     [
         ("a: [max_seconds=0.8]", "a.jsonl changes the utterances of test_000000"),
         ("a: [talkers.number=3]", "a.jsonl changes the utterances of test_000000"),
-        ("a: [array.n=3]", "'a' changes the number of microphones"),
+        ("a: [fs=16000]", "'a' changes the sampling rate"),
         ("a: [noise.kind=babble, noise.babble_talkers=99]", "scene test_000000: babble of 99"),
         ("b: [t60=0.3]", "no condition 'a'"),
     ],

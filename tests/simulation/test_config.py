@@ -146,7 +146,6 @@ def test_what_the_array_allows(mini, tmp_path):
         ("a: {array: {radius: 2}}", "a: expected a list of overrides"),
         ("matched: [t60=0.3]", "'matched': expected a name"),
         ("a/b: [t60=0.3]", "'a/b': expected a name"),
-        ("a: [array.n=3]", "'a' changes the number of microphones, 4 in the matched set, 3 in it"),
         ("a: [fs=16000]", "'a' changes the sampling rate, 8000 in the matched set, 16000 in it"),
         ("- a", "expected a file of conditions"),
         ("b: [t60=0.3]", "no condition 'a'"),
