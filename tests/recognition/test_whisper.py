@@ -11,9 +11,11 @@ from tiny_models import write
 from tiny_recognisers import make_spoken, tones
 
 from frontend.data.kaldi import write_scp, write_set
+from frontend.dsp.activity import Rule
 from frontend.dsp.resample import resample
 from frontend.evaluation.wer_recordings import count_recordings
 from frontend.recognition.model import Recogniser, Search
+from frontend.recognition.pieces import Cutting, Piece, cut
 from frontend.recognition.text import (
     RULES,
     normalise,
@@ -189,12 +191,26 @@ def test_streams_longer_than_the_network_looks_at_are_cut(spoken, stub, command)
     assert " ".join(row["words"] for row in rows) == text
 
 
+def test_recordings_of_any_rate_are_recognised(tmp_path, stub, command):
+    """From two microphones to words with times, which are those of the streams that are kept."""
+    signal = long_stream(6, [(1, 2), (4, 5.5)])
+    room = np.concatenate([signal, np.roll(signal, 3, axis=1)]) + long_stream(6, [(2, 4)], seed=1)
+    path = write(tmp_path / "x.wav", resample(room, 8000, 11025).astype(np.float32), 11025)
+    options = ["--blind", "auxiva", "--asr_whisper", MODEL, "--save_streams", tmp_path / "kept"]
+    code, out, err = command("recognise", path, *options, "--format", "json")
+    assert code == 0, err
+    rows = [row for row in json.loads(out) if row["words"]]
+    assert rows and {row["speaker"] for row in rows} <= {"spk1", "spk2"}
+    for row in rows:
+        entry = Piece(str(tmp_path / f"kept/x_{row['speaker']}.wav"))
+        start, end = (round(row[key] * 11025) for key in ("start_time", "end_time"))
+        audio, fs = Piece(entry.entry, start, end - start, FS).read()
+        assert Recogniser(find_whisper(MODEL))(audio, fs) == [row["words"]]
+
+
 @pytest.mark.parametrize("seconds", [29.95, 30.0, 59.0])
 def test_a_segment_never_is_longer(tmp_path, stub, seconds):
     """Though lengths are rounded up to steps of 0.2 s."""
-    from frontend.dsp.activity import Rule
-    from frontend.recognition.pieces import Cutting, cut
-
     path = write(tmp_path / "x.wav", long_stream(70, [(3.07, 3.07 + seconds)]))
     [pieces] = cut([path], Cutting(Rule(max_seconds=LONGEST_S)), FS)
     assert sum(piece.samples for piece in pieces) >= seconds * 8000
