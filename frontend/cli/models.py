@@ -30,7 +30,12 @@ from frontend.utils.errors import UserError
 MAX_SECONDS = 120.0
 
 blind = option("blind", "instead of a trained model: AuxIVA or ILRMA", type=click.Choice(["auxiva", "ilrma"]))
-n_talkers = option("n_talkers", "streams that blind methods and rules make", type=COUNT, default=2)
+n_talkers = click.option(
+    "--n_talkers",
+    "--talkers",
+    help="streams (default: 2; of --model, those of its training, which most networks always make)",
+    type=COUNT,
+)
 windows = stack(
     option("join", "the inputs are channels of one recording, a file each; by their numbers", metavar="NAME"),
     option(
@@ -61,7 +66,7 @@ windows = stack(
 @shard
 @alone_in("out")
 def label(model, data, out, config, rule, n_talkers, refine, reference, nj, device, shard) -> None:
-    """Label a set of mixtures with streams, a trained network's or blind ones: targets for the next network.
+    """Label a set of mixtures with a trained network's or blind streams: targets for the next network.
 
     OUT becomes a mixture set whose spk1.scp, spk2.scp ... are the targets. A run that was cut off goes on at
     the next utterance; a set that is complete is left as it is.
@@ -94,6 +99,7 @@ def separate(inputs, scp, systems, **options) -> None:
     """Separate recordings with a trained system or a blind method, or a set with every system of a table.
 
     \b
+        mixit separate meeting.wav -o out
         mixit separate --model exp/espeak/student meeting.wav -o out
         mixit separate --blind auxiva --n_talkers 2 meeting.wav -o out
         mixit separate --systems conf/systems.yaml --exp exp/espeak --data data/espeak/test -o exp/separated
@@ -103,13 +109,17 @@ def separate(inputs, scp, systems, **options) -> None:
     16-bit and no stream would clip, else as 32-bit floats. Recordings above --max_seconds are separated
     continuously, in bounded memory: window by window, the talkers followed from one window to the next;
     shorter ones as a whole, in about 4 MiB of memory per second at 8 kHz. With --join NAME the streams are
-    NAME_spk1.wav ... A blind method needs no trained model, and a microphone for each of --n_talkers.
+    NAME_spk1.wav ...
+
+    Without --model it is the model that comes with the package: for two or more microphones in any
+    arrangement, for --talkers N (default 2), at 8 to 48 kHz. It and a blind method need a microphone for each
+    talker.
 
     With --systems: DIR/SYSTEM/{spk1.scp,spk2.scp,...,info.json}. A system that is complete is skipped; one
     whose model, settings or data have changed is made again; what was cut off goes on. --window (12) and
     --hop (6) are of whole recordings, where a row has no 'block'.
     """
-    one_of("model", "blind", "systems", required=True)
+    one_of("model", "blind", "systems")
     if systems is not None:
         _separate_systems()
         return
@@ -125,14 +135,10 @@ def _source_options(must: str, may: str) -> SimpleNamespace:
     """Return the options of a command that separates the recordings of a user, checked."""
     may += " inputs scp resample refine device join max_seconds window hop"
     model = "separator" if "separator" in click.get_current_context().params else "model"
-    is_blind = "blind" in given()
-    o = way(
-        "with --blind" if is_blind else f"with --{model}",
-        f"{must} {'blind' if is_blind else model}",
-        f"{may} {'n_talkers' if is_blind else ''}",
-    )
+    kind = next((kind for kind in ("blind", model) if kind in given()), None)
+    o = way(f"with --{kind}" if kind else f"without --{model}", f"{must} {kind or ''}", f"{may} n_talkers")
     o.model, o.blind = getattr(o, model, None), getattr(o, "blind", None)
-    o.n_talkers = getattr(o, "n_talkers", 0)
+    o.resample = o.resample or kind is None  # the model that comes with the package takes all rates
     if bool(o.inputs) == (o.scp is not None):
         raise UserError("expected recordings either as files or as --scp wav.scp (see --help)")
     if o.join is not None and not (o.join and o.inputs):
@@ -159,7 +165,7 @@ def _separate_systems() -> None:
     elif o.only is not None:
         chosen = choose(chosen, o.only.split(","), o.systems)
     window, hop = (WINDOW_S if o.window is None else o.window), (HOP_S if o.hop is None else o.hop)
-    separate(chosen, o.exp, o.scp or o.data, o.out, o.n_talkers, o.nj, window, hop, o.shard)
+    separate(chosen, o.exp, o.scp or o.data, o.out, o.n_talkers or 2, o.nj, window, hop, o.shard)
 
 
 @click.command(cls=Command)
@@ -195,7 +201,7 @@ def recognise(out: str | None, **_) -> None:
     JSON; or as STM lines `INPUT 1 spk1 START END WORDS`. The talkers' order is the separator's. While it
     works the streams lie in --save_streams, or in the directory for temporary files (TMPDIR).
     """
-    one_of("separator", "blind", required=True)
+    one_of("separator", "blind")
     one_of("asr", "asr_model", "asr_whisper", required=True)
     o = _source_options(
         "", f"asr asr_model asr_whisper config format out save_streams leak_db {' '.join(RULE)}"

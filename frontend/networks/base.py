@@ -34,8 +34,12 @@ class ArraySeparator(AbsSeparator):
 
     @property
     def num_spk(self) -> int:
-        """Number of outputs, under ESPnet's name."""
+        """Number of outputs, under ESPnet's name; where outputs share all weights, it may be changed."""
         return self._num_spk
+
+    @num_spk.setter
+    def num_spk(self, number: int) -> None:
+        self._num_spk = number
 
 
 def _check_sizes(num_spk: int, n_mics: int, ref_channel: int) -> None:

@@ -18,7 +18,7 @@ from frontend.data.kaldi import read_entries, read_utterances
 from frontend.data.mixtures import check_set
 from frontend.data.recordings import in_channel_order
 from frontend.data.writers import BlockWriter
-from frontend.training.checkpoints import MAX_SECONDS, open_trained
+from frontend.training.checkpoints import MAX_SECONDS, PRETRAINED, open_trained
 from frontend.utils.errors import UserError
 from frontend.utils.files import check_name
 from frontend.utils.parallel import Progress
@@ -32,21 +32,37 @@ _OTHER_TABLES = ("segments", "utt2spk", "spk2utt", "text", "utt2num_samples", "u
 
 @dataclass(frozen=True)
 class Source:
-    """What makes the streams: a trained system, or a blind method for a number of talkers."""
+    """What makes the streams: a trained system, or a blind method.
+
+    Attributes:
+        model: the system; None without ``blind``: the one that comes with the package.
+        blind: name of the method.
+        n_talkers: streams; None: as many as the system was trained for, of a blind method 2.
+    """
 
     model: str | None = None
     blind: str | None = None
-    n_talkers: int = 2
+    n_talkers: int | None = None
+
+    def __post_init__(self):
+        if self.model is None and self.blind is None:
+            object.__setattr__(self, "model", str(PRETRAINED))
+
+    @property
+    def blind_streams(self) -> int:
+        """Streams of a blind method."""
+        return self.n_talkers or 2
 
     def load(self, device: str, max_seconds: float) -> Callable[[np.ndarray, int, bool], np.ndarray]:
         """Return the function (waveform (C, T), fs, resample) -> streams (S, T)."""
         if self.model:
             from frontend.separation.model import Separator
 
-            return Separator.from_pretrained(self.model, device, max_seconds)
+            return Separator.from_pretrained(self.model, device, max_seconds, self.n_talkers)
         from frontend.dsp.blind import separate_blind
 
-        return lambda waveform, fs, resample: separate_blind(str(self.blind), waveform, fs, self.n_talkers)
+        name, number = str(self.blind), self.blind_streams
+        return lambda waveform, fs, resample: separate_blind(name, waveform, fs, number)
 
 
 @dataclass(frozen=True)
@@ -144,6 +160,7 @@ def plan(
     trained = None
     if source.model:
         with open_trained(source.model) as trained:
+            trained = trained.of_talkers(source.n_talkers)
             _check_refinement(refine, trained.n_mics, trained.n_outputs, source.model)
     for _, recording in named:
         if trained:
@@ -153,7 +170,7 @@ def plan(
         if check:
             check(recording)
         recording.check_end()
-    jobs = _name_outputs(named, Path(out), trained.n_outputs if trained else source.n_talkers)
+    jobs = _name_outputs(named, Path(out), trained.n_outputs if trained else source.blind_streams)
     if Path(out).exists() and not Path(out).is_dir():
         raise UserError(f"{out}: expected a directory for the streams, found a file (choose another)")
     for k, job in enumerate(jobs):  # last what reads audio
@@ -168,13 +185,13 @@ def plan(
 
 
 def _check_blind(recording: Recording, channels: int, source: Source, refine: str | None) -> None:
-    if channels < source.n_talkers:
+    if channels < source.blind_streams:
         dead = f", and {recording.channels - channels} dead" * (channels < recording.channels)
         raise UserError(
             f"{recording.name}: {source.blind} needs a microphone for each talker, expected "
-            f"{source.n_talkers} channels or more, found {channels}{dead} (--n_talkers, or more channels)"
+            f"{source.blind_streams} channels or more, found {channels}{dead} (--n_talkers, or more channels)"
         )
-    _check_refinement(refine, channels, source.n_talkers, recording.name)
+    _check_refinement(refine, channels, source.blind_streams, recording.name)
 
 
 def _live_channels(recording: Recording, source: Source, refine: str | None) -> list[int] | None:

@@ -34,7 +34,8 @@ from frontend.separation.continuous import (
     separate_windows,
     window_starts,
 )
-from frontend.separation.systems import System
+from frontend.separation.systems import System, streams_asked
+from frontend.training.checkpoints import open_trained
 from frontend.utils.errors import UserError
 from frontend.utils.files import LOCK, atomic_directory, check_name, write_json, write_text
 from frontend.utils.parallel import Progress, Shard, parallel_map, part_of
@@ -284,8 +285,10 @@ def load_source(
     if system.model:
         from frontend.separation.model import Separator  # ESPnet; imported before the fork
 
-        separator = Separator.from_pretrained(exp / system.model, device)
-        return lambda mixture: separator.outputs(torch.from_numpy(mixture)).cpu()
+        with open_trained(exp / system.model) as trained:
+            asked = streams_asked(system.rule, trained.any_array, n_talkers)
+        separator = Separator.from_pretrained(exp / system.model, device, n_talkers=asked)
+        return lambda mixture: separator.outputs(torch.from_numpy(mixture), fs).cpu()
 
     def run(mixture: np.ndarray) -> torch.Tensor:
         streams = blind.separate_blind(str(system.blind), mixture, fs, n_talkers, **system.settings)

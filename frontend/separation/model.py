@@ -9,7 +9,14 @@ import numpy as np
 import torch
 
 from frontend.dsp.resample import resample as change_rate
-from frontend.training.checkpoints import MAX_SECONDS, Trained, check_length, load_model, open_trained
+from frontend.training.checkpoints import (
+    MAX_SECONDS,
+    PRETRAINED,
+    Trained,
+    check_length,
+    load_model,
+    open_trained,
+)
 from frontend.utils.device import check_device
 from frontend.utils.errors import UserError
 
@@ -39,23 +46,32 @@ class Separator:
 
     @classmethod
     def from_pretrained(
-        cls, path: str | Path, device: str = "cpu", max_seconds: float = MAX_SECONDS
+        cls,
+        path: str | Path | None = None,
+        device: str = "cpu",
+        max_seconds: float = MAX_SECONDS,
+        n_talkers: int | None = None,
     ) -> Separator:
         """Load a trained system.
 
         Args:
             path: a training directory (``config.yaml`` and the averaged weights), or a
-                directory or zip made by ``mixit pack``.
+                directory or zip made by ``mixit pack``; None: the model that comes with this package.
             device: ``cpu``, ``cuda``, ``cuda:1``.
             max_seconds: refuse longer recordings, which are separated as a whole: see
                 :data:`frontend.training.checkpoints.MAX_SECONDS` for the memory that this takes.
+            n_talkers: streams wanted; None: as many as in training, which most networks always make.
 
         Raises:
-            UserError: nothing there, weights that do not fit, or no such device.
+            UserError: nothing there, weights that do not fit, no such device, or another number of streams.
         """
         check_device(device)
-        with open_trained(path) as trained:
-            return cls(load_model(trained.config, trained.checkpoint, device), trained, device, max_seconds)
+        with open_trained(PRETRAINED if path is None else path) as trained:
+            trained = trained.of_talkers(n_talkers)
+            model: Any = load_model(trained.config, trained.checkpoint, device)
+            if trained.any_array:
+                model.separator.num_spk = trained.n_outputs
+            return cls(model, trained, device, max_seconds)
 
     def __call__(self, waveform: np.ndarray, fs: int, resample: bool = False) -> np.ndarray:
         """Separate one recording.

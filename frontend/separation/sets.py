@@ -16,7 +16,7 @@ from frontend.data.mixtures import MixtureSet
 from frontend.dsp.refine import check_size
 from frontend.separation.continuous import HOP_S, WINDOW_S, check_window
 from frontend.separation.loop import Layout, Result, inputs_of, run, stamp_of
-from frontend.separation.systems import UNPROCESSED, System
+from frontend.separation.systems import UNPROCESSED, System, streams_asked
 from frontend.training.checkpoints import MAX_SECONDS, open_trained
 from frontend.utils import stamps
 from frontend.utils.errors import UserError
@@ -38,7 +38,7 @@ def open_items(data: str | Path, labels: bool = True) -> tuple[dict[str, Recordi
         the items by id, and the set; None for whole recordings.
 
     Raises:
-        UserError: unreadable audio, or recordings that differ in channels or rate.
+        UserError: unreadable audio, or recordings that differ in rate.
     """
     path = Path(data)
     mixtures = None if path.is_file() or (path / "array").is_file() else MixtureSet(path)
@@ -48,10 +48,9 @@ def open_items(data: str | Path, labels: bool = True) -> tuple[dict[str, Recordi
     items = table.recordings()
     first = next(iter(items.values()))
     for item in items.values():
-        if (item.channels, item.fs) != (first.channels, first.fs):
+        if item.fs != first.fs:
             raise UserError(
-                f"{item.name}: expected {first.channels} channel(s) at {first.fs} Hz as in the rest of "
-                f"{data}, found {item.channels} at {item.fs} Hz"
+                f"{item.name}: expected {first.fs} Hz as in the rest of {data}, found {item.fs} Hz"
             )
     return items, mixtures
 
@@ -160,7 +159,7 @@ def check_system(
     Args:
         system: the row.
         exp: where its model lies.
-        items: what is separated; all of one rate and number of channels.
+        items: what is separated; all of one rate.
         n_talkers: streams of a rule or a blind method.
         where: what starts the message.
         window: of whole recordings, in seconds.
@@ -172,27 +171,29 @@ def check_system(
     Raises:
         UserError: whatever would stop it.
     """
-    first, longest = next(iter(items.values())), max(item.seconds for item in items.values())
-    channels, fs, streams, model = first.channels, first.fs, n_talkers, ""
+    longest, channels = (max(item.seconds for item in items.values()), {i.channels for i in items.values()})
+    fewest, fs, streams, model = min(channels), next(iter(items.values())).fs, n_talkers, ""
     if mixtures and system.block is not None:
         raise UserError(f"{where}: 'block' is for whole recordings (remove it here)")
     if "oracle" in (system.name, system.rule) and not (mixtures and mixtures.speakers):
         raise UserError(f"{where} needs the talkers' images spk1.scp ..., found none (remove the row)")
     if system.model:
         with open_trained(Path(exp) / system.model) as trained:
-            trained.check(where, channels, fs)
+            trained = trained.of_talkers(streams_asked(system.rule, trained.any_array, n_talkers))
+            for number in sorted(channels):
+                trained.check(where, number, fs)
             model = stamps.of_text("".join(map(stamps.of_file, (trained.config, trained.checkpoint))))
         if trained.n_outputs < n_talkers and not (window and not system.rule):
             raise UserError(
                 f"{where} expects {n_talkers} outputs or more, {trained.path} has {trained.n_outputs}"
             )
         streams = n_talkers if system.rule else trained.n_outputs
-    if system.blind and channels < n_talkers:
-        raise UserError(f"{where} needs {n_talkers} microphones, one per talker, found {channels}")
-    if system.rule == "spatial_merge" and channels < 2:
-        raise UserError(f"{where} needs two or more microphones, found {channels} (leave this system out)")
+    if system.blind and fewest < n_talkers:
+        raise UserError(f"{where} needs {n_talkers} microphones, one per talker, found {fewest}")
+    if system.rule == "spatial_merge" and fewest < 2:
+        raise UserError(f"{where} needs two or more microphones, found {fewest} (leave this system out)")
     if system.refine:
-        check_size(system.refine, channels, streams, f"{where}: ")
+        check_size(system.refine, fewest, streams, f"{where}: ")
     if system.model and window and min(window[0], longest) > MAX_SECONDS:
         raise UserError(
             f"{where}: expected windows of at most {MAX_SECONDS:g} s, which is what a network takes, found "

@@ -46,6 +46,14 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
 }
 
 
+def streams_asked(rule: str | None, any_array: bool, n_talkers: int) -> int | None:
+    """Return how many streams a network is asked for; None: as many as in its training.
+
+    A network of any array makes one a talker, unless a rule is to choose among its outputs.
+    """
+    return n_talkers if any_array and rule in (None, "all") else None
+
+
 @dataclass(frozen=True)
 class System:
     """One row of the results table.

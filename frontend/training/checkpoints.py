@@ -21,7 +21,7 @@ import pickle
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +44,8 @@ MAX_SECONDS = 120.0
 # these rates, up to that of the training.
 ANY_ARRAY = frozenset({"guided_net"})
 _RATES = (8000, 16000)
+# The model that comes with the package.
+PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained/any_array"
 _NETWORK_KEYS = ("encoder", "separator", "decoder", "mask_module")
 _KEPT = [f"{key}{conf}" for key in _NETWORK_KEYS for conf in ("", "_conf")]
 _KEPT += ["model_conf", "criterions", "init", "preprocessor"]
@@ -75,6 +77,19 @@ class Trained:
         """The rates in Hz that it takes without resampling, highest last."""
         lower = [rate for rate in _RATES if rate < self.fs] if self.any_array else []
         return (*lower, self.fs)
+
+    def of_talkers(self, n_talkers: int | None) -> Trained:
+        """Return the system that makes so many streams; None: as many as it was trained for.
+
+        Raises:
+            UserError: it always makes another number of streams.
+        """
+        if n_talkers in (None, self.n_outputs):
+            return self
+        if not self.any_array or n_talkers < 2:
+            wanted = "2 or more" if self.any_array else f"{self.n_outputs}, as it was trained for"
+            raise UserError(f"{self.path}: expected {wanted} talkers, found {n_talkers} (--talkers)")
+        return replace(self, n_outputs=n_talkers)
 
     def check(self, where: str, channels: int, fs: int, resample: bool = False) -> None:
         """Raise UserError, naming ``where``, unless a recording fits this system."""

@@ -46,6 +46,34 @@ def make_model(folder: Path, num_spk: int, n_mics: int = MICS, seed: int = 0) ->
     return folder
 
 
+def make_any_array(folder: Path, fs: int = 16000) -> Path:
+    """Write a training directory of a network for any array, with random weights."""
+    from frontend.training.task import FrontendTask, register
+
+    config = {
+        **dict.fromkeys(("encoder", "decoder"), "same"),
+        **dict.fromkeys(("encoder_conf", "decoder_conf", "mask_module_conf"), {}),
+        "separator": "guided_net",
+        "separator_conf": {"n_mics": 4, "num_spk": 2, "fs": fs, "channels": 4, "blocks": 1},
+        "mask_module": None,
+        "criterions": [{"name": "thresholded_snr", "conf": {}, "wrapper": "thresholded_pit"}],
+        "model_conf": {},
+        "init": None,
+        "preprocessor": "remix",
+        "preprocessor_conf": {"fs": fs},
+    }
+    config["criterions"][0]["wrapper_conf"] = {}
+    register()
+    torch.manual_seed(0)
+    model = FrontendTask.build_model(argparse.Namespace(**config))
+    for parameter in model.separator.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    torch.save(model.state_dict(), folder / "valid.loss.ave.pth")
+    return folder
+
+
 def recording(n_samples=6000, channels=MICS, seed=0, level=0.1) -> np.ndarray:
     noise = np.random.default_rng(seed).standard_normal((channels, n_samples))
     return (level * noise).clip(-1, 1).astype(np.float32)

@@ -247,13 +247,12 @@ def test_blind_separation_of_very_short_recordings(tmp_path, command, samples):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "expected --model or --blind or --systems"),
         (["--blind", "auxiva", "--model", "m"], "--model and --blind exclude each other"),
         (["--blind", "fastica"], "'fastica' is not one of 'auxiva', 'ilrma'"),
         (["--blind", "auxiva", "--n_talkers", 3], "needs a microphone for each talker, expected 3"),
         (["--blind", "auxiva", "--n_talkers", 0], "expected at least 1, found 0"),
         (["--blind", "auxiva", "--exp", "exp"], "--exp is not expected with --blind"),
-        (["--model", "m", "--n_talkers", 2], "--n_talkers is not expected with --model"),
+        (["--exp", "exp"], "--exp is not expected without --model"),
     ],
 )
 def test_mistakes_of_blind_separation(tmp_path, command, arguments, message):

@@ -54,6 +54,15 @@ STUDENT = TEACHER | {
     "preprocessor": "crop",
 }
 
+GUIDED = STUDENT | {
+    **dict.fromkeys(("encoder", "decoder"), "same"),
+    **dict.fromkeys(("encoder_conf", "decoder_conf"), {}),
+    "separator": "guided_net",
+    "separator_conf": {"n_mics": MICS, "num_spk": 2, "fs": FS, "channels": 4, "blocks": 1},
+    "preprocessor": "remix",
+    "preprocessor_conf": {"fs": FS, "crop": 0.35, "array_symmetry": "any", "as_is": 0.3},
+}
+
 
 def make_set(directory, n, seed, audio_format="wav", fs=FS, mics=MICS):
     """A mixture set of noise bursts; in every third mixture the second talker is silent."""
@@ -161,6 +170,23 @@ class TestResume:
         assert_same(weights(tmp_path / "x"), undisturbed)
         for link in ("latest.pth", "valid.loss.best.pth", "valid.loss.ave.pth"):
             assert (tmp_path / "x" / link).exists()
+
+    def test_a_killed_student_of_remixes_ends_in_the_same_weights(self, command, tmp_path):
+        """It takes one round and two in turn, and goes on with the one that is next."""
+        assert in_child(command(GUIDED, "x")) == 0
+        argv = command(GUIDED, "y")
+        assert in_child(argv, lambda: kill_at_step(5)) == -signal.SIGKILL
+        assert in_child(argv) == 0
+        assert_same(weights(tmp_path / "x"), weights(tmp_path / "y"))
+
+    def test_a_student_takes_recordings_of_fewer_microphones(self, command, data, tmp_path):
+        mixed = Path(make_set(tmp_path / "mixed", 4, 6))
+        for name in ("wav.scp", "spk1.scp", "spk2.scp", "utt2num_samples"):
+            few = read_scp(Path(data["other"]) / name)
+            write_scp(mixed / name, read_scp(mixed / name) | {f"v{key}": few[key] for key in few})
+        assert in_child(command(GUIDED, "x", "--train_set", str(mixed), max_epoch=1)) == 0
+        with pytest.raises(UserError, match="number of channels|channel"):
+            train_separator(command(STUDENT, "y", "--train_set", str(mixed), max_epoch=1))
 
     def test_workers_do_not_change_the_result(self, command, tmp_path, undisturbed):
         assert in_child(command(TEACHER, "x", "--num_workers", "2")) == 0
