@@ -71,13 +71,14 @@ class MixtureSet:
         self.ids = list(self.wav)
         self.speakers = [self._table(p) for p in numbered(self.path, "spk", ".scp")]
 
-    def check(self, labels: bool = True) -> None:
+    def check(self, labels: bool = True, any_array: bool = False) -> None:
         """Raise UserError with the first problem that tables and headers show, see :func:`check_set`.
 
         Args:
             labels: of images and texts, too; else of the mixtures alone.
+            any_array: mixtures may differ in channels.
         """
-        check_set(self.path, images=labels, texts=labels)
+        check_set(self.path, images=labels, texts=labels, any_array=any_array)
 
     @property
     def n_talkers(self) -> int:
@@ -174,7 +175,9 @@ def wrong_ids(path: Path, table: Table, wav: Utterances) -> list[str]:
     return compare_ids(path, lines, wav.lines, wav.source)
 
 
-def check_set(path: str | Path, images: bool = True, texts: bool = True, alike: bool = True) -> None:
+def check_set(
+    path: str | Path, images: bool = True, texts: bool = True, alike: bool = True, any_array: bool = False
+) -> None:
     """Look at the tables of a set and the headers of its audio (0.05 ms each), before work with it.
 
     Args:
@@ -182,6 +185,7 @@ def check_set(path: str | Path, images: bool = True, texts: bool = True, alike: 
         images: whether those of the talkers are used.
         texts: likewise.
         alike: whether all must have one rate and number of channels.
+        any_array: they may differ in channels nevertheless.
 
     Raises:
         UserError: the first thing that :func:`frontend.data.kaldi.validate` would name, in its words.
@@ -190,10 +194,16 @@ def check_set(path: str | Path, images: bool = True, texts: bool = True, alike: 
     spk = numbered(directory, "spk", ".scp") if images else []
     said = numbered(directory, "text_spk") if texts else []
     lengths = [p for p in [directory / "utt2num_samples"] if p.exists()]
-    check_tables(wav, spk, [*said, *lengths], alike)
+    check_tables(wav, spk, [*said, *lengths], alike, any_array)
 
 
-def check_tables(wav: Utterances, images: Sequence[Path], others: Sequence[Path], alike: bool = True) -> None:
+def check_tables(
+    wav: Utterances,
+    images: Sequence[Path],
+    others: Sequence[Path],
+    alike: bool = True,
+    any_array: bool = False,
+) -> None:
     """Check tables as :func:`check_set` does.
 
     Args:
@@ -201,6 +211,7 @@ def check_tables(wav: Utterances, images: Sequence[Path], others: Sequence[Path]
         images: tables of the talkers' images.
         others: further tables of the same ids: ``text_spk1`` ..., ``utt2num_samples``.
         alike: of :func:`check_set`.
+        any_array: likewise.
     """
     tables = {p: scan_entries(p) for p in images} | {p: scan_by_name(p) for p in others}
     problems = compare_numbers(images, [p for p in others if p.name.startswith("text_spk")])
@@ -208,7 +219,8 @@ def check_tables(wav: Utterances, images: Sequence[Path], others: Sequence[Path]
     problems += [problem for path, table in tables.items() for problem in wrong_ids(path, table, wav)]
     lengths = next((table.entries for path, table in tables.items() if path.name == "utt2num_samples"), {})
     mixtures, labels = Table({**wav}, {**wav.lines}), {path: tables[path] for path in images}
-    found = check_audio(wav.source, mixtures, labels, lengths, headers=True, alike=alike)
+    mics: dict[str, int] | None = {} if any_array else None
+    found = check_audio(wav.source, mixtures, labels, lengths, headers=True, alike=alike, mics=mics)
     for problem in itertools.chain(problems, found):
         raise UserError(problem)
 

@@ -43,7 +43,7 @@ def open_items(data: str | Path, labels: bool = True) -> tuple[dict[str, Recordi
     path = Path(data)
     mixtures = None if path.is_file() or (path / "array").is_file() else MixtureSet(path)
     if mixtures:
-        mixtures.check(labels)
+        mixtures.check(labels, any_array=True)
     table = mixtures.wav if mixtures else read_entries(path if path.is_file() else path / "wav.scp")
     items = table.recordings()
     first = next(iter(items.values()))

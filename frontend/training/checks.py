@@ -271,22 +271,23 @@ def check_audio(
         UserError: the first thing that is wrong.
     """
     if directory := getattr(args, f"{which}_set"):
-        check_set(directory, images, texts, alike=not any_array)
+        check_set(directory, images, texts, any_array=any_array)
         wav, where = read_utterances(directory), f"{directory}/wav.scp"
     else:
         first, *others = getattr(args, f"{which}_data_path_and_name_and_type")
         wav, where = read_entries(first[0]), first[0]
         lengths = getattr(args, f"{which}_shape_file")[:1]
-        check_tables(wav, [Path(path) for path, *_ in others if images], [Path(path) for path in lengths])
-    utterance, entry = next(iter(wav.items()))  # the others are like it
-    n_channels, _, rate = audio_info(entry)
-    if rate != fs[0]:
-        raise UserError(f"{where}: {utterance}: {fs[0]} Hz expected ({fs[1]}), found {rate} in {entry}")
-    if n_channels != channels[0] and not (any_array and 1 < n_channels < channels[0]):
-        raise UserError(
-            f"{where}: {utterance}: {channels[0]} channel(s) expected ({channels[1]}), found {n_channels} "
-            f"in {entry}"
-        )
+        tables = ([Path(path) for path, *_ in others if images], [Path(path) for path in lengths])
+        check_tables(wav, *tables, any_array=any_array)
+    for utterance, entry in list(wav.items())[: None if any_array else 1]:  # else the others are like it
+        n_channels, _, rate = audio_info(entry)
+        if rate != fs[0]:
+            raise UserError(f"{where}: {utterance}: {fs[0]} Hz expected ({fs[1]}), found {rate} in {entry}")
+        if n_channels != channels[0] and not (any_array and 1 < n_channels < channels[0]):
+            raise UserError(
+                f"{where}: {utterance}: {channels[0]} channel(s) expected ({channels[1]}), found "
+                f"{n_channels} in {entry}"
+            )
     check_channels(where, list(wav.values()))
 
 
