@@ -10,7 +10,7 @@ left out of the key, so that an utterance is the same example in every epoch.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -159,6 +159,17 @@ class _Pooled(_Crops):
         gain = self._draws(utterance, "gain", which).uniform(-most_db, most_db) if which else 0.0
         return 10 ** (gain / 20)
 
+    def _sum(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """Add parts (C, T), whose last channels are silent where their arrays have fewer microphones.
+
+        A channel in which one of them alone sounds would separate them: it is silent in the sum.
+        """
+        mixture = np.sum(parts, axis=0)
+        if self.fewer_mics:
+            live = [np.flatnonzero(part.any(-1)) for part in parts]
+            mixture[min((int(one[-1]) + 1 for one in live if len(one)), default=0) :] = 0
+        return mixture
+
 
 class MixtureOfMixtures(_Pooled):
     """Add an utterance and random others to a mixture of mixtures (``preprocessor: mom``).
@@ -196,7 +207,7 @@ class MixtureOfMixtures(_Pooled):
     def __call__(self, uid: str, data: dict[str, str]) -> dict[str, np.ndarray]:
         """Return speech_mix (T, C), or (T,) of one microphone, and speech_ref1..N (T,)."""
         mixtures = [self._one(uid, i, u) for i, u in enumerate([uid, *self.partners(uid)])]
-        example = {"speech_mix": _to_espnet(np.sum(mixtures, axis=0))}
+        example = {"speech_mix": _to_espnet(self._sum(mixtures))}
         for i, mixture in enumerate(mixtures, 1):
             example[f"speech_ref{i}"] = mixture[self.ref_channel].astype(np.float32)
         return example
@@ -258,10 +269,7 @@ class Remixes(_Pooled):
             number = 1 if kind < self.as_is + self.one_talker else number
             names = [uid, *self.partners(uid)][:number]
             images = [self._image(uid, i, name) for i, name in enumerate(names)]
-            # A channel that one of them alone sounds in would separate them.
-            n_mics = min(int(image.any(-1).sum()) for image in images)
-            mixture = np.sum(images, axis=0)
-            mixture[n_mics:] = 0
+            mixture = self._sum(images)
             references = np.zeros((self.number, self.samples), np.float32)
             references[: len(images)] = [image[self.ref_channel] for image in images]
         return _example(mixture, references, self.references, _unit_deviation(mixture[self.ref_channel]))

@@ -236,6 +236,8 @@ class TestRemixes:
         preprocessor = remix((entries, voices[1]), one_talker=0.0, fewer_mics=True)
         example = at(preprocessor, 1, "v1", sources((entries, None), "v1"))
         assert example["speech_mix"].any(0).tolist() == [True, True, False, False]
+        mixture = at(mom((entries, voices[1]), fewer_mics=True, array_symmetry="any"), 1, "v1")["speech_mix"]
+        assert mixture.any(0).tolist() == [True, True, False, False]
         with pytest.raises(UserError, match=r"4 channel\(s\) expected, found 2"):
             at(remix((entries, voices[1]), one_talker=0.0), 1, "v1", sources((entries, None), "v1"))
 
