@@ -159,10 +159,13 @@ class Spoken:
 
 
 @dataclass(frozen=True)
-class _Recorded(Spoken):
+class Recorded(Spoken):
+    """A recorded utterance as :func:`write_sets` takes it."""
+
     fs: int
 
     def render(self) -> np.ndarray:
+        """Return the speech ``(T,)`` at ``fs`` Hz, trimmed, at the common level."""
         audio, rate = read_audio(self.source, finite=True)
         if len(audio) != 1:
             raise UserError(f"{self.source}: expected 1 channel, found {len(audio)} (take one of them)")
@@ -194,13 +197,15 @@ def write_speech_sets(
                 found = f"id {utterance.id} of talker {utterance.speaker}"
                 raise UserError(f"{utterance.source}: expected an id 'TALKER-...', found {found}")
             seen.add(utterance.id)
-    return write_sets(out, {k: [_Recorded(**vars(u), fs=fs) for u in sets[k]] for k in sets}, fs, nj)
+    return write_sets(out, {k: [Recorded(**vars(u), fs=fs) for u in sets[k]] for k in sets}, fs, nj)
 
 
 def write_sets(
     out: str | Path, sets: Mapping[str, Sequence[Utterance]], fs: int, nj: int = 1
 ) -> dict[str, float]:
     """Render speech sets ``OUT/SET/{wav.scp,text,utt2num_samples,utt2spk,spk2utt,wav/}``, all or nothing.
+
+    A set of which nothing has words has no ``text``.
 
     Args:
         out: directory to make; it is replaced.
@@ -222,9 +227,10 @@ def write_sets(
         for name, utterances in sets.items():
             tables: dict[str, Mapping[str, object]] = {
                 "wav.scp": {u.id: out / name / "wav" / f"{u.id}.wav" for u in utterances},
-                "text": {u.id: u.text for u in utterances},
                 "utt2num_samples": {u.id: samples[u.id] for u in utterances},
             }
+            if any(u.text for u in utterances):
+                tables["text"] = {u.id: u.text for u in utterances}
             write_set(part / name, tables, {u.id: u.speaker for u in utterances})
     return {name: sum(samples[u.id] for u in utterances) / fs for name, utterances in sets.items()}
 

@@ -24,7 +24,7 @@ def model(folder: Path) -> list[Path]:
 def draw(o: MixtureOptions, name: str, speech: str, number: int, more: dict) -> Command:
     """Scenes of the corpus's own list of mixtures, or drawn."""
     pairs = o.speech / speech / "pairs"
-    listed = name != "test_1spk" and (pairs.exists() or "librispeech" in o.recipe["data"])
+    listed = name != "test_1spk" and (pairs.exists() or o.recipe["corpus"] == "librispeech")
     listed = listed and not o.size["speech"].get("drawn")
     return o.words(
         "simulate scenes --config {conf_scenes} --speech {speech}/{part} --num {num} --prefix {name} --seed "

@@ -197,7 +197,8 @@ class MixtureOptions(Options):
         extras, folder, own, mics = {*self.extras}, self.place / self.exp, self.own, self.facts["mics"]
         trained, whisper = {"joint", "retrain"} & extras, self.recogniser["asr_whisper"]
         asr = (self.given_asr and not whisper) or self.recipe["asr_config"] != "asr"
-        lacks = "librispeech" in own and not (own["librispeech"] or self.corpus_dir or self.again)
+        lacks = self.recipe["corpus"] == "librispeech" and not (own["librispeech"] or self.corpus_dir)
+        lacks = lacks and not self.again
         refuse(
             (
                 trained and self.given_asr,

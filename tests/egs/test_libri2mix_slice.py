@@ -19,8 +19,9 @@ from frontend.data.kaldi import read_scp, validate
 from frontend.data.speech import Spoken, cut_long
 from frontend.dsp.activity import levels_db
 from frontend.pipeline.config import Configuration, read_size
+from frontend.simulation.config import load_config
 from frontend.simulation.mixture_sets import make_set
-from frontend.simulation.scenes import read_scenes
+from frontend.simulation.scenes import draw_set, read_scenes, write_scenes
 
 sys.path.insert(0, str(ROOT / "egs/mc_libri2mix/local"))
 
@@ -85,29 +86,6 @@ def check_speech(speech: Path, fs: int) -> dict[str, set[str]]:
     return who
 
 
-def test_from_a_part_of_librispeech_to_mixtures(recipe, tmp_path, command):
-    tree = made_up_slice(tmp_path / "LibriSpeech")
-    options = ["--recipe", recipe, "--librispeech", tree, *FEW, "--stop_stage", "scenes"]
-    code, out, err = command("run", *options)
-    assert code == 0, err
-    assert "train-clean-100: no transcripts" in out and "8 utterances cut into 15 pieces" in out
-    data = recipe / "data/librispeech_slice"
-    who = check_speech(data / "speech", 8000)
-    for name, count in (("train", 6), ("dev", 3), ("test", 3), ("test_1spk", 2)):
-        scenes = read_scenes(data / f"scenes/{name}.jsonl")
-        assert len(scenes) == count and {scene["fs"] for scene in scenes} == {8000}
-        assert {t["speaker"] for s in scenes for t in s["talkers"]} <= who[name.split("_")[0]]
-    for name in ("dev", "test"):  # one command after the other takes a minute
-        made = tmp_path / name
-        make_set(data / f"scenes/{name}.jsonl", data / "speech" / name, made, n_talkers=2)
-        assert validate(made) == [] and (made / "text_spk2").exists() == (name == "test")
-    # As the other recipes draw them, not as LibriMix does: within 2.5 dB, not all from the start.
-    drawn = [t for s in read_scenes(data / "scenes/train.jsonl") for t in s["talkers"]]
-    assert max(abs(t["level_db"]) for t in drawn) <= 2.5 and any(t["offset"] > 0 for t in drawn)
-    code, out, err = command("run", *options)
-    assert code == 0 and out.count("complete, nothing to do") == 2, out + err
-
-
 SLICE = {"train_subset": "train-clean-100", "labelled_subset": "none", "dev_subset": "train-clean-100"}
 SLICE |= {"test_subset": "test-other", "out": "speech"}
 
@@ -120,6 +98,48 @@ def make(monkeypatch, capsys, corpus: Path, **options) -> str:
     return capsys.readouterr().out
 
 
+def slice_scenes(folder: Path, fs: int) -> Path:
+    """Write the scene configuration of the size and return its file."""
+    place = ROOT / "egs/mc_libri2mix"
+    content = Configuration(place, read_size(place, "slice"), FACTS | {"fs": fs}).get("scenes")
+    (folder / "scenes.yaml").write_text(yaml.safe_dump(content))
+    return folder / "scenes.yaml"
+
+
+def test_from_a_part_of_librispeech_to_mixtures(tmp_path, monkeypatch, capsys):
+    tree = made_up_slice(tmp_path / "LibriSpeech")
+    monkeypatch.chdir(tmp_path)
+    out = make(monkeypatch, capsys, tree)
+    assert "train-clean-100: no transcripts" in out and "8 utterances cut into 15 pieces" in out
+    who = check_speech(tmp_path / "speech", 8000)
+    for name in SETS:
+        draw_set(load_config(slice_scenes(tmp_path, 8000)), f"speech/{name}", f"{name}.jsonl", 30, name)
+        scenes = read_scenes(f"{name}.jsonl")
+        assert {t["speaker"] for s in scenes for t in s["talkers"]} <= who[name]
+        # As the other recipes draw them, not as LibriMix does: within 2.5 dB, not all from the start.
+        drawn = [t for s in scenes for t in s["talkers"]]
+        assert max(abs(t["level_db"]) for t in drawn) <= 2.5 and any(t["offset"] > 0 for t in drawn)
+        assert {len(s["talkers"]) for s in scenes} == {1, 2}
+    for name in ("dev", "test"):
+        write_scenes(f"{name}3.jsonl", read_scenes(f"{name}.jsonl")[:3])
+        make_set(f"{name}3.jsonl", f"speech/{name}", name, n_talkers=2)
+        assert validate(name) == [] and (tmp_path / name / "text_spk2").exists() == (name == "test")
+
+
+def test_what_the_pipeline_would_run(recipe, tmp_path, command):
+    tree = made_up_slice(tmp_path / "LibriSpeech", talkers=4, seconds=2.5)
+    code, out, err = command("run", "--recipe", recipe, "--librispeech", tree, *FEW, "--dry_run")
+    assert code == 0, err
+    (data,) = (line for line in out.splitlines() if "local/data.sh" in line)
+    assert "--train_subset train-clean-100" in data and data.endswith("--drawn") or " --drawn " in data
+    scenes = [line for line in out.splitlines() if "simulate scenes" in line and "/scenes/" in line]
+    assert len(scenes) == 4 and not any("--pairs" in line or "labelled" in line for line in scenes)
+    full = ["--size", "full", "--librispeech", tree]
+    code, out, err = command("run", "--recipe", recipe, *full, "--dry_run")
+    scenes = [line for line in out.splitlines() if "simulate scenes" in line and "/scenes/" in line]
+    assert code == 0 and sum("--pairs" in line for line in scenes) == 4 and len(scenes) == 5
+
+
 def test_at_16_khz_pieces_are_places_and_what_has_a_transcript_is_never_cut(tmp_path, monkeypatch, capsys):
     tree = made_up_slice(tmp_path / "LibriSpeech")
     write_utterance(tree, "test-other", 300, 9, 3, voice("long", 20.0, 16000), "A LONG SENTENCE")
@@ -130,7 +150,7 @@ def test_at_16_khz_pieces_are_places_and_what_has_a_transcript_is_never_cut(tmp_
     assert int(read_scp("speech/test/utt2num_samples")["300-9-0003"]) == 20 * 16000
     options = [
         "--config",
-        write_slice_scenes(tmp_path),
+        slice_scenes(tmp_path, 16000),
         "--speech",
         "speech/test",
         "--num",
@@ -140,13 +160,6 @@ def test_at_16_khz_pieces_are_places_and_what_has_a_transcript_is_never_cut(tmp_
     ]
     code = exit_code("simulate scenes", *options, "--prefix", "t", "--out", "scenes.jsonl")
     assert code == 0 and "3 scenes from 9 utterances; 1 are too long" in capsys.readouterr().out
-
-
-def write_slice_scenes(folder: Path) -> Path:
-    place = ROOT / "egs/mc_libri2mix"
-    content = Configuration(place, read_size(place, "slice"), FACTS | {"fs": 16000}).get("scenes")
-    (folder / "scenes.yaml").write_text(yaml.safe_dump(content))
-    return folder / "scenes.yaml"
 
 
 @pytest.mark.parametrize(

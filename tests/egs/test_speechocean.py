@@ -11,11 +11,10 @@ import pytest
 import soundfile
 import yaml
 from recipes import copy_recipe
-from speech_sets import voice
+from speechocean_tree import EACH, write_part
 
 from frontend.data.audio import read_audio
 from frontend.data.kaldi import read_scp, validate
-from frontend.data.writers import to_pcm16
 from frontend.utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,27 +25,7 @@ import speechocean  # noqa: E402
 
 REAL = Path(os.environ.get("FRONTEND_CORPORA", ROOT.parent / "shared" / "corpora")) / "speechocean762"
 real = pytest.mark.skipif(not REAL.is_dir(), reason=f"no speechocean762 at {REAL}")
-TRAIN, TEST, EACH = 10, 3, 3  # talkers and utterances of each
-
-
-def write_part(root: Path, part: str, numbers: range) -> None:
-    """Write train/ or test/ as the corpus has it: tables with tabs, official names of the recordings."""
-    tables = {"wav.scp": [], "text": [], "utt2spk": [], "spk2gender": []}
-    for number in numbers:
-        speaker = f"{number:04d}"
-        tables["spk2gender"].append(f"{speaker}\t{'f' if number % 2 else 'm'}\n")
-        for index in range(EACH):
-            key = f"0{speaker}{index:04d}"
-            path = Path("WAVE") / f"SPEAKER{speaker}" / f"{key}.WAV"
-            (root / path).parent.mkdir(parents=True, exist_ok=True)
-            speech = np.concatenate([np.zeros(4000), voice(key, 0.6, 16000), np.zeros(4000)])
-            soundfile.write(root / path, to_pcm16(speech), 16000, format="WAV")
-            tables["wav.scp"].append(f"{key}\t{path}\n")
-            tables["text"].append(f"{key}\tTALKER {speaker} SAYS {index}\n")
-            tables["utt2spk"].append(f"{key}\t{speaker}\n")
-    (root / part).mkdir()
-    for name, lines in tables.items():
-        (root / part / name).write_text("".join(lines))
+TRAIN, TEST = 10, 3  # talkers
 
 
 @pytest.fixture(scope="session")

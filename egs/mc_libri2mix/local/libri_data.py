@@ -16,11 +16,11 @@ from pathlib import Path
 
 from dry_sets import write_dry_set, write_noise
 from librimix_lists import draw_pairs, first_utterances, read_table, to_pairs
-from librispeech import ALL, SUBSETS, check_root, genders, read_subset
+from librispeech import ALL, SUBSETS, apart, check_root, read_subset
 from noise_files import plan_noise
 
 from frontend.data.kaldi import read_scp
-from frontend.data.speech import Spoken, check_out, cut_long, evenly_by_talker, split_speakers
+from frontend.data.speech import Spoken, check_out, cut_long, evenly_by_talker
 from frontend.simulation.pairs import write_pairs
 from frontend.utils.errors import Parser, UserError, run
 from frontend.utils.parallel import number_of_processes
@@ -120,10 +120,7 @@ def _read(args: argparse.Namespace) -> dict[str, list[Spoken]]:
             )
     sets = {name: read[subset] for name, subset in subsets.items()}
     if subsets["dev"] == subsets["train"]:
-        speakers = sorted({u.speaker for u in sets["train"]})
-        shares = {"dev": args.dev_share, "train": 1 - args.dev_share}
-        parts = split_speakers(speakers, genders(args.corpus_dir, speakers), shares, args.seed)
-        sets |= {name: [u for u in sets[name] if u.speaker in parts[name]] for name in parts}
+        sets |= apart(args.corpus_dir, sets["train"], args.dev_share, args.seed)
     return sets
 
 

@@ -6,7 +6,7 @@ A subset without any transcript is read too: a part of LibriSpeech that was give
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-from frontend.data.speech import Spoken
+from frontend.data.speech import Spoken, split_speakers
 from frontend.utils.errors import UserError
 from frontend.utils.files import read_lines
 from frontend.utils.parallel import progress
@@ -93,7 +93,19 @@ def read_subset(root: Path, subset: str) -> list[Spoken]:
     return sorted(utterances, key=lambda u: u.id)
 
 
-def genders(root: Path, speakers: Iterable[str]) -> Mapping[str, str]:
+def apart(root: Path, utterances: list[Spoken], dev_share: float, seed: int) -> dict[str, list[Spoken]]:
+    """Divide a subset into ``dev`` and ``train``, of different talkers: that share of them, of either gender.
+
+    Raises:
+        UserError: fewer than four talkers.
+    """
+    speakers = sorted({u.speaker for u in utterances})
+    shares = {"dev": dev_share, "train": 1 - dev_share}
+    parts = split_speakers(speakers, _genders(root, speakers), shares, seed)
+    return {name: [u for u in utterances if u.speaker in parts[name]] for name in parts}
+
+
+def _genders(root: Path, speakers: Iterable[str]) -> Mapping[str, str]:
     """Return the gender of each talker, "" where ``root``/SPEAKERS.TXT (``ID | F | SUBSET ...``) has none."""
     path, found = root / "SPEAKERS.TXT", dict.fromkeys(speakers, "")
     for _, line in read_lines(path, "LibriSpeech's table of speakers") if path.is_file() else ():

@@ -122,6 +122,7 @@ class SpokenSentence:
     voice: Voice
     rate: int
     pitch: int
+    fs: int = FS
 
     @property
     def speaker(self) -> str:
@@ -129,21 +130,21 @@ class SpokenSentence:
         return self.voice.speaker
 
     def render(self) -> np.ndarray:
-        """Return the speech ``(T,)`` at 8 kHz, trimmed, at the common level."""
+        """Return the speech ``(T,)`` at ``fs`` Hz, trimmed, at the common level."""
         voice = self.voice
         signal, fs = synthesise(
             self.spoken, voice.language, voice.variant, self.rate, self.pitch, voice.intonation
         )
-        return normalise(trim(resample(signal, fs, FS), FS), FS)
+        return normalise(trim(resample(signal, fs, self.fs), self.fs), self.fs)
 
 
-def plan(seed: int, sizes: dict[str, int]) -> dict[str, list[SpokenSentence]]:
+def plan(seed: int, sizes: dict[str, int], fs: int = FS) -> dict[str, list[SpokenSentence]]:
     """Return the utterances of every set; the talkers of a set take turns."""
     voices = draw_voices(seed, VOICES)
-    return {name: [_utterance(seed, voices[name], i) for i in range(n)] for name, n in sizes.items()}
+    return {name: [_utterance(seed, voices[name], i, fs) for i in range(n)] for name, n in sizes.items()}
 
 
-def _utterance(seed: int, voices: list[Voice], index: int) -> SpokenSentence:
+def _utterance(seed: int, voices: list[Voice], index: int, fs: int) -> SpokenSentence:
     turn, who = divmod(index, len(voices))
     # women come first in the list: alternate, so that a small set is balanced too
     voice = voices[who // 2 + (who % 2) * (len(voices) - len(voices) // 2)]
@@ -157,6 +158,7 @@ def _utterance(seed: int, voices: list[Voice], index: int) -> SpokenSentence:
         voice=voice,
         rate=voice.rate + int(manner.integers(-10, 11)),
         pitch=voice.pitch + int(manner.integers(-5, 6)),
+        fs=fs,
     )
 
 
