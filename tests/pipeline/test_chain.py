@@ -18,11 +18,11 @@ from speech_sets import make_speech
 
 SYSTEMS = (
     "mixture auxiva ilrma teacher_outputs teacher_energy teacher_energy_residual teacher_spatial_merge "
-    "teacher_oracle student student_ft distilled distilled_ft supervised_small supervised_full "
-    "oracle dry"
+    "teacher_oracle student_gen1 student student_masknet student_ft distilled distilled_ft "
+    "supervised_small supervised_full oracle dry"
 ).split()
 STAGES = (
-    "data scenes simulate teacher pseudo student finetune distill baselines curve "
+    "data scenes simulate teacher pseudo student controls finetune distill baselines curve "
     "asr retrain joint separate score decode wer conditions mismatch report"
 ).split()
 OFF = ["curve", "retrain", "joint", "conditions", "mismatch"]  # unless asked for
@@ -30,13 +30,11 @@ OPTIONS = ["--size", "tiny", "--nj", "2"]
 # Fewer rows than the template's: what is refined is refined alike.
 SYSTEMS_FILE = """\
 defaults: [TEMPLATE]
-blind: {auxiva: {iterations: 5, refine: null}, ilrma: {iterations: 5}}
+blind: {auxiva: {iterations: 5, refine: null}, auxiva_starts: null, ilrma: {iterations: 5}}
 teacher: {refine: null}
 models:
   student: {refine: [none, mvdr, iva+mask]}
-  student_ft: {refine: null}
-  distilled_ft: {refine: null}
-  supervised_small: {refine: null}
+  student_masknet: {refine: null}
   supervised_full: {refine: null}
 """
 chain = pytest.mark.chain
@@ -140,7 +138,7 @@ def test_a_changed_value_is_noticed(undisturbed, command):
     code, out, _ = command("run", *options, "--dry_run")
     stages = [line[2:].partition(":")[0] for line in out.splitlines() if line.startswith("# ")]
     assert code == 0
-    assert stages == "student finetune distill baselines separate score decode wer report".split()
+    assert stages == "student controls finetune distill baselines separate score decode wer report".split()
     code, out, _ = command("run", *options, "--list")
     assert "[setting student.preprocessor_conf.crop changed since it was made" in out and code == 0
 
@@ -182,6 +180,7 @@ KILLS = {
     "teacher": lambda data, exp: (exp / "teacher/1epoch.pth").exists(),
     "pseudo": lambda data, exp: any(data.glob("train_pseudo/**/*.wav")),
     "student": lambda data, exp: (exp / "student/1epoch.pth").exists(),
+    "controls": lambda data, exp: (exp / "student_masknet/1epoch.pth").exists(),
     "finetune": lambda data, exp: (exp / "student_ft/1epoch.pth").exists(),
     "distill": lambda data, exp: (exp / "distilled/1epoch.pth").exists(),
     "baselines": lambda data, exp: (exp / "supervised_full/1epoch.pth").exists(),
