@@ -8,7 +8,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +28,9 @@ from frontend.dsp.activity import sounds
 from frontend.utils.errors import UserError, warn
 from frontend.utils.files import numbered, parse_json, read_lines, write_text
 from frontend.utils.parallel import progress
+
+# What all recordings of a set have in common.
+RATE, CHANNELS = ALIKE = ("sample rate", "number of channels")
 
 
 @dataclass
@@ -399,11 +402,11 @@ def check_audio(
     spk: dict[Path, Table],
     lengths: dict[str, str],
     headers: bool = False,
-    alike: bool = True,
+    alike: Collection[str] = ALIKE,
     mics: Mapping[str, int] | None = None,
     silent: Callable = lambda key, talker, where: None,
 ) -> Iterator[str]:
-    """Read every recording, or its header; ``alike``: the first readable one sets rate and channels.
+    """Read every recording, or its header; what is in ``alike`` the first readable one sets for all.
 
     With ``mics``, mixtures may have arrays of their own, of so many channels; a warning counts others.
     """
@@ -421,10 +424,9 @@ def check_audio(
             numbers[channels] += 1
         elif mics is not None and channels != mics[key]:
             yield f"{where}: {channels} channels in {entry}, its scene has {mics[key]} (make it again)"
-        equal = {"sample rate": fs} | ({"number of channels": channels} if mics is None else {})
-        for what, found in equal.items():
+        for what, found in ((RATE, fs), (CHANNELS, channels)):
             expected, example = first.setdefault(what, (found, entry))
-            if found != expected and alike:
+            if found != expected and what in alike and (mics is None or what != CHANNELS):
                 yield f"{where}: {what} {found} in {entry}, but {expected} in {example} (make them equal)"
         counted = lengths.get(key, str(frames)).split(",")[0]
         if counted != str(frames):

@@ -19,7 +19,7 @@ said in :mod:`frontend.data.audio`.
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,7 @@ import numpy as np
 
 from frontend.data.audio import audio_info, check_alike, read_audio, read_image
 from frontend.data.kaldi import (
+    ALIKE,
     Table,
     Utterances,
     check_audio,
@@ -71,14 +72,14 @@ class MixtureSet:
         self.ids = list(self.wav)
         self.speakers = [self._table(p) for p in numbered(self.path, "spk", ".scp")]
 
-    def check(self, labels: bool = True, any_array: bool = False) -> None:
+    def check(self, labels: bool = True, alike: Collection[str] = ALIKE) -> None:
         """Raise UserError with the first problem that tables and headers show, see :func:`check_set`.
 
         Args:
             labels: of images and texts, too; else of the mixtures alone.
-            any_array: mixtures may differ in channels.
+            alike: what all mixtures must have in common.
         """
-        check_set(self.path, images=labels, texts=labels, any_array=any_array)
+        check_set(self.path, images=labels, texts=labels, alike=alike)
 
     @property
     def n_talkers(self) -> int:
@@ -176,7 +177,7 @@ def wrong_ids(path: Path, table: Table, wav: Utterances) -> list[str]:
 
 
 def check_set(
-    path: str | Path, images: bool = True, texts: bool = True, alike: bool = True, any_array: bool = False
+    path: str | Path, images: bool = True, texts: bool = True, alike: Collection[str] = ALIKE
 ) -> None:
     """Look at the tables of a set and the headers of its audio (0.05 ms each), before work with it.
 
@@ -184,8 +185,7 @@ def check_set(
         path: of a speech or mixture set.
         images: whether those of the talkers are used.
         texts: likewise.
-        alike: whether all must have one rate and number of channels.
-        any_array: they may differ in channels nevertheless.
+        alike: what all must have in common.
 
     Raises:
         UserError: the first thing that :func:`frontend.data.kaldi.validate` would name, in its words.
@@ -194,15 +194,14 @@ def check_set(
     spk = numbered(directory, "spk", ".scp") if images else []
     said = numbered(directory, "text_spk") if texts else []
     lengths = [p for p in [directory / "utt2num_samples"] if p.exists()]
-    check_tables(wav, spk, [*said, *lengths], alike, any_array)
+    check_tables(wav, spk, [*said, *lengths], alike)
 
 
 def check_tables(
     wav: Utterances,
     images: Sequence[Path],
     others: Sequence[Path],
-    alike: bool = True,
-    any_array: bool = False,
+    alike: Collection[str] = ALIKE,
 ) -> None:
     """Check tables as :func:`check_set` does.
 
@@ -211,7 +210,6 @@ def check_tables(
         images: tables of the talkers' images.
         others: further tables of the same ids: ``text_spk1`` ..., ``utt2num_samples``.
         alike: of :func:`check_set`.
-        any_array: likewise.
     """
     tables = {p: scan_entries(p) for p in images} | {p: scan_by_name(p) for p in others}
     problems = compare_numbers(images, [p for p in others if p.name.startswith("text_spk")])
@@ -219,8 +217,7 @@ def check_tables(
     problems += [problem for path, table in tables.items() for problem in wrong_ids(path, table, wav)]
     lengths = next((table.entries for path, table in tables.items() if path.name == "utt2num_samples"), {})
     mixtures, labels = Table({**wav}, {**wav.lines}), {path: tables[path] for path in images}
-    mics: dict[str, int] | None = {} if any_array else None
-    found = check_audio(wav.source, mixtures, labels, lengths, headers=True, alike=alike, mics=mics)
+    found = check_audio(wav.source, mixtures, labels, lengths, headers=True, alike=alike)
     for problem in itertools.chain(problems, found):
         raise UserError(problem)
 

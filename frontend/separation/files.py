@@ -153,7 +153,7 @@ def plan(
             wanted = "a table 'ID FILE' of recordings, or a data directory"
             raise UserError(f"{scp}: expected {wanted}, found another table (--scp {Path(scp).parent})")
         if Path(scp).is_dir():
-            check_set(scp, images=False, texts=False, alike=False)
+            check_set(scp, images=False, texts=False, alike=())
         named = [*(read_utterances(scp) if Path(scp).is_dir() else read_entries(scp)).recordings().items()]
     else:
         named = [(Path(path).stem, Recording([path])) for path in inputs]

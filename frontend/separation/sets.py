@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from frontend.data.audio import Recording
-from frontend.data.kaldi import read_entries
+from frontend.data.kaldi import RATE, read_entries
 from frontend.data.mixtures import MixtureSet
 from frontend.dsp.refine import check_size
 from frontend.separation.continuous import HOP_S, WINDOW_S, check_window
@@ -43,7 +43,7 @@ def open_items(data: str | Path, labels: bool = True) -> tuple[dict[str, Recordi
     path = Path(data)
     mixtures = None if path.is_file() or (path / "array").is_file() else MixtureSet(path)
     if mixtures:
-        mixtures.check(labels, any_array=True)
+        mixtures.check(labels, alike=[RATE])
     table = mixtures.wav if mixtures else read_entries(path if path.is_file() else path / "wav.scp")
     items = table.recordings()
     first = next(iter(items.values()))

@@ -17,6 +17,8 @@ import torch
 
 from frontend.data.audio import Recording, audio_info
 from frontend.data.kaldi import (
+    ALIKE,
+    RATE,
     in_scp,
     numbered,
     read_entries,
@@ -270,15 +272,16 @@ def check_audio(
     Raises:
         UserError: the first thing that is wrong.
     """
+    alike = [RATE] if any_array else ALIKE
     if directory := getattr(args, f"{which}_set"):
-        check_set(directory, images, texts, any_array=any_array)
+        check_set(directory, images, texts, alike)
         wav, where = read_utterances(directory), f"{directory}/wav.scp"
     else:
         first, *others = getattr(args, f"{which}_data_path_and_name_and_type")
         wav, where = read_entries(first[0]), first[0]
         lengths = getattr(args, f"{which}_shape_file")[:1]
         tables = ([Path(path) for path, *_ in others if images], [Path(path) for path in lengths])
-        check_tables(wav, *tables, any_array=any_array)
+        check_tables(wav, *tables, alike)
     for utterance, entry in list(wav.items())[: None if any_array else 1]:  # else the others are like it
         n_channels, _, rate = audio_info(entry)
         if rate != fs[0]:
