@@ -416,7 +416,10 @@ def check_audio(
     for key, entry in progress(wav.entries.items(), len(wav.entries), f"check {path.parent}"):
         where = f"{path}:{wav.lines[key]}"
         try:
-            channels, frames, fs = audio_info(entry) if headers else _read_info(entry)
+            channels, frames, fs = audio_info(entry)
+            if not headers:
+                audio, fs = read_audio(entry, finite=True)
+                channels, frames = audio.shape
         except UserError as error:
             yield f"{where}: {error}"
             continue
@@ -445,8 +448,3 @@ def check_audio(
     if len(numbers) > 1:
         each = ", ".join(f"{channels} ({count})" for channels, count in sorted(numbers.items()))
         warn(f"{path}: channels (utterances): {each}; for networks alone that take any number")
-
-
-def _read_info(entry: str) -> tuple[int, int, int]:
-    audio, fs = read_audio(entry, finite=True)
-    return (*audio.shape, fs)

@@ -12,8 +12,7 @@ and ``info.json`` (real-time factor, memory, number of outputs), where a system 
 file of several channels (the mixture itself, to compare with) the reference channel is meant.
 
 Every table is sorted by id. Paths in ``.scp`` files are absolute where this program writes them; a relative
-one starts at the working directory, as Kaldi's and ESPnet's do, or beside the table. What an entry can be is
-said in :mod:`frontend.data.audio`.
+one starts at the working directory, as Kaldi's do, or beside the table (:mod:`frontend.data.audio`).
 """
 
 import itertools
@@ -73,12 +72,7 @@ class MixtureSet:
         self.speakers = [self._table(p) for p in numbered(self.path, "spk", ".scp")]
 
     def check(self, labels: bool = True, alike: Collection[str] = ALIKE) -> None:
-        """Raise UserError with the first problem that tables and headers show, see :func:`check_set`.
-
-        Args:
-            labels: of images and texts, too; else of the mixtures alone.
-            alike: what all mixtures must have in common.
-        """
+        """Raise UserError with the first problem (:func:`check_set`); without ``labels``, of mixtures alone."""
         check_set(self.path, images=labels, texts=labels, alike=alike)
 
     @property
