@@ -72,7 +72,7 @@ class MixtureSet:
         self.speakers = [self._table(p) for p in numbered(self.path, "spk", ".scp")]
 
     def check(self, labels: bool = True, alike: Collection[str] = ALIKE) -> None:
-        """Raise UserError with the first problem (:func:`check_set`); without ``labels``, of mixtures alone."""
+        """Raise UserError with the first problem (:func:`check_set`); without ``labels``, of mixtures."""
         check_set(self.path, images=labels, texts=labels, alike=alike)
 
     @property
@@ -129,10 +129,7 @@ class MixtureSet:
 
 
 class Silences:
-    """Talkers who are silent in a mixture although the set does not say that there is none; counted.
-
-    Texts say it by an empty ``text_spkN``, ``scenes.jsonl`` by fewer talkers.
-    """
+    """Talkers who are silent although neither an empty ``text_spkN`` nor ``scenes.jsonl`` says so; counted."""
 
     def __init__(self, path: str | Path):
         self.path, self.found = Path(path), dict[str, str]()
