@@ -129,7 +129,7 @@ class MixtureSet:
 
 
 class Silences:
-    """Talkers who are silent although neither an empty ``text_spkN`` nor ``scenes.jsonl`` says so; counted."""
+    """Talkers who are silent although neither an empty ``text_spkN`` nor ``scenes.jsonl`` says so."""
 
     def __init__(self, path: str | Path):
         self.path, self.found = Path(path), dict[str, str]()

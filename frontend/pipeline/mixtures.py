@@ -171,17 +171,23 @@ class MixtureOptions(Options):
         self.facts = {"fs": self.fs, "mics": mics, "symmetry": symmetry}
         fewest = max(2, int((self.talkers or "2")[0]))
         self.facts |= {"talkers": self.most, "fewest": fewest, "outputs": 2 * self.most}
-        self.controls = () if mics == 1 else CONTROLS if "controls" in given.extras else CONTROLS[:1]
+        controls = CONTROLS if "controls" in given.extras else CONTROLS[:1]
+        self.controls = controls if self.one_array and mics > 1 else ()
 
     def _array(self, variants: list[str]) -> tuple[int, str]:
-        """Return the number of microphones, the most where it is drawn, and the symmetry of the array."""
+        """Return the number of microphones, the most where it is drawn, and the symmetry of the array.
+
+        ``one_array`` becomes whether all mixtures have the same: a mask network is for one.
+        """
         merged = Configuration(self.place, self.size, {"fs": self.fs}, variants, self.settings)
         array = merged.get("scenes")["array"]
         kinds = array["kind"] if isinstance(array["kind"], list) else [array["kind"]]
         symmetry = kinds[0] if kinds in (["circular"], ["linear"]) else "none"
         number: Any = 0
+        self.one_array = kinds == ["coordinates"]
         if kinds != ["coordinates"]:
             given = self.given.channels or array.get("n")
+            self.one_array = len(kinds) == 1 and not isinstance(given, list)
             number = given[-1] if isinstance(given, list) and given else given
             is_number = isinstance(number, int)
             refuse((not is_number, f"scenes.array.n: expected a number of microphones, found {number}"))

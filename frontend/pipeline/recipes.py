@@ -156,7 +156,7 @@ def _controls(o: MixtureOptions, sets: list[Path], seed: dict) -> Stage:
         makes=makes,
         commands=[command for name in o.controls for command in control(o, name)],
         settings=o.settings_of(*sorted(confs)) | seed,
-        skip="" if o.controls else "with one microphone there are none",
+        skip="" if o.controls else "there are none for one microphone, or for an array that is drawn",
     )
 
 
