@@ -40,7 +40,7 @@ CLAIMS = (
 )
 WORD_CLAIMS = (("student", "mixture"),)
 FULL = "supervised_full"
-SEMI_SUPERVISED = ("student_ft", "distilled", "distilled_ft")
+SEMI_SUPERVISED = ("student_ft", "cotrained", "distilled", "distilled_ft")
 # Of a talker alone: (more over-separation, less).
 OVER_SEPARATION_CLAIM = ("teacher_energy", "student")
 OVER_SEPARATION = ("surplus_outputs", "energy_outside_best")

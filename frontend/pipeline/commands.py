@@ -76,10 +76,14 @@ def keep_labels(o: MixtureOptions, share: float, name: str) -> list[Command]:
     return [subset(o, o.data / source, o.labels / out, share, o.train_seed) for source, out in pairs]
 
 
-def train(o: MixtureOptions, name: str, conf: str, sets: list[Path], start: Path | None = None) -> Command:
+def train(
+    o: MixtureOptions, name: str, conf: str, sets: list[Path], start: Path | None = None, **more: object
+) -> Command:
     """A separator; on the fly, workers render the mixtures, and a size may ask for more of them."""
     workers = o.nj if "on_the_fly" in o.extras and "num_workers" not in o.content(conf) else None
-    return o.training("separator", conf, name, sets, o.train_seed, init_param=start, num_workers=workers)
+    return o.training(
+        "separator", conf, name, sets, o.train_seed, init_param=start, num_workers=workers, **more
+    )
 
 
 def train_asr(o: MixtureOptions, name: str, sets: list[Path], **more: object) -> Command:
@@ -117,6 +121,13 @@ def control(o: MixtureOptions, name: str) -> list[Command]:
     return [*labelled, train(o, name, "student", pair(o.labels, "blind"))]
 
 
+def cotrain(o: MixtureOptions, name: str, labelled: Path) -> Command:
+    """A fresh student on the last generation's labels and on true ones in the same batches."""
+    last = len(o.generations) - 1
+    sets = pair(o.labels, f"gen{last}" if last else "pseudo")
+    return train(o, name, "cotrained", sets, preprocessor_conf=f"labelled={labelled}")
+
+
 def on_share(o: MixtureOptions, share: float) -> list[Command]:
     """The trainings on one share of the labels."""
     at, sets = percent(share), pair(o.labels, percent(share))
@@ -126,6 +137,7 @@ def on_share(o: MixtureOptions, share: float) -> list[Command]:
     return [
         *kept,
         train(o, f"curve/student_ft_{at}", "finetune", sets, o.exp / "student" / MODEL),
+        cotrain(o, f"curve/cotrained_{at}", sets[0]),
         *label(o, f"curve/student_ft_{at}", f"distill_{at}", "distill"),
         train(o, f"curve/distilled_{at}", "student", pair(o.labels, f"distill_{at}")),
         train(o, f"curve/distilled_ft_{at}", "finetune", sets, o.exp / f"curve/distilled_{at}" / MODEL),

@@ -24,6 +24,7 @@ TEMPLATE = ROOT / "egs/TEMPLATE"
 # Trainings that start from the configuration of another one: the size says what differs.
 BASES = dict.fromkeys(("finetune", "full", "small", "student_adapt"), "student") | {
     "teacher_adapt": "teacher",
+    "cotrained": "student",
     "student_labels": "student",
     "student_masknet": "student",
     "student_masknet_remix": "student",

@@ -11,6 +11,7 @@ from typing import cast
 from frontend.pipeline.commands import (
     asr_sets,
     control,
+    cotrain,
     decode,
     draw,
     generation,
@@ -166,7 +167,7 @@ def _with_labels(o: MixtureOptions) -> list[Stage]:
     student, finetuned = o.exp / "student" / MODEL, o.exp / "student_ft" / MODEL
     seed, share = {"train_seed": o.train_seed}, o.size["shares"]["small"]
     no_labels = "--with unsupervised uses no labels" if "unsupervised" in o.extras else ""
-    networks = o.settings_of("distill", "student", "full", "finetune", "small")
+    networks = o.settings_of("distill", "student", "cotrained", "full", "finetune", "small")
     return [
         Stage(
             *("finetune", "the student on the few true labels"),
@@ -201,10 +202,16 @@ def _with_labels(o: MixtureOptions) -> list[Stage]:
             skip=no_labels,
         ),
         Stage(
-            *("curve", "fine-tuning, distillation and supervised training on other shares of the labels"),
-            reads=[*sets, student],
-            makes=[o.exp / "curve"],
-            commands=[command for share in o.shares for command in on_share(o, share)],
+            *(
+                "curve",
+                "co-training, and other shares of the labels: fine-tuned, co-trained, distilled, supervised",
+            ),
+            reads=[*sets, *small, student],
+            makes=[o.exp / "cotrained", o.exp / "curve"],
+            commands=[
+                cotrain(o, "cotrained", small[0]),
+                *(command for share in o.shares for command in on_share(o, share)),
+            ],
             settings=networks | seed | {"shares": o.shares},
             skip="" if "curve" in o.extras else "--with curve runs it",
             shards=o.shards,

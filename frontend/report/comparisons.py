@@ -130,8 +130,9 @@ MIXTURE, OUTPUTS, STUDENT, TRUE_IMAGES = "mixture", "teacher_outputs", "student"
 # The paper's own rule first.
 RULES = ("teacher_energy", "teacher_energy_residual", "teacher_spatial_merge")
 _BLIND = re.compile(r"(auxiva|ilrma)\w*")
-_TRAINED = re.compile(r"(student_ft|distilled_ft|supervised)(?:_(\d+|small|full))?")
-_KIND = {"student_ft": "fine-tuned", "distilled_ft": "distilled", "supervised": "supervised"}
+_TRAINED = re.compile(r"(student_ft|cotrained|distilled_ft|supervised)(?:_(\d+|small|full))?")
+_KIND = {"student_ft": "fine-tuned", "cotrained": "co-trained"}
+_KIND |= {"distilled_ft": "distilled", "supervised": "supervised"}
 
 
 def write_claims(

@@ -14,7 +14,7 @@ Curves = dict[str, list[tuple[int, float]]]
 RANGE_DB = 63  # of a spectrogram: as many steps of colour, 1 dB each
 _COLUMNS = 3
 _ROW = 0.22  # inches that a label needs
-_KINDS = ("supervised", "fine-tuned", "distilled")
+_KINDS = ("supervised", "fine-tuned", "co-trained", "distilled")
 _LABELS = {"si_snri": "SI-SNRi (dB)", "cpwer": "cpWER (%)", "cpcer": "cpCER (%)"}
 _OFFSET = 1.06  # points of one share stand beside each other, or their bars would hide one another
 

@@ -18,6 +18,7 @@ import torch
 
 from frontend.data.audio import read_audio
 from frontend.data.chunks import Chunk
+from frontend.data.mixtures import labelled_set
 from frontend.dsp.refine import images as images_of
 from frontend.dsp.spatial import array_symmetries
 from frontend.utils.errors import UserError
@@ -229,7 +230,9 @@ class Remixes(_Pooled):
         gain_db: gain of every image but the first, uniform in +-gain_db.
         fewest: images in an example; of more labels, as many of these numbers each: fewest, ..., labels.
         one_talker: share of the examples that are one image alone.
-        as_is: share of the examples that are the mixture itself, with its labels as references.
+        as_is: share of the examples that are a mixture itself, with its labels as references.
+        labelled: a labelled set: the labels of its utterances take the place of those in ``entries``, and
+            these utterances alone are taken as they are. "": any may be.
         others: see :class:`_Crops`.
     """
 
@@ -241,6 +244,7 @@ class Remixes(_Pooled):
         fewest: int = 2,
         one_talker: float = 0.1,
         as_is: float = 0.0,
+        labelled: str = "",
         **others: Any,
     ):
         self.references = sorted(name for name in entries if name.startswith("speech_ref"))
@@ -257,12 +261,25 @@ class Remixes(_Pooled):
             )
         self.entries, self.gain_db, self.fewest = entries, gain_db, fewest
         self.one_talker, self.as_is = one_talker, as_is
+        self.labelled: list[str] | None = None
+        if labelled:
+            true = labelled_set(labelled)
+            if len(true.speakers) != self.number:
+                raise UserError(
+                    f"{labelled}: expected {self.number} spkN.scp as the training set has, found "
+                    f"{len(true.speakers)}"
+                )
+            self.labelled = [utterance for utterance in true.ids if utterance in self.place]
+            self.as_is = self.as_is if self.labelled else 0.0
+            for name, table in zip(self.references, true.speakers, strict=True):
+                entries[name] = entries[name] | {key: table[key] for key in self.labelled}
 
     def __call__(self, uid: str, data: dict[str, str]) -> dict[str, np.ndarray]:
         """Return speech_mix (T, C), or (T,) of one microphone, and speech_ref1..S (T,)."""
         kind = self._draws(uid, "kind").uniform()
         if kind < self.as_is:
-            mixture, references = self._crop(uid, 0, uid)
+            chosen = uid if self.labelled is None else self._draws(uid, "labelled").choice(self.labelled)
+            mixture, references = self._crop(uid, 0, str(chosen))
             mixture = self._turn(mixture, self._draws(uid, "symmetry", 0), keep_reference=True)
         else:
             number = int(self._draws(uid, "number").integers(self.fewest, self.number + 1))

@@ -88,6 +88,9 @@ class Training:
             if options.get(name) and Path(str(options[name])).is_dir():
                 inputs[name] = of_data(Path(str(options[name])))
                 inputs[f"{name}{_AUDIO}"] = _of_audio(Path(str(options[name])))
+        labelled = (options.get("preprocessor_conf") or {}).get("labelled")
+        if labelled and Path(str(labelled)).is_dir():
+            inputs["preprocessor_conf.labelled"] = of_data(Path(str(labelled)))
         for spec in listed(options.get("init_param")):
             path, _, part = str(spec).partition(":")
             if Path(path).is_file():

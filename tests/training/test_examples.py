@@ -5,6 +5,7 @@ import pytest
 import soundfile
 
 from frontend.data.chunks import Chunk
+from frontend.data.kaldi import write_set
 from frontend.training.examples import CroppedSources, MixtureOfMixtures, Remixes
 from frontend.utils.errors import UserError
 from frontend.utils.rng import generator
@@ -240,6 +241,25 @@ class TestRemixes:
         assert mixture.any(0).tolist() == [True, True, False, False]
         with pytest.raises(UserError, match=r"4 channel\(s\) expected, found 2"):
             at(remix((entries, voices[1]), one_talker=0.0), 1, "v1", sources((entries, None), "v1"))
+
+    def test_true_labels_of_some_mixtures(self, voices, tmp_path):
+        """They take the place of the labels there are; as they are, these mixtures alone are taken."""
+        true = {name: voices[0]["v2"].replace(".wav", f"-{k}.wav") for k, name in ((2, "spk1"), (1, "spk2"))}
+        write_set(
+            tmp_path, {"wav.scp": {"v2": voices[0]["v2"]}} | {f"{n}.scp": {"v2": p} for n, p in true.items()}
+        )
+        preprocessor = remix(voices, as_is=0.5, one_talker=0.0, labelled=str(tmp_path))
+        seen = {tuple(self.tones(at(preprocessor, epoch, "v1")["speech_mix"][:, 0])) for epoch in range(20)}
+        assert (4, 5) in seen and (2, 3) not in seen and len(seen) > 4
+        example = at(remix(voices, as_is=1.0, one_talker=0.0, labelled=str(tmp_path)), 1, "v1")
+        assert self.tones(example["speech_ref1"]) == [5] and self.tones(example["speech_ref2"]) == [4]
+        # Where none of its mixtures is in the set, such as in validation, all are remixes.
+        entries, lengths = ({k: v for k, v in table.items() if k != "v2"} for table in voices)
+        preprocessor = remix((entries, lengths), as_is=1.0, one_talker=0.0, labelled=str(tmp_path))
+        assert len(self.tones(at(preprocessor, 1, "v1")["speech_mix"][:, 0])) == 2
+        with pytest.raises(UserError, match="expected 3 spkN.scp as the training set has, found 2"):
+            tables = preprocessor.entries | {"speech_ref3": preprocessor.entries["speech_ref1"]}
+            Remixes(True, tables, lengths=lengths, fs=FS, labelled=str(tmp_path))
 
     def test_levels(self, voices):
         """The second image lies within +-gain_db of the first."""
