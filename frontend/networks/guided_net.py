@@ -138,7 +138,8 @@ class GuidedNet(ArraySeparator):
     def separate(self, mixture: torch.Tensor, rounds: int) -> torch.Tensor:
         """Separate (B, C, T) in so many rounds: (B, S, T). The gradient is that of the last."""
         reference = mixture[:, self.ref_channel]
-        with torch.no_grad():
+        # Covariances in half precision, which ESPnet's use_amp would compute, are nearly singular.
+        with torch.no_grad(), torch.autocast(mixture.device.type, enabled=False):
             array = ArrayStreams(mixture, self._num_spk, *frames(self.fs, WINDOW_S, 4), self.ref_channel)
             demixed, _ = array.blind(starts=STARTS)
             beams = array.beamformed(demixed)
