@@ -33,8 +33,8 @@ _HIGHEST_HZ = 8000  # frequencies above it share one embedding
 _SIGNALS = 5
 # What it gives for each bin: logit, residual (2), weight of the AuxIVA stream, and of the beamformer's.
 _OUTPUTS = 5
-# Blind AuxIVA tries so many matrices: 1, 2, 4, 8 gave 5.1, 5.9, 6.1, 6.1 dB on the development set of egs/mini,
-# and 5.5, 5.8, 5.9, 6.1 on its test set; 8 take 1.7 times as long as 1.
+# Blind AuxIVA tries so many matrices. 1, 2, 4, 8 gave 5.1, 5.9, 6.1, 6.1 dB on the development set of
+# egs/mini, 5.5, 5.8, 5.9, 6.1 on its test set; 8 take 1.7 times as long as 1.
 STARTS = 8
 
 
