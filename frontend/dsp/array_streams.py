@@ -183,7 +183,7 @@ Solve = Callable[[ArrayStreams, torch.Tensor], torch.Tensor]
 
 def likeliest(w: torch.Tensor, cost: torch.Tensor) -> torch.Tensor:
     """Return the matrices of the start of least cost: (B, N, F, S, S), (B, N) to (B, F, S, S)."""
-    best = cost.nan_to_num(torch.inf, torch.inf).argmin(1)
+    best = cost.nan_to_num(torch.inf, torch.inf, torch.inf).argmin(1)
     return w[torch.arange(len(w), device=w.device), best]
 
 

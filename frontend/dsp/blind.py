@@ -20,6 +20,8 @@ from frontend.utils.rng import generator
 
 # Raised with every change after which a method gives other streams.
 VERSION = 2
+# The least of what is counted.
+_LEAST = {"overlap": 2, "iterations": 1, "starts": 1, "components": 1, "seed": 0}
 
 
 def separate_blind(
@@ -75,9 +77,18 @@ def check_blind(name: str, settings: dict, where: str = "") -> None:
             f"{did_you_mean(name, METHODS)}"
         )
     known = ["window", "overlap", *list(inspect.signature(METHODS[name]).parameters)[1:]]
-    for key in settings:
+    for key, value in settings.items():
+        wrong = ""
         if key not in known:
             raise UserError(f"{where}{name} has no setting '{key}'{did_you_mean(key, known)}")
+        if key in _LEAST and not (type(value) is int and value >= _LEAST[key]):
+            wrong = f"a whole number of at least {_LEAST[key]}"
+        elif key == "window" and not (type(value) in (int, float) and 0 < value < np.inf):
+            wrong = "seconds above 0"
+        elif key == "prior" and value not in iva.PRIORS:
+            wrong = " or ".join(iva.PRIORS)
+        if wrong:
+            raise UserError(f"{where}{name}: {key}: expected {wrong}, found {value!r}")
 
 
 def auxiva(
@@ -87,8 +98,6 @@ def auxiva(
 
     Streams and whether there are any, as :meth:`frontend.dsp.array_streams.ArrayStreams.blind`.
     """
-    if prior not in iva.PRIORS:
-        raise UserError(f"auxiva: expected prior gauss or laplace, found '{prior}'")
     return array.blind(iterations, prior, starts)
 
 

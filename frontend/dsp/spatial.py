@@ -50,17 +50,11 @@ def stft_numpy(waveform: np.ndarray, n_fft: int, hop: int, window: str | np.ndar
     """Return scipy's STFT of ``(..., T)`` in double precision: complex ``(..., F, L)``.
 
     It differs from :func:`stft`: the window is no square root and divided by its sum, and the end is padded
-    to whole hops. AuxIVA and ILRMA are iterative and would give other streams by another transform.
+    to whole hops.
 
     ``window`` is a name that scipy knows, or ``(n_fft,)``.
     """
     return scipy.signal.stft(waveform, window=window, nperseg=n_fft, noverlap=n_fft - hop)[2]
-
-
-def istft_numpy(spectrum: np.ndarray, hop: int, length: int) -> np.ndarray:
-    """Invert :func:`stft_numpy` with its Hann window: ``(..., F, L)`` to ``(..., length)``."""
-    n_fft = 2 * (spectrum.shape[-2] - 1)
-    return scipy.signal.istft(spectrum, nperseg=n_fft, noverlap=n_fft - hop)[1][..., :length]
 
 
 def phase_difference_features(

@@ -154,6 +154,8 @@ class GuidedNet(ArraySeparator):
         """Run the network once: mixture (B, T), streams of AuxIVA and beamformers (B, S, T), to (B, S, T)."""
         n_fft, hop = self._window()
         signals = torch.cat([reference.unsqueeze(1), demixed, beams], 1)
+        # To whole hops: else the last samples have the end of one window alone, by which the inverse divides.
+        signals = F.pad(signals, (0, -signals.shape[-1] % hop))
         spectra = stft(signals, n_fft, hop).transpose(-1, -2)  # (B, 1 + 2 S, L, F)
         x, y, z = spectra.split([1, demixed.shape[1], beams.shape[1]], 1)
         logit, real, imag, of_demixed, of_beam = self._outputs(_features(x, y, z)).unbind(-1)

@@ -179,7 +179,8 @@ class MixtureOptions(Options):
 
         ``one_array`` becomes whether all mixtures have the same: a mask network is for one.
         """
-        merged = Configuration(self.place, self.size, {"fs": self.fs}, variants, self.settings)
+        facts = {"fs": self.fs, "talkers": self.most}
+        merged = Configuration(self.place, self.size, facts, variants, self.settings)
         array = merged.get("scenes")["array"]
         kinds = array["kind"] if isinstance(array["kind"], list) else [array["kind"]]
         symmetry = kinds[0] if kinds in (["circular"], ["linear"]) else "none"
@@ -273,18 +274,23 @@ class MixtureOptions(Options):
                 refuse((lost, f"{path}: {lacks}, found none; add it or leave the share out"))
 
     @property
-    def other_arrays(self) -> list[str]:
-        """The conditions with another number of microphones."""
-        listed = self.content("conditions")
-        return [
-            name for name, overrides in listed.items() if any(o.startswith("array.n=") for o in overrides)
-        ]
+    def other_arrays(self) -> dict[str, str]:
+        """The conditions with another number of microphones, and what they set it to."""
+        listed = self.content("conditions").items()  # whoever draws them checks the overrides
+        found = [(name, str(o)) for name, row in listed if isinstance(row, list) for o in row]
+        return {name: o.removeprefix("array.n=") for name, o in found if o.startswith("array.n=")}
 
     @property
     def conditions(self) -> list[str]:
-        """The conditions of --with mismatch; with a student of one number of microphones, these alone."""
-        fixed = self.other_arrays if self.recipe["network"] or self.given.channels else []
-        return [name for name in self.content("conditions") if name not in fixed]
+        """The conditions of --with mismatch.
+
+        A student of one number of microphones has those with that number alone, and AuxIVA makes no streams
+        of more talkers than there are microphones.
+        """
+        fixed, others = self.recipe["network"] or self.given.channels, self.other_arrays
+        too_few = [*map(str, range(1, self.most))]
+        left_out = [name for name, number in others.items() if fixed or number in too_few]
+        return [name for name in self.content("conditions") if name not in left_out]
 
     def experiments(self) -> list[Path]:
         """Return the experiments with scores that stand in one table: of any number of microphones."""

@@ -161,10 +161,10 @@ def plan(
     if source.model:
         with open_trained(source.model) as trained:
             trained = trained.of_talkers(source.n_talkers)
-            _check_refinement(refine, trained.n_mics, trained.n_outputs, source.model)
     for _, recording in named:
         if trained:
             trained.check(recording.name, recording.channels, recording.fs, resample)
+            _check_refinement(refine, recording.channels, trained.n_outputs, recording.name)
         else:
             _check_blind(recording, recording.channels, source, refine)
         if check:

@@ -396,11 +396,16 @@ def check_config(args: argparse.Namespace) -> None:
     check_values(args, wanted, where)
     _check_names(args, where)
     _check_data(args, where)
-    channels = [conf.get("ref_channel", 0) for conf in (args.separator_conf, args.preprocessor_conf)]
-    if len(set(channels)) > 1:
-        raise UserError(
-            f"{where}: separator_conf and preprocessor_conf: the same ref_channel expected, found {channels}"
-        )
+    read, defaults = args.preprocessor_conf, _settings(enh.separator_choices.classes[args.separator], GIVEN)
+    for key, default in (("ref_channel", 0), ("fs", defaults.get("fs", read["fs"]))):
+        pair = [args.separator_conf.get(key, default), read.get(key, default)]
+        if pair[0] != pair[1]:
+            raise UserError(
+                f"{where}: separator_conf and preprocessor_conf: the same {key} expected, found {pair}"
+            )
+    if read.get("array_symmetry") == "any" and args.separator not in ANY_ARRAY:
+        found = f"array_symmetry: 'any' is for {', '.join(ANY_ARRAY)}, found {args.separator}"
+        raise UserError(f"{where}: preprocessor_conf: {found} (name the symmetry of the array, or none)")
     check_weights(FrontendTask, args)
 
 

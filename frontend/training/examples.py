@@ -1,7 +1,7 @@
 """Training examples made while training, as ESPnet preprocessors.
 
 ESPnet's own ``DynamicMixingPreprocessor`` refuses multi-channel input and always cuts
-from sample 0. Both preprocessors here get the *entries* of the scp files (ESPnet's data
+from sample 0. All preprocessors here get the *entries* of the scp files (ESPnet's data
 type ``text``) rather than samples, and read the crop they need and nothing else.
 
 Every draw is keyed by (seed, epoch, utterance, purpose): an example depends neither on the
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from frontend.data.audio import read_audio
+from frontend.data.audio import audio_info, read_audio
 from frontend.data.chunks import Chunk
 from frontend.data.mixtures import labelled_set
 from frontend.dsp.refine import images as images_of
@@ -31,7 +31,7 @@ _SILENCE = 1e-5
 
 
 class _Crops(AbsPreprocessor):
-    """What both preprocessors share: keyed draws, crops, levels, symmetries.
+    """What the preprocessors of crops share: keyed draws, crops, levels, symmetries.
 
     Args:
         train: False fixes every draw over the epochs and applies no symmetry.
@@ -89,7 +89,7 @@ class _Crops(AbsPreprocessor):
         """Read (C, T) of a recording from ``start`` on, padded with zeros to the crop's length."""
         if not isinstance(entry, str):
             raise UserError(
-                f"{utterance}: the preprocessors mom and crop read the audio themselves; "
+                f"{utterance}: the preprocessors mom, crop and remix read the audio themselves; "
                 "give the scp files with the data type 'text' (or use --train_set and --valid_set)"
             )
         # NaN of one recording would become that of all weights.
@@ -231,8 +231,9 @@ class Remixes(_Pooled):
         fewest: images in an example; of more labels, as many of these numbers each: fewest, ..., labels.
         one_talker: share of the examples that are one image alone.
         as_is: share of the examples that are a mixture itself, with its labels as references.
-        labelled: a labelled set: the labels of its utterances take the place of those in ``entries``, and
-            these utterances alone are taken as they are. "": any may be.
+        labelled: a labelled set: the labels of its utterances take the place of those in ``entries``, and in
+            training these utterances alone, whether in ``entries`` or not, are taken as they are. "": any may
+            be. In validation those alone that are in ``entries``.
         others: see :class:`_Crops`.
     """
 
@@ -269,10 +270,13 @@ class Remixes(_Pooled):
                     f"{labelled}: expected {self.number} spkN.scp as the training set has, found "
                     f"{len(true.speakers)}"
                 )
-            self.labelled = [utterance for utterance in true.ids if utterance in self.place]
+            self.labelled = [utterance for utterance in true.ids if train or utterance in self.place]
             self.as_is = self.as_is if self.labelled else 0.0
+            others = {key: true.wav[key] for key in self.labelled if key not in self.place}
+            self.lengths = self.lengths | {key: audio_info(entry)[1] for key, entry in others.items()}
+            self.entries = entries | {"speech_mix": entries["speech_mix"] | others}
             for name, table in zip(self.references, true.speakers, strict=True):
-                entries[name] = entries[name] | {key: table[key] for key in self.labelled}
+                self.entries[name] = entries[name] | {key: table[key] for key in self.labelled}
 
     def __call__(self, uid: str, data: dict[str, str]) -> dict[str, np.ndarray]:
         """Return speech_mix (T, C), or (T,) of one microphone, and speech_ref1..S (T,)."""
@@ -368,7 +372,8 @@ class WholeUtterances(AbsPreprocessor):
         fs: rate that all recordings must have.
         n_mics: channels that the mixtures must have.
         ref_channel: where the references were taken.
-        array_symmetry: see :func:`frontend.dsp.spatial.array_symmetries`.
+        array_symmetry: see :func:`frontend.dsp.spatial.array_symmetries`; ``any``: the order is left as it
+            is, since such a network depends on no more of it than the reference channel.
         seed: of the training.
     """
 
@@ -384,7 +389,7 @@ class WholeUtterances(AbsPreprocessor):
     ):
         super().__init__(train)
         self.text, self.fs, self.n_mics, self.seed, self.epoch = text, fs, n_mics, seed, 0
-        symmetries = array_symmetries(array_symmetry if train else "none", n_mics)
+        symmetries = array_symmetries(array_symmetry if train and array_symmetry != "any" else "none", n_mics)
         self.symmetries = [list(s) for s in symmetries if s[ref_channel] == ref_channel]
 
     def set_epoch(self, epoch: int) -> None:

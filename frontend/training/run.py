@@ -84,13 +84,12 @@ class Training:
         given = given_options(argv)
         options, inputs, reads = resolve(given), {}, []
         # What is not there is found, with a hint, when the options are checked.
-        for name in ("train_set", "valid_set"):
-            if options.get(name) and Path(str(options[name])).is_dir():
-                inputs[name] = of_data(Path(str(options[name])))
-                inputs[f"{name}{_AUDIO}"] = _of_audio(Path(str(options[name])))
-        labelled = (options.get("preprocessor_conf") or {}).get("labelled")
-        if labelled and Path(str(labelled)).is_dir():
-            inputs["preprocessor_conf.labelled"] = of_data(Path(str(labelled)))
+        sets = {name: options.get(name) for name in ("train_set", "valid_set")}
+        sets["preprocessor_conf.labelled"] = (options.get("preprocessor_conf") or {}).get("labelled")
+        for name, directory in sets.items():
+            if directory and Path(str(directory)).is_dir():
+                inputs[name] = of_data(Path(str(directory)))
+                inputs[f"{name}{_AUDIO}"] = _of_audio(Path(str(directory)))
         for spec in listed(options.get("init_param")):
             path, _, part = str(spec).partition(":")
             if Path(path).is_file():

@@ -78,6 +78,9 @@ def test_hard_recordings_give_finite_streams(name, case):
         ("ilrma", 2, {"componets": 3}, "did you mean 'components'"),
         ("auxiva", 2, {"components": 3}, "auxiva has no setting 'components'"),
         ("ilrma", 1, {}, "2 or more, found 1"),
+        ("auxiva", 2, {"starts": 0}, "auxiva: starts: expected a whole number of at least 1, found 0"),
+        ("auxiva", 2, {"iterations": "x"}, "iterations: expected a whole number of at least 1, found 'x'"),
+        ("auxiva", 2, {"prior": "gaus"}, "prior: expected gauss or laplace, found 'gaus'"),
     ],
 )
 def test_mistakes_are_named(name, channels, settings, message):

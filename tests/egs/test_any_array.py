@@ -184,6 +184,8 @@ def test_a_network_is_made_for_the_most_microphones_and_no_symmetry(monkeypatch)
 def test_scenes_are_those_that_the_recipe_promises(tmp_path):
     config = load_config(write_resolved(tmp_path / "scenes.yaml", "any_array", "scenes"))
     assert config.array.kind == ("circular", "linear", "random") and config.array.n == (2, 8)
+    three = load_config(write_resolved(tmp_path / "three.yaml", "any_array", "scenes", talkers=3))
+    assert three.array.n == (3, 8)  # a stream for each of three talkers takes three microphones
     assert config.array.extent == (0.05, 0.5) and config.t60 == (0.1, 0.7)
     assert config.noise.kind == ("white", "babble") and config.noise.snr_db == (5.0, 30.0)
 

@@ -308,6 +308,17 @@ def test_the_conditions_are_those_of_the_file(recipe):
     assert [path.parent.name for path in stage.reads] == ["matched", "far", "near.1"]
 
 
+def test_no_condition_has_fewer_microphones_than_talkers(recipe):
+    names = {f"mics_{n}": [f"array.n={n}"] for n in (2, 3, 8)} | {"far": ["t60=0.5"]}
+    (recipe / "conf/conditions.yaml").write_text(yaml.safe_dump(names))
+
+    def listed(text):
+        return sorted(options(recipe, f"--with mismatch {text}").conditions)
+
+    assert listed("") == sorted(names) and listed("--talkers 2-3") == ["far", "mics_3", "mics_8"]
+    assert listed("--channels 6") == ["far"]  # of one number of microphones
+
+
 def test_what_was_asked_for_once_stays(recipe):
     (recipe / "exp/espeak/joint").mkdir(parents=True)
     o = options(recipe, "--with curve")

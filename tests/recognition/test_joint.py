@@ -272,6 +272,9 @@ class TestReading:
                 seen.add(tuple(order))
         # A circle mirrored about the reference microphone, or not.
         assert orders == {True: {(0, 1, 2, 3), (0, 3, 2, 1)}, False: {(0, 1, 2, 3)}}
+        # The default student's setting, for a network that does not depend on the order.
+        example = WholeUtterances(True, **given | {"array_symmetry": "any"})("u0", entries)
+        np.testing.assert_array_equal(example["speech"].T, recorded)
 
 
 class TestResume:

@@ -63,6 +63,12 @@ def test_without_a_model_it_is_the_one_of_the_package(in_the_box, tmp_path, comm
         assert audio_info(str(tmp_path / f"out/x_spk{k}.wav")) == (1, 9000, 11025)
 
 
+def test_refinement_is_of_the_recording_s_microphones_not_the_training_s(model, tmp_path, command):
+    path = write(tmp_path / "x.wav", recording(9000, 5), 16000)
+    arguments = ["--model", model, path, "--talkers", 5, "--refine", "iva", "-o", tmp_path / "out"]
+    assert command("separate", *arguments)[0] == 0
+
+
 def test_one_microphone_is_refused_in_one_line(in_the_box, tmp_path, command):
     path = write(tmp_path / "x.wav", recording(9000, 1))
     code, _, err = command("separate", path, "-o", tmp_path / "out")

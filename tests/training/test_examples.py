@@ -253,10 +253,15 @@ class TestRemixes:
         assert (4, 5) in seen and (2, 3) not in seen and len(seen) > 4
         example = at(remix(voices, as_is=1.0, one_talker=0.0, labelled=str(tmp_path)), 1, "v1")
         assert self.tones(example["speech_ref1"]) == [5] and self.tones(example["speech_ref2"]) == [4]
-        # Where none of its mixtures is in the set, such as in validation, all are remixes.
+        # Where none of them is in the set, they are taken all the same; in validation all are remixes.
         entries, lengths = ({k: v for k, v in table.items() if k != "v2"} for table in voices)
-        preprocessor = remix((entries, lengths), as_is=1.0, one_talker=0.0, labelled=str(tmp_path))
-        assert len(self.tones(at(preprocessor, 1, "v1")["speech_mix"][:, 0])) == 2
+        given = {"as_is": 1.0, "one_talker": 0.0, "labelled": str(tmp_path)}
+        example = at(remix((entries, lengths), **given), 1, "v1")
+        assert self.tones(example["speech_ref1"]) == [5] and self.tones(example["speech_ref2"]) == [4]
+        preprocessor = remix((entries, lengths), train=False, **given)
+        assert "v2" not in preprocessor.entries["speech_ref1"]
+        mixtures = {tuple(self.tones(at(preprocessor, 1, u)["speech_mix"][:, 0])) for u in entries}
+        assert all(len(tones) == 2 for tones in mixtures) and (4, 5) not in mixtures
         with pytest.raises(UserError, match="expected 3 spkN.scp as the training set has, found 2"):
             tables = preprocessor.entries | {"speech_ref3": preprocessor.entries["speech_ref1"]}
             Remixes(True, tables, lengths=lengths, fs=FS, labelled=str(tmp_path))

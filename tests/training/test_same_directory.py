@@ -60,6 +60,15 @@ def change_config(folder):
     (folder / "c.yaml").write_text((folder / "c.yaml").read_text().replace("crop: 1", "crop: 2"))
 
 
+def test_other_audio_of_the_labelled_set_is_another_training(line, tmp_path):
+    make_data(tmp_path / "true", 1)
+    argv = line("--preprocessor_conf", f"labelled={tmp_path / 'true'}")
+    before = Training.of(argv).stamp
+    assert Training.of(argv).stamp == before
+    make_data(tmp_path / "true", 2)
+    assert Training.of(argv).stamp != before
+
+
 CHANGES = [
     (["--optim_conf", "lr=0.5"], None, "optim_conf.lr is 0.5, was 0.1"),
     (["--seed", "7"], None, "seed is 7, was not given"),

@@ -290,6 +290,12 @@ WRONG = [
         r"at least n_mixtures \(2\), found 1",
     ),
     (TEACHER, conf(TEACHER, "separator_conf", ref_channel=1), r"same ref_channel expected"),
+    (GUIDED, conf(GUIDED, "separator_conf", fs=16000), r"same fs expected, found \[16000, 8000\]"),
+    (
+        TEACHER,
+        conf(TEACHER, "preprocessor_conf", array_symmetry="any"),
+        r"'any' is for guided_net, found mask",
+    ),
     (TEACHER, conf(TEACHER, "preprocessor_conf", fs=16000), r"16000 Hz expected .* found 8000"),
     (TEACHER, conf(TEACHER, "preprocessor_conf", array_symmetry="round"), r"array symmetry must be"),
     (
