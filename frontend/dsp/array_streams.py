@@ -75,7 +75,7 @@ class ArrayStreams:
             as :meth:`separated`.
         """
         first = unitary_matrices(self.n_streams, starts)[None, :, None]
-        tried = iterations // 3 if starts > 1 else 0
+        tried = max(1, iterations // 3) if starts > 1 else 0
 
         def solve(array: ArrayStreams, _: torch.Tensor) -> torch.Tensor:
             w = first.to(array.components)

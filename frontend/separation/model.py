@@ -111,11 +111,13 @@ class Separator:
         if self.trained.any_array:
             self.model.separator.fs = fs or self.trained.fs
         n_samples = waveform.shape[1]
-        # ESPnet's STFT reflects half a window at either end, which takes more samples than that.
-        window = int(
-            getattr(self.model.encoder, "n_fft", 0) or getattr(self.model.encoder, "kernel_size", 0) or 0
-        )
-        padded = torch.nn.functional.pad(waveform.to(self.device), (0, max(0, window - n_samples)))
+        # ESPnet's STFT reflects half a window at either end, which takes more samples than that. To whole hops:
+        # else the last samples have the end of one window alone, by the square of which the inverse divides.
+        encoder = self.model.encoder
+        window = int(getattr(encoder, "n_fft", 0) or getattr(encoder, "kernel_size", 0) or 0)
+        length = max(window, n_samples)
+        length += -length % int(getattr(encoder, "hop_length", 0) or 1)
+        padded = torch.nn.functional.pad(waveform.to(self.device), (0, length - n_samples))
         batch = padded.T[None] if len(padded) > 1 else padded  # (1, T, C) or (1, T)
         lengths = torch.tensor([padded.shape[1]], device=padded.device)
         streams = self.model.forward_enhance(batch, lengths, {})[0]

@@ -33,6 +33,12 @@ def test_any_length(models, n_samples):
     assert streams.shape == (2, n_samples) and np.isfinite(streams).all()
 
 
+@pytest.mark.parametrize("samples", [6400, 6432, 6462, 6463])
+def test_no_click_where_a_recording_is_cut_off_within_a_hop(models, samples):
+    streams = Separator.from_pretrained(models / "teacher")(recording(samples), FS)
+    assert np.abs(streams[:, -16:]).max() < 2 * np.abs(streams[:, :-16]).max()
+
+
 def test_silence_stays_silent(models):
     assert not Separator.from_pretrained(models / "student")(np.zeros((MICS, 3000)), FS).any()
 
