@@ -111,7 +111,7 @@ class Separator:
         if self.trained.any_array:
             self.model.separator.fs = fs or self.trained.fs
         n_samples = waveform.shape[1]
-        # ESPnet's STFT reflects half a window at either end, which takes more samples than that. Whole hops, as
+        # ESPnet's STFT reflects half a window at either end, which takes more samples than that. Whole hops:
         # else the last samples have the end of one window alone, by the square of which the inverse divides.
         encoder = self.model.encoder
         window = int(getattr(encoder, "n_fft", 0) or getattr(encoder, "kernel_size", 0) or 0)
