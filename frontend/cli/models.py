@@ -108,7 +108,7 @@ def separate(inputs, scp, systems, **options) -> None:
     ...; with --scp, ID becomes DIR/ID_spk1.wav. Samples are written as 16-bit integers where the input is
     16-bit and no stream would clip, else as 32-bit floats. Recordings above --max_seconds are separated
     continuously, in bounded memory: window by window, the talkers followed from one window to the next;
-    shorter ones as a whole, in about 4 MiB of memory per second at 8 kHz. With --join NAME the streams are
+    shorter ones as a whole, in about 10 MiB of memory per second at 8 kHz. With --join NAME the streams are
     NAME_spk1.wav ...
 
     Without --model it is the model that comes with the package: for two or more microphones in any
