@@ -38,7 +38,8 @@ MODEL = "valid.loss.ave.pth"
 CHECKPOINTS = ("model.pth", MODEL)  # of a packed system, and of a training
 CHECKPOINT, PREVIOUS = "checkpoint.pth", "checkpoint.prev.pth"
 # A network sees a recording as a whole. Measured on a CPU, for the 4 channels at 8 kHz of egs/mini: MaskNet
-# takes 4 MiB per second of it, 9 with the beamformer, GuidedNet 10; the attention of TF-GridNet grows with the square.
+# takes 4 MiB per second of it, 9 with the beamformer, GuidedNet 10; the attention of TF-GridNet grows with
+# the square.
 MAX_SECONDS = 120.0
 # Networks that take recordings of any number of microphones that is not below that of the streams, and of
 # these rates, up to that of the training.
