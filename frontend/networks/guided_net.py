@@ -13,8 +13,10 @@ rate, so that it serves 8 and 16 kHz.
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import nn
@@ -138,17 +140,36 @@ class GuidedNet(ArraySeparator):
 
     def separate(self, mixture: torch.Tensor, rounds: int) -> torch.Tensor:
         """Separate (B, C, T) in so many rounds: (B, S, T). The gradient is that of the last."""
-        reference = mixture[:, self.ref_channel]
+        made = self.in_threads(functools.partial(self.last_streams, rounds=rounds), mixture)
+        return self.correct(mixture[:, self.ref_channel], *made)
+
+    @torch.no_grad()
+    def last_streams(self, mixture: torch.Tensor, rounds: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what the network sees in the last round: streams of AuxIVA and of beamformers, (B, S, T)."""
         # Covariances in half precision, which ESPnet's use_amp would compute, are nearly singular.
-        with torch.no_grad(), torch.autocast(mixture.device.type, enabled=False):
+        with torch.autocast(mixture.device.type, enabled=False):
             array = ArrayStreams(mixture, self._num_spk, *frames(self.fs, WINDOW_S, 4), self.ref_channel)
             demixed, _ = array.blind(starts=STARTS)
             beams = array.beamformed(demixed)
             for _ in range(rounds - 1):
-                streams = self.correct(reference, demixed, beams)
+                streams = self.correct(mixture[:, self.ref_channel], demixed, beams)
                 demixed, _ = array.guided(streams)
                 beams = array.beamformed(streams)
-        return self.correct(reference, demixed, beams)
+        return demixed, beams
+
+    @staticmethod
+    def in_threads(make: Callable, mixture: torch.Tensor) -> list[torch.Tensor]:
+        """Return what ``make`` makes of (B, ...), each of its tensors, a part of the batch in each thread.
+
+        AuxIVA is thousands of small operations. Recordings side by side take 0.6 of the time that these take
+        with more threads each.
+        """
+        threads = min(torch.get_num_threads(), len(mixture)) if mixture.device.type == "cpu" else 1
+        if threads == 1:
+            return list(make(mixture))
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            parts = list(pool.map(make, mixture.chunk(threads)))
+        return [torch.cat(tensors) for tensors in zip(*parts, strict=True)]
 
     def correct(self, reference: torch.Tensor, demixed: torch.Tensor, beams: torch.Tensor) -> torch.Tensor:
         """Run the network once: mixture (B, T), streams of AuxIVA and beamformers (B, S, T), to (B, S, T)."""

@@ -135,6 +135,19 @@ def test_scale_equivariance(gain):
     assert snr(outputs(network, mixture), outputs(network, gain * mixture) / gain).min() > 40
 
 
+def test_recordings_side_by_side_in_threads_are_the_same():
+    mixture, _ = recordings(batch=3)
+    network, before = build(), torch.get_num_threads()
+    expected = [outputs(network, one[None])[0] for one in mixture]
+    try:
+        torch.set_num_threads(2)
+        found = outputs(network, mixture)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert snr(torch.stack(expected), found).min() > 40
+
+
 def test_padding_changes_nothing():
     mixture, _ = recordings()
     lengths = torch.tensor([SAMPLES, SAMPLES - 3000])
