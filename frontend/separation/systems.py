@@ -27,6 +27,7 @@ is half a block (``window`` is that of a blind method's or a rule's STFT).
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from frontend.utils.errors import UserError, did_you_mean
 from frontend.utils.files import read_settings
@@ -154,19 +155,21 @@ def _generate(sections: dict, where: str) -> dict[str, dict]:
     for name, settings in of["blind"].items():
         entry = {"method": name} | _mapping(settings, f"{where}: {name}: ")
         rows |= _refined(name, {"blind": entry.pop("method")} | entry)
-    refinements = of["teacher"].get("refine") or {}
-    for rule in of["teacher"].get("rules") or []:
+    refinements = _mapping(of["teacher"].get("refine"), f"{where}: teacher: refine: ")
+    for rule in _names(of["teacher"].get("rules"), f"{where}: teacher: rules: "):
         entry = {"model": "teacher", "refine": refinements.get(rule)}
         entry |= {} if rule == "outputs" else {"rule": rule}
         rows |= _refined(f"teacher_{rule.replace('+', '_')}", entry)
     for name, settings in of["models"].items():
         rows |= _refined(name, {"model": name} | _mapping(settings, f"{where}: {name}: "))
-    for share, names in (of["curve"].get("shares") or {}).items():
-        for name in (f"{name}_{100 * share:g}" for name in names):
-            refinements = of["curve"].get("refine")
-            rows |= _refined(name, {"model": f"curve/{name}", "labels": share, "refine": refinements})
+    for share, names in _mapping(of["curve"].get("shares"), f"{where}: curve: shares: ").items():
+        if not isinstance(share, int | float):
+            raise UserError(f"{where}: curve: shares: expected a number for each share, found {share!r}")
+        for name in (f"{n}_{100 * share:g}" for n in _names(names, f"{where}: curve: {share}: ")):
+            entry = {"model": f"curve/{name}", "labels": share, "refine": of["curve"].get("refine")}
+            rows |= _refined(name, entry)
     rows |= {"oracle": {}} if "oracle" in of["reference"] else {}
-    for name in of["further"].get("rows") or []:
+    for name in _names(of["further"].get("rows"), f"{where}: further: rows: "):
         steps = of["further"].get("steps")
         if name not in rows or not steps:
             raise UserError(f"{where}: further: expected steps, and rows of this table, found '{name}'")
@@ -181,6 +184,14 @@ def _mapping(settings: object, where: str) -> dict:
     return settings or {}
 
 
+def _names(names: Any, where: str) -> list[str]:
+    """Return a name, or names; none where there is nothing."""
+    found = [] if names is None else names if isinstance(names, list) else [names]
+    if not all(isinstance(name, str) for name in found):
+        raise UserError(f"{where}expected a name, or a list of names, found {names!r}")
+    return found
+
+
 def _refined(name: str, entry: dict) -> dict[str, dict]:
     """Return a row for each of the entry's refinements; ``none`` is the row without any."""
     steps = entry.get("refine") or "none"
@@ -188,7 +199,7 @@ def _refined(name: str, entry: dict) -> dict[str, dict]:
     if "labels" in plain:  # a run with fewer labels trains fewer networks: these are left out of the table
         plain = {"optional": True} | plain
     rows: dict[str, dict] = {}
-    for step in [steps] if isinstance(steps, str) else steps:
+    for step in _names(steps, f"{name}: refine: "):
         rows |= {name: plain} if step == "none" else {f"{name}+{step}": plain | {"refine": step}}
     return rows
 

@@ -278,15 +278,15 @@ ROWS = """
 mixture auxiva auxiva+mask auxiva_starts auxiva_starts+mask ilrma teacher_outputs teacher_energy
 teacher_energy_residual teacher_spatial_merge teacher_spatial_merge+iva+mask teacher_oracle student_gen1
 student student+iva+mask student_masknet student_masknet+iva+mask student_masknet_remix
-student_masknet_remix+iva+mask student_labels student_blind student_ft distilled distilled_ft supervised_small
-supervised_full supervised_full+iva+mask joint student_ft_1 distilled_ft_1 supervised_1 student_ft_5
-distilled_ft_5 supervised_5 supervised_25 oracle
+student_masknet_remix+iva+mask student_labels student_blind student_ft cotrained distilled distilled_ft
+supervised_small supervised_full supervised_full+iva+mask joint student_ft_1 cotrained_1 distilled_ft_1
+supervised_1 student_ft_5 cotrained_5 distilled_ft_5 supervised_5 supervised_25 oracle
 """.split()
 ONE_CHANNEL = """
 mixture teacher_outputs teacher_energy teacher_energy_residual teacher_oracle student_gen1 student
-student_masknet student_masknet_remix student_labels student_blind student_ft distilled distilled_ft
-supervised_small supervised_full joint student_ft_1 distilled_ft_1 supervised_1 student_ft_5 distilled_ft_5
-supervised_5 supervised_25 oracle
+student_masknet student_masknet_remix student_labels student_blind student_ft cotrained distilled distilled_ft
+supervised_small supervised_full joint student_ft_1 cotrained_1 distilled_ft_1 supervised_1 student_ft_5
+cotrained_5 distilled_ft_5 supervised_5 supervised_25 oracle
 """.split()
 GATED = """
 auxiva+mask+gate+iva+mask teacher_spatial_merge+iva+mask+gate+iva+mask student+gate+iva+mask
@@ -335,6 +335,11 @@ def test_the_generated_rows_of_recordings():
         ("teacher: {rule: [energy]}", "teacher: unknown key 'rule' (did you mean 'rules'?)"),
         ("teacher: {rules: [enrgy]}", "expected a rule out of"),
         ("models: {student: 3}", "student: expected settings such as"),
+        ("models: {student: {refine: 3}}", "student: refine: expected a name, or a list of names, found 3"),
+        ("teacher: {rules: 3}", "teacher: rules: expected a name, or a list of names, found 3"),
+        ("further: {steps: gate, rows: 3}", "further: rows: expected a name, or a list of names, found 3"),
+        ("curve: {shares: [1]}", "curve: shares: expected settings such as"),
+        ("curve: {shares: {a: [supervised]}}", "shares: expected a number for each share, found 'a'"),
         ("models: {student: {refine: [mvd]}}", "expected a refinement out of"),
         ("further: {rows: [student], steps: mask}", "rows of this table, found 'student'"),
         ("curve: 5", "curve: expected settings"),
