@@ -285,8 +285,7 @@ def load_source(
     if system.model:
         from frontend.separation.model import Separator  # ESPnet; imported before the fork
 
-        with open_trained(exp / system.model) as trained:
-            asked = streams_asked(system.rule, trained.any_array, n_talkers)
+        asked = _asked(system, exp, n_talkers)
         separator = Separator.from_pretrained(exp / system.model, device, n_talkers=asked)
         return lambda mixture: separator.outputs(torch.from_numpy(mixture), fs).cpu()
 
@@ -295,6 +294,14 @@ def load_source(
         return torch.from_numpy(streams)
 
     return run
+
+
+def _asked(system: System, exp: Path, n_talkers: int) -> int | None:
+    """Return how many streams the system's network is asked for, see :func:`streams_asked`."""
+    if not system.model:
+        return None
+    with open_trained(exp / system.model) as trained:
+        return streams_asked(system.rule, trained.any_array, n_talkers)
 
 
 class _Timed:
@@ -334,7 +341,8 @@ def run(
     groups: dict[tuple, list[Result]] = {}
     for result in results:
         if result.due:
-            groups.setdefault((result.system.source, result.window), []).append(result)
+            asked = _asked(result.system, Path(exp), n_talkers)
+            groups.setdefault((result.system.source, result.window, asked), []).append(result)
     jobs = []
     for group in groups.values():
         items = [name for name in group[0].items if any(name in result.due for result in group)]

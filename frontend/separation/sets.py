@@ -104,7 +104,7 @@ def separate(
             results[-1].named = [mixtures.wav if mixtures else files] * n_talkers
             if mixtures and system.name == "oracle":
                 results[-1].named = mixtures.speakers
-    hidden = _keep_outputs(results, inputs) if mixtures else []
+    hidden = _keep_outputs(results, inputs, Path(exp)) if mixtures else []
     for result in [*results, *hidden]:
         result.prepare(shard)
     complete = sum(not result.why for result in results)
@@ -132,12 +132,18 @@ def _write_reference_channel(result: Result) -> None:
                 writer.write(block[channel : channel + 1])
 
 
-def _keep_outputs(results: list[Result], inputs: dict[str, str]) -> list[Result]:
-    """Let results with a rule have a further, hidden one that keeps the outputs they select from."""
+def _keep_outputs(results: list[Result], inputs: dict[str, str], exp: Path) -> list[Result]:
+    """Let results with a rule have a further, hidden one that keeps the outputs they select from.
+
+    A network that makes as many streams as it is asked for has none to keep.
+    """
     kept: dict[str, Result] = {}
     for result in results:
         model = result.system.model
         if model and result.system.rule:
+            with open_trained(exp / model) as trained:
+                if trained.any_array:
+                    continue
             system, folder = System(model, model=model), result.folder.parent / ".outputs" / model
             stamp = stamp_of(system, inputs, {}, result.stamp.inputs["model"])
             keeper = Result(system, folder, stamp, result.items, result.layout)

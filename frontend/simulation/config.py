@@ -23,6 +23,7 @@ CLEARANCE = 0.01  # metres from a wall, and between a talker and a microphone
 CROSSFADE_S = 0.05  # seconds, over which two recordings of noise are faded into each other
 NOISE_KINDS = ("none", "white", "babble", "recorded")
 MATCHED = "matched"  # the condition without overrides
+_MOST_RANDOM = 32  # places that keep apart are found by trying
 
 
 @dataclass
@@ -254,6 +255,10 @@ def _problems(config: SceneConfig) -> list[str]:
         *((kind in NOISE_KINDS, f"noise: kind: {_one_of(kind, NOISE_KINDS)}") for kind in noise.kind),
         (array.radius > 0 < array.spacing, "array: expected a radius and a spacing above 0"),
         (array.n[0] >= 1, f"array: n: expected at least one microphone; found {array.n[0]}"),
+        (
+            array.n[1] <= _MOST_RANDOM or "random" not in array.kind,
+            f"array: n: expected at most {_MOST_RANDOM} microphones at random places; found {array.n[1]}",
+        ),
         (
             array.extent[0] > 0 or array.extent[1] == 0 and "random" not in array.kind,
             f"array: extent: expected metres above 0, or 0 without kind 'random'; found {array.extent[0]}",

@@ -186,6 +186,11 @@ def pack(path: str | Path, out: str | Path) -> Trained:
 
 def _describe(name: str, folder: Path) -> Trained:
     config = folder / "config.yaml"
+    if folder == PRETRAINED and not config.is_file():
+        raise UserError(
+            "expected the model that comes with the package, found none in this version (train one: "
+            "egs/any_array, or give --model)"
+        )
     if not folder.is_dir() or not config.is_file():
         raise UserError(
             f"{name}: expected a training directory with config.yaml, found none (train it first?)"

@@ -28,6 +28,8 @@ from frontend.utils.rng import generator
 # Root mean square below which a crop counts as silent and is not scaled up:
 # under one step of 16-bit audio.
 _SILENCE = 1e-5
+# A label whose power in a crop is below this share of all labels' is no talker.
+_LEAKAGE = 0.01
 
 
 class _Crops(AbsPreprocessor):
@@ -305,7 +307,9 @@ class Remixes(_Pooled):
         """Return one talker's image (C, T) in ``mixture``, at unit deviation times the gain of its number."""
         audio, labels = self._crop(utterance, which, mixture)
         draws = self._draws(utterance, "image", which)
-        sounding = np.flatnonzero([_unit_deviation(label) != 1.0 for label in labels])
+        power = np.square(labels, dtype=np.float64).sum(-1)
+        # What is far below the others is leakage of them, where a talker is alone.
+        sounding = np.flatnonzero((power > _LEAKAGE * power.sum()) & (power > 0))
         chosen = int(draws.choice(sounding)) if len(sounding) else 0
         image = images_of(torch.from_numpy(labels), torch.from_numpy(audio), self.fs)[chosen].numpy()
         image = self._turn(image, self._draws(utterance, "symmetry", which))

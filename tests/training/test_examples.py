@@ -242,6 +242,21 @@ class TestRemixes:
         with pytest.raises(UserError, match=r"4 channel\(s\) expected, found 2"):
             at(remix((entries, voices[1]), one_talker=0.0), 1, "v1", sources((entries, None), "v1"))
 
+    def test_leakage_where_a_talker_is_alone_is_no_talker(self, voices, tmp_path):
+        """The second label is 30 dB below the first: no image is made of it."""
+        entries, lengths = dict(voices[0]), voices[1]
+        for name in entries:
+            for k, gain in ((1, 1.0), (2, 0.03)):
+                label, _ = soundfile.read(entries[name].replace(".wav", f"-{k}.wav"))
+                soundfile.write(tmp_path / f"{name}-{k}.wav", gain * label, FS, subtype="FLOAT")
+            audio, _ = soundfile.read(entries[name])
+            soundfile.write(tmp_path / f"{name}.wav", audio, FS, subtype="FLOAT")
+            entries[name] = str(tmp_path / f"{name}.wav")
+        preprocessor = remix((entries, lengths), one_talker=0.0)
+        for epoch in range(8):
+            example = at(preprocessor, epoch, "v1")
+            assert all(self.tones(example[f"speech_ref{k}"])[0] % 2 == 0 for k in (1, 2))
+
     def test_true_labels_of_some_mixtures(self, voices, tmp_path):
         """They take the place of the labels there are; as they are, these mixtures alone are taken."""
         true = {name: voices[0]["v2"].replace(".wav", f"-{k}.wav") for k, name in ((2, "spk1"), (1, "spk2"))}
