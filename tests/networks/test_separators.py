@@ -5,8 +5,9 @@ import torch
 
 from frontend.networks.base import MaskedGroupNorm, mixture_consistency
 from frontend.networks.conv_tasnet import MCConvTasNet
-from frontend.networks.mask_net import MaskNet, _Slope
+from frontend.networks.mask_net import MaskNet
 from frontend.networks.spatialnet import SpatialNet
+from frontend.networks.stack import _Slope
 from frontend.networks.tfgridnet import TFGridNet
 from frontend.utils.errors import UserError
 
