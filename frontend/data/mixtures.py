@@ -28,6 +28,7 @@ import numpy as np
 from frontend.data.audio import audio_info, check_alike, read_audio, read_image
 from frontend.data.kaldi import (
     ALIKE,
+    RATE,
     Table,
     Utterances,
     check_audio,
@@ -218,7 +219,7 @@ def labelled_set(path: str | Path) -> MixtureSet:
     mixtures = MixtureSet(path)
     if not mixtures.speakers:
         raise UserError(f"{path}: expected spk1.scp ... to score against, found none (unlabelled set)")
-    mixtures.check()
+    mixtures.check(alike=[RATE])
     return mixtures
 
 

@@ -151,6 +151,20 @@ def _keep_outputs(results: list[Result], inputs: dict[str, str], exp: Path) -> l
     return list(kept.values())
 
 
+def _check_channels(items: Mapping[str, Recording], mixtures: MixtureSet | None) -> None:
+    """Raise UserError unless all items have as many channels, which a network of one array takes."""
+    if mixtures:
+        mixtures.check(labels=False)
+        return
+    first = next(iter(items.values()))
+    for item in items.values():
+        if item.channels != first.channels:
+            raise UserError(
+                f"{item.name}: expected {first.channels} channel(s) as in {first.name}, found "
+                f"{item.channels} (separate the others apart, or take a model of any array)"
+            )
+
+
 def check_system(
     system: System,
     exp: str | Path,
@@ -186,8 +200,9 @@ def check_system(
     if system.model:
         with open_trained(Path(exp) / system.model) as trained:
             trained = trained.of_talkers(streams_asked(system.rule, trained.any_array, n_talkers))
-            for number in sorted(channels):
-                trained.check(where, number, fs)
+            if not trained.any_array:
+                _check_channels(items, mixtures)
+            trained.check(where, fewest, fs)
             model = stamps.of_text("".join(map(stamps.of_file, (trained.config, trained.checkpoint))))
         if trained.n_outputs < n_talkers and not (window and not system.rule):
             raise UserError(

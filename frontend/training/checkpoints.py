@@ -88,8 +88,8 @@ class Trained:
         if n_talkers in (None, self.n_outputs):
             return self
         if not self.any_array or n_talkers < 2:
-            wanted = "2 or more" if self.any_array else f"{self.n_outputs}, as it was trained for"
-            raise UserError(f"{self.path}: expected {wanted} talkers, found {n_talkers} (--talkers)")
+            wanted = "2 talkers or more" if self.any_array else f"{self.n_outputs}, as it was trained for"
+            raise UserError(f"{self.path}: expected {wanted}, found {n_talkers} (--talkers)")
         return replace(self, n_outputs=n_talkers)
 
     def check(self, where: str, channels: int, fs: int, resample: bool = False) -> None:

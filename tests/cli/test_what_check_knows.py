@@ -45,7 +45,8 @@ FAULTS = {
     "mixture of another rate": lambda d: write(d / "audio/wav/c.wav", recording(4200), 16000),
     "mixture of other channels": lambda d: write(d / "audio/wav/c.wav", recording(4200, 1)),
 }
-OF_MIXTURES = {"wrong count", "no number", "no count", "mixture of another rate", "mixture of other channels"}
+OTHER_CHANNELS = "mixture of other channels"
+OF_MIXTURES = {"wrong count", "no number", "no count", "mixture of another rate", OTHER_CHANNELS}
 TRAINING = {
     "encoder": "stft",
     "encoder_conf": {"n_fft": 128, "hop_length": 64},
@@ -85,6 +86,8 @@ def test_the_same_sentence_everywhere(runs, data, tmp_path, command, fault):
     assert not validate(data)[2:], "but for utt2spk and spk2utt, of which there are none"
     FAULTS[fault](data)
     known = validate(data)
+    if fault == OTHER_CHANNELS:  # a set may have several arrays; networks of one array refuse it
+        known, _ = ["number of channels 1"], runs.pop("score")
     before = {path.name for path in tmp_path.iterdir()}
     for name, (arguments, looks_at_labels) in runs.items():
         if not looks_at_labels and fault not in OF_MIXTURES:

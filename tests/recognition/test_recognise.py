@@ -362,7 +362,7 @@ def test_another_rate_is_resampled_where_that_is_allowed(exp, talk, tmp_path, co
         (["--device", "cuda:99"], "cuda:99"),
         (["--config", "nowhere.yaml"], "configuration of the decoding, found no such file"),
         (["--blind", "ilrma"], "--separator and --blind exclude each other"),
-        (["--n_talkers", "3"], "--n_talkers is not expected with --separator"),
+        (["--n_talkers", "3"], "expected 2, as it was trained for, found 3"),
         (["--scp", "wav.scp"], "either as files or as --scp"),
         (["--asr_model", "tag"], "--asr and --asr_model exclude each other"),
     ],

@@ -43,7 +43,7 @@ def test_rates_are_its_own_up_to_that_of_its_training(model, fs, rate):
     [
         (1, None, "makes 2 streams, which takes as many microphones or more, found 1"),
         (2, 3, "makes 3 streams, which takes as many microphones or more, found 2"),
-        (4, 1, "expected 2 or more talkers, found 1"),
+        (4, 1, "expected 2 talkers or more, found 1"),
     ],
 )
 def test_what_it_cannot_do(model, mics, talkers, message):
@@ -52,7 +52,7 @@ def test_what_it_cannot_do(model, mics, talkers, message):
 
 
 def test_other_networks_make_as_many_streams_as_in_training(models):
-    with pytest.raises(UserError, match="expected 3, as it was trained for talkers, found 2"):
+    with pytest.raises(UserError, match="expected 3, as it was trained for, found 2"):
         Separator.from_pretrained(models / "teacher", n_talkers=2)
 
 
@@ -89,4 +89,4 @@ def test_a_set_of_different_arrays(model, models, tmp_path, command):
     for name in names:
         assert audio_info(str(tmp_path / f"out/student/wav2/{name}.wav")) == (1, 6000, FS)
     code, _, err = command("separate", *arguments, "--exp", models)
-    assert code == 2 and "expects 2 channel(s), found 3" in err
+    assert code == 2 and "number of channels 3" in err and "but 2 in" in err
