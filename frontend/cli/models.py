@@ -99,7 +99,6 @@ def separate(inputs, scp, systems, **options) -> None:
     """Separate recordings with a trained system or a blind method, or a set with every system of a table.
 
     \b
-        mixit separate meeting.wav -o out
         mixit separate --model exp/espeak/student meeting.wav -o out
         mixit separate --blind auxiva --n_talkers 2 meeting.wav -o out
         mixit separate --systems conf/systems.yaml --exp exp/espeak --data data/espeak/test -o exp/separated
@@ -111,9 +110,8 @@ def separate(inputs, scp, systems, **options) -> None:
     shorter ones as a whole, in about 10 MiB of memory per second at 8 kHz. With --join NAME the streams are
     NAME_spk1.wav ...
 
-    Without --model it is the model that comes with the package: for two or more microphones in any
-    arrangement, for --talkers N (default 2), at 8 to 48 kHz. It and a blind method need a microphone for each
-    talker.
+    Networks of any array (docs/method.md) take --talkers N; they and blind methods need a microphone for each
+    talker. Without --model it is the model that comes with the package; this version has none yet.
 
     With --systems: DIR/SYSTEM/{spk1.scp,spk2.scp,...,info.json}. A system that is complete is skipped; one
     whose model, settings or data have changed is made again; what was cut off goes on. --window (12) and

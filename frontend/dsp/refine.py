@@ -102,12 +102,9 @@ def mask_mixture(streams: torch.Tensor, mixture: torch.Tensor, fs: int) -> torch
     return images(streams, mixture[:1], fs)[:, 0]
 
 
-def images(streams: torch.Tensor, mixture: torch.Tensor, fs: int, overlap: int = 4) -> torch.Tensor:
-    """Divide all channels among the streams: (S, T), (C, T) to (S, C, T), see :func:`mask_mixture`.
-
-    The windows last 32 ms; ``overlap`` hops make a window.
-    """
-    n_fft, hop = frames(fs, 0.032, overlap)
+def images(streams: torch.Tensor, mixture: torch.Tensor, fs: int) -> torch.Tensor:
+    """Divide all channels among the streams: (S, T), (C, T) to (S, C, T), see :func:`mask_mixture`."""
+    n_fft, hop = frames(fs, 0.032, 4)
     masks = stream_masks(stft(streams, n_fft, hop)).unsqueeze(1)
     return istft(masks * stft(mixture, n_fft, hop), n_fft, hop, streams.shape[-1])
 
