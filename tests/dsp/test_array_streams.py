@@ -131,6 +131,21 @@ def test_more_starts_are_never_less_likely():
     assert torch.equal(unitary_matrices(2, 4)[0], torch.eye(2, dtype=torch.complex128))
 
 
+def test_the_likeliest_of_several_starts_goes_on(monkeypatch):
+    calls, auxiva = [], iva.auxiva
+
+    def spy(x, start, iterations, prior):
+        w, _ = auxiva(x, start, iterations, prior)
+        calls.append((start, iterations, w))
+        return w, torch.tensor([[3.0, float("nan"), 1.0, 2.0]])[:, : start.shape[1]]
+
+    monkeypatch.setattr(iva, "auxiva", spy)
+    ArrayStreams(two_talkers(2.0).sum(0)[None], 2, 1024, 256).blind(30, starts=4)
+    (first, tried, w), (second, rest, _) = calls
+    assert (first.shape[1], tried, rest) == (4, 10, 20)
+    torch.testing.assert_close(second, w[:, 2:3])
+
+
 def test_a_batch_of_recordings_is_the_recordings_one_by_one():
     mixtures = torch.stack([two_talkers(2.0).sum(0), two_talkers(2.0).flip(0)[:, [1, 0, 2, 3]].sum(0)])
     both, found = ArrayStreams(mixtures, 2, 1024, 256).blind()

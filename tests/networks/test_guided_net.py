@@ -91,6 +91,18 @@ def test_a_second_round_starts_from_the_first_s_outputs():
 
 
 @pytest.mark.parametrize("talkers", [2, 3])
+def test_masks_and_residuals_divide_the_reference(talkers):
+    """Without the array's own streams in them, the outputs sum to the reference channel."""
+    network = build(talkers)
+    with torch.no_grad():
+        for k in (3, 4):  # their weights, of each frequency of a position
+            network.head.weight[k::5] = 0
+            network.head.bias[k::5] = 0
+    mixture, _ = recordings(talkers)
+    torch.testing.assert_close(outputs(network, mixture).sum(1), mixture[..., 0], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("talkers", [2, 3])
 def test_permuted_streams_are_permuted_outputs(talkers):
     mixture, _ = recordings(talkers)
     array = ArrayStreams(mixture.transpose(1, 2), talkers, 2048, 512)

@@ -90,3 +90,14 @@ def test_a_set_of_different_arrays(model, models, tmp_path, command):
         assert audio_info(str(tmp_path / f"out/student/wav2/{name}.wav")) == (1, 6000, FS)
     code, _, err = command("separate", *arguments, "--exp", models)
     assert code == 2 and "number of channels 3" in err and "but 2 in" in err
+
+
+def test_a_row_has_as_many_streams_as_there_are_talkers(model, tmp_path, command):
+    wav = {"a": write(tmp_path / "a.wav", recording(6000, 4))}
+    write_set(tmp_path / "data", {"wav.scp": wav})
+    (tmp_path / "systems.yaml").write_text("student: {model: student}\n")
+    arguments = ["--systems", tmp_path / "systems.yaml", "--exp", model.parent, "--data", tmp_path / "data"]
+    assert command("separate", *arguments, "--out", tmp_path / "out", "--talkers", 3)[0] == 0
+    assert sorted(path.name for path in (tmp_path / "out/student").glob("spk*.scp")) == [
+        f"spk{k}.scp" for k in (1, 2, 3)
+    ]
