@@ -82,10 +82,10 @@ class GuidedNet(ArraySeparator):
     ):
         super().__init__(num_spk, n_mics, ref_channel, mixture_consistency=False)
         check_precision(precision)
-        if num_spk < 2 or rounds < 1:
+        if num_spk < 2 or rounds < 1 or fs < 1:
             raise UserError(
-                "separator_conf: expected num_spk of 2 or more and rounds of 1 or more, found "
-                f"{num_spk} and {rounds}"
+                "separator_conf: expected num_spk of 2 or more, rounds of 1 or more and fs in Hz, found "
+                f"{num_spk}, {rounds} and {fs}"
             )
         self.fs, self.rounds, self.precision = fs, rounds, precision
         positions = -(-round(_HIGHEST_HZ / _BIN_HZ + 1) // STRIDE)
@@ -128,6 +128,8 @@ class GuidedNet(ArraySeparator):
                 f"expected {self._num_spk} or more microphones for {self._num_spk} streams, found {n_mics} "
                 "(give recordings of an array, or a model that was trained for one microphone)"
             )
+        if n_mics <= self.ref_channel:
+            raise UserError(f"expected channel {self.ref_channel} as the reference, found {n_mics} channels")
         mixture, rounds = input.transpose(1, 2), self.rounds
         if self.training:
             rounds = 1 + int(self.batches) % self.rounds

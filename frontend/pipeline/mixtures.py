@@ -185,8 +185,8 @@ class MixtureOptions(Options):
         kinds = array["kind"] if isinstance(array["kind"], list) else [array["kind"]]
         symmetry = kinds[0] if kinds in (["circular"], ["linear"]) else "none"
         number: Any = 0
-        self.one_array = kinds == ["coordinates"]
-        if kinds != ["coordinates"]:
+        self.one_array = self.listed_places = kinds == ["coordinates"]
+        if not self.listed_places:
             given = self.given.channels or array.get("n")
             self.one_array = len(kinds) == 1 and not isinstance(given, list)
             number = given[-1] if isinstance(given, list) and given else given
@@ -284,10 +284,11 @@ class MixtureOptions(Options):
     def conditions(self) -> list[str]:
         """The conditions of --with mismatch.
 
-        A student of one number of microphones has those with that number alone, and AuxIVA makes no streams
-        of more talkers than there are microphones.
+        A student of one number of microphones has those with that number alone, and so has an array whose
+        places are listed; AuxIVA makes no streams of more talkers than there are microphones.
         """
-        fixed, others = self.recipe["network"] or self.given.channels, self.other_arrays
+        fixed = self.recipe["network"] or self.given.channels or self.listed_places
+        others = self.other_arrays
         too_few = [*map(str, range(1, self.most))]
         left_out = [name for name, number in others.items() if fixed or number in too_few]
         return [name for name in self.content("conditions") if name not in left_out]

@@ -98,8 +98,8 @@ class _Crops(AbsPreprocessor):
         audio, fs = read_audio(entry, start, min(self.samples, self.lengths[utterance] - start), finite=True)
         if fs != self.fs:
             raise UserError(f"{entry}: {self.fs} Hz expected (preprocessor_conf: fs), found {fs} Hz")
-        missing = channels - audio.shape[0]
-        if missing and not (self.fewer_mics and 0 < missing < channels - 1):
+        missing, fewest = channels - audio.shape[0], max(2, self.ref_channel + 1)
+        if missing and not (self.fewer_mics and fewest <= audio.shape[0] < channels):
             raise UserError(f"{entry}: {channels} channel(s) expected, found {audio.shape[0]}")
         return np.pad(audio, ((0, missing), (0, self.samples - audio.shape[1])))
 
