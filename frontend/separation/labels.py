@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from frontend.data.audio import audio_info, check_alike, read_audio
-from frontend.data.kaldi import write_set
+from frontend.data.kaldi import RATE, write_set
 from frontend.data.mixtures import MixtureSet
 from frontend.dsp.activity import sounds
 from frontend.dsp.blind import check_blind
@@ -212,7 +212,7 @@ def _reference(path: str | None, mixtures: MixtureSet) -> MixtureSet | None:
             raise UserError(f"{path}: no utterance '{utterance}' of {mixtures.path} to compare targets with")
     if not truth.n_talkers:
         raise UserError(f"{path}: expected spk1.scp ... to compare targets with, found none (unlabelled set)")
-    truth.check()
+    truth.check(alike=[RATE])
     for utterance, entry in mixtures.wav.items():
         _, frames, fs = audio_info(truth.wav[utterance])
         check_alike(entry, frames, fs, f"in {path}", "compare with labels of the same mixtures")

@@ -90,6 +90,11 @@ def test_a_set_of_different_arrays(model, models, tmp_path, command):
         assert audio_info(str(tmp_path / f"out/student/wav2/{name}.wav")) == (1, 6000, FS)
     code, _, err = command("separate", *arguments, "--exp", models)
     assert code == 2 and "number of channels 3" in err and "but 2 in" in err
+    images = {name: write(tmp_path / f"{name}_image.wav", recording(6000, 1)) for name in names}
+    write_set(tmp_path / "truth", {"wav.scp": wav, "spk1.scp": images, "spk2.scp": images})
+    label = ["label", "--rule", "all", "--data", tmp_path / "data", "--reference", tmp_path / "truth"]
+    code, _, err = command(*label, "--model", model, "--out", tmp_path / "labels")
+    assert code == 0 and (tmp_path / "labels/spk2.scp").is_file(), err
 
 
 def test_a_row_has_as_many_streams_as_there_are_talkers(model, tmp_path, command):
