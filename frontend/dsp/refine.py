@@ -22,8 +22,8 @@ VERSION = 2
 # The best for beamformers and AuxIVA: at 8 kHz and T60 0.15-0.4 s, 2048 samples gave a beamformer with good
 # masks 4 to 5 dB more than 256, and 4096 less again.
 WINDOW_S = 0.256
-# The valley between third streams with and without a third talker, once refined (docs/ablations.md).
-_GATE_DB = -12.0
+# The part of its even share of the energy that a talker leads in, at least (docs/ablations.md).
+_LEAST_SHARE = 1 / 8
 
 
 def refine(streams: torch.Tensor, mixture: torch.Tensor, fs: int, steps: str) -> torch.Tensor:
@@ -110,15 +110,20 @@ def images(streams: torch.Tensor, mixture: torch.Tensor, fs: int) -> torch.Tenso
 
 
 def gate(streams: torch.Tensor, mixture: torch.Tensor, fs: int) -> torch.Tensor:
-    """Silence the streams that lie 12 dB or more below the reference channel; the loudest never.
+    """Silence the streams that hold no talker.
 
-    Between streams as a network or a rule makes them the level is not informative: they share one voice.
-    Refined ones do not, and a talker that much weaker than the others together is taken for leakage.
-    (S, T), (C, T) to (S, T).
+    What leaks of a talker into another stream is weaker than the talker in nearly all frames. So a stream
+    counts by the energy of its frames (0.256 s) in which it is the loudest of all: where that is less than an
+    eighth of what it would be if all streams had the same, it is silenced; the loudest stream never. A stream
+    that is left alone is the reference channel, channel 0. (S, T), (C, T) to (S, T).
     """
-    energy = streams.double().square().sum(-1)
-    least = 10 ** (_GATE_DB / 10) * mixture[0].double().square().sum()
-    return torch.where((energy > least) | (energy == energy.amax()), 1.0, 0.0)[:, None].to(streams) * streams
+    frame = frames(fs, WINDOW_S, 4)[0]
+    energy = torch.nn.functional.pad(streams.double().square(), (0, -streams.shape[-1] % frame))
+    energy = energy.unflatten(-1, (-1, frame)).sum(-1)
+    leading = torch.where(energy == energy.amax(0), energy, 0.0).sum(-1)
+    active = (leading >= _LEAST_SHARE / len(streams) * energy.sum()) | (leading == leading.amax())
+    kept = mixture[:1].to(streams) if active.sum() == 1 < len(streams) and energy.any() else streams
+    return torch.where(active.unsqueeze(-1), kept, 0.0)
 
 
 REFINEMENTS: dict[str, Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]] = {
