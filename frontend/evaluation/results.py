@@ -143,14 +143,14 @@ def counted(
     single: Mapping[str, Scores],
     systems: "Sequence[System]",
     seed: int,
-    least: int = 1,
 ) -> list[dict]:
     """Count talkers by active streams (:data:`frontend.dsp.metrics.ACTIVE_DB`) and compare with the truth.
 
     A network with an output for each of up to three talkers should leave one silent where two talk.
 
     The scores are of the test set and of the ``single`` set of one talker, which may be empty. ``mixture``,
-    whose streams are all the same, has no entry; nothing is returned where no mixture has ``least`` talkers.
+    whose streams are all the same, has no entry. Where two talk at most, only mixtures of one are counted:
+    there are no more streams than two.
 
     Returns:
         an entry for each system and true number of talkers, ``{system, channels, talkers, n, active:
@@ -164,11 +164,11 @@ def counted(
     entries: list[dict] = []
     most = max((row["talkers"] for one in scores.values() for row in one.utterances), default=0)
     for system in systems:
-        if most < least or system.name == "mixture" or system.name not in scores:
+        if system.name == "mixture" or system.name not in scores:
             continue
         about = {"system": system.name, "channels": scores[system.name].about["channels"]}
         rows = [*scores[system.name].utterances, *getattr(single.get(system.name), "utterances", [])]
-        for talkers in sorted({row["talkers"] for row in rows}):
+        for talkers in sorted({row["talkers"] for row in rows if most > 2 or row["talkers"] == 1}):
             those = [row for row in rows if row["talkers"] == talkers]
             entries.append({**about, **_counted_entry(those, talkers, seed)})
     return entries
@@ -181,7 +181,8 @@ def _counted_entry(rows: list[dict], talkers: int, seed: int) -> dict:
                 f"scores of {row['id']}: expected 'active_streams', found none (run the stage 'score' again)"
             )
     active = np.array([row["active_streams"] for row in rows])
-    found = {"talkers": talkers, "n": len(rows), "active": dict(sorted(Counter(active.tolist()).items()))}
+    counts = {str(number): count for number, count in sorted(Counter(active.tolist()).items())}
+    found = {"talkers": talkers, "n": len(rows), "active": counts}
     kinds = {"right": active == talkers, "surplus": active > talkers, "missing": active < talkers}
     for name, met in kinds.items():
         found[name], found[f"{name}_ci"] = mean(100.0 * met), interval(100.0 * met, seed)

@@ -155,7 +155,7 @@ def _experiment(path: Path, run: dict, systems: Sequence[System], seed: int) -> 
         "not_scored": _named(path, [{"system": name} for name in missing]),
         "test_sets": [about],
         "networks": _named(path, [training_facts(path / model) for model in networks]),
-        "talkers_counted": _named(path, counted(scores, single, systems, seed, least=3)),
+        "talkers_counted": _named(path, counted(scores, single, systems, seed)),
         **_per_system(scores),
         "recognisers": _named(path, [_recogniser(words)] if words else []),
         "not_counted": _named(path, [{"system": name} for name in uncounted]),

@@ -52,7 +52,8 @@ def utterances(gain, outside=0.25, talkers=2, **changes):
         )
         row = {"id": f"u{k:02d}", "talkers": talkers, "permutation": [0, 1], "silent": []}
         row |= {"si_snr": both, "si_snri": both, "sdr": both, "stoi": [0.8, 0.9], "pesq": [2.0, 2.5]}
-        row |= {"active_outputs": 2, "surplus_outputs": 0.0, "energy_outside_best": [outside] * talkers}
+        row |= {"active_outputs": 2, "active_streams": 2, "surplus_outputs": 0.0}
+        row |= {"energy_outside_best": [outside] * talkers}
         rows.append(row | changes)
     return rows
 
