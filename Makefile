@@ -1,7 +1,10 @@
-.PHONY: test lint bench docs
+.PHONY: test test-matrix lint bench docs
 
 test:   # the whole suite, recipe included; sets up .venv first
 	@bin=$$(local/install.sh --extras mini,test,whisper) && PATH="$$bin:$$PATH" python -m pytest
+
+test-matrix:  # the quick tests on each Python from 3.11 to 3.13 that is here, in .venv311, .venv312 ...
+	@python3 local/test_matrix.py
 
 lint:
 	@bin=$$(local/install.sh --extras mini,test,lint) && export PATH="$$bin:$$PATH" && \

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import copy
 import hashlib
+import inspect
 import json
 import sys
 import tarfile
@@ -378,17 +379,21 @@ class _ESPnet:
         with quiet():
             from frontend.utils.espnet import Speech2Text  # ESPnet: seconds
 
+            # From 202611 on, CTC is scored within a window around each token unless this is 0.
+            windows = inspect.signature(Speech2Text).parameters.keys() & {"ctc_window_margin"}
             self._speech2text = Speech2Text(
                 asr_train_config=str(files.config),
                 asr_model_file=str(files.checkpoint),
                 device=device,
+                **dict.fromkeys(windows, 0),
                 **options,
             )
 
     def __call__(self, streams: np.ndarray) -> list[str]:
         """Recognise (B, T): the encoder on all of them at once, then one search after the other."""
         import torch
-        from espnet.nets.pytorch_backend.transformer.subsampling import TooShortUttError
+
+        from frontend.utils.espnet import TooShortUttError
 
         speech2text, n_samples = self._speech2text, streams.shape[1]
         stft = getattr(speech2text.asr_model.frontend, "stft", None)

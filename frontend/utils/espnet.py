@@ -30,6 +30,7 @@ _NAMES = {
     "AbsPreprocessor": ("espnet2.train.preprocessor", "AbsPreprocessor"),
     "ESPnetEnhancementModel": ("espnet2.enh.espnet_model", "ESPnetEnhancementModel"),
     "Speech2Text": ("espnet2.bin.asr_inference", "Speech2Text"),
+    "TooShortUttError": ("{nets}.pytorch_backend.transformer.subsampling", "TooShortUttError"),
     "Trainer": ("espnet2.train.trainer", "Trainer"),
 }
 
@@ -108,5 +109,7 @@ def __getattr__(name: str) -> Any:
     module, attribute = _NAMES[name]
     _put_off()
     with quiet(), _unchecked():
-        found = importlib.import_module(module)
+        # 202511 has the first version's networks in a package of their own, 202611 has none.
+        nets = "espnet2.legacy.nets" if importlib.util.find_spec("espnet2.legacy") else "espnet.nets"
+        found = importlib.import_module(module.format(nets=nets))
     return found if attribute is None else getattr(found, attribute)
