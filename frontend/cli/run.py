@@ -43,7 +43,8 @@ def _extras(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) 
     "nj",
     "processes (data, separation, scores) or threads (training) at once",
     type=COUNT,
-    default=os.cpu_count(),
+    default=None,
+    show_default="all processors; of a job of Slurm launcher.cpus",
 )
 @option("ngpu", "GPUs for training, and one of them for decoding", type=click.IntRange(0), default=0)
 @option("channels", "microphones; 1 adds the single-channel rows to the table", type=COUNT)
@@ -66,7 +67,9 @@ def _extras(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) 
     metavar="KEY=VALUE",
 )
 @option("launcher", "where commands run: local or slurm", default="local", metavar="NAME")
-@flag("list", "list the stages: complete, stale (and why) or cut off; seconds of the last run")
+@flag(
+    "list", "list the stages: complete, stale (and why), cut off or at work in jobs; seconds of the last run"
+)
 @flag("dry_run", "print every command that would run, ready to paste, and run none")
 @option("show", "print the commands of one stage", metavar="STAGE")
 @flag("adopt", "take the outputs that are there to be complete and of today's inputs: write their records")
@@ -87,13 +90,13 @@ def run(stop_stage: str, list: bool, dry_run: bool, show: str | None, adopt: boo
     typed.pop("size", None)
     typed |= {"extras": typed.pop("with"), "settings": typed.pop("set")}
     options = read_options(Given(size=size, more=_pairs(more), **typed), listing=list)
-    from frontend.pipeline.launch import Local, Submitit
+    from frontend.pipeline.launch import Local, Slurm
     from frontend.pipeline.stage import Engine
 
     with _inside(options.place):
-        launcher: Local | Submitit = Local()
-        if options.given.launcher != "local":
-            launcher = Submitit(options.recipe["launcher"], options.exp / "log/jobs", options.ngpu)
+        launcher: Local | Slurm = Local(options.exp)
+        if options.given.launcher == "slurm" and not (list or show or dry_run or adopt):
+            launcher = Slurm(options.exp, options.recipe["launcher"], options.nj)
         engine = Engine(options, stages_of, launcher, _check)
         if list:
             engine.list()
@@ -142,7 +145,7 @@ def _inside(place: Path) -> Iterator[None]:
 
 def _check(o: Options) -> None:
     """Check what takes long to check, before the work: GPUs, conditions, a recogniser that was given."""
-    if o.ngpu:
+    if o.ngpu and o.given.launcher == "local":
         import torch
 
         if (found := torch.cuda.device_count()) < o.ngpu:

@@ -1,5 +1,6 @@
-"""The command lines of the stages of a run on simulated mixtures, and lists of them that belong together."""
+"""The command lines of the stages of a run on simulated mixtures, and which of them jobs are made of."""
 
+import itertools
 from pathlib import Path
 
 from frontend.pipeline.mixtures import MixtureOptions, percent
@@ -8,6 +9,9 @@ from frontend.pipeline.options import MODEL
 # Test sets of other conditions are separated by these; those of other numbers of microphones by OTHER_ARRAYS.
 ELSEWHERE = "student,student_masknet,student_masknet+iva+mask,auxiva,auxiva+mask"
 OTHER_ARRAYS = "student,auxiva,auxiva+mask"
+# Commands that take --shard i/n: their items are written whole, one by one, and a last call without it writes
+# the tables.
+SHARDED = ("simulate render", "label", "separate", "score", "decode")
 Command = list[str]
 
 
@@ -41,13 +45,17 @@ def draw(o: MixtureOptions, name: str, speech: str, number: int, more: dict) -> 
     )
 
 
-def render_set(o: MixtureOptions, name: str, speech: str) -> list[Command]:
-    """A set of mixtures, rendered and checked; or named, on the fly."""
-    # What trainings alone read need not be written.
-    on_the_fly = "on_the_fly" in o.extras and name in ("train", "labelled")
-    how = {"on_the_fly": True} if on_the_fly else {"audio_format": o.recipe["audio_format"]}
-    command = render(o, f"scenes/{name}", speech, name, rir_cache=o.data / "rirs", n_talkers=o.most, **how)
-    return [command] if on_the_fly else [command, ["data", "check", str(o.data / name)]]
+def render_sets(o: MixtureOptions) -> list[Command]:
+    """All sets of mixtures, rendered and then checked; or named, on the fly."""
+    rendered, checked = [], []
+    for name, speech, *_ in o.sets:
+        # What trainings alone read need not be written.
+        on_the_fly = "on_the_fly" in o.extras and name in ("train", "labelled")
+        how = {"on_the_fly": True} if on_the_fly else {"audio_format": o.recipe["audio_format"]}
+        more = {"rir_cache": o.data / "rirs", "n_talkers": o.most, **how}
+        rendered.append(render(o, f"scenes/{name}", speech, name, **more))
+        checked += [] if on_the_fly else [["data", "check", str(o.data / name)]]
+    return [*rendered, *checked]
 
 
 def render(o: MixtureOptions, scenes: str, speech: str, name: str, **more: object) -> Command:
@@ -152,6 +160,7 @@ def asr_sets(o: MixtureOptions) -> list[Command]:
         line = "local/read_aloud.py --text {speech}/{pool}/text --num {aloud} --out {data}/read_aloud --seed "
         line += "{seed} --nj {nj}"
         commands += [o.words(line, aloud=aloud, fs=o.given.fs)]
+    rendered, joined = list[Command](), list[Command]()
     for part, speech in (("train", o.pool), ("dev", "dev")):
         for number in (1, 2):
             line = "simulate scenes --config {conf_scenes} --speech {speech}/{source} --num {rooms} --prefix "
@@ -161,13 +170,13 @@ def asr_sets(o: MixtureOptions) -> list[Command]:
             )
             values = {"source": speech, "rooms": o.size["asr_rooms"][part], "number": number, "part": part}
             commands += [o.words(line, **values)]
-            commands += [
+            rendered += [
                 render(o, f"scenes_asr/{part}{number}", speech, f"asr_{part}_rooms{number}", **format)
             ]
         speeches = [o.speech / speech, *([o.data / "read_aloud/train"] if aloud and part == "train" else [])]
         rooms = [o.data / f"asr_{part}_rooms{number}" for number in (1, 2)]
-        commands += [o.words("data recogniser", speech=speeches, rooms=rooms, out=o.data / f"asr_{part}")]
-    return commands
+        joined += [o.words("data recogniser", speech=speeches, rooms=rooms, out=o.data / f"asr_{part}")]
+    return [*commands, *rendered, *joined]
 
 
 def separated_set(o: MixtureOptions, part: str) -> list[Command]:
@@ -213,3 +222,36 @@ def in_condition(o: MixtureOptions, name: str) -> list[Command]:
         separate(o, data, folder / "separated", only=OTHER_ARRAYS if name in o.other_arrays else ELSEWHERE),
         o.words(score, set=data, folder=folder, measures=""),
     ]
+
+
+def works_of(commands: list[Command], settings: dict[str, dict]) -> list[list[list[Command]]]:
+    """Divide the commands of a stage into jobs.
+
+    Args:
+        commands: in their order.
+        settings: of :func:`frontend.pipeline.config.read_launcher`.
+
+    Returns:
+        arrays in their order: jobs that may run at the same time, each a list of commands that run one after
+        the other. Commands of one kind that can be divided and follow one another are one array; what they
+        leave to be done and all that lies between is one job; a training is one, too.
+    """
+
+    def kind_of(command: Command) -> str:
+        is_divided = " ".join(command).startswith(SHARDED) and settings[command[0]]["array"] > 1
+        return command[0] if is_divided or command[0] == "train" else ""
+
+    arrays: list[list[list[Command]]] = []
+    left: list[Command] = []
+    for kind, group in itertools.groupby(commands, kind_of):
+        same = [*group]
+        if kind and left:
+            arrays.append([left])
+            left = []
+        if kind == "train":
+            arrays += [[[command]] for command in same]
+        elif kind:
+            n = settings[kind]["array"]
+            arrays.append([[[*command, "--shard", f"{k}/{n}"]] for command in same for k in range(1, n + 1)])
+        left = left if kind == "train" else left + same
+    return [*arrays, *([[left]] if left else [])]

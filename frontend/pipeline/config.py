@@ -32,6 +32,8 @@ BASES = dict.fromkeys(("finetune", "full", "small", "student_adapt"), "student")
 # Variants that belong to a training, whatever the options.
 _OWN_VARIANTS = dict.fromkeys(("student_masknet", "student_masknet_remix"), ("mask_net",))
 _SIZES = "sizes"
+# Kinds of commands, of which each may ask Slurm for something else.
+JOB_KINDS = ("simulate", "label", "separate", "score", "decode", "train", "other")
 _ABSENT = object()
 
 
@@ -143,6 +145,40 @@ def change(content: Mapping, settings: Iterable[Setting], where: str) -> dict:
         _check_kind(_inside(known, one.key), one, where in ("size", "data", "launcher"))
         OmegaConf.update(tree, one.key, one.value, merge=isinstance(one.value, dict))
     return _plain(tree)
+
+
+def read_launcher(recipe: Path, settings: Iterable[Setting]) -> dict[str, dict]:
+    """Return what ``--launcher slurm`` asks for: for each kind of command all keys of its file.
+
+    Raises:
+        UserError: a key that the template does not have, or a value that Slurm cannot be asked for.
+    """
+    file = "conf/launcher/slurm.yaml"
+    template, content = read_merged(TEMPLATE, file), read_merged(recipe, file)
+    shared = [key for key in template if key not in JOB_KINDS]
+    of_kind = [key for key in shared if key != "cpus"]
+    for known, found in ((template, content), *((of_kind, content[kind]) for kind in JOB_KINDS)):
+        for key in found:
+            if key not in known:
+                raise UserError(f"{recipe / file}: unknown key '{key}'{did_you_mean(key, known)}")
+    content |= {kind: {**dict.fromkeys(of_kind), **content[kind]} for kind in JOB_KINDS}
+    content = change(content, settings, "launcher")
+    above = {key: content[key] for key in shared}
+    found = {kind: merge(above, cast(dict, without_null(content[kind]))) for kind in JOB_KINDS}
+    for kind, values in found.items():
+        for key, kinds, expected in (
+            ("time", int, "a number of minutes, 1 or more"),
+            ("cpus", int, "a number, 1 or more"),
+            ("array", int, "a number, 1 or more"),
+            ("memory", (int, float, type(None)), "a number of GB"),
+            ("options", dict, "keys with values"),
+        ):
+            value = values[key]
+            is_wrong = not isinstance(value, kinds) or (isinstance(value, (int, float)) and value < 0.001)
+            if is_wrong or (kinds is int and value < 1):
+                where = f"launcher.{key}" if value == above[key] else f"launcher.{kind}.{key}"
+                raise UserError(f"{where}: expected {expected}, found {value}")
+    return found
 
 
 def _check_kind(before: object, one: Setting, strict: bool) -> None:

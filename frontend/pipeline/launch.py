@@ -1,32 +1,49 @@
-"""Where the commands of a stage run: here, one after the other, or as jobs of submitit.
+"""Where the commands of a stage run: here, one after the other, or as jobs of Slurm, through submitit.
 
 Each command is a child process, so that its memory is freed and a crash stays in its stage; its output goes
 to the terminal and to the stage's log, below the command as one can paste it.
+
+A job of Slurm outlives the run that submitted it. Its name, ``STAGE.EXPERIMENT.INPUTS.COMMANDS`` with digests
+of the last three, is all that the next run needs to find it again and to wait for it.
 """
 
+import contextlib
+import functools
+import io
 import os
+import pickle
 import shlex
+import shutil
+import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
+from frontend.pipeline.commands import Command, works_of
+from frontend.pipeline.records import jobs_in_queue, place_of_jobs, refuse_jobs, short_digest
 from frontend.utils import errors
-from frontend.utils.errors import UserError
+from frontend.utils.errors import UserError, warn
 from frontend.utils.locks import held
+from frontend.utils.parallel import Progress
+from frontend.utils.stamps import Stamp
 
-# Commands that take --shard i/n: their items are written whole, one by one, and a last call without it writes
-# the tables.
-SHARDED = ("simulate render", "label", "separate", "score", "decode")
+_LOST = -999  # instead of an exit code: the job ended without one
+_LATE_S = 5.0  # for the result of a job that has ended to be seen through a file server
+_LOOK_S = (1.0, 15.0)  # between two looks at the queue: at first, and at most
+_NOT_OURS = ("submitit ", "srun: ", "slurmstepd-")  # lines of a job's output
 
 
-def shown(command: list[str]) -> str:
+def shown(command: Command) -> str:
     """Return a command as one can paste it."""
     return shlex.join(_with_python("python", command))
 
 
-def _with_python(python: str, command: list[str]) -> list[str]:
+def _with_python(python: str, command: Command) -> Command:
     if command[0].endswith(".py"):
         return [python, *command]
     return command if "/" in command[0] else [python, "-m", "frontend", *command]
@@ -46,16 +63,35 @@ def _of_run(stage: str) -> dict[str, str]:
 
 
 class Local:
-    """Commands run here, one after the other."""
+    """Commands run here, one after the other.
 
-    def run(self, stage: str, commands: list[list[str]], log: Path, shards: int = 1) -> None:
+    Args:
+        exp: the experiment.
+    """
+
+    def __init__(self, exp: Path) -> None:
+        self.exp = exp
+
+    def claim(self, stage: str, made_from: Stamp) -> None:
+        """See that nothing else works on a stage, before its output is touched.
+
+        Args:
+            stage: its name.
+            made_from: what its output is made from.
+
+        Raises:
+            UserError: jobs of an earlier run are still queued or running.
+        """
+        if place_of_jobs(self.exp).is_dir():
+            refuse_jobs(self.exp, jobs_in_queue(self.exp), "go on with --launcher slurm")
+
+    def run(self, stage: str, commands: list[Command], log: Path) -> None:
         """Run the commands of a stage in their order; return when all are done.
 
         Args:
             stage: its name.
             commands: words of each.
             log: the stage's log.
-            shards: into how many parts commands may be divided.
 
         Raises:
             SystemExit: a command failed, with its exit code.
@@ -122,99 +158,290 @@ def _run(command: list[str], log: TextIO, its_environment: dict[str, str]) -> in
     return code
 
 
-class Submitit:
-    """Commands run as jobs, one after the other; what can be divided as an array of them.
+# Jobs of Slurm.
 
-    Args:
-        settings: ``cluster``, ``shards``, ``timeout_min``, ``cpus`` and ``partition``, of the recipe's
-            ``launcher``.
-        folder: for the scripts and logs of the jobs.
-        ngpu: GPUs of a training, and one of them for decoding.
 
-    Raises:
-        UserError: submitit is not installed.
+@dataclass
+class _Work:
+    """What one job does: commands, one after the other.
+
+    Attributes:
+        number: of the job, ``12`` or ``12_3``.
+        paths: of submitit: where the job's files lie.
+        tries: how often it was submitted.
+        gone: when the job was found to have ended without a result.
+        read: bytes of its output that were printed.
     """
 
-    def __init__(self, settings: dict, folder: Path, ngpu: int) -> None:
+    commands: list[Command]
+    number: str = ""
+    paths: Any = None
+    tries: int = 0
+    gone: float | None = None
+    read: int = 0
+
+    def code(self, jobs: dict, files: set[str]) -> int | None:
+        """Return how the job ended, by the queue and the files beside its result; None: it has not."""
+        code, result = None, self.paths.result_pickle
+        if result.name in files:
+            kind, value = pickle.loads(result.read_bytes())
+            code = value if kind == "success" else 1
+        if code is None or code < 0:
+            is_queued = self.number in jobs  # what was killed may have been killed to be queued again
+            self.gone = None if is_queued else self.gone or time.monotonic()
+            code = None if is_queued else code
+        is_lost = code is None and self.gone and time.monotonic() > self.gone + _LATE_S
+        return _LOST if is_lost else code
+
+    def about(self) -> str:
+        """Return a few words that name it."""
+        words = self.commands[0]
+        part = f" {' '.join(words[-2:])}" if "--shard" in words else ""
+        kinds = ", ".join(dict.fromkeys(command[0] for command in self.commands))
+        return f"job {self.number} ({kinds}{part})"
+
+
+class Slurm:
+    """Commands run as jobs of Slurm, one after the other; what can be divided as an array of them.
+
+    Args:
+        exp: the experiment.
+        settings: what each kind of command asks for, of :func:`frontend.pipeline.config.read_launcher`.
+        nj: processors of a job.
+
+    Raises:
+        UserError: no submitit, or no Slurm.
+    """
+
+    def __init__(self, exp: Path, settings: dict[str, dict], nj: int) -> None:
         try:
             import submitit
         except ImportError:
-            raise UserError(
-                "--launcher slurm: expected the package submitit, found none (pip install "
-                "'mixit-frontend[slurm]')"
-            ) from None
-        self.settings, self.ngpu = settings, ngpu
-        try:
-            self.executor = submitit.AutoExecutor(
-                folder, cluster=settings["cluster"], slurm_max_num_timeout=100
-            )
-        except (RuntimeError, ValueError) as error:
-            raise UserError(f"launcher.cluster={settings['cluster']}: {error}") from None
+            advice = "pip install 'mixit-frontend[slurm]'"
+            raise UserError(f"--launcher slurm: expected submitit, found none ({advice})") from None
+        if lacks := [name for name in ("sbatch", "squeue", "srun") if shutil.which(name) is None]:
+            raise UserError(f"--launcher slurm: expected Slurm on this machine, found no {lacks[0]}")
+        self.exp, self.settings, self.nj, self.submitit = exp, settings, nj, submitit
+        self.prefix, self.done = "", set[str]()
+        jobs_in_queue(exp)
 
-    def run(self, stage: str, commands: list[list[str]], log: Path, shards: int = 1) -> None:
-        """See :class:`Local`."""
-        for command in commands:
-            divided = shards > 1 and any(" ".join(command).startswith(name) for name in SHARDED)
-            if divided:
-                parts = [[*command, "--shard", f"{k}/{shards}"] for k in range(1, shards + 1)]
-                self._submit(stage, parts, log)
-            self._submit(stage, [command], log)
+    def claim(self, stage: str, made_from: Stamp) -> None:
+        """See :meth:`Local.claim`; jobs of this very stage, made from the same, are found again."""
+        self.prefix = f"{stage}.{short_digest(self.exp)}.{short_digest(made_from)}."
+        jobs = {k: v for k, v in jobs_in_queue(self.exp).items() if k not in self.done}
+        others = {k: v for k, v in jobs.items() if not v[0].startswith(self.prefix)}
+        refuse_jobs(self.exp, others, "run the same command as then")
 
-    def _submit(self, stage: str, commands: list[list[str]], log: Path) -> None:
-        gpus = {"train": self.ngpu, "decode": min(self.ngpu, 1)}.get(commands[0][0], 0)
-        partition = {"slurm_partition": self.settings["partition"]} if self.settings["partition"] else {}
-        self.executor.update_parameters(
-            name=stage,
-            timeout_min=self.settings["timeout_min"],
-            cpus_per_task=self.settings["cpus"],
-            gpus_per_node=gpus,
-            **partition,
-        )
-        with self.executor.batch():
-            jobs = [
-                self.executor.submit(Job(_with_python(sys.executable, command), os.getcwd(), _of_run(stage)))
-                for command in commands
-            ]
-        try:
-            self._wait(stage, commands, jobs, log)
-        except BaseException:  # they would go on working in what the next run takes for its own
-            for job in jobs:
-                if not job.done():
-                    job.cancel(check=False)
-            raise
+    def run(self, stage: str, commands: list[Command], log: Path) -> None:
+        """See :meth:`Local.run`.
 
-    def _wait(self, stage: str, commands: list[list[str]], jobs: list, log: Path) -> None:
-        """Wait for jobs, copy their output to ours and to the log, and end the run where one failed."""
-        from submitit.core.utils import FailedJobError, UncompletedJobError
-
-        log.parent.mkdir(parents=True, exist_ok=True)
-        for command, job in zip(commands, jobs, strict=True):
+        Raises:
+            UserError: a job failed twice.
+        """
+        for array in works_of(commands, self.settings):
+            works = [_Work(commands) for commands in array]
             try:
-                code = job.result()
-            except (FailedJobError, UncompletedJobError):
-                raise UserError(
-                    f"stage {stage}: job {job.job_id} ended before its command did; out of memory or time? "
-                    f"(see {job.paths.stderr})"
-                ) from None
-            with open(log, "a", encoding="utf-8") as file:
-                print(f"$ {shown(command)}", file=file)
-                for text, target in ((job.stdout(), sys.stdout), (job.stderr(), sys.stderr)):
-                    own = [line for line in (text or "").splitlines(True) if not line.startswith("submitit ")]
-                    for out in (target, file):
-                        out.writelines(own)
-            check(stage, code, log)
+                self._finish(stage, works, log)
+            except KeyboardInterrupt:
+                print(f"stage {stage}: its jobs go on; to end them: scancel {_numbers(works)}", flush=True)
+                raise
+        shutil.rmtree(place_of_jobs(self.exp, stage), ignore_errors=True)  # the logs are in the stage's
+        with contextlib.suppress(OSError):
+            place_of_jobs(self.exp).rmdir()
+
+    def _finish(self, stage: str, works: list[_Work], log: Path) -> None:
+        """Bring works to their end; what fails is submitted once more."""
+        self._begin(stage, works)
+        bar = Progress(len(works), f"{stage}: {works[0].commands[0][0]}", unit="job") if works[1:] else None
+        left, failed, begun = [*works], list[tuple[_Work, int]](), time.monotonic()
+        jobs, looked = self._queue(), time.monotonic()
+        while left:
+            # All names, since of a single one a file server may know for a while that it was not there.
+            files = {*os.listdir(place_of_jobs(self.exp, stage))}
+            for work in [*left]:
+                code = work.code(jobs, files)
+                if bar is None:
+                    _print(_output(work, work.read))
+                if code is None:
+                    continue
+                _keep(work, log)
+                if code and work.tries == 1 and (code != 2 or bar is not None):
+                    print(f"stage {stage}: {work.about()} {_why(code)}; once more", flush=True)
+                    self._submit(stage, [work])
+                    looked = 0.0
+                    continue
+                left.remove(work)
+                self.done.add(work.number)  # it may stand in the queue for a moment
+                failed += [(work, code)] if code else []
+                if bar is not None:
+                    bar.step()
+            now = time.monotonic()
+            if now - looked > min(max((now - begun) / 20, _LOOK_S[0]), _LOOK_S[1]):
+                jobs, looked = self._queue(), now
+            time.sleep(0.5 if left else 0)
+        if bar is not None:
+            bar.close()
+        self._tell(stage, failed)
+
+    def _tell(self, stage: str, failed: list[tuple[_Work, int]]) -> None:
+        """End the run where works failed."""
+        for work, code in failed[:1]:
+            if work.tries == 1:
+                raise SystemExit(code)  # the command has said in one line why
+            more = f"; {len(failed) - 1} more failed, too" if failed[1:] else ""
+            lines = [x for x in _output(work) if not x.startswith("$ ")]
+            said = f": {lines[-1].rpartition(': error: ')[2]}" if lines else ""
+            where = os.path.relpath(work.paths.stdout)
+            raise UserError(f"stage {stage}: {work.about()} {_why(code)}, twice{said} (see {where}){more}")
+
+    def _begin(self, stage: str, works: list[_Work]) -> None:
+        """Find the jobs of works that an earlier run submitted; submit the others."""
+        names = {name: number for number, (name, _) in self._queue().items()}
+        array = names.get(self._name(works), "").partition("_")[0]
+        for k, work in enumerate(works):
+            if number := names.get(self._name([work]), f"{array}_{k}" if array else ""):
+                self._has(stage, work, number)
+        new = [work for work in works if not work.number]
+        if new == works:  # what failed before is not looked at any more
+            shutil.rmtree(place_of_jobs(self.exp, stage), ignore_errors=True)
+        else:
+            print(f"stage {stage}: found at work: job {_numbers(works)}", flush=True)
+        place_of_jobs(self.exp, stage).mkdir(parents=True, exist_ok=True)
+        for some in [works] if new == works else [[work] for work in new]:
+            self._submit(stage, some)
+
+    def _name(self, works: list[_Work]) -> str:
+        return self.prefix + short_digest([work.commands for work in works])
+
+    def _has(self, stage: str, work: _Work, number: str) -> None:
+        """Note which job does a work."""
+        folder = place_of_jobs(self.exp, stage).absolute()
+        work.number, work.gone, work.read = number, None, 0
+        work.paths = self.submitit.core.utils.JobPaths(folder, number, 0)
+        work.tries += 1
+
+    def _queue(self) -> dict[str, tuple[str, str]]:
+        """Return :func:`frontend.pipeline.records.jobs_in_queue`, as soon as Slurm answers."""
+        while True:
+            try:
+                return jobs_in_queue(self.exp)
+            except UserError as error:
+                warn(f"{error}; waiting for it")
+                time.sleep(_LOOK_S[0])
+
+    def _submit(self, stage: str, works: list[_Work]) -> None:
+        """Submit works: several as an array."""
+        self._queue()
+        kind = works[0].commands[0][0]
+        asked = self.settings[kind if kind in self.settings else "other"]
+        gpus = max(int(c[c.index("--ngpu") + 1]) if "--ngpu" in c else 0 for c in works[0].commands)
+        more = {"requeue": True, **asked["options"]}
+        if gpus:
+            more["gpus_per_node"] = f"{asked['gpu_type']}:{gpus}" if asked["gpu_type"] else gpus
+        names = {"slurm_partition": "partition", "slurm_account": "account", "mem_gb": "memory"}
+        executor = self.submitit.AutoExecutor(
+            place_of_jobs(self.exp, stage), cluster="slurm", slurm_max_num_timeout=1000
+        )
+        executor.update_parameters(
+            name=self._name(works),
+            timeout_min=asked["time"],
+            cpus_per_task=self.nj,
+            stderr_to_stdout=True,
+            slurm_array_parallelism=asked["array"],
+            # Of itself srun gives a step one processor.
+            slurm_srun_args=[f"--cpus-per-task={self.nj}"],
+            slurm_additional_parameters=more,
+            **{name: asked[key] for name, key in names.items() if asked[key] is not None},
+        )
+        try:
+            with _for_sbatch(), contextlib.redirect_stderr(io.StringIO()), executor.batch():
+                jobs = [executor.submit(Job(work.commands, os.getcwd(), _of_run(stage))) for work in works]
+        except self.submitit.core.utils.FailedJobError as error:
+            said = f"{error}".partition("\n")[0]
+            raise UserError(f"stage {stage}: {said} (see conf/launcher/slurm.yaml)") from None
+        for work, job in zip(works, jobs, strict=True):
+            self._has(stage, work, job.job_id)
+        what = f"job {_numbers(works)} ({kind}, {len(works)} parts)" if works[1:] else works[0].about()
+        print(f"stage {stage}: {what} submitted", flush=True)
+
+
+def _numbers(works: list[_Work]) -> str:
+    """Return the numbers of jobs as scancel takes them."""
+    return " ".join(dict.fromkeys(work.number.partition("_")[0] for work in works if work.number))
+
+
+def _output(work: _Work, since: int = 0) -> list[str]:
+    """Return the lines that a job's commands have written after so many bytes."""
+    if not work.paths.stdout.exists():
+        return []
+    with open(work.paths.stdout, "rb") as file:
+        file.seek(since)
+        new = file.read()
+    new = new[: new.rfind(b"\n") + 1]
+    work.read = since + len(new)
+    return [x for x in new.decode(errors="replace").splitlines() if not x.startswith(_NOT_OURS)]
+
+
+def _print(lines: list[str]) -> None:
+    """Print output of a command as it would have been printed here."""
+    for line in lines:
+        if not line.startswith("$ "):
+            is_error = line.startswith("warning: ") or ": error: " in line
+            print(line, file=sys.stderr if is_error else sys.stdout, flush=True)
+
+
+def _keep(work: _Work, log: Path) -> None:
+    """Put a job's output into the stage's log."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    lines = _output(work)
+    with open(log, "a", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in lines)
+    for line in lines if "--shard" in work.commands[0] else ():
+        if line.startswith("warning: "):
+            warn(line.removeprefix("warning: "))
+
+
+def _why(code: int) -> str:
+    if code >= 0:
+        return f"failed with exit code {code}"
+    if code == _LOST:
+        return "ended before its command did (out of memory, or cancelled?)"
+    return f"was killed by signal {-code} ({'cancelled' if code == -signal.SIGTERM else 'out of memory'}?)"
+
+
+@contextlib.contextmanager
+def _for_sbatch() -> Iterator[None]:
+    """Hide the job that this process may itself run in from sbatch, which takes settings from it."""
+    before = {**os.environ}
+    for name in before:
+        if name.startswith(("SLURM_", "SLURMD_", "SRUN_", "SUBMITIT_")) and name != "SLURM_CONF":
+            del os.environ[name]
+    os.environ["PYTHONPATH"] = _environment()["PYTHONPATH"]  # the job imports this module
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 class Job:
-    """A command as a job: queued again when its time is over, it runs again, and so goes on."""
+    """Commands as a job: queued again, by a time-out or by Slurm, it runs them again, and so goes on."""
 
-    def __init__(self, command: list[str], place: str, own: dict[str, str]) -> None:
-        self.command, self.place, self.own = command, place, own
+    def __init__(self, commands: list[Command], place: str, own: dict[str, str]) -> None:
+        self.commands, self.place, self.own = commands, place, own
 
     def __call__(self) -> int:
-        """Run the command and return its exit code."""
+        """Run the commands until one fails; return its exit code."""
         all_of_it = {**_environment(), **self.own}  # of the machine that it runs on
-        return subprocess.run(self.command, cwd=self.place, env=all_of_it, check=False).returncode
+        for command in self.commands:
+            print(f"$ {shown(command)}", flush=True)
+            line = _with_python(sys.executable, command)
+            # What announces a time-out goes to all processes of the job, and is meant for this one.
+            deaf = functools.partial(signal.signal, signal.SIGUSR2, signal.SIG_IGN)
+            done = subprocess.run(line, cwd=self.place, env=all_of_it, check=False, preexec_fn=deaf)
+            if done.returncode:
+                return done.returncode
+        return 0
 
     def checkpoint(self, *arguments) -> object:
         """Return what is queued again."""

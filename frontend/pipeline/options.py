@@ -22,6 +22,7 @@ from frontend.pipeline.config import (
     change,
     flat,
     merge,
+    read_launcher,
     read_size,
 )
 from frontend.utils.errors import UserError, did_you_mean
@@ -47,7 +48,6 @@ _FREE = {
     "audio_format": ("wav", "flac", "flac.ark"),
     "allow_unknown": (True, False),
 }
-_JOBS = ("shards", "timeout_min", "cpus")
 _NOT_SHOWN = ("recipe", "nj", "ngpu", "stage", "launcher", "extras", "settings", "more")
 
 
@@ -56,6 +56,7 @@ class Given:
     """The options as they were typed; None: not given.
 
     Attributes:
+        nj: None: as many as there are processors; those of a job with ``--launcher slurm``.
         more: options that only the recipe knows, name -> text.
         settings: the texts of ``--set``.
     """
@@ -66,7 +67,7 @@ class Given:
     size: str | None = None
     seed: int = 0
     train_seed: int | None = None
-    nj: int = 1
+    nj: int | None = 1
     ngpu: int = 0
     channels: int | None = None
     talkers: str | None = None
@@ -111,9 +112,10 @@ def read_recipe(place: Path, given: Given) -> dict:
             raise UserError(f"no option --{name} for {shown}{did_you_mean(name, [*vars(given), *more])}")
         where = recipe if name in _FREE else recipe["data"]
         where[name] = text if name in recipe["paths"] else _read(name, text, where[name])
+    recipe["launcher"] = read_launcher(place, map(Setting.read, given.settings))
     for one in map(Setting.read, given.settings):
-        if one.where in ("data", "launcher"):
-            recipe[one.where] = change(recipe[one.where], [one], one.where)
+        if one.where == "data":
+            recipe["data"] = change(recipe["data"], [one], "data")
         elif one.where in _FREE and not one.key:
             is_name = _FREE[one.where] is None and one.value is not None
             recipe[one.where] = str(one.value) if is_name else one.value
@@ -184,7 +186,7 @@ def shown_command(given: Given, recipe: dict, extras: tuple[str, ...]) -> str:
             words += [f"--{name}", str(value)]
     words += ["--with", ",".join(extras)] if extras else []
     for text in given.settings:
-        words += ["--set", text]
+        words += [] if text.startswith("launcher.") else ["--set", text]
     name = Path(given.recipe).name
     program = "./run.sh" if name == "mini" else f"egs/{name}/run.sh"
     return " ".join([program, *(re.sub(r"^/.*/(?=.)", ".../", word) for word in words)])
@@ -205,7 +207,6 @@ class Options:
         variants: overlays that the options ask for.
         recogniser: that of all systems, as options of ``decode``; one has a value.
         given_asr: the recogniser that was given, if any: its directory, tag or size.
-        shards: parts into which an array of jobs divides the work of a stage that can be divided.
         planned: what the stages before would have made: a dry run takes it to be there.
         notes: facts of the run for the report.
     """
@@ -219,23 +220,19 @@ class Options:
 
     def __init__(self, given: Given, place: Path, recipe: dict) -> None:
         self.given, self.place, self.recipe, self.own = given, place, recipe, recipe["data"]
-        self.nj, self.ngpu, self.seed, self.talkers = given.nj, given.ngpu, given.seed, given.talkers
+        cpus = os.cpu_count() or 1 if given.launcher == "local" else recipe["launcher"]["other"]["cpus"]
+        self.nj, self.ngpu, self.seed, self.talkers = given.nj or cpus, given.ngpu, given.seed, given.talkers
         for name in given.extras:
             near = f"expected some of {', '.join(EXTRAS)}, found '{name}'{did_you_mean(name, EXTRAS)}"
             refuse((name not in EXTRAS, f"--with {name}: {near}"))
-        refuse(
-            (
-                given.launcher not in ("local", "slurm"),
-                f"--launcher {given.launcher}: expected local or slurm",
-            ),
-            *((recipe["launcher"][k] < 1, f"launcher.{k}: expected 1 or more") for k in _JOBS),
-        )
+        unknown = given.launcher not in ("local", "slurm")
+        refuse((unknown, f"--launcher {given.launcher}: expected local or slurm"))
         self.size_name = given.size or recipe["size"]
-        self.settings = [Setting.read(text) for text in given.settings]
+        read = [Setting.read(text) for text in given.settings]
+        self.settings = [one for one in read if one.where != "launcher"]  # which changes no result
         self.size = change(read_size(place, self.size_name), self.settings, "size")
         self.fs = given.fs or recipe["fs"]
         self.planned: set[Path] = set()
-        self.shards = int(recipe["launcher"]["shards"]) if given.launcher != "local" else 1
         expected = "no such directory; expected that of an ESPnet recogniser's training"
         refuse((given.asr_exp and not Path(given.asr_exp).is_dir(), f"--asr_exp {given.asr_exp}: {expected}"))
         # Seen from the recipe: the page shows it.
@@ -250,7 +247,7 @@ class Options:
         self.given_asr = next(iter(found.values()), None)
         self._contents: dict[str, dict] = {}
         files = [path.stem for folder in (place, TEMPLATE) for path in (folder / "conf").glob("*.yaml")]
-        known = [*filter(lambda name: name != "sizes", files), *BASES, "size", "data", "launcher", *_FREE]
+        known = [*filter(lambda name: name != "sizes", files), *BASES, "size", "data", *_FREE]
         for one in self.settings:
             lost = one.where not in known or (not one.key and one.where not in _FREE)
             name = f"{one.where}.{one.key}".rstrip(".")
@@ -270,7 +267,7 @@ class Options:
         """Refuse a ``--set`` of a configuration that no stage of this run reads; called when all are made."""
         names = {*self._contents, *(BASES.get(name) for name in self._contents)}
         for one in self.settings:
-            unread = one.key and one.where not in (*names, "size", "data", "launcher")
+            unread = one.key and one.where not in (*names, "size", "data")
             refuse((unread, f"--set {one.where}.{one.key}: no stage of this run reads that configuration"))
 
     def conf(self, name: str) -> Path:

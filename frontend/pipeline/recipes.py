@@ -21,7 +21,7 @@ from frontend.pipeline.commands import (
     model,
     on_share,
     pair,
-    render_set,
+    render_sets,
     separate,
     separated_set,
     train,
@@ -103,14 +103,10 @@ def _sets(o: MixtureOptions) -> list[Stage]:
             *("simulate", "images, noise and mixtures of every scene"),
             reads=[o.data / "scenes", o.speech],  # whose texts are the sets'
             makes=[*(o.data / name for name, *_ in o.sets), *pair(o.data, "unlabelled")],
-            commands=[
-                *(command for name, speech, *_ in o.sets for command in render_set(o, name, speech)),
-                *(unlabelled(o, part) for part in ("train", "dev")),
-            ],
+            commands=[*render_sets(o), *(unlabelled(o, part) for part in ("train", "dev"))],
             settings=format | {"on_the_fly": "on_the_fly" in o.extras},
             skip=shared,
             keeps=True,
-            shards=o.shards,
         ),
     ]
 
@@ -132,7 +128,6 @@ def _without_labels(o: MixtureOptions) -> list[Stage]:
             makes=pair(o.labels, "pseudo"),
             commands=label(o, "teacher", "pseudo"),
             settings=o.settings_of("pseudo"),
-            shards=o.shards,
         ),
         Stage(
             *("student", "PIT on remixes of the labels: the teacher's, then those of the student before"),
@@ -140,7 +135,6 @@ def _without_labels(o: MixtureOptions) -> list[Stage]:
             makes=[*o.generations[:-1], o.exp / "student"],
             commands=[command for n in range(len(o.generations)) for command in generation(o, n)],
             settings=o.settings_of("student", "distill") | seed | {"generations": len(o.generations)},
-            shards=o.shards,
         ),
         _controls(o, sets, seed),
     ]
@@ -188,7 +182,6 @@ def _with_labels(o: MixtureOptions) -> list[Stage]:
             ],
             settings=o.settings_of("distill", "student", "finetune") | seed,
             skip=no_labels,
-            shards=o.shards,
         ),
         Stage(
             *("baselines", "supervised training on the few labels and on all"),
@@ -214,7 +207,6 @@ def _with_labels(o: MixtureOptions) -> list[Stage]:
             ],
             settings=networks | seed | {"shares": o.shares},
             skip="" if "curve" in o.extras else "--with curve runs it",
-            shards=o.shards,
         ),
     ]
 
@@ -236,7 +228,6 @@ def _recognisers(o: MixtureOptions) -> list[Stage]:
             commands=[*asr_sets(o), train_asr(o, "asr", [o.data / "asr_train", o.data / "asr_dev"])],
             settings=o.settings_of("scenes", "asr") | seeds | rooms,
             skip=given or (f"that of {o.first} is used" if o.again else ""),
-            shards=o.shards,
         ),
         Stage(
             *("retrain", "a second recogniser, of the student's streams"),
@@ -303,7 +294,6 @@ def _streams(o: MixtureOptions) -> list[Stage]:
             ],
             settings=o.settings_of("systems"),
             keeps=True,
-            shards=o.shards,
         ),
         Stage(
             *("score", "SI-SNR, SDR, STOI, PESQ, over-separation"),
@@ -312,7 +302,6 @@ def _streams(o: MixtureOptions) -> list[Stage]:
             # What compares training seeds reads SI-SNR; PESQ and STOI take longer than all else.
             commands=[o.words(score, measures="" if o.again else None)],
             keeps=True,
-            shards=o.shards,
         ),
     ]
 
@@ -339,7 +328,6 @@ def _words(o: MixtureOptions) -> list[Stage]:
             ],
             settings=o.settings_of("systems", "decode") | settings,
             keeps=True,
-            shards=o.shards,
         ),
         Stage(
             *("wer", "cpWER of every system, with alignments"),
@@ -367,7 +355,6 @@ def _elsewhere(o: MixtureOptions) -> list[Stage]:
             settings=o.settings_of("scenes", "conditions", "systems") | o.drawing | number,
             skip=off,
             keeps=True,
-            shards=o.shards,
         ),
         Stage(
             *("mismatch", "what the student loses there, and with other numbers of microphones"),

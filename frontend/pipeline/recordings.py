@@ -145,7 +145,6 @@ def _learning(o: RecordingOptions, start: Path | None) -> list[Stage]:
             makes=pseudo,
             commands=[o.words(label, set=a, out=b) for a, b in zip(chunks, pseudo, strict=True)],
             settings=o.settings_of("pseudo"),
-            shards=o.shards,
         ),
         Stage(
             *("student", "PIT on the teacher's labels"),
@@ -185,7 +184,6 @@ def _streams(o: RecordingOptions, start: Path | None) -> list[Stage]:
             commands=[o.words(separate + "--nj {nj}")],
             settings=o.settings_of("systems"),
             keeps=True,
-            shards=o.shards,
         ),
         Stage(
             *("recognise", "what is said in every stream, and cpWER"),
@@ -198,7 +196,6 @@ def _streams(o: RecordingOptions, start: Path | None) -> list[Stage]:
             settings=o.settings_of("decode") | {"recogniser": o.given_asr},
             skip="" if transcripts else "--transcripts and a recogniser (--asr_exp ...) run it",
             keeps=True,
-            shards=o.shards,
         ),
         Stage(
             *("report", "what can be known without references"),

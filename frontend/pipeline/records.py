@@ -1,14 +1,16 @@
-"""What is known of a stage's output, and what is done with files: compare, put aside."""
+"""What is known of a stage: its output, what is done with files, its jobs of Slurm, how long it takes."""
 
 import json
 import os
 import re
+import shutil
+import subprocess
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from frontend.utils.errors import UserError
+from frontend.utils.errors import UserError, few, warn
 from frontend.utils.files import remove, write_text
-from frontend.utils.stamps import Stamp, of_tree
+from frontend.utils.stamps import Stamp, of_text, of_tree
 
 _PACKAGE = Path(__file__).parents[1]
 _SEPARATION = (
@@ -111,6 +113,72 @@ def put_back(moved: dict[Path, Path]) -> bool:
         remove(path)  # an empty directory
         os.replace(old, path)
     return True
+
+
+# Jobs of Slurm, which may outlive the run that submitted them.
+
+
+def jobs_in_queue(exp: Path) -> dict[str, tuple[str, str]]:
+    """Return the jobs of an experiment that are queued or run: number -> name, and why it waits if it does.
+
+    Raises:
+        UserError: Slurm does not answer.
+    """
+    if shutil.which("squeue") is None:
+        return {}
+    line = ["squeue", "--me", "--noheader", "--array", "--format=%i|%j|%T|%r"]
+    try:
+        done = subprocess.run(line, capture_output=True, text=True, timeout=300)
+        said = done.stderr.strip().rpartition("\n")[2]
+    except subprocess.TimeoutExpired as error:
+        done, said = None, str(error)
+    if done is None or done.returncode:
+        raise UserError(f"Slurm does not answer: {said} (ask sinfo)")
+    found = {}
+    for number, name, state, reason in (line.split("|", 3) for line in done.stdout.splitlines()):
+        if f".{short_digest(exp)}." in name:
+            found[number] = name, reason if state == "PENDING" else ""
+    return found
+
+
+def at_work(exp: Path) -> dict[str, str]:
+    """Return the stages of an experiment that have jobs, and how many are queued, running and done."""
+    try:
+        jobs = jobs_in_queue(exp) if place_of_jobs(exp).is_dir() else {}
+    except UserError as error:
+        warn(str(error))
+        return {}
+    found = {}
+    for stage in {name.partition(".")[0] for name, _ in jobs.values()}:
+        own = {number: why for number, (name, why) in jobs.items() if name.startswith(f"{stage}.")}
+        first = {number.partition("_")[0] for number in own}
+        results = [x for one in first for x in place_of_jobs(exp, stage).glob(f"{one}_*_result.pkl")]
+        queued = [why for why in own.values() if why]
+        counts = {"queued": len(queued), "running": len(own) - len(queued), "done": len(results)}
+        found[stage] = ", ".join(f"{number} {state}" for state, number in counts.items() if number)
+        found[stage] += f" (job {few([*sorted(first), *sorted({*queued} - {'None'})])})"
+    return found
+
+
+def place_of_jobs(exp: Path, stage: str = "") -> Path:
+    """Return where scripts, results and logs of jobs lie; what is done is removed."""
+    return exp / "log/jobs" / stage
+
+
+def short_digest(what: object) -> str:
+    """Return a digest for the name of a job: of a place, or of what ``str`` makes of all else."""
+    return of_text(str(what.resolve() if isinstance(what, Path) else what))[:8]
+
+
+def refuse_jobs(exp: Path, others: dict[str, tuple[str, str]], instead: str) -> None:
+    """Raise UserError if there are jobs of others."""
+    if others:
+        stages = few(sorted({name.partition(".")[0] for name, _ in others.values()}))
+        numbers = sorted({number.partition("_")[0] for number in others})
+        raise UserError(
+            f"{exp}: an earlier run's jobs of Slurm are still at work there, for stage {stages}; {instead}, "
+            f"wait for their end, or end them: scancel {' '.join(numbers)}"
+        )
 
 
 # Seconds of the stages of a run of egs/mini on 2 cores, of its own size and of --quick. They are the guess of

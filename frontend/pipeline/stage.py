@@ -20,10 +20,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from frontend.pipeline.launch import Local, Submitit, shown
+from frontend.pipeline.launch import Local, Slurm, shown
 from frontend.pipeline.options import Options
 from frontend.pipeline.records import (
     Record,
+    at_work,
     earlier_seconds,
     expected_seconds,
     put_aside,
@@ -53,8 +54,8 @@ class Stage:
         settings: what the output depends on beside the content of ``reads``.
         skip: why the stage is off; empty where it is not.
         keeps: stale output stays in place, since its tool knows which items are stale, or writes it anew.
-        shards: into how many parts an array of jobs may divide the commands that can be divided.
-        first: commands that run before the inputs are looked at; each does nothing where nothing is to do.
+        first: commands that run before the inputs are looked at, here in any case; each does nothing where
+            nothing is to do.
         shared: directory of the record where several experiments share the output; none of them make it at a
             time.
     """
@@ -67,7 +68,6 @@ class Stage:
     settings: dict = field(default_factory=dict)
     skip: str = ""
     keeps: bool = False
-    shards: int = 1
     first: list[list[str]] = field(default_factory=list)
     shared: Path | None = None
 
@@ -101,7 +101,7 @@ class Engine:
         self,
         options: Options,
         recipe: Callable[[Options], list[Stage]],
-        launcher: Local | Submitit,
+        launcher: Local | Slurm,
         check: Callable[[Options], None],
     ) -> None:
         self.options, self.recipe, self.launcher, self.check = options, recipe, launcher, check
@@ -186,7 +186,7 @@ class Engine:
     def _run_stage(self, place: int, stage: Stage, due: list[str]) -> None:
         self.options.write()
         for command in stage.first:
-            self.launcher.run(stage.name, [command], self._log_of(stage))
+            Local(self.exp).run(stage.name, [command], self._log_of(stage))
         path = self.record_path(stage)
         before, now = Record.read(path), self.stamp(stage)
         why = self.state(stage)
@@ -201,6 +201,7 @@ class Engine:
         if not self._checked:
             self.check(self.options)
             self._checked = True
+        self.launcher.claim(stage.name, now)
         record = self._begin(stage, before, now, why)
         now_s, later_s, is_guess = self._left([stage.name, *(name for name in due if name != stage.name)])
         how = ", a guess from other runs" if is_guess else ""
@@ -208,7 +209,7 @@ class Engine:
         log(f"stage {place} {stage.name}: {stage.about} (about {duration(now_s)}{whole}{how})")
         os.environ[LEFT_AFTER] = f"{later_s:.0f}"
         try:
-            self.launcher.run(stage.name, stage.commands, self._log_of(stage), stage.shards)
+            self.launcher.run(stage.name, stage.commands, self._log_of(stage))
         except SystemExit as end:
             if end.code == 2 and before is not None and put_back(self._moved):
                 before.write(path)  # refused, and nothing made: what was moved aside for it is there again
@@ -311,10 +312,12 @@ class Engine:
     # Other than running.
 
     def list(self) -> None:
-        """Print each stage with its state and the seconds of its last run, and the free disk."""
+        """Print each stage with its state and the seconds of its last run, its jobs, and the free disk."""
+        jobs = at_work(self.exp)
         for place, stage in enumerate(self.recipe(self.options), 1):
             record = Record.read(self.record_path(stage))
             state = f"off, {stage.skip}" if stage.skip else self.state(stage) or "complete"
+            state = jobs.get(stage.name, state)
             took = f", {record.seconds:.0f} s" if record and record.seconds is not None else ""
             print(f"{place:3d}  {stage.name:10s} {stage.about} [{state}{took}]")
         print(f"     free disk: {shutil.disk_usage('.').free / 1e9:.1f} GB")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from frontend.pipeline import records, stage
-from frontend.pipeline.launch import Local, Submitit, shown
+from frontend.pipeline.launch import Local, shown
 from frontend.pipeline.records import Record
 from frontend.pipeline.stage import Engine, Stage, number_of
 from frontend.utils.errors import UserError
@@ -50,7 +50,7 @@ class Toy:
         return [first, second]
 
     def engine(self) -> Engine:
-        return Engine(self, self.stages, Local(), self.check)
+        return Engine(self, self.stages, Local(self.exp), self.check)
 
     def run(self, first: str = "first", last: str = "first") -> None:
         self.engine().run(first, last)
@@ -378,50 +378,6 @@ def test_adopt_leaves_alone_what_was_cut_off(toy, capsys):
     dataclasses.replace(Record.read(path), seconds=None).write(path)
     toy.engine().adopt("1", "1")
     assert "was cut off, not adopted" in capsys.readouterr().out and Record.read(path).seconds is None
-
-
-def test_no_job_outlives_one_that_failed(toy, monkeypatch):
-    """It would write where the next run does."""
-    settings = {"cluster": "local", "timeout_min": 5, "cpus": 1, "partition": None, "shards": 2}
-    Path("fail.py").write_text("raise SystemExit(2)")
-    Path("late.py").write_text("import time; time.sleep(20); open('late', 'w')")
-    launcher, cancelled = Submitit(settings, toy.exp / "log/jobs", 0), []
-    job = type(launcher.executor.submit(print))
-    cancel = job.cancel
-    monkeypatch.setattr(job, "cancel", lambda self, check: (cancelled.append(self), cancel(self, check)))
-    with pytest.raises(SystemExit):
-        launcher._submit("first", [["./fail.py"], ["./late.py"]], Path("log/first.log"))
-    assert len(cancelled) == 1
-
-
-def test_jobs_of_submitit_make_the_same(toy, capfd):
-    """Its own executor of processes on this machine; what can be divided becomes an array."""
-    settings = {"cluster": "local", "timeout_min": 5, "cpus": 1, "partition": None, "shards": 2}
-    launcher = Submitit(settings, toy.exp / "log/jobs", 0)
-    Engine(toy, toy.stages, launcher, toy.check).run("first", "first")
-    assert model() == "of a" and "made\n" in (toy.exp / "log/first.log").read_text()
-    Path("conf").write_text("b")
-    toy.change = {"commands": [["./fail.py"]]}
-    Path("fail.py").write_text("print('why', flush=True); raise SystemExit(2)")
-    with pytest.raises(SystemExit) as stop:
-        Engine(toy, toy.stages, launcher, toy.check).run("first", "first")
-    assert stop.value.code == 2 and "why" in capfd.readouterr().out
-
-
-def test_divided_commands(toy, monkeypatch):
-    """Parts first, then the whole command, which writes the tables; a training is one job with all GPUs."""
-    settings = {"cluster": "local", "timeout_min": 5, "cpus": 1, "partition": None, "shards": 2}
-    launcher, seen = Submitit(settings, toy.exp / "log/jobs", 2), []
-    monkeypatch.setattr(launcher, "_submit", lambda stage, commands, log: seen.append(commands))
-    commands = [["label", "--out", "x"], ["data", "check", "x"], ["simulate", "render"]]
-    launcher.run("pseudo", commands, Path("log"), 2)
-    assert seen == [
-        [["label", "--out", "x", "--shard", "1/2"], ["label", "--out", "x", "--shard", "2/2"]],
-        [["label", "--out", "x"]],
-        [["data", "check", "x"]],
-        [["simulate", "render", "--shard", "1/2"], ["simulate", "render", "--shard", "2/2"]],
-        [["simulate", "render"]],
-    ]
 
 
 def test_a_record_survives_a_way_through_its_file(tmp_path):
