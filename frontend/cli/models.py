@@ -111,7 +111,7 @@ def separate(inputs, scp, systems, **options) -> None:
     NAME_spk1.wav ...
 
     Networks of any array (docs/method.md) take --talkers N; they and blind methods need a microphone for each
-    talker. Without --model it is the model that comes with the package; this version has none yet.
+    talker. Without --model it is the model that comes with the package, for 2 to 8 microphones.
 
     With --systems: DIR/SYSTEM/{spk1.scp,spk2.scp,...,info.json}. A system that is complete is skipped; one
     whose model, settings or data have changed is made again; what was cut off goes on. --window (12) and

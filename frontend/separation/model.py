@@ -57,7 +57,7 @@ class Separator:
         Args:
             path: a training directory (``config.yaml`` and the averaged weights), or a
                 directory or zip made by ``mixit pack``; None: the model that comes with the
-                package, of which this version has none yet.
+                package, for 2 to 8 microphones.
             device: ``cpu``, ``cuda``, ``cuda:1``.
             max_seconds: refuse longer recordings, which are separated as a whole: see
                 :data:`frontend.training.checkpoints.MAX_SECONDS` for the memory that this takes.

@@ -188,8 +188,8 @@ def _describe(name: str, folder: Path) -> Trained:
     config = folder / "config.yaml"
     if folder == PRETRAINED and not config.is_file():
         raise UserError(
-            "expected the model that comes with the package, found none in this version (train one: "
-            "egs/any_array, or give --model)"
+            f"expected the model that comes with the package, found none in {PRETRAINED} (install the package "
+            "again, or give --model)"
         )
     if not folder.is_dir() or not config.is_file():
         raise UserError(
