@@ -209,7 +209,7 @@ def wer(compare: tuple[str, str] | None, ref: str | None, check: bool, **_) -> N
 @option("out", "directory for the report", type=PATH)
 @option("config", "file to embed in the page (default: all YAML beside --systems)", type=PATH, multiple=True)
 @option("quality", "quality.json of pseudo-targets, of any experiment", type=PATH, multiple=True)
-@option("listen", "a page to listen to, too: DIR/report.html, of the first --exp", type=PATH, metavar="DIR")
+@option("listen", "a page to listen to, too: DIR/report.html (of the first --exp)", type=PATH, metavar="DIR")
 @flag("quick", "mark the page: its numbers mean nothing")
 @option("show", "print the table of the report in DIR, make nothing", type=PATH, metavar="DIR")
 @option("from", "make the page of a JSON file again, beside it or in --out", type=PATH, metavar="FILE")
@@ -220,10 +220,11 @@ def wer(compare: tuple[str, str] | None, ref: str | None, check: bool, **_) -> N
 @flag("recordings", "separated recordings, measured without references")
 @option("data", "recordings: made by mixit data recordings")
 @option("separated", "recordings: one directory a system (mixit separate --systems)")
-@option("dev", "recordings: held-out chunks (mixit data chunks)")
-@option("teacher", "recordings: the teacher's training directory")
-@option("start", "recordings: the teacher that it started from")
+@option("dev", "recordings, with --teacher: held-out chunks (mixit data chunks)")
+@option("teacher", "recordings, with --dev: the teacher's training directory")
+@option("start", "recordings, with --teacher: the teacher that it started from")
 @option("wer", "recordings: directory with SYSTEM.json of mixit wer")
+@option("words", "recordings: directory with what mixit decode wrote")
 @option("talkers", "recordings: streams of each", type=int, least=1, default=2)
 @option("seed", "recordings: of the random assignment", type=int, default=0)
 @nj
@@ -241,8 +242,9 @@ def report(recordings: bool, conditions: Path | None, show: Path | None, **more)
     The table is of scores/ and, where words were counted, wer/ and wer_separated/ of each experiment. Its
     main rows are printed, too.
 
-    --recordings: residual, leakage, activity and spatial consistency of every system's streams, the MixIT
-    loss of the teacher on held-out chunks, and cpWER where it was counted.
+    --recordings: residual, leakage, activity and spatial consistency of every system's streams; with --dev
+    and --teacher the MixIT loss of the teacher on held-out chunks, with --words what was recognised, with
+    --wer cpWER.
 
     --conditions: from EXP/mismatch/CONDITION/scores, and from the scores of experiments with other numbers of
     microphones.
@@ -288,15 +290,21 @@ def _report() -> None:
 
 
 def _report_recordings() -> None:
-    must = "recordings data separated systems dev teacher out"
-    o = vars(way("with --recordings", must, "start wer talkers seed nj"))
-    from frontend.report.collect import write_recordings_report
+    may = "dev teacher start wer words listen talkers seed nj"
+    o = vars(way("with --recordings", "recordings data separated systems out", may))
+    if (o["dev"] is None) != (o["teacher"] is None):
+        raise UserError("--dev and --teacher belong together: give both or none")
+    if o["start"] and not o["teacher"]:
+        raise UserError("--start is what --teacher started from: expected --teacher, found none")
     from frontend.report.pages import recordings_table
+    from frontend.report.recordings import write_recordings_report
 
-    start, teacher = o.pop("start"), o.pop("teacher")
-    teachers = {**({"start": start} if start else {}), "teacher": teacher}
+    teachers = {name: o.pop(name) for name in ("start", "teacher")}
     del o["recordings"]
-    print(recordings_table(write_recordings_report(**o, teachers=teachers)))
+    report = write_recordings_report(**o, teachers={k: v for k, v in teachers.items() if v})
+    print(recordings_table(report))
+    if o["listen"] is not None:
+        print(f"To listen to: {o['listen'] / 'report.html'}")
     print(o["out"] / "REPORT.md")
 
 

@@ -11,6 +11,7 @@ from frontend.cli import COUNT, Command, flag, one_of, option
 from frontend.pipeline.mixtures import MixtureOptions
 from frontend.pipeline.options import EXTRAS, Given, Options, find_recipe
 from frontend.pipeline.recipes import read_options, stages_of
+from frontend.pipeline.recordings import RecordingOptions
 from frontend.utils.errors import UserError
 
 
@@ -144,7 +145,7 @@ def _inside(place: Path) -> Iterator[None]:
 
 
 def _check(o: Options) -> None:
-    """Check what takes long to check, before the work: GPUs, conditions, a recogniser that was given."""
+    """Check what takes long to check, before the work: GPUs, conditions, recordings, a recogniser."""
     if o.ngpu and o.given.launcher == "local":
         import torch
 
@@ -159,6 +160,8 @@ def _check(o: Options) -> None:
         channels = [f"array.channels={o.given.channels}"] if o.given.channels else []
         for name in o.content("conditions"):
             load_condition(scenes, conditions, name, channels)
+    if isinstance(o, RecordingOptions):
+        o.check_recordings()
     if o.given_asr:
         from frontend.recognition.model import Search
 

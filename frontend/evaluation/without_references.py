@@ -5,7 +5,9 @@ are active when. Spatial consistency: whether every stream stays at one place in
 not move has one direction at the array, in each frequency the principal eigenvector of the covariance of the
 microphones under the stream's mask, which for one talker and little noise is the relative transfer function
 up to scale. Where a stream changes over to another talker, or holds pieces of several, the vector varies. It
-is compared with the vector of *all other* blocks, so that no block is compared with itself.
+is compared with the vector of *all other* blocks, so that no block is compared with itself. Recordings of
+less than 32 s are cut into shorter blocks for this, since it takes four. What is too short for a measure has
+none.
 
 Of a network: its parameters; of a teacher: its MixIT loss on mixtures of held-out chunks, which its training
 chose the weights by.
@@ -31,6 +33,12 @@ from frontend.utils.parallel import progress
 from frontend.utils.rng import generator
 
 BLOCK_S = 8.0
+# Directions take four blocks of a second or more: the covariances of less are mostly chance.
+_LEAST_BLOCKS, _LEAST_BLOCK_S = 4, 1.0
+LEAST_S = _LEAST_BLOCKS * _LEAST_BLOCK_S
+LEAST_SPEECH_S = 2.0  # of activity: ten of its frames
+# A random order of four blocks is the streams' own in one draw of eight: so many blocks are drawn in all.
+_RANDOM_BLOCKS = 64
 _WINDOW_S = 0.064
 # A stream below this share of a block's power carries no information about a talker's place.
 _ACTIVE_SHARE = 0.05
@@ -93,25 +101,27 @@ def consistency(covariances: np.ndarray, seed: int = 0, key: str = "") -> dict:
 
     Returns:
         ``own``: mean coherence of a stream with itself in the other blocks; ``other``: with the other
-        streams; ``random``: with itself where the streams of every block are put in a random order, what
-        streams that know nothing of talkers would get; ``changed``: share of the blocks, out of those in
-        which all streams are active, whose streams fit another order better; ``blocks``: their number.
-        None where there are too few blocks.
+        streams; ``random``: with itself where the streams of every block are put in a random order (a mean of
+        several such orders of few blocks), what streams that know nothing of talkers would get; ``changed``:
+        share of the blocks, out of those in which all streams are active, whose streams fit another order
+        better; ``blocks``: their number. None where there are too few blocks.
     """
     coherence, active = coherences(covariances)
     if len(covariances) < 2 or not active.any():
         return dict.fromkeys(("own", "other", "random", "changed")) | {"blocks": 0}
     n_streams = coherence.shape[1]
     same = np.eye(n_streams, dtype=bool)
-    draws = generator(seed, key, "random assignment")
-    orders = np.stack([draws.permutation(n_streams) for _ in covariances])
-    shuffled = np.take_along_axis(covariances, orders[:, :, None, None, None], axis=1)
-    random, random_active = coherences(shuffled)
     whole = active.all(1)
     found: dict = {"own": float(coherence[:, same][active].mean()), "other": None}
     if n_streams > 1:
         found["other"] = float(np.where(same, 0, coherence).sum(2)[active].mean() / (n_streams - 1))
-    found["random"] = float(random[:, same][random_active].mean())
+    draws, random = generator(seed, key, "random assignment"), []
+    for _ in range(-(-_RANDOM_BLOCKS // len(covariances))):
+        orders = np.stack([draws.permutation(n_streams) for _ in covariances])
+        shuffled = np.take_along_axis(covariances, orders[:, :, None, None, None], axis=1)
+        drawn, drawn_active = coherences(shuffled)
+        random.append(drawn[:, same][drawn_active].mean())
+    found["random"] = float(np.mean(random))
     found["changed"] = None
     if whole.any() and n_streams > 1:
         orders_of = map(list, itertools.permutations(range(n_streams)))  # the first is the identity
@@ -132,7 +142,9 @@ def measure(name: str, mixture: str, streams: Sequence[str], seed: int = 0) -> d
     Returns:
         ``seconds``; ``residual_db``: energy of mixture minus streams relative to the mixture; ``leakage``:
         mean over blocks and pairs of the largest normalised cross-correlation within 10 ms, 0..1;
-        ``activity``: see :func:`_activity`; ``spatial``: see :func:`consistency` (None for one microphone).
+        ``activity``: see :func:`_activity`; ``spatial``: see :func:`consistency`, and ``block_s``, the length
+        of its blocks (None for one microphone, and for less than :data:`LEAST_S`); ``overlap``: for each
+        second the number of frames in which two or more streams are active.
 
     Raises:
         UserError: a stream of another rate, length or number of channels, unreadable audio.
@@ -149,6 +161,7 @@ def measure(name: str, mixture: str, streams: Sequence[str], seed: int = 0) -> d
     # At 11025 Hz neither 20 ms nor 8 s are whole samples: both grids are made of whole frames.
     frame = _LEVELS * frame_samples(fs)
     block = frame * max(1, round(BLOCK_S * fs / frame))
+    part = _direction_block(frames, block)
     for start in range(0, frames, block):
         x = read_audio(mixture, start, block)[0]
         s = np.concatenate([read_audio(entry, start, block)[0][:1] for entry in streams])
@@ -157,16 +170,31 @@ def measure(name: str, mixture: str, streams: Sequence[str], seed: int = 0) -> d
         likeness += _leakage(s, round(_LAG_S * fs))
         powers.append(_frame_powers(np.concatenate([x[:1], s]), frame))
         levels.add(x)
-        if channels > 1 and x.shape[1] > block // 4:
-            covariances.append(block_covariances(x, s, fs))
+        for k in range(0, x.shape[1], part) if channels > 1 else ():
+            if min(part, x.shape[1] - k) >= max(part // 4 + 1, _LEAST_BLOCK_S * fs):
+                covariances.append(block_covariances(x[:, k : k + part], s[:, k : k + part], fs))
     spoken = segments_of_levels(levels.db(), fs, frames / fs)
+    activity, overlap = _activity(np.concatenate(powers, axis=1), spoken, frame / fs)
+    spatial = None
+    if len(covariances) >= _LEAST_BLOCKS:
+        spatial = consistency(np.stack(covariances), seed, name) | {"block_s": part / fs}
     return {
         "seconds": frames / fs,
         "residual_db": 10 * np.log10(residual / energy + _TINY_ENERGY),
         "leakage": float(np.mean(likeness)) if likeness else None,
-        "activity": _activity(np.concatenate(powers, axis=1), spoken, frame / fs),
-        "spatial": consistency(np.stack(covariances), seed, name) if covariances else None,
+        "activity": activity,
+        "spatial": spatial,
+        "overlap": overlap,
     }
+
+
+def _direction_block(frames: int, block: int) -> int:
+    """Return the length of the blocks for directions, in samples: ``block``, or a half or quarter of it.
+
+    A recording that is shorter than ``block`` is cut into four.
+    """
+    parts = 1 if frames >= _LEAST_BLOCKS * block else 2 if 2 * frames >= _LEAST_BLOCKS * block else 4
+    return max(1, min(block, frames) // parts)
 
 
 def _leakage(streams: np.ndarray, lag: int) -> list[float]:
@@ -189,7 +217,9 @@ def _frame_powers(signals: np.ndarray, frame: int) -> np.ndarray:
     return np.square(padded).reshape(len(signals), -1, frame).mean(-1)
 
 
-def _activity(powers: np.ndarray, spoken: Sequence[tuple[float, float]], frame_s: float) -> dict:
+def _activity(
+    powers: np.ndarray, spoken: Sequence[tuple[float, float]], frame_s: float
+) -> tuple[dict, list[int]]:
     """Return which streams are active in frames of about 0.2 s: at most 20 dB below the mixture.
 
     Args:
@@ -199,18 +229,20 @@ def _activity(powers: np.ndarray, spoken: Sequence[tuple[float, float]], frame_s
 
     Returns:
         ``speech_s``; ``streams``: share of these frames in which each stream is active; ``number``: share in
-        which 0, 1, ... S of them are.
+        which 0, 1, ... S of them are; None where less than :data:`LEAST_SPEECH_S` is speech. And for each
+        second the number of frames in which two or more are active.
     """
     middle = (np.arange(powers.shape[1]) + 0.5) * frame_s
     inside = np.zeros(len(middle), bool)
     for start, end in spoken:
         inside |= (middle >= start) & (middle < end)
-    mixture, streams = powers[0, inside], powers[1:, inside]
-    active = streams > 10 ** (ACTIVE_DB / 10) * mixture
-    count = active.sum(0)
-    shares = [float((count == k).mean()) if len(count) else None for k in range(len(streams) + 1)]
-    each = [float(row.mean()) if len(row) else None for row in active]
-    return {"speech_s": float(inside.sum() * frame_s), "streams": each, "number": shares}
+    active = (powers[1:] > 10 ** (ACTIVE_DB / 10) * powers[0]) & inside
+    both = np.bincount(middle.astype(int), active.sum(0) >= 2).astype(int).tolist()
+    active, speech_s = active[:, inside], float(inside.sum() * frame_s)
+    count, enough = active.sum(0), speech_s >= LEAST_SPEECH_S
+    shares = [float((count == k).mean()) if enough else None for k in range(len(active) + 1)]
+    each = [float(row.mean()) if enough else None for row in active]
+    return {"speech_s": speech_s, "streams": each, "number": shares}, both
 
 
 def pooled(rows: Sequence[dict]) -> dict:

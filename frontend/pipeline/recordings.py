@@ -1,4 +1,7 @@
-"""A run on the user's own recordings: its options, and the 8 stages to separated streams and a report."""
+"""A run on the user's own recordings: its options, and the 8 stages to separated streams and a report.
+
+With ``--model`` nothing is trained: a model that is there takes the place of the student.
+"""
 
 import re
 from pathlib import Path
@@ -6,10 +9,25 @@ from pathlib import Path
 from frontend.pipeline.options import MODEL, Given, Options, refuse, shown_command
 from frontend.pipeline.records import Record
 from frontend.pipeline.stage import Stage
+from frontend.training.checkpoints import PRETRAINED, open_trained, weights_of
+
+IN_THE_BOX = "any_array"  # --model: the one that comes with the package
+_RECOGNISERS = "--asr_whisper MODEL, --asr_exp DIR or --asr_model TAG"
+# The stages that learn, and what they do.
+_LEARNING = {
+    "chunks": "training and validation chunks where somebody talks",
+    "teacher": "MixIT on mixtures of chunks",
+    "pseudo": "the teacher labels the chunks",
+    "student": "PIT on the teacher's labels",
+}
 
 
 class RecordingOptions(Options):
-    """A run of ``egs/recordings``; the array is known once stage ``data`` has run."""
+    """A run of ``egs/recordings``; the array is known once stage ``data`` has run.
+
+    Attributes:
+        model: path of the trained system that is the student; None: teacher and student are trained.
+    """
 
     def __init__(self, given: Given, place: Path, recipe: dict, listing: bool = False) -> None:
         super().__init__(given, place, recipe)
@@ -36,14 +54,16 @@ class RecordingOptions(Options):
             ),
             (own["rttm"] and own["segments"], "--rttm and --segments: give one of them"),
             (
-                (own["transcripts"] is None) != (self.given_asr is None),
-                "--transcripts and a recogniser (--asr_exp ...) belong together: give both or none",
+                own["transcripts"] and self.given_asr is None,
+                f"--transcripts: expected a recogniser beside them, found none ({_RECOGNISERS})",
             ),
             (
                 not re.fullmatch(r"[A-Za-z0-9_.-]+", str(tag)),
                 f"--tag '{tag}': expected letters, digits, dots, dashes and underscores",
             ),
         )
+        self.most = int(given.talkers or "2")
+        self.model = self._find_model() if own["model"] else None
         for part in ("teacher", "student") if own["init_model"] else ():
             lost = not Path(own["init_model"], part, "config.yaml").is_file()
             expected = f"expected a trained {part} in it, found no {part}/config.yaml"
@@ -54,7 +74,6 @@ class RecordingOptions(Options):
         self.data, self.exp = out / "data" / f"{tag}{size}", out / "exp" / f"{tag}{size}"
         if own["recordings"]:
             self._refuse_others(str(tag))
-        self.most = int(given.talkers or 2)
         self.facts = {
             "fs": self.fs,
             "mics": 0,
@@ -62,7 +81,9 @@ class RecordingOptions(Options):
             "talkers": self.most,
             "fewest": min(2, self.most),
             "outputs": 2 * self.most,
+            "model": self.model,
         }
+        self.variants = self._variants("0")
         self.notes = {"command": shown_command(given, recipe, ()), "seed": str(self.seed)}
         self.notes |= {"size": self.size_name, "talkers": str(self.most)}
 
@@ -79,21 +100,80 @@ class RecordingOptions(Options):
             )
         )
 
+    def _find_model(self) -> str:
+        """Return where the model of ``--model`` lies; refuse one that does not fit the other options.
+
+        Raises:
+            UserError: also where there is none, or where it makes another number of streams.
+        """
+        own = self.own
+        learning = [name for name in ("init_model", "rttm", "segments") if own[name]]
+        learning += ["geometry"] if own["geometry"] != "none" else []
+        refuse((learning, f"--model trains nothing: leave --{', --'.join(learning)} out"))
+        model = str(PRETRAINED if own["model"] == IN_THE_BOX else Path(own["model"]).resolve())
+        with open_trained(model) as trained:
+            rates = trained.of_talkers(self.most).rates
+        refuse(
+            (
+                self.fs not in rates,
+                f"--fs {self.fs}: {own['model']} expects {' or '.join(map(str, rates))} Hz; recordings of a "
+                f"higher rate are lowered to it (give --fs {rates[-1]})",
+            )
+        )
+        return model
+
+    def check_recordings(self) -> None:
+        """Refuse recordings that the model does not fit, by their headers; called before the first stage.
+
+        Raises:
+            UserError: they have another number of microphones, or cannot be read.
+        """
+        if self.model is None:
+            return
+        from frontend.data.recordings import find_recordings  # soundfile
+
+        one = next(iter(find_recordings(self.own["recordings"], self.own["channel_pattern"]).values()))
+        with open_trained(self.model) as trained:
+            trained.of_talkers(self.most).check(one.name, one.channels, self.fs)
+
     def look_at_array(self) -> None:
         """Take microphones and symmetry from what stage ``data`` found."""
         path = self.data / "whole/array"
-        mics, symmetry = path.read_text().split()[:2] if path.is_file() else (0, "none")
+        mics, symmetry = path.read_text().split()[:2] if path.is_file() else ("0", "none")
         facts = self.facts | {"mics": int(mics), "symmetry": symmetry}
         if facts != self.facts:
             self.facts, self._contents = facts, {}
-            self.variants = ["mask_net", "one_channel"] if mics == "1" else []
+            self.variants = self._variants(mics)
+
+    def _variants(self, mics: str) -> list[str]:
+        found = ["mask_net", "one_channel"] if mics == "1" else []
+        found += ["few_microphones"] if 0 < int(mics) < self.most else []
+        return found + (["trained_model"] if self.model else [])
 
 
 def recordings(o: RecordingOptions) -> list[Stage]:
     """Return the stages from a folder of recordings to separated streams and a report."""
     o.look_at_array()
     start = Path(o.own["init_model"]) if o.own["init_model"] else None
-    return [*_learning(o, start), *_streams(o, start)]
+    off = "--model is the student"
+    learning = (
+        [Stage(*one, [], [], [], skip=off) for one in _LEARNING.items()] if o.model else _learning(o, start)
+    )
+    return [_data(o), *learning, *_streams(o, start)]
+
+
+def _data(o: RecordingOptions) -> Stage:
+    own = o.own
+    geometry = [Path(own["geometry"])] if Path(own["geometry"]).is_absolute() else []
+    source = {"fs": o.fs, "geometry": own["geometry"], "channel_pattern": own["channel_pattern"]}
+    line = "data recordings --out {data}/whole --nj {nj}"
+    return Stage(
+        *("data", "the recordings, checked, as a Kaldi data directory"),
+        reads=[Path(own["recordings"] or "recordings"), *geometry],
+        makes=[o.data / "whole"],
+        commands=[o.words(line, recordings=own["recordings"], **source)],
+        settings=source,
+    )
 
 
 def _learning(o: RecordingOptions, start: Path | None) -> list[Stage]:
@@ -101,8 +181,6 @@ def _learning(o: RecordingOptions, start: Path | None) -> list[Stage]:
     own, whole = o.own, o.data / "whole"
     chunks = [o.data / "train_unlabelled", o.data / "dev_unlabelled"]
     pseudo = [o.data / "train_pseudo", o.data / "dev_pseudo"]
-    geometry = [Path(own["geometry"])] if Path(own["geometry"]).is_absolute() else []
-    source = {"fs": o.fs, "geometry": own["geometry"], "channel_pattern": own["channel_pattern"]}
     spans = {name: own[name] for name in ("rttm", "segments") if own[name]}
     how = {"seed": o.seed, "min_speech": o.size["min_speech"]}
     models = {part: [start / part / MODEL] if start else [] for part in ("teacher", "student")}
@@ -115,39 +193,28 @@ def _learning(o: RecordingOptions, start: Path | None) -> list[Stage]:
 
     return [
         Stage(
-            *("data", "the recordings, checked, as a Kaldi data directory"),
-            reads=[Path(own["recordings"] or "recordings"), *geometry],
-            makes=[whole],
-            commands=[
-                o.words(
-                    "data recordings --out {data}/whole --nj {nj}", recordings=own["recordings"], **source
-                )
-            ],
-            settings=source,
-        ),
-        Stage(
-            *("chunks", "training and validation chunks where somebody talks"),
+            *("chunks", _LEARNING["chunks"]),
             reads=[whole, *map(Path, spans.values())],
             makes=chunks,
             commands=[*_checks(o, start), o.words(cut, **how, **spans)],
             settings=how,
         ),
         Stage(
-            *("teacher", "MixIT on mixtures of chunks"),
+            *("teacher", _LEARNING["teacher"]),
             reads=[*chunks, *models["teacher"]],
             makes=[o.exp / "teacher"],
             commands=[train("teacher", chunks)],
             settings=o.settings_of(conf["teacher"]) | {"seed": o.seed},
         ),
         Stage(
-            *("pseudo", "the teacher labels the chunks"),
+            *("pseudo", _LEARNING["pseudo"]),
             reads=[*chunks, o.exp / "teacher" / MODEL],
             makes=pseudo,
             commands=[o.words(label, set=a, out=b) for a, b in zip(chunks, pseudo, strict=True)],
             settings=o.settings_of("pseudo"),
         ),
         Stage(
-            *("student", "PIT on the teacher's labels"),
+            *("student", _LEARNING["student"]),
             reads=[*pseudo, *models["student"]],
             makes=[o.exp / "student"],
             commands=[
@@ -162,50 +229,59 @@ def _learning(o: RecordingOptions, start: Path | None) -> list[Stage]:
 
 def _streams(o: RecordingOptions, start: Path | None) -> list[Stage]:
     """The whole recordings separated, recognised and measured."""
-    whole, dev = o.data / "whole", o.data / "dev_unlabelled"
-    transcripts = [Path(o.own["transcripts"])] if o.own["transcripts"] else []
-    counted = [o.exp / "wer"] if transcripts else []  # an earlier run's would be of other streams
+    whole, transcripts = o.data / "whole", [Path(o.own["transcripts"])] if o.own["transcripts"] else []
+    # An earlier run's words would be of other streams.
+    words, counted = [o.exp / "words"] if o.given_asr else [], [o.exp / "wer"] if transcripts else []
+    weights = [o.exp / part / MODEL for part in ("teacher", "student")]
+    weights = weights_of(o.model) if o.model else weights
     separate = "separate --systems {conf_systems} --exp {exp} --data {data}/whole --out {exp}/separated "
-    separate += "--n_talkers {most} "
+    separate += "--n_talkers {most} --nj {nj}"
     decode = (
         "decode --config {conf_decode} --data {data}/whole --separated {exp}/separated --out {exp}/words "
     )
     wer = "wer --decoded {exp}/words --out {exp}/wer --seed {seed} --nj {nj}"
-    report = (
-        "report --recordings --data {data}/whole --separated {exp}/separated --dev {data}/dev_unlabelled "
+    report = "report --recordings --data {data}/whole --separated {exp}/separated --systems {conf_systems} "
+    report += "--out {exp} --listen {exp}/report --talkers {most} --seed {seed} --nj {nj}"
+    dev = [] if o.model else [o.data / "dev_unlabelled"]
+    teacher = (
+        {} if o.model else {"dev": dev, "teacher": o.exp / "teacher", "start": start and start / "teacher"}
     )
-    report += "--teacher {exp}/teacher --systems {conf_systems} --out {exp} --talkers {most} --seed {seed} "
-    report += "--nj {nj}"
     return [
         Stage(
             *("separate", "the whole recordings by every system, in windows"),
-            reads=[whole, *(o.exp / part / MODEL for part in ("teacher", "student"))],
+            reads=[whole, *weights],
             makes=[o.exp / "separated"],
-            commands=[o.words(separate + "--nj {nj}")],
+            # With a model there is no stage before this one to find out that transcripts do not fit.
+            commands=[*(_check_transcripts(o) if o.model else []), o.words(separate)],
             settings=o.settings_of("systems"),
             keeps=True,
         ),
         Stage(
-            *("recognise", "what is said in every stream, and cpWER"),
+            *("recognise", "what is said in every stream, and cpWER where transcripts are given"),
             reads=[o.exp / "separated", *transcripts, *o.recogniser_files()],
-            makes=[o.exp / "words", o.exp / "wer"],
+            makes=[*words, *counted],
             commands=[
                 o.words(decode + "--nj {nj}", ngpu=min(o.ngpu, 1), **o.recogniser),
-                o.words(wer, ref=o.own["transcripts"]),
+                *([o.words(wer, ref=o.own["transcripts"])] if transcripts else []),
             ],
             settings=o.settings_of("decode") | {"recogniser": o.given_asr},
-            skip="" if transcripts else "--transcripts and a recogniser (--asr_exp ...) run it",
+            skip="" if words else f"a recogniser runs it ({_RECOGNISERS})",
             keeps=True,
         ),
         Stage(
-            *("report", "what can be known without references"),
-            reads=[o.exp / "separated", dev, *counted],
-            makes=[o.exp / "REPORT.md", o.exp / "report.json"],
-            commands=[o.words(report, start=start and start / "teacher", wer=counted)],
+            *("report", "what can be known without references, and a page to listen to"),
+            reads=[o.exp / "separated", *dev, *words, *counted],
+            makes=[o.exp / "REPORT.md", o.exp / "report.json", o.exp / "report"],
+            commands=[o.words(report, words=words, wer=counted, **teacher)],
             settings=o.settings_of("systems"),
             keeps=True,
         ),
     ]
+
+
+def _check_transcripts(o: RecordingOptions) -> list[list[str]]:
+    line = "wer --check --scp {data}/whole/wav.scp"
+    return [o.words(line, transcripts=o.own["transcripts"])] if o.own["transcripts"] else []
 
 
 def _checks(o: RecordingOptions, start: Path | None) -> list[list[str]]:
@@ -217,5 +293,4 @@ def _checks(o: RecordingOptions, start: Path | None) -> list[list[str]]:
         for part, outputs in (("teacher", 2 * o.most), ("student", o.most))
         if start
     ]
-    wer = o.words("wer --check --scp {data}/whole/wav.scp", transcripts=o.own["transcripts"])
-    return [*commands, *([wer] if o.own["transcripts"] else [])]
+    return [*commands, *_check_transcripts(o)]

@@ -1,4 +1,4 @@
-"""From the measurements of experiments, or of recordings, to the JSON of a report and its page.
+"""From the measurements of experiments to the JSON of a report and its page.
 
 The page is made from the JSON alone, by :func:`frontend.report.pages.write_page`.
 """
@@ -6,10 +6,6 @@ The page is made from the JSON alone, by :func:`frontend.report.pages.write_page
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from frontend.data.audio import audio_info
-from frontend.data.kaldi import read_entries
-from frontend.data.mixtures import find_streams
-from frontend.evaluation.intervals import rounded
 from frontend.evaluation.measured import Scores, Words, load_scores, load_words
 from frontend.evaluation.results import (
     DRY,
@@ -24,13 +20,12 @@ from frontend.evaluation.results import (
     word_columns,
     word_comparisons,
 )
-from frontend.evaluation.without_references import measure, parameters, pooled, validate_teacher
+from frontend.evaluation.without_references import parameters
 from frontend.report.pages import write_page
 from frontend.report.plots import learning_curves, plot_curves, plot_words
 from frontend.separation.systems import System, load_systems, needs_array, trained
 from frontend.utils.errors import UserError
 from frontend.utils.files import read_json, read_settings, read_text, write_json
-from frontend.utils.parallel import parallel_map
 from frontend.utils.provenance import provenance, run_facts, stage_commits
 
 CURVES, WORD_PLOT = "curves.png", "cpwer_sisnri.png"
@@ -261,91 +256,3 @@ def _share(system: System, run: dict, path: Path) -> float | None:
             f"{path / 'stages.json'}: expected 'label_share', the labelled share {system.name} used"
         )
     return float(run["label_share"])
-
-
-# --- recordings without references
-
-
-def write_recordings_report(
-    data: str,
-    separated: str,
-    dev: str,
-    teachers: Mapping[str, str],
-    systems: str,
-    out: str,
-    talkers: int = 2,
-    wer: str | None = None,
-    seed: int = 0,
-    nj: int = 1,
-) -> dict:
-    """Measure all systems on all recordings; write ``report.json`` and ``REPORT.md``.
-
-    Args:
-        data: the whole recordings.
-        separated: one directory of streams per system (:mod:`frontend.separation.sets`).
-        dev: held-out chunks.
-        teachers: name -> model, whose MixIT loss on ``dev`` is computed.
-        systems: the table of systems, whose order the report keeps.
-        out: directory for the report.
-        talkers: streams a recording.
-        wer: directory with the word errors of each system, ``SYSTEM.json``.
-        seed: of the random assignment, and of the mixtures of chunks.
-        nj: number of processes.
-
-    Returns:
-        what ``report.json`` holds.
-
-    Raises:
-        UserError: no streams, or streams of other recordings.
-    """
-    wav = read_entries(Path(data) / "wav.scp")
-    names = [s.name for s in load_systems(systems) if (Path(separated) / s.name / "info.json").is_file()]
-    if not names:
-        raise UserError(
-            f"{separated}: expected the streams of systems of {systems}, found none (separate first)"
-        )
-    jobs = []
-    for name in names:
-        tables = find_streams(Path(separated) / name, wav)
-        jobs += [(recording, entry, [t[recording] for t in tables], seed) for recording, entry in wav.items()]
-    rows = iter(list(parallel_map(_measure, jobs, nj, "report")))
-    measured = {name: {recording: next(rows) for recording in wav} for name in names}
-    channels, _, fs = audio_info(next(iter(wav.values())))
-    run = read_json(Path(out) / "stages.json") if (Path(out) / "stages.json").is_file() else {}
-    report = {
-        "recordings": {name: round(audio_info(entry)[1] / fs, 3) for name, entry in wav.items()},
-        "channels": channels,
-        "fs": fs,
-        "talkers": talkers,
-        "seed": seed,
-        "made": {key: run.get(key, default) for key, default in (("command", None), ("stages", {}))}
-        | provenance()
-        | stage_commits(run),
-        "systems": {
-            name: {
-                "rtf": read_json(Path(separated) / name / "info.json")["rtf"],
-                "all": pooled(list(measured[name].values())),
-                "recordings": measured[name],
-            }
-            for name in names
-        },
-        "wer": _word_errors(wer, names, len(wav)),
-        "teacher": {name: validate_teacher(model, dev, talkers, seed) for name, model in teachers.items()},
-    }
-    report = rounded(report, 5)
-    write_results(Path(out), "report", report)
-    return report
-
-
-def _word_errors(wer: str | None, names: Sequence[str], recordings: int) -> dict[str, dict]:
-    """Return rate and interval of each system; ``n`` where words were counted of some recordings only."""
-    counts = {name: Path(wer) / f"{name}.json" for name in names} if wer else {}
-    found = {}
-    for name, one in ((name, read_json(path)) for name, path in counts.items() if path.is_file()):
-        found[name] = {"rate": one["cpwer"], "ci": one["cpwer_ci"]}
-        found[name] |= {"n": one["n"]} if one.get("n", recordings) != recordings else {}
-    return found
-
-
-def _measure(job: tuple[str, str, list[str], int]) -> dict:
-    return measure(*job)

@@ -1,7 +1,7 @@
-"""The page to listen to: ``report.html`` and the audio and pictures it needs, in one folder.
+"""The page to listen to of an experiment on simulated mixtures.
 
-The folder opens from disk, without a server or a network. It holds the table of results, and for some test
-utterances, chosen by rules that are shown on the page, audio, spectrograms and recognised words of systems.
+It holds the table of results, and for some test utterances, chosen by rules that are shown on the page,
+audio, spectrograms and recognised words of systems (:mod:`frontend.report.clips`).
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -12,20 +12,13 @@ from scipy.stats import rankdata
 
 from frontend.data.audio import audio_info, read_audio
 from frontend.data.mixtures import Streams, labelled_set
-from frontend.data.writers import AudioWriter
 from frontend.evaluation.measured import Scores, load_scores, read_measured
 from frontend.evaluation.results import mean
-from frontend.evaluation.without_references import spectrogram_db
 from frontend.recognition.text import align, mark
-from frontend.report.pages import render
-from frontend.report.plots import RANGE_DB, write_spectrogram
+from frontend.report.clips import FILES, MOST, MOST_BYTES, PAGE, clip, new_page, write_clips, write_html
 from frontend.separation.systems import System
 from frontend.utils.errors import UserError
-from frontend.utils.files import atomic_directory, write_text
 
-PAGE, FILES = "report.html", "report_files"
-MOST = 8  # utterances
-MOST_BYTES = 24_000_000  # of audio; with its spectrograms the folder stays below 40 MB
 # What is played, of what there is, in this order; all other streams stay in exp/NAME/separated.
 PLAYED = (
     "mixture",
@@ -48,7 +41,6 @@ KINDS = {
     "worst": "lowest mean SI-SNRi over the talkers",
     "disagree": "rank by SI-SNRi and rank by word error rate farthest apart",
 }
-_FULL_SCALE = 32767 / 32768  # the largest sample that 16 bits hold on both sides
 
 
 def write_listening_page(
@@ -69,30 +61,21 @@ def write_listening_page(
     Raises:
         UserError: ``out`` holds something else; scores, word errors, streams and test set do not fit.
     """
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out}: expected a directory to make, found a file (choose another)")
-    for child in sorted(out.iterdir()) if out.is_dir() else ():
-        if child.name not in (PAGE, FILES):
-            raise UserError(f"{out}: holds {child.name}, which would be lost (choose a directory of its own)")
-    source = Source(experiment, systems)
-    with atomic_directory(out) as part:
-        (part / FILES).mkdir()
+    with new_page(out) as part:
+        source = Source(experiment, systems)
         plots = {kind: f"{FILES}/{name}" for kind, name in results["pictures"].items()}
         for name in results["pictures"].values():
             (part / FILES / name).write_bytes((report / name).read_bytes())
         examples = []
         for k, (key, kind) in enumerate(source.choose().items(), 1):
             example, signals = source.example(key, kind)
-            gain = _write_media(part / FILES / f"{k:02d}", signals, source.fs)
-            about = {"gain": gain, "turned_down": -20 * np.log10(gain), "directory": f"{FILES}/{k:02d}"}
-            examples.append(example | about)
+            examples.append(example | write_clips(part, k, signals, source.fs))
         order = list(KINDS)
         examples.sort(key=lambda one: order.index(one["kind"]))  # stable: as they were chosen
         about = {"experiment": experiment.name, "main": source.main, "played": source.played}
         kinds = {kind: rule for kind, rule in KINDS.items() if source.has_words or kind != "disagree"}
         page = {"results": results, "plots": plots, "examples": examples, "kinds": kinds, **about}
-        text = render("listening.html.j2", words=source.has_words, range_db=RANGE_DB, **page)
-        write_text(part / PAGE, text)
+        write_html(part, "listening.html.j2", words=source.has_words, **page)
     return out / PAGE
 
 
@@ -240,7 +223,6 @@ class Source:
             "id": key,
             "kind": kind,
             "seconds": recording.shape[1] / fs,
-            "khz": f"{fs / 2000:.1f}".removesuffix(".0"),
             "talkers": [(f"talker {k + 1}", texts[k] if texts else "") for k in present],
             "facts": self._facts(key),
             "blocks": blocks,
@@ -339,19 +321,15 @@ def _block(
     clips: list[dict] = []
     rest = _others(texts)
     if name == "mixture":
-        clips, rest = [_clip("mixture", "reference channel", _others(texts, prefix="as "))], []
+        clips, rest = [clip("mixture", "reference channel", _others(texts, prefix="as "))], []
     elif name == "oracle":
         for k in present:
-            clips.append(_clip(f"reference-{k + 1}", f"talker {k + 1}, reference", _of_stream(texts, k, k)))
+            clips.append(clip(f"reference-{k + 1}", f"talker {k + 1}, reference", _of_stream(texts, k, k)))
         rest = _others(texts, present)
     elif name != "dry":
         clips, rest = _stream_clips(name, streams, present, score, texts), _others(texts, range(streams))
     si_snri = float(np.mean(gains)) if gains and name != "mixture" else None
     return {"system": name, "clips": clips, "texts": rest, "si_snri": si_snri, "errors": errors}
-
-
-def _clip(stem: str, title: str, texts: list[dict], **more: object) -> dict:
-    return {"stem": stem, "title": title, "texts": texts, "si_snri": None, "silent": False, **more}
 
 
 def _stream_clips(
@@ -368,27 +346,8 @@ def _stream_clips(
     for k, (talker, stream) in enumerate(zip(present, order, strict=True)):
         title, words = f"talker {talker + 1}, stream {stream + 1}", _of_stream(texts, stream, talker)
         more = {"si_snri": score["si_snri"][k], "silent": k in score["silent"]}
-        clips.append(_clip(f"{name}-{stream + 1}", title, words, **more))
+        clips.append(clip(f"{name}-{stream + 1}", title, words, **more))
     for stream in sorted(set(range(streams)) - set(order)):
         title = f"no talker, stream {stream + 1}"
-        clips.append(_clip(f"{name}-{stream + 1}", title, _of_stream(texts, stream, None)))
+        clips.append(clip(f"{name}-{stream + 1}", title, _of_stream(texts, stream, None)))
     return clips
-
-
-# --- audio and pictures
-
-
-def _write_media(directory: Path, signals: Mapping[str, np.ndarray], fs: int) -> float:
-    """Write 16-bit audio and spectrograms, all at one gain and one scale of colours; return the gain.
-
-    Streams are kept as floats and may exceed full scale; a player cannot. The gain is 1 where nothing clips.
-    """
-    peak = max(float(np.abs(signal).max()) for signal in signals.values())
-    gain = min(1.0, _FULL_SCALE / peak) if peak > 0 else 1.0
-    levels = {name: spectrogram_db(signal, fs) for name, signal in signals.items()}
-    top = max(level.max() for level in levels.values())
-    with AudioWriter(directory, "wav", fs) as writer:
-        for name, signal in signals.items():
-            writer.write(name, np.asarray(signal, np.float64) * gain)
-            write_spectrogram(directory / f"{name}.png", levels[name], top)
-    return gain

@@ -3,7 +3,7 @@
 A page holds what its JSON holds and nothing else. Imports nothing heavy, so that ``report --show`` is quick.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def environment() -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     filters = (number, interval, percent, duration, cell, named, described)
-    views = (word_columns, side_by_side, by_network, active_range)
+    views = (word_columns, side_by_side, by_network, active_range, recordings_rows, limits)
     found.filters |= {one.__name__: one for one in (*filters, *views)}
     return found
 
@@ -187,6 +187,45 @@ def by_network(entries: Sequence[Mapping]) -> list[dict]:
     return list(rows.values())
 
 
+def recordings_rows(report: Mapping) -> tuple[list[tuple[str, str]], list[list[str]]]:
+    """Return the systems of a ``report.json``: headings with units, and rows that begin with the name."""
+    rows = []
+    for name, row in report["systems"].items():
+        spatial = row["all"]["spatial"] or {}
+        rows.append(
+            [
+                name,
+                number(report["wer"].get(name, {}).get("rate")),
+                *(number(spatial.get(key), 2) for key in ("own", "other", "random")),
+                percent(spatial.get("changed"), 0, ""),
+                number(row["all"]["leakage"], 2),
+                number(row["rtf"], 3),
+            ]
+        )
+    headings = "cpWER %,own ,other ,random ,changed %,leakage ,RTF ".split(",")
+    return [(one.partition(" ")[0], one.partition(" ")[2]) for one in headings], rows
+
+
+def limits(report: Mapping) -> list[str]:
+    """Return in sentences which recordings of a ``report.json`` are too short for which measure."""
+    short, found = report.get("short") or {}, []
+
+    def of(names: Collection[str]) -> str:
+        return few(names) if len(names) < len(report["recordings"]) else "all recordings"
+
+    if blocks := short.get("blocks"):
+        lengths = " to ".join(dict.fromkeys(number(pick(blocks.values())) for pick in (min, max)))
+        found.append(
+            f"Too short for blocks of 8 s: {of(blocks)}. Their directions are of blocks of {lengths} s, "
+            "which is less exact: compare systems by them, not recordings of other lengths."
+        )
+    for key, what in (("directions", "directions ({:g} s)"), ("activity", "activity ({:g} s of speech)")):
+        if names := short.get(key, {}).get("recordings"):
+            least = what.format(short[key]["least_s"])
+            found.append(f"Too short for {least}: {of(names)}. There is no figure.")
+    return found
+
+
 def active_range(entries: Sequence[Mapping]) -> range:
     """Return the numbers of active streams that occur, from the smallest to the largest."""
     numbers = [int(count) for entry in entries for count in entry["active"]]
@@ -225,20 +264,8 @@ def results_table(directory: Path) -> str:
 
 def recordings_table(report: Mapping) -> str:
     """Return the systems of a ``report.json`` as aligned text."""
-    rows = []
-    for name, row in report["systems"].items():
-        spatial = row["all"]["spatial"] or {}
-        rows.append(
-            [
-                name,
-                number(report["wer"].get(name, {}).get("rate")),
-                *(number(spatial.get(key), 2) for key in ("own", "other", "random")),
-                percent(spatial.get("changed"), 0, ""),
-                number(row["all"]["leakage"], 2),
-                number(row["rtf"], 3),
-            ]
-        )
-    return _aligned(["system,cpWER %,own,other,random,changed %,leakage,RTF".split(","), *rows])
+    headings, rows = recordings_rows(report)
+    return _aligned([["system", *(" ".join(one).strip() for one in headings)], *rows])
 
 
 def comparison(found: Mapping) -> str:

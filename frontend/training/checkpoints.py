@@ -41,9 +41,10 @@ CHECKPOINT, PREVIOUS = "checkpoint.pth", "checkpoint.prev.pth"
 # takes 4 MiB per second of it, 9 with the beamformer, GuidedNet 10; the attention of TF-GridNet grows with
 # the square.
 MAX_SECONDS = 120.0
-# Networks that take recordings of any number of microphones that is not below that of the streams, and of
-# these rates, up to that of the training.
+# Networks that take recordings of any number of microphones that is not below that of the streams, up to this
+# or that of their training, and of these rates, up to that of the training.
 ANY_ARRAY = frozenset({"guided_net"})
+MOST_MICS = 8
 _RATES = (8000, 16000)
 # The model that comes with the package.
 PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained/any_array"
@@ -98,6 +99,12 @@ class Trained:
             raise UserError(
                 f"{where}: {self.path} makes {self.n_outputs} streams, which takes as many microphones or "
                 f"more, found {channels} (give all channels of the array, or a model for one microphone)"
+            )
+        most = max(MOST_MICS, self.n_mics)
+        if self.any_array and channels > most:
+            raise UserError(
+                f"{where}: {self.path} takes 2 to {most} microphones, found {channels} (give some of the "
+                "channels)"
             )
         if channels != self.n_mics and not self.any_array:
             raise UserError(

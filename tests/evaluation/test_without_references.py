@@ -132,6 +132,9 @@ def test_activity_says_who_sounds_when(tmp_path):
     assert found["number"] == pytest.approx([0, 0.75, 0.25], abs=0.06)
     assert found["streams"] == pytest.approx([0.75, 0.5], abs=0.06)
 
+    both = np.array(_measured(tmp_path, np.stack([a + b + noise] * 2), a, b)["overlap"])
+    assert len(both) == 60 and both[t[::FS] % 12 < 2].min() >= 4 and both[t[::FS] % 12 >= 3].max() == 0
+
 
 def test_activity_does_not_drift_at_odd_rates(tmp_path):
     """At 11025 Hz neither 20 ms nor 0.2 s nor 8 s are whole samples; after 5 minutes it would show."""
@@ -159,6 +162,36 @@ def test_blocks_do_not_change_what_is_measured(tmp_path, monkeypatch):
     after = _measured(tmp_path, mixture, *streams)
     assert after["residual_db"] == pytest.approx(before["residual_db"])
     assert after["activity"]["number"] == pytest.approx(before["activity"]["number"], abs=1e-9)
+
+
+def test_short_recordings_have_directions_by_shorter_blocks(tmp_path):
+    images, mixture = _talkers(seconds=6)
+    streams = np.stack([i[0] for i in images])
+    true = _measured(tmp_path, mixture, *streams)["spatial"]
+    assert (true["block_s"], true["blocks"], true["changed"]) == (1.5, 4, 0)
+    assert true["own"] > 0.9 and true["other"] < true["random"] < true["own"] - 0.1
+    second = slice(round(1.5 * FS), 3 * FS)
+    streams[:, second] = streams[::-1, second]
+    assert _measured(tmp_path, mixture, *streams)["spatial"]["changed"] == 0.25
+    halves = _measured(tmp_path, mixture, *[0.5 * mixture[0]] * 2)["spatial"]
+    assert abs(halves["own"] - halves["random"]) < 1e-3 > abs(halves["own"] - halves["other"])
+
+
+@pytest.mark.parametrize(("seconds", "block_s"), [(3.99, None), (4, 1), (9, 2), (17, 4), (31.9, 4), (32, 8)])
+def test_blocks_are_as_long_as_four_of_them_allow(tmp_path, seconds, block_s):
+    mixture = _talkers(seconds=32)[1][:, : round(seconds * FS)]
+    found = _measured(tmp_path, mixture, mixture[0], mixture[1])["spatial"]
+    assert (found and found["block_s"]) == block_s and (found is None or found["blocks"] >= 4)
+
+
+def test_too_little_speech_has_no_activity(tmp_path):
+    t = np.arange(3 * FS) / FS
+    x = (0.1 * np.random.default_rng(0).standard_normal(3 * FS)).astype(np.float32)
+    for spoken, there in ((1.0, False), (2.2, True)):
+        a = np.where(t < spoken, x, 1e-4 * x)
+        found = _measured(tmp_path, np.stack([a, a]), a, 0 * a)["activity"]
+        assert [share is not None for share in found["number"] + found["streams"]] == [there] * 5
+        assert found["speech_s"] == pytest.approx(spoken + 0.15, abs=0.25)
 
 
 def test_streams_must_fit(tmp_path):

@@ -383,7 +383,7 @@ def test_of_recordings(tmp_path, monkeypatch):
         ("--recordings v1.0 --talkers 1", "--talkers 1: expected 2 to 4"),
         (
             "--recordings v1.0 --transcripts v1.0",
-            "--transcripts and a recogniser (--asr_exp ...) belong together",
+            "--transcripts: expected a recogniser beside them",
         ),
         ("--recordings v1.0 --init_model v1.0", "expected a trained teacher in it"),
         ("--recordings v1.0 --rttm v1.0 --segments v1.0", "give one of them"),

@@ -55,7 +55,7 @@ def watched(folder) -> tuple[Path, set[Path] | None]:
     with opened([path for path in folder.rglob("*") if path.is_file()]) as files:
         ran = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert ran.returncode == 0, ran.stdout[-3000:] + ran.stderr[-3000:]
-    assert "recognise: off, --transcripts and a recogniser (--asr_exp ...) run it" in ran.stdout
+    assert "recognise: off, a recogniser runs it (--asr_whisper MODEL" in ran.stdout
     return folder, files
 
 
@@ -69,7 +69,8 @@ def test_streams_and_report(done):
     exp, data = done / "exp/in_tiny", done / "data/in_tiny"
     wav = read_scp(data / "whole/wav.scp")
     assert list(wav) == ["first", "second"]
-    systems = ["mixture", "auxiva", "auxiva+mask", "teacher_spatial_merge", "student", "student+iva+mask"]
+    systems = ["mixture", "auxiva", "auxiva+mask", "teacher_spatial_merge", "student", "student+gate"]
+    systems += ["student+iva+mask"]
     for name in systems:
         for recording_id, entry in wav.items():
             for table in find_streams(exp / "separated" / name, wav):
@@ -83,6 +84,7 @@ def test_streams_and_report(done):
     assert np.isfinite(report["teacher"]["teacher"]["loss"]) and report["teacher"]["teacher"]["n"] >= 2
     page = (exp / "REPORT.md").read_text()
     assert all(f"`{name}`" in page for name in systems)
+    page += (exp / "report/report.html").read_text()
     assert str(done) not in page and str(ROOT) not in page
 
 

@@ -295,7 +295,8 @@ auxiva+mask+gate+iva+mask teacher_spatial_merge+iva+mask+gate+iva+mask student+g
 distilled_ft+gate+iva+mask supervised_full+gate+iva+mask
 """.split()
 RECORDINGS = (
-    "mixture auxiva auxiva+mask teacher_spatial_merge start start+iva+mask student student+iva+mask".split()
+    "mixture auxiva auxiva+mask teacher_spatial_merge start start+iva+mask student student+gate "
+    "student+iva+mask".split()
 )
 
 
