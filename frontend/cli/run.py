@@ -160,10 +160,27 @@ def _check(o: Options) -> None:
         channels = [f"array.channels={o.given.channels}"] if o.given.channels else []
         for name in o.content("conditions"):
             load_condition(scenes, conditions, name, channels)
-    if isinstance(o, RecordingOptions):
-        o.check_recordings()
+    if isinstance(o, RecordingOptions) and o.model is not None:
+        _check_model(o, o.model)
     if o.given_asr:
         from frontend.recognition.model import Search
 
         search = Search.find(**o.recogniser, config=str(o.conf("decode")))
         search.files.check_rate(str(o.exp / "conf"), o.fs)
+
+
+def _check_model(o: RecordingOptions, model: Path) -> None:
+    """Refuse a model that does not fit the options or the recordings, of which the headers alone are read."""
+    from frontend.data.recordings import find_recordings
+    from frontend.training.checkpoints import open_trained
+
+    with open_trained(model) as found:
+        trained = found.of_talkers(o.most)
+        if o.fs not in trained.rates:
+            rates = " or ".join(map(str, trained.rates))
+            raise UserError(
+                f"--fs {o.fs}: {model} expects {rates} Hz; recordings of a higher rate are lowered to it "
+                f"(give --fs {trained.rates[-1]})"
+            )
+        one = next(iter(find_recordings(o.own["recordings"], o.own["channel_pattern"]).values()))
+        trained.check(one.name, one.channels, o.fs)

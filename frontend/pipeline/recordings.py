@@ -6,12 +6,12 @@ With ``--model`` nothing is trained: a model that is there takes the place of th
 import re
 from pathlib import Path
 
-from frontend.pipeline.options import MODEL, Given, Options, refuse, shown_command
+from frontend.pipeline.config import ROOT
+from frontend.pipeline.options import MODEL, Given, Options, existing, refuse, shown_command
 from frontend.pipeline.records import Record
 from frontend.pipeline.stage import Stage
-from frontend.training.checkpoints import PRETRAINED, open_trained, weights_of
 
-IN_THE_BOX = "any_array"  # --model: the one that comes with the package
+IN_THE_BOX = ROOT / "frontend/pretrained/any_array"  # --model any_array: it comes with the package
 _RECOGNISERS = "--asr_whisper MODEL, --asr_exp DIR or --asr_model TAG"
 # The stages that learn, and what they do.
 _LEARNING = {
@@ -81,7 +81,7 @@ class RecordingOptions(Options):
             "talkers": self.most,
             "fewest": min(2, self.most),
             "outputs": 2 * self.most,
-            "model": self.model,
+            "model": str(self.model),
         }
         self.variants = self._variants("0")
         self.notes = {"command": shown_command(given, recipe, ()), "seed": str(self.seed)}
@@ -100,41 +100,21 @@ class RecordingOptions(Options):
             )
         )
 
-    def _find_model(self) -> str:
-        """Return where the model of ``--model`` lies; refuse one that does not fit the other options.
-
-        Raises:
-            UserError: also where there is none, or where it makes another number of streams.
-        """
+    def _find_model(self) -> Path:
+        """Return where the model of ``--model`` lies; what it fits is checked before the first stage."""
         own = self.own
         learning = [name for name in ("init_model", "rttm", "segments") if own[name]]
         learning += ["geometry"] if own["geometry"] != "none" else []
         refuse((learning, f"--model trains nothing: leave --{', --'.join(learning)} out"))
-        model = str(PRETRAINED if own["model"] == IN_THE_BOX else Path(own["model"]).resolve())
-        with open_trained(model) as trained:
-            rates = trained.of_talkers(self.most).rates
-        refuse(
-            (
-                self.fs not in rates,
-                f"--fs {self.fs}: {own['model']} expects {' or '.join(map(str, rates))} Hz; recordings of a "
-                f"higher rate are lowered to it (give --fs {rates[-1]})",
-            )
-        )
-        return model
+        return IN_THE_BOX if own["model"] == IN_THE_BOX.name else Path(existing("model", own["model"]))
 
-    def check_recordings(self) -> None:
-        """Refuse recordings that the model does not fit, by their headers; called before the first stage.
-
-        Raises:
-            UserError: they have another number of microphones, or cannot be read.
-        """
+    @property
+    def weights(self) -> list[Path]:
+        """The files of trained systems that the streams depend on."""
         if self.model is None:
-            return
-        from frontend.data.recordings import find_recordings  # soundfile
-
-        one = next(iter(find_recordings(self.own["recordings"], self.own["channel_pattern"]).values()))
-        with open_trained(self.model) as trained:
-            trained.of_talkers(self.most).check(one.name, one.channels, self.fs)
+            return [self.exp / part / MODEL for part in ("teacher", "student")]
+        inside = (self.model / name for name in ("config.yaml", "model.pth", MODEL))
+        return [self.model] if self.model.is_file() else list(filter(Path.is_file, inside))
 
     def look_at_array(self) -> None:
         """Take microphones and symmetry from what stage ``data`` found."""
@@ -232,8 +212,6 @@ def _streams(o: RecordingOptions, start: Path | None) -> list[Stage]:
     whole, transcripts = o.data / "whole", [Path(o.own["transcripts"])] if o.own["transcripts"] else []
     # An earlier run's words would be of other streams.
     words, counted = [o.exp / "words"] if o.given_asr else [], [o.exp / "wer"] if transcripts else []
-    weights = [o.exp / part / MODEL for part in ("teacher", "student")]
-    weights = weights_of(o.model) if o.model else weights
     separate = "separate --systems {conf_systems} --exp {exp} --data {data}/whole --out {exp}/separated "
     separate += "--n_talkers {most} --nj {nj}"
     decode = (
@@ -249,7 +227,7 @@ def _streams(o: RecordingOptions, start: Path | None) -> list[Stage]:
     return [
         Stage(
             *("separate", "the whole recordings by every system, in windows"),
-            reads=[whole, *weights],
+            reads=[whole, *o.weights],
             makes=[o.exp / "separated"],
             # With a model there is no stage before this one to find out that transcripts do not fit.
             commands=[*(_check_transcripts(o) if o.model else []), o.words(separate)],

@@ -15,6 +15,7 @@ from frontend.cli.run import _check
 from frontend.pipeline import recordings as room
 from frontend.pipeline.recipes import stages_of
 from frontend.pipeline.stage import Engine
+from frontend.training.checkpoints import PRETRAINED
 from frontend.utils.errors import UserError
 
 RECIPE, FS = ROOT / "egs/recordings", 8000
@@ -44,15 +45,17 @@ def stage(o, name):
 
 
 def test_nothing_is_learned_and_the_student_is_that_model(rec, model, monkeypatch):
-    for name in (model, "any_array"):
-        monkeypatch.setattr(room, "PRETRAINED", model)
+    assert room.IN_THE_BOX == PRETRAINED
+    box = shutil.copytree(model, rec.parent / "any_array")
+    monkeypatch.setattr(room, "IN_THE_BOX", box)
+    for name, path in ((model, model), ("any_array", box)):
         o = given(rec, name)
         off = {one.name: one.skip for one in stages_of(o) if one.skip}
         assert list(off) == [*LEARNING, "recognise"] and {off[n] for n in LEARNING} == {
             "--model is the student"
         }
         rows = o.content("systems")["models"]
-        assert rows == {"student": {"model": str(model), "refine": ["none", "gate", "iva+mask"]}}
+        assert rows == {"student": {"model": str(path), "refine": ["none", "gate", "iva+mask"]}}
         assert "teacher" not in o.content("systems")
         assert [p.name for p in stage(o, "separate").reads] == ["whole", "config.yaml", "valid.loss.ave.pth"]
         words = " ".join(stage(o, "report").commands[0])
@@ -83,12 +86,12 @@ def test_what_does_not_fit_is_one_line_before_any_work(rec, model, tmp_path):
         (model, "--fs 44100", "expects 8000 or 16000 Hz"),
         (two, "--talkers 3", "two: expected 2, as it was trained for, found 3 (--talkers)"),
         (tmp_path / "empty", "", "empty: expected a training directory with config.yaml, found none"),
-        (tmp_path / "nowhere", "", "nowhere: expected a training directory"),
+        (tmp_path / "nowhere", "", "nowhere: no such file or directory"),
         (model, f"--init_model {tmp_path} --geometry linear", "leave --init_model, --geometry out"),
         (model, f"--transcripts {rec}/one.wav", "--transcripts: expected a recogniser beside them"),
     ):
         with pytest.raises(UserError) as error:
-            given(rec, name, more)
+            _check(given(rec, name, more))
         assert message in str(error.value) and "\n" not in str(error.value)
     with pytest.raises(UserError, match=r"one\.wav: .*two expects 2 channel\(s\), found 4"):
         _check(given(rec, two))
