@@ -75,10 +75,10 @@ def score_set(
         UserError: a stream is missing, too short or of another rate; found before anything is scored.
     """
     mixtures, out = labelled_set(data), Path(out)
-    channels, _, fs = audio_info(mixtures.wav[mixtures.ids[0]])
+    fs = audio_info(mixtures.wav[mixtures.ids[0]])[2]
     if "pesq" in settings.measures:
         metrics.check_pesq_rate(fs)
-    about = {"data": str(data), "channels": channels, "fs": fs, "talkers": mixtures.n_talkers}
+    about = {"data": str(data), "channels": channels(mixtures), "fs": fs, "talkers": mixtures.n_talkers}
     paths = part_of(find_systems(separated, "separate"), shard)
     systems = {path.name: Streams(path, mixtures) for path in paths}
     jobs = [_job(name, streams, about, settings) for name, streams in systems.items()]
@@ -89,6 +89,12 @@ def score_set(
     gain = partial(_gain, n_talkers=mixtures.n_talkers, silences=silences)
     run_jobs(stale, out, partial(_score_one, settings=settings), gain, nj, "score")
     silences.say()
+
+
+def channels(mixtures: MixtureSet) -> int | str:
+    """Return the number of channels of the mixtures; fewest and most, ``2-8``, where they differ."""
+    found = sorted({audio_info(entry)[0] for entry in mixtures.wav.values()})
+    return found[0] if len(found) == 1 else f"{found[0]}-{found[-1]}"
 
 
 def _job(name: str, streams: Streams, about: dict, settings: Settings) -> Job:

@@ -121,7 +121,7 @@ def _microphones(exp: Path, others: Sequence[Path], systems: Sequence[System], s
         channels = next(iter(scores.values())).about["channels"]
         rows = _gains(scores, matched, shown, seed)
         found.append({"experiment": path.name, "channels": channels, "rows": rows})
-    return sorted(found, key=lambda one: one["channels"])
+    return sorted(found, key=lambda one: int(str(one["channels"]).split("-")[0]))
 
 
 # --- the claims of the paper, over training seeds

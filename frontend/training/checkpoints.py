@@ -195,8 +195,8 @@ def _describe(name: str, folder: Path) -> Trained:
     config = folder / "config.yaml"
     if folder == PRETRAINED and not config.is_file():
         raise UserError(
-            f"expected the model that comes with the package, found none in {PRETRAINED} (install the package "
-            "again, or give --model)"
+            f"expected the model that comes with the package, found none in {PRETRAINED} (install the "
+            "package again, or give --model)"
         )
     if not folder.is_dir() or not config.is_file():
         raise UserError(

@@ -12,7 +12,9 @@ import soundfile
 from commands import call, exit_code
 
 from frontend.data.kaldi import write_scp
+from frontend.data.mixtures import MixtureSet
 from frontend.data.writers import AudioWriter
+from frontend.evaluation.score import channels
 from frontend.utils.errors import UserError
 
 FS, LENGTH = 8000, 8000
@@ -334,3 +336,10 @@ def test_streams_beside_systems_are_not_left_out(recipe, command):
         (Path("separated/test") / table.name).write_text(table.read_text())
     code, _, err = command("score", "--data", "test", "--separated", "separated/test", "--out", "both")
     assert code == 2 and "streams of its own and those of " in err and "student" in err
+
+
+def test_channels_of_a_set_of_several_arrays(tmp_path):
+    mixture = {name: np.stack([voices(0)[0]] * mics) for name, mics in (("a", 2), ("b", 4), ("c", 3))}
+    write_data(tmp_path / "several", mixture)
+    write_data(tmp_path / "one", {"b": mixture["b"]})
+    assert channels(MixtureSet(tmp_path / "several")) == "2-4" and channels(MixtureSet(tmp_path / "one")) == 4
