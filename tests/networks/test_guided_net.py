@@ -6,7 +6,7 @@ import torch
 from frontend.dsp.array_streams import ArrayStreams
 from frontend.dsp.metrics import si_snr
 from frontend.dsp.spatial import istft, stft, stream_masks
-from frontend.networks.guided_net import STARTS, GuidedNet
+from frontend.networks.guided_net import _TRAINING_STARTS, STARTS, GuidedNet
 from frontend.utils.errors import UserError
 from frontend.utils.rng import generator
 
@@ -197,6 +197,14 @@ def test_silence_in_silence_out_and_finite_gradients(rounds):
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
         assert parameter.grad.any(), name
+
+
+def test_fewer_starts_are_tried_in_training(monkeypatch):
+    mixture, tried, blind = recordings()[0], [], ArrayStreams.blind
+    monkeypatch.setattr(ArrayStreams, "blind", lambda array, starts: tried.append(starts) or blind(array))
+    for network in (build().eval(), build().train()):
+        network(mixture, torch.full((2,), SAMPLES))
+    assert tried == [STARTS, _TRAINING_STARTS] and _TRAINING_STARTS < STARTS
 
 
 def test_ref_channel_must_be_there():

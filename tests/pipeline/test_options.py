@@ -319,6 +319,10 @@ def test_no_condition_has_fewer_microphones_than_talkers(recipe):
 
     assert listed("") == sorted(names) and listed("--talkers 2-3") == ["far", "mics_3", "mics_8"]
     assert listed("--channels 6") == ["far"]  # of one number of microphones
+    (recipe / "array.txt").write_text("0 0 0\n0.05 0 0\n0 0.05 0\n")
+    scenes = "defaults: [TEMPLATE]\narray: {kind: coordinates, file: array.txt}\n"
+    (recipe / "conf/scenes.yaml").write_text(scenes)
+    assert listed("") == ["far"]
 
 
 def test_what_was_asked_for_once_stays(recipe):
