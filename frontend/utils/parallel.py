@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 from multiprocessing.pool import ExceptionWithTraceback  # type: ignore[attr-defined]
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -164,6 +164,8 @@ class _Workers:
     def __init__(self, function: Callable, fork: bool, only_one: bool, what: str):
         self.function, self.only_one, self.what = function, only_one, what
         self.context: Any = multiprocessing.get_context("fork" if fork else "spawn")
+        if not fork:  # else it is started with the first process, and unblocks there what _started blocks
+            resource_tracker.ensure_running()
         self.busy: dict[connection.Connection, BaseProcess] = {}
         self.idle: list[tuple[connection.Connection, BaseProcess]] = []
 

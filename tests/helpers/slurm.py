@@ -119,6 +119,13 @@ class Cluster:
                 process.kill()
                 process.wait()
 
+    def signal_jobs(self, which: signal.Signals) -> list[int]:
+        """Send a signal to all processes of commands, at once and not by way of Slurm; return their numbers."""
+        found = [one for one in self._of_jobs() if _name_of(one) != "slurmstepd"]
+        for number in found:
+            os.kill(number, which)
+        return found
+
     def _of_jobs(self) -> dict[int, int]:
         """Return the processes of jobs, and the parent of each."""
         found = {}
@@ -143,6 +150,13 @@ def _name_of(number: int) -> str:
         return Path(f"/proc/{number}/comm").read_text().strip()
     except OSError:
         return ""
+
+
+def has_pending(number: int, which: signal.Signals) -> bool:
+    """Return whether a signal waits for a process that is stopped."""
+    lines = Path(f"/proc/{number}/status").read_text().splitlines()
+    masks = [int(line.split()[1], 16) for line in lines if line.startswith(("SigPnd", "ShdPnd"))]
+    return any(mask >> (which - 1) & 1 for mask in masks)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from golden import compare, digest
 from recipes import ROOT, copy_recipe
-from slurm import a_slurm, until
+from slurm import a_slurm, has_pending, until
 
 from frontend.pipeline.commands import works_of
 from frontend.pipeline.config import Setting, read_launcher
@@ -245,16 +245,17 @@ def test_the_recipe_through_slurm_with_everything_killed(slurm, tmp_path, recogn
     slurm.crash_node()
     slurm.start_node()
     until(alive(lambda: [*recipe.glob("exp/*/teacher/1epoch.pth")]), "the first epoch")
+    stopped = slurm.signal_jobs(signal.SIGSTOP)  # not by scontrol, which takes longer than the training
     [[number, _, name]] = slurm.jobs()
-    slurm.tell("scontrol", "suspend", number)
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
     listed = command("run", "--recipe", recipe, *run.args[6:], "--list")[1]
     assert name.startswith("teacher.") and f"[1 running (job {number})]" in listed
     run = started(recipe, *given, *jobs)
     until(alive(lambda: f"stage teacher: found at work: job {number}" in out()), "the job found again")
-    slurm.tell("scontrol", "resume", number)
     slurm.tell("scancel", "--signal=USR2", number)
+    until(lambda: any(has_pending(each, signal.SIGUSR2) for each in stopped), "the signal")
+    slurm.signal_jobs(signal.SIGCONT)
     assert run.wait() == 0, out()[-3000:]
     assert local.wait() == 0, (recipes["here"] / "out").read_text()[-3000:]
     assert f"job {number} (train) submitted" in out() and out().count("(train) submitted") == 2

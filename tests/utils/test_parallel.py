@@ -134,6 +134,8 @@ run(lambda: list(parallel_map(work, range(10000), 2, "test")) and None)
         not any(tmp_path.iterdir()) if started else len(children.read_text().split()) < 3
     ):
         time.sleep(0.01)
+    for child in children.read_text().split():
+        assert _is_deaf(child)
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and err.count("\n") == 1 and "interrupted" in err, err
@@ -162,3 +164,10 @@ def test_every_item_of_several_steps_has_a_process_of_its_own():
         list(parallel_map(work, ["a", "bad"], 1, "test", steps=2))
     with pytest.raises(UserError, match=r"killed.*\(exit code -9"):
         list(parallel_map(work, ["killed", "a"], 2, "test", steps=2))
+
+
+def _is_deaf(number):
+    """Return whether a process has an interrupt blocked or ignores it."""
+    lines = Path(f"/proc/{number}/status").read_text().splitlines()
+    masks = dict(line.split(":\t") for line in lines if line.startswith(("SigBlk", "SigIgn")))
+    return any(int(mask, 16) >> (signal.SIGINT - 1) & 1 for mask in masks.values())
