@@ -48,6 +48,9 @@ def _extras(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) 
     show_default="all processors; of a job of Slurm launcher.cpus",
 )
 @option("ngpu", "GPUs for training, and one of them for decoding", type=click.IntRange(0), default=0)
+@option(
+    "nodes", "machines that share a training (--launcher slurm), with --ngpu GPUs each", type=COUNT, default=1
+)
 @option("channels", "microphones; 1 adds the single-channel rows to the table", type=COUNT)
 @option("talkers", "of a mixture, instead of two: 3 or 4, or 2-3 for either", metavar="N")
 @option("fs", "Hz, instead of the recipe's rate", type=int)
@@ -97,7 +100,7 @@ def run(stop_stage: str, list: bool, dry_run: bool, show: str | None, adopt: boo
     with _inside(options.place):
         launcher: Local | Slurm = Local(options.exp)
         if options.given.launcher == "slurm" and not (list or show or dry_run or adopt):
-            launcher = Slurm(options.exp, options.recipe["launcher"], options.nj)
+            launcher = Slurm(options.exp, options.recipe["launcher"], options.nj, options.given.nodes)
         engine = Engine(options, stages_of, launcher, _check)
         if list:
             engine.list()

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import click
 
 from frontend.cli import Group, alone_in, flag, option, stack, way
+from frontend.utils.device import first_alone, rank
 from frontend.utils.errors import UserError
 from frontend.utils.files import read_text
 
@@ -56,7 +57,8 @@ def _arguments(espnet: tuple[str, ...], help_espnet: bool, **own) -> list[str]:
 
 
 def _directories(params: dict) -> list[str]:
-    return [] if params["check"] or not params["output_dir"] else [params["output_dir"]]
+    # Of several processes that share a training the first holds the directory.
+    return [] if params["check"] or not params["output_dir"] or rank() else [params["output_dir"]]
 
 
 # Processes that read data outlive a killed training by 5 s.
@@ -74,6 +76,7 @@ _unknown = option(
     option("outputs", "with --model: streams that the network is to have", type=int, least=1),
 )
 @_alone
+@first_alone()
 def separator(model: str | None, array: str | None, outputs: int | None, check: bool, **espnet) -> None:
     """Train a separator: a teacher by MixIT, or a student by PIT.
 
@@ -104,6 +107,7 @@ def separator(model: str | None, array: str | None, outputs: int | None, check: 
     _unknown,
 )
 @_alone
+@first_alone()
 def recogniser(check: bool, **options) -> None:
     """Train a recogniser: the steps of an ESPnet recipe in one process.
 
@@ -131,6 +135,7 @@ def recogniser(check: bool, **options) -> None:
     _unknown,
 )
 @_alone
+@first_alone()
 def joint(check: bool, **options) -> None:
     """Fine-tune a separator and a recogniser together, on mixtures with references and transcripts.
 

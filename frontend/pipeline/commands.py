@@ -1,6 +1,9 @@
 """The command lines of the stages of a run on simulated mixtures, and which of them jobs are made of."""
 
 import itertools
+import os
+import shlex
+import sys
 from pathlib import Path
 
 from frontend.pipeline.mixtures import MixtureOptions, percent
@@ -255,3 +258,23 @@ def works_of(commands: list[Command], settings: dict[str, dict]) -> list[list[li
             arrays.append([[[*command, "--shard", f"{k}/{n}"]] for command in same for k in range(1, n + 1)])
         left = left if kind == "train" else left + same
     return [*arrays, *([[left]] if left else [])]
+
+
+def shown(command: Command) -> str:
+    """Return a command as one can paste it."""
+    return shlex.join(with_python("python", command))
+
+
+def with_python(python: str, command: Command) -> Command:
+    """Return a command with the interpreter that runs it."""
+    if command[0].endswith(".py"):
+        return [python, *command]
+    return command if "/" in command[0] else [python, "-m", "frontend", *command]
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of a command: this interpreter, and this repository's package."""
+    package = str(Path(__file__).parents[2])
+    paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PATH": programs, "PYTHONUNBUFFERED": "1"}

@@ -12,7 +12,6 @@ import functools
 import io
 import os
 import pickle
-import shlex
 import shutil
 import signal
 import subprocess
@@ -24,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from frontend.pipeline.commands import Command, works_of
+from frontend.pipeline.commands import Command, environment, shown, with_python, works_of
 from frontend.pipeline.records import jobs_in_queue, place_of_jobs, refuse_jobs, short_digest
 from frontend.utils import errors
 from frontend.utils.errors import UserError, warn
@@ -35,26 +34,8 @@ from frontend.utils.stamps import Stamp
 _LOST = -999  # instead of an exit code: the job ended without one
 _LATE_S = 5.0  # for the result of a job that has ended to be seen through a file server
 _LOOK_S = (1.0, 15.0)  # between two looks at the queue: at first, and at most
+_PORTS = range(20000, 40000, 2)  # of jobs of several nodes; each takes the next one, too
 _NOT_OURS = ("submitit ", "srun: ", "slurmstepd-")  # lines of a job's output
-
-
-def shown(command: Command) -> str:
-    """Return a command as one can paste it."""
-    return shlex.join(_with_python("python", command))
-
-
-def _with_python(python: str, command: Command) -> Command:
-    if command[0].endswith(".py"):
-        return [python, *command]
-    return command if "/" in command[0] else [python, "-m", "frontend", *command]
-
-
-def _environment() -> dict[str, str]:
-    """Return the environment of a command: this interpreter, and this repository's package."""
-    package = str(Path(__file__).parents[2])
-    paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
-    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PATH": programs, "PYTHONUNBUFFERED": "1"}
 
 
 def _of_run(stage: str) -> dict[str, str]:
@@ -100,7 +81,7 @@ class Local:
         for command in commands:
             with open(log, "a", encoding="utf-8") as file:
                 print(f"$ {shown(command)}", file=file, flush=True)
-                code = _run(_with_python(sys.executable, command), file, {**_environment(), **_of_run(stage)})
+                code = _run(with_python(sys.executable, command), file, {**environment(), **_of_run(stage)})
                 check(stage, code, log)
 
 
@@ -207,13 +188,14 @@ class Slurm:
     Args:
         exp: the experiment.
         settings: what each kind of command asks for, of :func:`frontend.pipeline.config.read_launcher`.
-        nj: processors of a job.
+        nj: processors of a job, on each of its nodes.
+        nodes: machines that share a training.
 
     Raises:
         UserError: no submitit, or no Slurm.
     """
 
-    def __init__(self, exp: Path, settings: dict[str, dict], nj: int) -> None:
+    def __init__(self, exp: Path, settings: dict[str, dict], nj: int, nodes: int = 1) -> None:
         try:
             import submitit
         except ImportError:
@@ -221,7 +203,7 @@ class Slurm:
             raise UserError(f"--launcher slurm: expected submitit, found none ({advice})") from None
         if lacks := [name for name in ("sbatch", "squeue", "srun") if shutil.which(name) is None]:
             raise UserError(f"--launcher slurm: expected Slurm on this machine, found no {lacks[0]}")
-        self.exp, self.settings, self.nj, self.submitit = exp, settings, nj, submitit
+        self.exp, self.settings, self.nj, self.nodes, self.submitit = exp, settings, nj, nodes, submitit
         self.prefix, self.done = "", set[str]()
         jobs_in_queue(exp)
 
@@ -346,10 +328,12 @@ class Slurm:
             name=self._name(works),
             timeout_min=asked["time"],
             cpus_per_task=self.nj,
+            nodes=self.nodes if kind == "train" else 1,
+            tasks_per_node=1,
             stderr_to_stdout=True,
             slurm_array_parallelism=asked["array"],
-            # Of itself srun gives a step one processor.
-            slurm_srun_args=[f"--cpus-per-task={self.nj}"],
+            # Of itself srun gives a step one processor, and lets the other nodes wait for one that failed.
+            slurm_srun_args=[f"--cpus-per-task={self.nj}", "--kill-on-bad-exit=1"],
             slurm_additional_parameters=more,
             **{name: asked[key] for name, key in names.items() if asked[key] is not None},
         )
@@ -416,12 +400,25 @@ def _for_sbatch() -> Iterator[None]:
     for name in before:
         if name.startswith(("SLURM_", "SLURMD_", "SRUN_", "SUBMITIT_")) and name != "SLURM_CONF":
             del os.environ[name]
-    os.environ["PYTHONPATH"] = _environment()["PYTHONPATH"]  # the job imports this module
+    os.environ["PYTHONPATH"] = environment()["PYTHONPATH"]  # the job imports this module
     try:
         yield
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+def _sharing() -> dict[str, str]:
+    """Return what the processes of a job of several nodes know of each other; nothing of one node."""
+    import submitit
+
+    job = submitit.JobEnvironment()
+    if job.num_tasks == 1:
+        return {}
+    found = {"RANK": job.global_rank, "WORLD_SIZE": job.num_tasks}
+    found["MASTER_PORT"] = _PORTS[int(os.environ["SLURM_JOB_ID"]) % len(_PORTS)]
+    # It is started by srun, on the first node.
+    return {"MASTER_ADDR": os.environ["SLURM_LAUNCH_NODE_IPADDR"]} | {k: str(v) for k, v in found.items()}
 
 
 class Job:
@@ -432,13 +429,18 @@ class Job:
 
     def __call__(self) -> int:
         """Run the commands until one fails; return its exit code."""
-        all_of_it = {**_environment(), **self.own}  # of the machine that it runs on
+        shares = _sharing()
+        all_of_it = {**environment(), **self.own, **shares}  # of the machine that it runs on
         for command in self.commands:
             print(f"$ {shown(command)}", flush=True)
-            line = _with_python(sys.executable, command)
+            line = with_python(sys.executable, command)
             # What announces a time-out goes to all processes of the job, and is meant for this one.
             deaf = functools.partial(signal.signal, signal.SIGUSR2, signal.SIG_IGN)
             done = subprocess.run(line, cwd=self.place, env=all_of_it, check=False, preexec_fn=deaf)
+            if done.returncode and shares.get("RANK", "0") != "0":
+                raise RuntimeError(
+                    "a process of several failed"
+                )  # the result is the first one's: end it, too
             if done.returncode:
                 return done.returncode
         return 0

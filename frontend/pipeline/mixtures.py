@@ -109,10 +109,12 @@ class MixtureOptions(Options):
             Path("exp", name),
         )
         self.labels, self.exp = Path("data", name + self.again), Path("exp", name + self.again)
-        # Only runs of seed 0 in a size that says so, with the recipe's own recogniser and all rows, write the
+        # Only runs of seed 0 in a size that says so, with the recogniser that it means and all rows, write the
         # page that is kept; the real corpora have one each.
         differs = [self.seed, self.again, given.talkers, given.fs, own.get("noise_dir"), given.asr_exp]
-        differs += [network, self.recipe["asr_model"], given.more.get("asr_whisper"), self.settings]
+        whisper = given.more.get("asr_whisper")
+        differs += [network, self.recipe["asr_model"], self.settings]
+        differs += [bool(whisper) != (self.size["kept_page"] == "asr_whisper")]
         differs += [{"on_the_fly", "unsupervised"} & {*given.extras}]
         self.results = Path("exp", self.family + self.again)
         if self.size["kept_page"] and not any(differs) and self.recipe["asr_config"] == "asr":

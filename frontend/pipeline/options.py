@@ -48,7 +48,7 @@ _FREE = {
     "audio_format": ("wav", "flac", "flac.ark"),
     "allow_unknown": (True, False),
 }
-_NOT_SHOWN = ("recipe", "nj", "ngpu", "stage", "launcher", "extras", "settings", "more")
+_NOT_SHOWN = ("recipe", "nj", "ngpu", "nodes", "stage", "launcher", "extras", "settings", "more")
 
 
 @dataclass
@@ -69,6 +69,7 @@ class Given:
     train_seed: int | None = None
     nj: int | None = 1
     ngpu: int = 0
+    nodes: int = 1
     channels: int | None = None
     talkers: str | None = None
     fs: int | None = None
@@ -227,6 +228,8 @@ class Options:
             refuse((name not in EXTRAS, f"--with {name}: {near}"))
         unknown = given.launcher not in ("local", "slurm")
         refuse((unknown, f"--launcher {given.launcher}: expected local or slurm"))
+        alone = given.nodes > 1 and given.launcher == "local"
+        refuse((alone, f"--nodes {given.nodes}: several machines need --launcher slurm (or --nodes 1)"))
         self.size_name = given.size or recipe["size"]
         read = [Setting.read(text) for text in given.settings]
         self.settings = [one for one in read if one.where != "launcher"]  # which changes no result

@@ -31,8 +31,8 @@ from frontend.recognition.training import add_allow_unknown, read_list, write_li
 from frontend.training import checks, options, run
 from frontend.training.checkpoints import MODEL, Trained, check_state, open_trained, read_state
 from frontend.training.examples import WholeUtterances
-from frontend.training.task import FrontendTask, FrontendTrainer, KeyedIterFactory, register
-from frontend.utils.device import check_gpu
+from frontend.training.task import FrontendTask, FrontendTrainer, KeyedIterFactory, Worker, register
+from frontend.utils.device import check_gpu, rank
 from frontend.utils.errors import UserError
 from frontend.utils.espnet import ESPnetEnhancementModel, abs_task, enh, enh_s2t, quiet
 from frontend.utils.files import atomic_directory, atomic_file, read_settings, write_text
@@ -86,8 +86,9 @@ def train_joint(argv: list[str], training: run.Training, check: bool = False) ->
         return
     run.open_log(args, training)
     run.train(JointTask, args, training)
-    export(args.output_dir, args.separator, args.asr, Path(args.output_dir).parent)
-    training.mark_complete()
+    if not rank():
+        export(args.output_dir, args.separator, args.asr, Path(args.output_dir).parent)
+        training.mark_complete()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -173,10 +174,11 @@ class JointModel(enh_s2t.ESPnetEnhS2TModel):
         return force_gatherable((loss, stats, speech.shape[0]), loss.device)
 
 
-class JointTask(enh_s2t.EnhS2TTask):
+class JointTask(Worker, enh_s2t.EnhS2TTask):
     """ESPnet's joint task, with whole utterances in keyed batches."""
 
     trainer = FrontendTrainer
+    register = staticmethod(register_joint)
 
     @classmethod
     def get_parser(cls) -> argparse.ArgumentParser:

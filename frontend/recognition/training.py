@@ -30,7 +30,7 @@ from frontend.recognition.text import as_trained, unknown, what_changed
 from frontend.recognition.training_sets import read_transcripts
 from frontend.training import checks, options, run
 from frontend.training.checkpoints import read_state
-from frontend.training.task import FrontendTrainer, WarmupCosine
+from frontend.training.task import FrontendTrainer, WarmupCosine, Worker
 from frontend.utils import stamps
 from frontend.utils.device import check_gpu
 from frontend.utils.errors import UserError
@@ -77,10 +77,11 @@ def register_asr() -> None:
     DATA_TYPES[ARCHIVES] = {"func": ArchivedSound, "kwargs": [], "help": "recordings in files and archives"}
 
 
-class FrontendASRTask(asr.ASRTask):
+class FrontendASRTask(Worker, asr.ASRTask):
     """ESPnet's recognition with a trainer that shows progress and keeps checkpoints whole."""
 
     trainer = FrontendTrainer
+    register = staticmethod(register_asr)
 
     @classmethod
     def steps_per_epoch(cls, args: argparse.Namespace) -> int:
@@ -412,7 +413,7 @@ def _collect(task: type[FrontendASRTask], args: argparse.Namespace, out: Path) -
     # What may want the statistics, or the number of steps.
     mine.normalize = mine.scheduler = None
     mine.normalize_conf, mine.scheduler_conf = {}, {}
-    mine.ngpu, mine.multiprocessing_distributed = min(args.ngpu, 1), False
+    mine.ngpu, mine.multiprocessing_distributed, mine.dist_world_size = min(args.ngpu, 1), False, 1
     _log_command(task, mine)
     with contextlib.redirect_stderr(io.StringIO()):  # it repeats the command line
         task.main(args=mine)

@@ -9,7 +9,6 @@ import argparse
 import contextlib
 import hashlib
 import json
-import logging
 import os
 import sys
 from collections.abc import Iterable
@@ -27,8 +26,19 @@ from frontend.training.checkpoints import (
     repair_checkpoint,
     weights_of,
 )
-from frontend.training.options import DEFAULTS, flat, given_options, listed, make_parser, parse, resolve
+from frontend.training.options import (
+    DEFAULTS,
+    LOG,
+    flat,
+    given_options,
+    listed,
+    log_to,
+    make_parser,
+    parse,
+    resolve,
+)
 from frontend.utils import stamps
+from frontend.utils.device import let_others, rank
 from frontend.utils.errors import UserError, few
 from frontend.utils.files import remove
 from frontend.utils.stamps import Stamp, read_stamp
@@ -46,7 +56,7 @@ _WAYS = ("resume", "overwrite")
 _AUDIO = " audio"  # ends the name of an input: a digest of a set's audio beside that of its tables
 _WORKER_ERROR = "frontend.utils.errors.UserError: "
 # What a training makes in its directory, that of ESPnet or one of ours; a joint one makes two more folders.
-_MADE = f"""config.yaml {CHECKPOINT} checkpoint.*.pth *epoch.pth *.ave*.pth *.best.pth latest.pth train.log
+_MADE = f"""config.yaml {CHECKPOINT} checkpoint.*.pth *epoch.pth *.ave*.pth *.best.pth latest.pth {LOG}
     images tensorboard att_ws stats {DONE} {BEGUN}""".split()
 _MADE_JOINTLY = ("training", "asr")
 _SAMPLE = 4096  # bytes that are looked at of each recording
@@ -149,7 +159,7 @@ class Training:
         Raises:
             UserError: this one starts from it.
         """
-        if self.output is None or not self.overwrite:
+        if self.output is None or not self.overwrite or rank():
             return
         names = [*_MADE, *(_MADE_JOINTLY if self.file("training/train.log").exists() else ())]
         found = [path for name in names for path in sorted(self.output.glob(name))]
@@ -164,7 +174,8 @@ class Training:
 
     def mark_complete(self) -> None:
         """Write the stamp that :meth:`is_complete` compares; last of all."""
-        self.stamp.write(self.file(DONE))
+        if not rank():
+            self.stamp.write(self.file(DONE))
 
     def changed(self) -> str:
         """Return in one sentence how this training differs from that of the checkpoint; "" if it does not."""
@@ -233,12 +244,8 @@ def open_log(args: argparse.Namespace, training: Training) -> None:
     training.clear()
     output = Path(args.output_dir)
     output.mkdir(parents=True, exist_ok=True)
-    # ESPnet says a lot; it goes beside the checkpoints, and the terminal shows how far it is.
-    log = output / "train.log"
-    logging.basicConfig(filename=log, level=args.log_level, format="%(asctime)s %(levelname)s %(message)s")
-    logging.captureWarnings(True)
-    logging.raiseExceptions = False  # a full disk is said once, by whoever writes something that counts
-    print(f"{output}: training; the log is {log}", file=sys.stderr)
+    log_to(args)
+    print(f"{output}: training; the log is {output / LOG}", file=sys.stderr)
 
 
 def train(task: Any, args: argparse.Namespace, training: Training) -> None:
@@ -248,6 +255,8 @@ def train(task: Any, args: argparse.Namespace, training: Training) -> None:
         UserError: the checkpoint is of another network, or complete and of other settings; the training
             diverged, the disk is full, an utterance is too short for a recogniser.
     """
+    from torch.multiprocessing import ProcessRaisedException
+
     from frontend.utils.espnet import TooShortUttError
 
     output = Path(args.output_dir)
@@ -257,10 +266,15 @@ def train(task: Any, args: argparse.Namespace, training: Training) -> None:
         training.file(DONE).unlink(missing_ok=True)
         training.stamp.write(training.file(BEGUN))
     try:
+        let_others()
         task.main(args=args)
-    except UserError as error:
-        # Of a data worker, torch hands on the whole traceback; the message is its last line.
-        raise UserError(str(error).strip().splitlines()[-1].removeprefix(_WORKER_ERROR)) from None
+    except (UserError, ProcessRaisedException) as error:
+        # Of a data worker, or the process of a GPU, torch hands on the whole traceback; the message is its
+        # last line.
+        message = str(error).strip().splitlines()[-1]
+        if not (isinstance(error, UserError) or message.startswith(_WORKER_ERROR)):
+            raise
+        raise UserError(message.removeprefix(_WORKER_ERROR)) from None
     except TooShortUttError as error:
         data = Path(args.train_data_path_and_name_and_type[0][0]).parent
         raise UserError(f"{data}: an utterance is too short for the encoder: {error.args[0]}") from None
@@ -274,7 +288,7 @@ def train(task: Any, args: argparse.Namespace, training: Training) -> None:
                 "give --num_workers 0)"
             ) from None
         raise
-    if not args.dry_run:
+    if not args.dry_run and not rank():
         _link_average(output, args.best_model_criterion)
 
 

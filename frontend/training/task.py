@@ -22,6 +22,7 @@ from frontend.data.kaldi import read_scp
 from frontend.training.checkpoints import ANY_ARRAY, keep_previous_checkpoint
 from frontend.training.criteria import MixIT, ThresholdedPIT, ThresholdedSNR
 from frontend.training.examples import CroppedSources, MixtureOfMixtures, Remixes
+from frontend.training.options import log_to
 from frontend.utils.errors import UserError
 from frontend.utils.espnet import Trainer, abs_task, enh
 from frontend.utils.parallel import Progress
@@ -75,8 +76,10 @@ class KeyedIterFactory(AbsIterFactory):
                 shuffle += 1
             sequence = sequence[first : first + count]
         rank, world = self.shard
-        cuts = range(0, len(sequence), self.batch_size)
-        return [sequence[i : i + self.batch_size][rank::world] for i in cuts]
+        found = [sequence[i : i + self.batch_size] for i in range(0, len(sequence), self.batch_size)]
+        if len(found) > 1 and len(found[-1]) < world:  # of the end of a validation, each process needs a part
+            found[-2:] = [found[-2] + found[-1]]
+        return [batch[rank::world] for batch in found]
 
     def build_iter(self, epoch: int, shuffle: bool | None = None) -> DataLoader:
         """Return the batches of ``epoch``, read and collated."""
@@ -202,10 +205,24 @@ class FrontendTrainer(Trainer):
         return False
 
 
-class FrontendTask(enh.EnhancementTask):
+class Worker:
+    """What a task adds to a process of a training, which may be a fresh one: ESPnet starts one for a GPU."""
+
+    register: Callable[[], None]
+
+    @classmethod
+    def main_worker(cls, args: argparse.Namespace) -> None:
+        """Make our classes known to this process, send its log to the training's, and train."""
+        cls.register()
+        log_to(args)
+        super().main_worker(args)  # type: ignore[misc]
+
+
+class FrontendTask(Worker, enh.EnhancementTask):
     """Separation from mixtures: ESPnet's enhancement task with our batches and checks."""
 
     trainer = FrontendTrainer
+    register = staticmethod(register)
 
     @classmethod
     def required_data_names(cls, train: bool = True, inference: bool = False) -> tuple[str, ...]:

@@ -120,7 +120,7 @@ class Cluster:
                 process.wait()
 
     def signal_jobs(self, which: signal.Signals) -> list[int]:
-        """Send a signal to all processes of commands, at once and not by way of Slurm; return their numbers."""
+        """Send a signal to all processes of jobs, at once, not by way of Slurm; return their numbers."""
         found = [one for one in self._of_jobs() if _name_of(one) != "slurmstepd"]
         for number in found:
             os.kill(number, which)

@@ -130,6 +130,16 @@ def test_padding_changes_nothing(kind, n_mics):
     assert batched[:, ilens[1] :].abs().max() == 0
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@NETWORKS
+def test_a_gpu_gives_what_the_processor_gives(kind):
+    x, ilens = signal(kind)
+    network = build(kind)
+    expected = stack(network(x, ilens)[0])
+    found = stack(network.cuda()(x.cuda(), ilens.cuda())[0])
+    torch.testing.assert_close(found.cpu(), expected, atol=1e-3, rtol=1e-2)
+
+
 @NETWORKS
 def test_one_microphone_with_and_without_channel_axis(kind):
     x, ilens = signal(kind, n_mics=1)

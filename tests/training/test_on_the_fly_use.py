@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import kills
+import numpy as np
 import pytest
 import soundfile
 import yaml
+from espnet2.train.dataset import ESPnetDataset
 from kills import assert_same, weights
 from speech_sets import make_speech
 
@@ -15,7 +17,9 @@ from frontend.data.speech import read_speech
 from frontend.simulation.config import ArrayConfig, SceneConfig, TalkersConfig
 from frontend.simulation.mixture_sets import make_set
 from frontend.simulation.scenes import sample_scene, write_scenes
+from frontend.training.examples import MixtureOfMixtures
 from frontend.training.run import train_separator
+from frontend.training.task import KeyedIterFactory
 from frontend.utils.errors import UserError
 
 STFT = {"n_fft": 64, "hop_length": 32}
@@ -79,6 +83,41 @@ def test_training_ends_in_the_same_weights_with_any_number_of_workers(
         results.append(weights(tmp_path / f"x_{data}{kind}"))
     assert "2epoch.pth" in results[0]
     assert_same(*results)
+
+
+def test_ranks_and_workers_draw_each_mixture_once_and_alike(sets, monkeypatch):
+    """The examples of two processes with two data workers each are those of one process, to the bit."""
+    monkeypatch.chdir(sets)
+    rooms = {path: path.read_bytes() for path in (sets / "rirs").rglob("*") if path.is_file()}
+    ids = sorted(read_scp("fly/wav.scp"))
+
+    def examples(workers, shard):
+        entries = {"speech_mix": read_scp("fly/wav.scp")}
+        lengths = dict.fromkeys(ids, 8000)
+        given = {"lengths": lengths, "n_mics": 2, "fs": 8000, "crop": 0.25, "seed": 3, "entries": entries}
+        preprocess = MixtureOfMixtures(True, **given)
+        dataset = ESPnetDataset([("fly/wav.scp", "speech_mix", "text")], preprocess=preprocess)
+        options = {"num_workers": workers, "collate_fn": lambda batch: batch}
+        factory = KeyedIterFactory(dataset, ids, 4, 7, 3, True, shard, **options)
+        return [list(factory.build_iter(epoch)) for epoch in (1, 2)]
+
+    alone, parts = examples(0, (0, 1)), [examples(2, (k, 2)) for k in range(2)]
+    for epoch, batches in enumerate(alone):
+        named = dict(one for batch in batches for one in batch)
+        assert [name for batch in batches for name, _ in batch].count("m3") == 4 and sorted(named) == ids
+        for k, batch in enumerate(batches):
+            shared = [one for part in parts for one in part[epoch][k]]
+            assert sorted(name for name, _ in shared) == sorted(name for name, _ in batch)
+            for (_, found), (_, wanted) in zip(
+                sorted(shared, key=_name), sorted(batch, key=_name), strict=True
+            ):
+                assert found.keys() == wanted.keys()
+                assert all(np.array_equal(found[key], wanted[key]) for key in wanted)
+    assert {path: path.read_bytes() for path in (sets / "rirs").rglob("*") if path.is_file()} == rooms
+
+
+def _name(example):
+    return example[0]
 
 
 def test_pseudo_targets_of_a_set_on_the_fly_are_the_same(sets, models, tmp_path, command):

@@ -1,0 +1,173 @@
+"""Trainings that several processes share, as they would several GPUs or nodes: ESPnet's DDP, here by gloo."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import kills
+import pytest
+import torch
+import yaml
+from recipes import ROOT
+from test_task import GUIDED, STUDENT, TEACHER, make_set
+
+from frontend.training.checkpoints import CHECKPOINT
+from frontend.training.run import train_separator
+from frontend.training.task import KeyedIterFactory
+
+# Gradients of halves of a batch are added in another order than those of the batch: float32.
+TOLERANCE = {"rtol": 1e-4, "atol": 1e-6}
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    root = tmp_path_factory.mktemp("sets")
+    return [make_set(root / "train", 9, 1), make_set(root / "valid", 5, 2)]
+
+
+@pytest.fixture
+def argv(tmp_path, sets):
+    """Return a function that makes the arguments of a training: batches of four, of which processes have parts."""
+
+    def make(settings, output, **changed):
+        path = tmp_path / f"{output}.yaml"
+        path.write_text(yaml.safe_dump(settings | {"batch_size": 4, "num_iters_per_epoch": 2} | changed))
+        given = ["--config", path, "--output_dir", tmp_path / output, "--train_set", sets[0]]
+        return [*map(str, given), "--valid_set", sets[1]]
+
+    return make
+
+
+def free_ports() -> str:
+    """Return a port that is free, and so is the next one."""
+    while True:
+        with socket.socket() as one, socket.socket() as two:
+            one.bind(("127.0.0.1", 0))
+            number = one.getsockname()[1]
+            try:
+                two.bind(("127.0.0.1", number + 1))
+            except OSError:
+                continue
+            return str(number)
+
+
+def start(argv: list[str], processes: int = 2, kind: str = "separator") -> list[subprocess.Popen]:
+    """Start the same command in processes that know of each other, as on several nodes."""
+    more = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_ports()}
+    line = [sys.executable, "-m", "frontend", "train", kind, *argv]
+    how = {"cwd": ROOT, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    numbers = [str(k) for k in range(processes)]
+    return [subprocess.Popen(line, env={**os.environ, **more, "RANK": k}, **how) for k in numbers]
+
+
+def together(argv: list[str], **how) -> list[tuple[int, str]]:
+    """Train together; return exit codes and what was said."""
+    running = start(argv, **how)
+    said = [process.communicate(timeout=300) for process in running]
+    return [(process.returncode, err) for process, (_, err) in zip(running, said, strict=True)]
+
+
+def losses(directory: Path) -> list[float]:
+    """Return the losses of training and validation, epoch by epoch."""
+    stats = torch.load(directory / CHECKPOINT, weights_only=False)["reporter"]["stats"]
+    return [float(stats[epoch][phase]["loss"]) for epoch in sorted(stats) for phase in ("train", "valid")]
+
+
+def assert_near(one: Path, other: Path) -> None:
+    """Compare all that two trainings leave, but for the order of sums."""
+    assert losses(one) == pytest.approx(losses(other), rel=TOLERANCE["rtol"])
+    a, b = kills.weights(one), kills.weights(other)
+    assert a.keys() == b.keys()
+    for name in a.keys() - {"optimiser"}:
+        for key, value in a[name].items():
+            torch.testing.assert_close(value, b[name][key], msg=f"{name}: {key}", **TOLERANCE)
+
+
+# Of a gradient that is next to nothing Adam makes whole steps, to either side.
+SGD = {"optim": "sgd", "optim_conf": {"lr": 0.1}}
+
+
+@pytest.mark.parametrize("settings", [TEACHER, GUIDED | SGD], ids=["teacher", "guided"])
+def test_two_processes_are_one_with_the_whole_batch(argv, tmp_path, settings):
+    """The last batch of the validation is of one utterance, which would leave one of them without any."""
+    assert kills.in_child(train_separator, argv(settings, "one")) == 0
+    found = together(argv(settings, "two"))
+    assert [code for code, _ in found] == [0, 0], found
+    assert f"{tmp_path / 'two'}: training" in found[0][1] and found[1][1] == ""
+    assert_near(tmp_path / "one", tmp_path / "two")
+
+
+def test_a_checkpoint_is_one_of_any_number_of_processes(argv, tmp_path):
+    """Three epochs: alone; two together, the third alone; one alone, two together, the first of them killed."""
+    settings = STUDENT | {"scheduler": None, "scheduler_conf": {}}  # which knows the last epoch
+    assert kills.in_child(train_separator, argv(settings, "alone", max_epoch=3)) == 0
+    assert [code for code, _ in together(argv(settings, "mixed", max_epoch=2))] == [0, 0]
+    assert kills.in_child(train_separator, argv(settings, "mixed", max_epoch=3)) == 0
+    assert_near(tmp_path / "alone", tmp_path / "mixed")
+    killed = argv(settings, "killed", max_epoch=3)
+    assert kills.in_child(train_separator, killed, lambda: kills.kill_at_step(4)) == -signal.SIGKILL
+    assert [code for code, _ in together(killed)] == [0, 0]
+    assert_near(tmp_path / "alone", tmp_path / "killed")
+    assert [code for code, _ in together(killed)] == [0, 0]  # nothing to do
+
+
+def test_a_mistake_is_said_once(argv, tmp_path):
+    found = together(argv(STUDENT, "x", batch_size=1))
+    assert [code for code, _ in found] == [2, 2] and found[1][1] == ""
+    assert re.search(r"batch_size: expected at least 2, .* found 1 .raise it", found[0][1]), found
+    assert found[0][1].count("\n") == 1 and not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_gpus_are_as_good_as_processors(argv, tmp_path, number):
+    """With two, ESPnet starts a process for each."""
+    if torch.cuda.device_count() < number:
+        pytest.skip(f"{number} GPUs wanted, {torch.cuda.device_count()} found")
+    assert kills.in_child(train_separator, argv(TEACHER, "cpu")) == 0
+    assert start([*argv(TEACHER, "gpu"), "--ngpu", str(number)], processes=1)[0].wait() == 0
+    assert losses(tmp_path / "gpu") == pytest.approx(losses(tmp_path / "cpu"), rel=1e-2)
+
+
+def test_a_process_that_espnet_starts_knows_our_classes(argv, tmp_path):
+    """As for several GPUs: a fresh process that gets the options alone, and speaks in the log."""
+    code = """
+import multiprocessing, sys
+from espnet2.train.distributed_utils import resolve_distributed_mode
+from frontend.training import run
+from frontend.training.task import FrontendTask
+
+def main(args):
+    resolve_distributed_mode(args)
+    args.version = ""
+    process = multiprocessing.get_context("spawn").Process(target=FrontendTask.main_worker, args=(args,))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+
+if __name__ == "__main__":
+    FrontendTask.main = main
+    run.train_separator(sys.argv[1:])
+"""
+    (tmp_path / "main.py").write_text(code)
+    line = [sys.executable, tmp_path / "main.py", *argv(TEACHER, "x")]
+    found = subprocess.run(line, capture_output=True, text=True, cwd=ROOT)
+    assert found.returncode == 0 and "INFO" not in found.stderr, found.stderr
+    assert "2epoch results" in (tmp_path / "x/train.log").read_text()
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_parts_of_batches_are_disjoint(world):
+    """All of them together are the batches of one process; in a validation, none is without an utterance."""
+    ids = [f"u{i}" for i in range(13)]
+    for train, steps in ((True, 3), (False, None)):
+        alone = KeyedIterFactory(None, ids, 4, steps, 0, train).batches(2)
+        parts = [KeyedIterFactory(None, ids, 4, steps, 0, train, (k, world)).batches(2) for k in range(world)]
+        assert len({len(part) for part in parts}) == 1 and all(all(part) for part in parts)
+        joined = [sorted(u for one in batch for u in one) for batch in zip(*parts, strict=True)]
+        if train or world == 1:
+            assert joined == [sorted(batch) for batch in alone]
+        assert sorted(u for batch in joined for u in batch) == sorted(u for batch in alone for u in batch)
