@@ -23,7 +23,7 @@ from frontend.pipeline.options import Given
 from frontend.pipeline.recipes import read_options
 from frontend.utils.errors import UserError, run
 
-# Network, its configuration, its recipe's --network, and steps on the processor, of which SpatialNet's take 20 s.
+# Network, its configuration, the recipe's --network, and steps on the processor: SpatialNet's take 20 s each.
 _NETWORKS = (
     ("guided_net", "student", None, 20),
     ("mask_net", "teacher", None, 20),

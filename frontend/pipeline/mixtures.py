@@ -109,8 +109,8 @@ class MixtureOptions(Options):
             Path("exp", name),
         )
         self.labels, self.exp = Path("data", name + self.again), Path("exp", name + self.again)
-        # Only runs of seed 0 in a size that says so, with the recogniser that it means and all rows, write the
-        # page that is kept; the real corpora have one each.
+        # Only runs of seed 0 in a size that says so, with its recogniser and all rows, write the page that is
+        # kept; the real corpora have one each.
         differs = [self.seed, self.again, given.talkers, given.fs, own.get("noise_dir"), given.asr_exp]
         whisper = given.more.get("asr_whisper")
         differs += [network, self.recipe["asr_model"], self.settings]

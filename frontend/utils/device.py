@@ -55,7 +55,7 @@ def sharing(ngpu: int) -> int:
 
 
 _turn: list[Any] = []  # where the processes of a training meet, while the first of them prepares it
-_DONE, _FAILED = b"done", b"failed"
+_DONE, _FAILED = "done", "failed"
 
 
 @contextlib.contextmanager
@@ -80,7 +80,7 @@ def first_alone() -> Iterator[None]:
     )
     if rank():
         try:
-            answer = store.get("frontend prepared")
+            answer = store.get("frontend prepared").decode()
         except RuntimeError:  # it is gone
             answer = _FAILED
         if answer == _FAILED:

@@ -31,7 +31,7 @@ def sets(tmp_path_factory):
 
 @pytest.fixture
 def argv(tmp_path, sets):
-    """Return a function that makes the arguments of a training: batches of four, of which processes have parts."""
+    """Return a function that makes the arguments of a training on batches of four."""
 
     def make(settings, output, **changed):
         path = tmp_path / f"{output}.yaml"
@@ -102,7 +102,7 @@ def test_two_processes_are_one_with_the_whole_batch(argv, tmp_path, settings):
 
 
 def test_a_checkpoint_is_one_of_any_number_of_processes(argv, tmp_path):
-    """Three epochs: alone; two together, the third alone; one alone, two together, the first of them killed."""
+    """Three epochs: alone; two together and one alone; one alone, and two together after a kill."""
     settings = STUDENT | {"scheduler": None, "scheduler_conf": {}}  # which knows the last epoch
     assert kills.in_child(train_separator, argv(settings, "alone", max_epoch=3)) == 0
     assert [code for code, _ in together(argv(settings, "mixed", max_epoch=2))] == [0, 0]
@@ -112,7 +112,6 @@ def test_a_checkpoint_is_one_of_any_number_of_processes(argv, tmp_path):
     assert kills.in_child(train_separator, killed, lambda: kills.kill_at_step(4)) == -signal.SIGKILL
     assert [code for code, _ in together(killed)] == [0, 0]
     assert_near(tmp_path / "alone", tmp_path / "killed")
-    assert [code for code, _ in together(killed)] == [0, 0]  # nothing to do
 
 
 def test_a_mistake_is_said_once(argv, tmp_path):
