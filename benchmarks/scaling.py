@@ -93,9 +93,9 @@ def main() -> None:
             data = Path(folder) / name / "data"
             reading = settings["preprocessor_conf"]
             make_data(data, reading["fs"], settings["separator_conf"]["n_mics"])
-            step = measure(config, data, data.parent / "out", args.steps, ["--num_threads", "1"])["train_time"]
-            steps = 3600 / reading["crop"] / settings["batch_size"]
-            print(f"{name} ({network}): {step:.2f} s a step, {step * steps:.0f} s an hour of mixtures and pass")
+            spent = measure(config, data, data.parent / "out", args.steps, ["--num_threads", "1"])
+            step, steps = spent["train_time"], 3600 / reading["crop"] / settings["batch_size"]
+            print(f"{name} ({network}): {step:.2f} s a step, {step * steps:.0f} s a pass over an hour")
 
 
 def _show(made: dict) -> None:
@@ -108,8 +108,8 @@ def _show(made: dict) -> None:
         expected = seconds[1] + first * (hours[2] - hours[1])
         away = 100 * (seconds[2] / expected - 1)
         print(
-            f"{stage}: {slope:.0f} s and {sizes[2] / hours[2] / 1e6:.0f} MB an hour of mixtures, {start:.1f} s to "
-            f"start; four times as many took {away:+.1f} % of what one and two let expect"
+            f"{stage}: {slope:.0f} s and {sizes[2] / hours[2] / 1e6:.0f} MB an hour of mixtures, {start:.1f} "
+            f"s to start; four times as many took {away:+.1f} % more than one and two let expect"
         )
     print(json.dumps({factor: {"hours": made[factor][1], **made[factor][0]} for factor in _FACTORS}))
 

@@ -409,16 +409,14 @@ def _for_sbatch() -> Iterator[None]:
 
 
 def _sharing() -> dict[str, str]:
-    """Return what the processes of a job of several nodes know of each other; nothing of one node."""
+    """Return what the processes of a job of several nodes, started from the first, know of each other."""
     import submitit
 
     job = submitit.JobEnvironment()
-    if job.num_tasks == 1:
-        return {}
-    found = {"RANK": job.global_rank, "WORLD_SIZE": job.num_tasks}
-    found["MASTER_PORT"] = _PORTS[int(os.environ["SLURM_JOB_ID"]) % len(_PORTS)]
-    # It is started by srun, on the first node.
-    return {"MASTER_ADDR": os.environ["SLURM_LAUNCH_NODE_IPADDR"]} | {k: str(v) for k, v in found.items()}
+    port = _PORTS[int(os.environ["SLURM_JOB_ID"]) % len(_PORTS)]
+    found = {"RANK": job.global_rank, "WORLD_SIZE": job.num_tasks, "MASTER_PORT": port}
+    found["MASTER_ADDR"] = os.environ["SLURM_LAUNCH_NODE_IPADDR"]
+    return {name: str(value) for name, value in found.items()} if job.num_tasks > 1 else {}
 
 
 class Job:

@@ -42,6 +42,12 @@ def weights(directory: Path) -> dict[str, dict[str, torch.Tensor]]:
     return files
 
 
+def losses(directory: Path) -> list[float]:
+    """Return the losses of training and validation, epoch by epoch."""
+    stats = torch.load(directory / "checkpoint.pth", weights_only=False)["reporter"]["stats"]
+    return [float(stats[epoch][phase]["loss"]) for epoch in sorted(stats) for phase in ("train", "valid")]
+
+
 def assert_same(a: dict, b: dict) -> None:
     """Compare two results of :func:`weights` bit for bit."""
     assert a.keys() == b.keys()

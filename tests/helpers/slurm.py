@@ -1,4 +1,4 @@
-"""A Slurm of one node that belongs to the tests: own key, ports and folder, run by whoever runs the tests."""
+"""A Slurm that belongs to the tests: own key, ports and folder; all its nodes are here."""
 
 import contextlib
 import os
@@ -20,14 +20,13 @@ ClusterName=tests
 SlurmctldHost={host}(127.0.0.1)
 SlurmUser={user}
 SlurmdUser={user}
-SlurmctldPort={ports[0]}
-SlurmdPort={ports[1]}
+SlurmctldPort={port}
 AuthType=auth/munge
 AuthInfo=socket={at}/munge.socket,cred_expire=5
 StateSaveLocation={at}
-SlurmdSpoolDir={at}/spool
+SlurmdSpoolDir={at}/%n
 SlurmctldPidFile={at}/slurmctld.pid
-SlurmdPidFile={at}/slurmd.pid
+SlurmdPidFile={at}/slurmd.%n.pid
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
@@ -37,9 +36,9 @@ SlurmdParameters=config_overrides
 ReturnToService=2
 KillWait=3
 MpiDefault=none
-NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=20000
-PartitionName=all Nodes={host} Default=YES MaxTime=INFINITE State=UP
+PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
+_NODE = "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=2 RealMemory=20000\n"
 
 
 def until(condition: Callable, what: str, seconds: float = 1200) -> object:
@@ -56,19 +55,22 @@ class Cluster:
 
     Args:
         folder: of its own, that everybody may enter.
+        nodes: number of nodes.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.host = folder, socket.gethostname().partition(".")[0]
+    def __init__(self, folder: Path, nodes: int = 1) -> None:
+        self.folder, host = folder, socket.gethostname().partition(".")[0]
+        self.nodes = [f"n{k}" for k in range(1, nodes + 1)]
         self.running: dict[str, subprocess.Popen] = {}
-        with socket.socket() as one, socket.socket() as two:
-            for each in (one, two):
-                each.bind(("127.0.0.1", 0))
-            ports = [each.getsockname()[1] for each in (one, two)]
+        with contextlib.ExitStack() as stack:
+            each = [stack.enter_context(socket.socket()) for _ in range(nodes + 1)]
+            for one in each:
+                one.bind(("127.0.0.1", 0))
+            ports = [one.getsockname()[1] for one in each]
         user = subprocess.check_output(["id", "-un"], text=True).strip()
-        text = _CONF.format(at=folder, host=self.host, user=user, ports=ports)
-        (folder / "slurm.conf").write_text(text)
-        (folder / "spool").mkdir()
+        text = _CONF.format(at=folder, host=host, user=user, port=ports[0])
+        lines = [_NODE.format(name=n, host=host, port=p) for n, p in zip(self.nodes, ports[1:], strict=True)]
+        (folder / "slurm.conf").write_text("".join([text, *lines]))
         (folder / "munge.key").write_bytes(os.urandom(128))
         (folder / "munge.key").chmod(0o600)
 
@@ -78,24 +80,27 @@ class Cluster:
         self._start("munged", "--foreground", f"--socket={self.folder}/munge.socket", *files)
         until((self.folder / "munge.socket").exists, "munged", 30)
         self._start("slurmctld", "-D")
-        self.start_node()
+        for name in self.nodes:
+            self.start_node(name)
 
-    def start_node(self) -> None:
+    def start_node(self, name: str = "n1") -> None:
         """Start slurmd, and wait until the node takes jobs."""
-        self._start("slurmd", "-D", "-N", self.host)
-        until(lambda: self.tell("sinfo", "-h", "-o%t") in ("idle", "mix", "alloc"), self._logs(), 60)
+        (self.folder / name).mkdir(exist_ok=True)
+        self._start("slurmd", "-D", "-N", name, called=name)
+        state = ("sinfo", "-h", "-o%t", "-n", name)
+        until(lambda: self.tell(*state) in ("idle", "mix", "alloc"), self._logs(), 60)
 
-    def crash_node(self) -> None:
+    def crash_node(self, name: str = "n1") -> None:
         """Kill slurmd and all that its node runs, and let Slurm notice it."""
-        node = self.running.pop("slurmd")
+        node = self.running.pop(name)
         node.kill()
         node.wait()
-        found = self._of_jobs()
+        found = self._of_jobs(f"SLURMD_NODENAME={name}")
         watchers = {*found.values()} - {*found}  # killed first: they would report the end of the others
         for number in [*(one for one in watchers if _name_of(one) == "slurmstepd"), *found]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(number, signal.SIGKILL)
-        self.tell("scontrol", "update", f"nodename={self.host}", "state=down", "reason=crash")
+        self.tell("scontrol", "update", f"nodename={name}", "state=down", "reason=crash")
 
     def tell(self, *line: str) -> str:
         """Return what one of Slurm's programs prints."""
@@ -126,20 +131,21 @@ class Cluster:
             os.kill(number, which)
         return found
 
-    def _of_jobs(self) -> dict[int, int]:
-        """Return the processes of jobs, and the parent of each."""
+    def _of_jobs(self, setting: str = "SLURM_JOB_ID=") -> dict[int, int]:
+        """Return the processes of jobs with a setting in their environment, and the parent of each."""
         found = {}
         for place in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 known = (place / "environ").read_bytes()
-                if b"SLURM_JOB_ID=" in known and str(self.folder).encode() in known:
+                if setting.encode() in known and str(self.folder).encode() in known:
                     found[int(place.name)] = int((place / "stat").read_text().rpartition(")")[2].split()[1])
         return found
 
-    def _start(self, name: str, *options: str) -> None:
-        with open(self.folder / f"{name}.out", "ab") as out:
-            program = [shutil.which(name, path=_PATH), *options]
-            self.running[name] = subprocess.Popen(program, stdout=out, stderr=out, start_new_session=True)
+    def _start(self, name: str, *options: str, called: str = "") -> None:
+        with open(self.folder / f"{called or name}.out", "ab") as out:
+            line = [shutil.which(name, path=_PATH), *options]
+            process = subprocess.Popen(line, stdout=out, stderr=out, start_new_session=True)
+        self.running[called or name] = process
 
     def _logs(self) -> str:
         return "\n".join(path.read_text()[-800:] for path in sorted(self.folder.glob("*.out")))
@@ -160,14 +166,14 @@ def has_pending(number: int, which: signal.Signals) -> bool:
 
 
 @contextlib.contextmanager
-def a_slurm() -> Iterator[Cluster]:
-    """Yield a Slurm that runs; skip the test, with the reason, where it is not installed."""
+def a_slurm(nodes: int = 1) -> Iterator[Cluster]:
+    """Yield a Slurm of so many nodes that runs; skip the test, with the reason, where it is not installed."""
     lacks = [name for name in _PROGRAMS if shutil.which(name, path=_PATH) is None]
     if lacks:
         pytest.skip(f"no Slurm on this machine, {lacks[0]} is missing: apt-get install slurm-wlm munge")
     with tempfile.TemporaryDirectory(prefix="slurm") as folder:
         os.chmod(folder, 0o755)  # munged refuses a folder that others may not enter
-        cluster, before = Cluster(Path(folder)), os.environ.get("SLURM_CONF")
+        cluster, before = Cluster(Path(folder), nodes), os.environ.get("SLURM_CONF")
         os.environ["SLURM_CONF"] = f"{folder}/slurm.conf"
         try:
             try:

@@ -1,15 +1,17 @@
-"""Jobs of Slurm: of a real one, of one node, that the tests start; skipped where it is not installed."""
+"""Jobs of Slurm: of a real one, all here, that the tests start; skipped where it is not installed."""
 
 import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
+import kills
 import pytest
 from golden import compare, digest
 from recipes import ROOT, copy_recipe
@@ -161,11 +163,11 @@ def test_a_training_outlives_its_run_and_its_time(slurm, here, capfd, monkeypatc
 
 def test_a_node_that_is_drained_is_waited_for(slurm, here, capfd):
     write_part("")
-    slurm.tell("scontrol", "update", f"nodename={slurm.host}", "state=drain", "reason=test")
+    slurm.tell("scontrol", "update", "nodename=n1", "state=drain", "reason=test")
     run = threading.Thread(target=run_parts, args=[2])
     run.start()
     until(lambda: "2 queued" in at_work(Path("exp")).get("first", ""), "the queue")
-    slurm.tell("scontrol", "update", f"nodename={slurm.host}", "state=resume")
+    slurm.tell("scontrol", "update", "nodename=n1", "state=resume")
     run.join()
     assert Path("last").read_text() == "3"
 
@@ -264,3 +266,35 @@ def test_the_recipe_through_slurm_with_everything_killed(slurm, tmp_path, recogn
     assert log.read_text().count("$ python -m frontend train separator") == 2  # one job, queued again
     assert _table(recipe) == _table(recipes["here"])
     assert compare(*map(_files, recipes.values())) == 0
+
+
+@pytest.fixture
+def two_nodes():
+    with a_slurm(nodes=2) as cluster:
+        yield cluster
+
+
+@pytest.mark.chain
+def test_nodes_share_a_training(two_nodes, tmp_path, started):
+    """One of the nodes crashes in the middle. The losses are those of one process, to 1e-3."""
+    alone, recipe = (copy_recipe("mini", tmp_path / name / "mini") for name in ("alone", "shared"))
+    given = ["--stop_stage", "teacher", "--set", "teacher.max_epoch=3"]
+    run = started(alone, *given)
+    assert run.wait() == 0, (alone / "out").read_text()[-3000:]
+    for name in ("data", "exp"):
+        shutil.copytree(alone / name, recipe / name, symlinks=True)
+    [teacher] = recipe.glob("exp/*/teacher")
+    for path in (teacher, teacher.parent / "log"):
+        shutil.rmtree(path)
+    given += ["--launcher", "slurm", "--nodes", "2", "--set", "launcher.memory=2"]
+    run = started(recipe, *given)
+    until(lambda: (teacher / "1epoch.pth").exists() or run.poll() is not None, "the first epoch")
+    two_nodes.signal_jobs(signal.SIGSTOP)
+    two_nodes.crash_node("n2")
+    two_nodes.start_node("n2")
+    assert run.wait() == 0, (recipe / "out").read_text()[-3000:]
+    log = (teacher.parent / "log/teacher.log").read_text()
+    assert log.count("$ python -m frontend train separator") == 2  # one job, queued again
+    [first] = alone.glob("exp/*/teacher")
+    assert len(kills.losses(first)) == 6
+    assert kills.losses(teacher) == pytest.approx(kills.losses(first), rel=1e-3)

@@ -15,7 +15,6 @@ import yaml
 from recipes import ROOT
 from test_task import GUIDED, STUDENT, TEACHER, make_set
 
-from frontend.training.checkpoints import CHECKPOINT
 from frontend.training.run import train_separator
 from frontend.training.task import KeyedIterFactory
 
@@ -71,15 +70,9 @@ def together(argv: list[str], **how) -> list[tuple[int, str]]:
     return [(process.returncode, err) for process, (_, err) in zip(running, said, strict=True)]
 
 
-def losses(directory: Path) -> list[float]:
-    """Return the losses of training and validation, epoch by epoch."""
-    stats = torch.load(directory / CHECKPOINT, weights_only=False)["reporter"]["stats"]
-    return [float(stats[epoch][phase]["loss"]) for epoch in sorted(stats) for phase in ("train", "valid")]
-
-
 def assert_near(one: Path, other: Path) -> None:
     """Compare all that two trainings leave, but for the order of sums."""
-    assert losses(one) == pytest.approx(losses(other), rel=TOLERANCE["rtol"])
+    assert kills.losses(one) == pytest.approx(kills.losses(other), rel=TOLERANCE["rtol"])
     a, b = kills.weights(one), kills.weights(other)
     assert a.keys() == b.keys()
     for name in a.keys() - {"optimiser"}:
@@ -128,7 +121,7 @@ def test_gpus_are_as_good_as_processors(argv, tmp_path, number):
         pytest.skip(f"{number} GPUs wanted, {torch.cuda.device_count()} found")
     assert kills.in_child(train_separator, argv(TEACHER, "cpu")) == 0
     assert start([*argv(TEACHER, "gpu"), "--ngpu", str(number)], processes=1)[0].wait() == 0
-    assert losses(tmp_path / "gpu") == pytest.approx(losses(tmp_path / "cpu"), rel=1e-2)
+    assert kills.losses(tmp_path / "gpu") == pytest.approx(kills.losses(tmp_path / "cpu"), rel=1e-2)
 
 
 def test_a_process_that_espnet_starts_knows_our_classes(argv, tmp_path):
