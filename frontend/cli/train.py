@@ -5,7 +5,7 @@ from collections.abc import Callable
 import click
 
 from frontend.cli import Group, alone_in, flag, option, stack, way
-from frontend.utils.device import first_alone, rank
+from frontend.training.sharing import first_alone, rank
 from frontend.utils.errors import UserError
 from frontend.utils.files import read_text
 

@@ -277,4 +277,6 @@ def environment() -> dict[str, str]:
     package = str(Path(__file__).parents[2])
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PATH": programs, "PYTHONUNBUFFERED": "1"}
+    # Of a job of several nodes its processes learn that they share a training, and of nothing else.
+    own = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
+    return {**own, "PYTHONPATH": os.pathsep.join(paths), "PATH": programs, "PYTHONUNBUFFERED": "1"}

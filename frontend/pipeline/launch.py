@@ -414,7 +414,7 @@ def _sharing() -> dict[str, str]:
 
     job = submitit.JobEnvironment()
     port = _PORTS[int(os.environ["SLURM_JOB_ID"]) % len(_PORTS)]
-    found = {"RANK": job.global_rank, "WORLD_SIZE": job.num_tasks, "MASTER_PORT": port}
+    found: dict = {"RANK": job.global_rank, "WORLD_SIZE": job.num_tasks, "MASTER_PORT": port}
     found["MASTER_ADDR"] = os.environ["SLURM_LAUNCH_NODE_IPADDR"]
     return {name: str(value) for name, value in found.items()} if job.num_tasks > 1 else {}
 
@@ -436,9 +436,8 @@ class Job:
             deaf = functools.partial(signal.signal, signal.SIGUSR2, signal.SIG_IGN)
             done = subprocess.run(line, cwd=self.place, env=all_of_it, check=False, preexec_fn=deaf)
             if done.returncode and shares.get("RANK", "0") != "0":
-                raise RuntimeError(
-                    "a process of several failed"
-                )  # the result is the first one's: end it, too
+                time.sleep(6 * _LATE_S)  # the result is that of the first process: it may be about to say why
+                raise RuntimeError("one of several processes failed")
             if done.returncode:
                 return done.returncode
         return 0

@@ -31,8 +31,9 @@ from frontend.recognition.training import add_allow_unknown, read_list, write_li
 from frontend.training import checks, options, run
 from frontend.training.checkpoints import MODEL, Trained, check_state, open_trained, read_state
 from frontend.training.examples import WholeUtterances
-from frontend.training.task import FrontendTask, FrontendTrainer, KeyedIterFactory, Worker, register
-from frontend.utils.device import check_gpu, rank
+from frontend.training.sharing import Worker, rank
+from frontend.training.task import FrontendTask, FrontendTrainer, KeyedIterFactory, register
+from frontend.utils.device import check_gpu
 from frontend.utils.errors import UserError
 from frontend.utils.espnet import ESPnetEnhancementModel, abs_task, enh, enh_s2t, quiet
 from frontend.utils.files import atomic_directory, atomic_file, read_settings, write_text

@@ -30,7 +30,8 @@ from frontend.recognition.text import as_trained, unknown, what_changed
 from frontend.recognition.training_sets import read_transcripts
 from frontend.training import checks, options, run
 from frontend.training.checkpoints import read_state
-from frontend.training.task import FrontendTrainer, WarmupCosine, Worker
+from frontend.training.sharing import Worker
+from frontend.training.task import FrontendTrainer, WarmupCosine
 from frontend.utils import stamps
 from frontend.utils.device import check_gpu
 from frontend.utils.errors import UserError
@@ -80,8 +81,7 @@ def register_asr() -> None:
 class FrontendASRTask(Worker, asr.ASRTask):
     """ESPnet's recognition with a trainer that shows progress and keeps checkpoints whole."""
 
-    trainer = FrontendTrainer
-    register = staticmethod(register_asr)
+    trainer, register = FrontendTrainer, staticmethod(register_asr)
 
     @classmethod
     def steps_per_epoch(cls, args: argparse.Namespace) -> int:

@@ -1,7 +1,6 @@
 """The options of a training, as a command line and a configuration say them."""
 
 import argparse
-import logging
 import os
 import re
 from collections.abc import Iterator
@@ -10,11 +9,10 @@ from typing import Any
 
 import yaml
 
-from frontend.utils.device import sharing
+from frontend.training.sharing import share
 from frontend.utils.errors import UserError, did_you_mean
 from frontend.utils.files import read_settings, read_text, scratch, write_text
 
-LOG = "train.log"
 DEFAULTS = {
     "best_model_criterion": [("valid", "loss", "min")],  # label-free
     "grad_clip": 5.0,
@@ -148,39 +146,12 @@ def parse(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespac
             if isinstance(number, (int, float)) and not number >= least:
                 where = args.config or "command line"
                 raise UserError(f"{where}: {option}: expected at least {least}, found {number}")
-    _share(args)
+    share(args)
     if args.num_threads:
         torch.set_num_threads(args.num_threads)
     # The kernels that CUDA chooses by default are not all deterministic.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     return args
-
-
-def log_to(args: argparse.Namespace) -> None:
-    """Send what ESPnet says, which is a lot, to a file beside the checkpoints; the terminal has a bar."""
-    log = Path(args.output_dir) / LOG
-    # Of several processes the first says what all of them do.
-    level = args.log_level if args.dist_rank in (None, 0) else "ERROR"
-    logging.basicConfig(filename=log, level=level, format="%(asctime)s %(levelname)s %(message)s")
-    logging.captureWarnings(True)
-    logging.raiseExceptions = False  # a full disk is said once, by whoever writes something that counts
-
-
-def _share(args: argparse.Namespace) -> None:
-    """Set what ESPnet must know where several processes share the training, in place."""
-    if "LOCAL_RANK" in os.environ:  # one was started for every GPU
-        args.ngpu, args.multiprocessing_distributed = min(args.ngpu, 1), False
-    if not args.ngpu:
-        args.dist_backend = "gloo"
-    processes = sharing(args.ngpu)
-    for option in ("batch_size", "valid_batch_size"):
-        size = getattr(args, option)
-        if args.batch_type == "unsorted" and size and size < processes:
-            where = args.config or "command line"
-            raise UserError(
-                f"{where}: {option}: expected at least {processes}, an utterance for each process that "
-                f"shares the training, found {size} (raise it, or use fewer GPUs or nodes)"
-            )
 
 
 def given_set(args: argparse.Namespace, which: str, hint: str = "") -> Path:

@@ -28,17 +28,15 @@ from frontend.training.checkpoints import (
 )
 from frontend.training.options import (
     DEFAULTS,
-    LOG,
     flat,
     given_options,
     listed,
-    log_to,
     make_parser,
     parse,
     resolve,
 )
+from frontend.training.sharing import LOG, log_to, rank, ready
 from frontend.utils import stamps
-from frontend.utils.device import let_others, rank
 from frontend.utils.errors import UserError, few
 from frontend.utils.files import remove
 from frontend.utils.stamps import Stamp, read_stamp
@@ -54,7 +52,6 @@ _NO_SETTING = set(
 )
 _WAYS = ("resume", "overwrite")
 _AUDIO = " audio"  # ends the name of an input: a digest of a set's audio beside that of its tables
-_WORKER_ERROR = "frontend.utils.errors.UserError: "
 # What a training makes in its directory, that of ESPnet or one of ours; a joint one makes two more folders.
 _MADE = f"""config.yaml {CHECKPOINT} checkpoint.*.pth *epoch.pth *.ave*.pth *.best.pth latest.pth {LOG}
     images tensorboard att_ws stats {DONE} {BEGUN}""".split()
@@ -255,9 +252,7 @@ def train(task: Any, args: argparse.Namespace, training: Training) -> None:
         UserError: the checkpoint is of another network, or complete and of other settings; the training
             diverged, the disk is full, an utterance is too short for a recogniser.
     """
-    from torch.multiprocessing import ProcessRaisedException
-
-    from frontend.utils.espnet import TooShortUttError
+    from torch.multiprocessing import ProcessExitedException
 
     output = Path(args.output_dir)
     if args.resume:
@@ -265,29 +260,13 @@ def train(task: Any, args: argparse.Namespace, training: Training) -> None:
     if not args.dry_run:
         training.file(DONE).unlink(missing_ok=True)
         training.stamp.write(training.file(BEGUN))
+    ready()
     try:
-        let_others()
         task.main(args=args)
-    except (UserError, ProcessRaisedException) as error:
-        # Of a data worker, or the process of a GPU, torch hands on the whole traceback; the message is its
-        # last line.
-        message = str(error).strip().splitlines()[-1]
-        if not (isinstance(error, UserError) or message.startswith(_WORKER_ERROR)):
+    except ProcessExitedException as error:
+        if error.exit_code != 2:
             raise
-        raise UserError(message.removeprefix(_WORKER_ERROR)) from None
-    except TooShortUttError as error:
-        data = Path(args.train_data_path_and_name_and_type[0][0]).parent
-        raise UserError(f"{data}: an utterance is too short for the encoder: {error.args[0]}") from None
-    except RuntimeError as error:
-        # What torch.save raises on a full disk.
-        if "PytorchStreamWriter" in str(error) or "inline_container" in str(error):
-            raise UserError(f"{output}: a checkpoint could not be written: disk full? ({error})") from None
-        if "DataLoader worker" in str(error) or "shared memory" in str(error) or "</torch_" in str(error):
-            raise UserError(
-                f"{output}: a process that reads data ended, out of memory or of room in /dev/shm? ({error}; "
-                "give --num_workers 0)"
-            ) from None
-        raise
+        raise SystemExit(2) from None  # the process of a GPU has said why
     if not args.dry_run and not rank():
         _link_average(output, args.best_model_criterion)
 

@@ -22,7 +22,7 @@ from frontend.data.kaldi import read_scp
 from frontend.training.checkpoints import ANY_ARRAY, keep_previous_checkpoint
 from frontend.training.criteria import MixIT, ThresholdedPIT, ThresholdedSNR
 from frontend.training.examples import CroppedSources, MixtureOfMixtures, Remixes
-from frontend.training.options import log_to
+from frontend.training.sharing import Worker
 from frontend.utils.errors import UserError
 from frontend.utils.espnet import Trainer, abs_task, enh
 from frontend.utils.parallel import Progress
@@ -77,7 +77,12 @@ class KeyedIterFactory(AbsIterFactory):
             sequence = sequence[first : first + count]
         rank, world = self.shard
         found = [sequence[i : i + self.batch_size] for i in range(0, len(sequence), self.batch_size)]
-        if len(found) > 1 and len(found[-1]) < world:  # of the end of a validation, each process needs a part
+        if len(sequence) < world:
+            raise UserError(
+                f"{len(self.ids)} utterances for {world} processes that share the training: expected one for "
+                "each (use fewer GPUs or nodes)"
+            )
+        if len(found[-1]) < world:  # each process needs a part of it
             found[-2:] = [found[-2] + found[-1]]
         return [batch[rank::world] for batch in found]
 
@@ -203,19 +208,6 @@ class FrontendTrainer(Trainer):
                 "the training diverged (lower the learning rate, and validate the data)"
             )
         return False
-
-
-class Worker:
-    """What a task adds to a process of a training, which may be a fresh one: ESPnet starts one for a GPU."""
-
-    register: Callable[[], None]
-
-    @classmethod
-    def main_worker(cls, args: argparse.Namespace) -> None:
-        """Make our classes known to this process, send its log to the training's, and train."""
-        cls.register()
-        log_to(args)
-        super().main_worker(args)  # type: ignore[misc]
 
 
 class FrontendTask(Worker, enh.EnhancementTask):

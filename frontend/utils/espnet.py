@@ -108,7 +108,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, attribute = _NAMES[name]
     _put_off()
-    with quiet(), _unchecked():
+    # 202611 says on standard error that flash_attn is missing, which nothing here wants.
+    with quiet(), _unchecked(), contextlib.redirect_stderr(io.StringIO()):
         # 202511 has the first version's networks in a package of their own, 202611 has none.
         nets = "espnet2.legacy.nets" if importlib.util.find_spec("espnet2.legacy") else "espnet.nets"
         found = importlib.import_module(module.format(nets=nets))

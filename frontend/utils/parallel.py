@@ -226,7 +226,7 @@ class _Workers:
 
 def _work(function: Callable, only_one: bool, pipe: connection.Connection) -> None:
     """Answer one item after the other; a process of its own takes one."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
     with contextlib.suppress(EOFError, ConnectionError):  # the parent is gone
@@ -241,7 +241,7 @@ def _work(function: Callable, only_one: bool, pipe: connection.Connection) -> No
                 return
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """End this process when the one that started it was killed; it would wait for work for ever."""
     parent = multiprocessing.parent_process()
     while parent and os.getppid() == parent.pid:

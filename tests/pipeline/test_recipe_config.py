@@ -86,7 +86,7 @@ def test_what_is_merged_keeps_the_order_of_the_template():
 
 def test_recipes_are_short():
     files = [*ROOT.glob("egs/*/recipe.yaml"), *ROOT.glob("egs/*/conf/**/*.yaml")]
-    assert len(files) <= 47 and sum(path.read_text().count("\n") for path in files) <= 900
+    assert len(files) <= 47 and sum(path.read_text().count("\n") for path in files) <= 910
 
 
 def test_another_rate_keeps_windows_as_long_in_time():
@@ -167,7 +167,7 @@ def test_files_of_ones_own_are_checked(tmp_path):
     sizes.write_text(sizes.read_text() + "mine: {mixturs: {train: 3}}\n")
     with pytest.raises(UserError, match="mine: unknown key 'mixturs' .did you mean 'mixtures'"):
         read_size(recipe, "mine")
-    with pytest.raises(UserError, match="unknown size 'huge': expected one of full, long, quick, tiny, mine"):
+    with pytest.raises(UserError, match="unknown size 'huge': expected one of full, gpu, long, quick, tiny, mine"):
         read_size(recipe, "huge")
     (recipe / "conf/decode.yaml").write_text("beam_size: 2\n")  # without defaults: all of it
     assert resolved(recipe, "decode") == {"beam_size": 2}

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import kills
@@ -16,7 +17,9 @@ from recipes import ROOT
 from test_task import GUIDED, STUDENT, TEACHER, make_set
 
 from frontend.training.run import train_separator
+from frontend.training.sharing import processes, rank
 from frontend.training.task import KeyedIterFactory
+from frontend.utils.errors import UserError
 
 # Gradients of halves of a batch are added in another order than those of the batch: float32.
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-6}
@@ -54,19 +57,26 @@ def free_ports() -> str:
             return str(number)
 
 
-def start(argv: list[str], processes: int = 2, kind: str = "separator") -> list[subprocess.Popen]:
+def start(argv: list[str], processes: int = 2, kind: str = "separator", late_s: float = 0.0):
     """Start the same command in processes that know of each other, as on several nodes."""
     more = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_ports()}
     line = [sys.executable, "-m", "frontend", "train", kind, *argv]
     how = {"cwd": ROOT, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    numbers = [str(k) for k in range(processes)]
-    return [subprocess.Popen(line, env={**os.environ, **more, "RANK": k}, **how) for k in numbers]
+    running = []
+    for k in range(processes):
+        running.append(subprocess.Popen(line, env={**os.environ, **more, "RANK": str(k)}, **how))
+        time.sleep(late_s if k == 0 else 0)
+    return running
 
 
-def together(argv: list[str], **how) -> list[tuple[int, str]]:
-    """Train together; return exit codes and what was said."""
-    running = start(argv, **how)
-    said = [process.communicate(timeout=300) for process in running]
+def together(argv: list[str], late_s: float = 0.0, **how) -> list[tuple[int, str]]:
+    """Train together, the second process started ``late_s`` later; return exit codes and what was said."""
+    running = start(argv, late_s=late_s, **how)
+    try:
+        said = [process.communicate(timeout=300) for process in running]
+    finally:
+        for process in running:
+            process.kill()
     return [(process.returncode, err) for process, (_, err) in zip(running, said, strict=True)]
 
 
@@ -92,6 +102,7 @@ def test_two_processes_are_one_with_the_whole_batch(argv, tmp_path, settings):
     assert [code for code, _ in found] == [0, 0], found
     assert f"{tmp_path / 'two'}: training" in found[0][1] and found[1][1] == ""
     assert_near(tmp_path / "one", tmp_path / "two")
+    assert (tmp_path / "two/train.log").read_text().count("1epoch results") == 1
 
 
 def test_a_checkpoint_is_one_of_any_number_of_processes(argv, tmp_path):
@@ -108,10 +119,51 @@ def test_a_checkpoint_is_one_of_any_number_of_processes(argv, tmp_path):
 
 
 def test_a_mistake_is_said_once(argv, tmp_path):
-    found = together(argv(STUDENT, "x", batch_size=1))
+    """By the first process, which then waits for one that comes late."""
+    found = together(argv(STUDENT, "x", batch_size=1), late_s=8)
     assert [code for code, _ in found] == [2, 2] and found[1][1] == ""
     assert re.search(r"batch_size: expected at least 2, .* found 1 .raise it", found[0][1]), found
     assert found[0][1].count("\n") == 1 and not (tmp_path / "x").exists()
+
+
+def test_one_that_fails_ends_all(argv, sets, tmp_path):
+    """The second process has other settings, as on a node with other files."""
+    good, bad = argv(STUDENT, "x"), argv(STUDENT, "y", max_epoch=0)
+    bad[bad.index("--output_dir") + 1] = str(tmp_path / "x")
+    more = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_ports()}
+    line = [sys.executable, "-m", "frontend", "train", "separator"]
+    how = {"cwd": ROOT, "text": True, "stderr": subprocess.PIPE}
+    running = [
+        subprocess.Popen([*line, *given], env={**os.environ, **more, "RANK": str(k)}, **how)
+        for k, given in enumerate((good, bad))
+    ]
+    said = [process.communicate(timeout=300)[1] for process in running]
+    assert [process.returncode for process in running] == [2, 2]
+    assert "max_epoch: expected at least 1, found 0" in said[1]
+    assert "another process of this training failed before it began" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"WORLD_SIZE": "2"}, "expected MASTER_ADDR in the environment, too"),
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE: expected a number in the environment, found 'two'"),
+    ],
+)
+def test_an_environment_that_makes_no_sense_is_one_line(argv, given, message):
+    line = [sys.executable, "-m", "frontend", "train", "separator", *argv(STUDENT, "x"), "--check"]
+    found = subprocess.run(line, env={**os.environ, **given}, cwd=ROOT, capture_output=True, text=True)
+    assert found.returncode == 2 and message in found.stderr and found.stderr.count("\n") == 1
+
+
+def test_a_number_alone_makes_no_second_process(monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert rank() == 0 and processes(4) == 4
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    assert rank() == 1 and processes(4) == 8
+    monkeypatch.delenv("LOCAL_RANK")
+    assert processes(4) == 32
 
 
 @pytest.mark.parametrize("number", [1, 2])
@@ -120,7 +172,8 @@ def test_gpus_are_as_good_as_processors(argv, tmp_path, number):
     if torch.cuda.device_count() < number:
         pytest.skip(f"{number} GPUs wanted, {torch.cuda.device_count()} found")
     assert kills.in_child(train_separator, argv(TEACHER, "cpu")) == 0
-    assert start([*argv(TEACHER, "gpu"), "--ngpu", str(number)], processes=1)[0].wait() == 0
+    [(code, err)] = together([*argv(TEACHER, "gpu"), "--ngpu", str(number)], processes=1)
+    assert code == 0, err
     assert kills.losses(tmp_path / "gpu") == pytest.approx(kills.losses(tmp_path / "cpu"), rel=1e-2)
 
 
@@ -163,3 +216,8 @@ def test_parts_of_batches_are_disjoint(world):
         if train or world == 1:
             assert joined == [sorted(batch) for batch in alone]
         assert sorted(u for batch in joined for u in batch) == sorted(u for batch in alone for u in batch)
+
+
+def test_fewer_utterances_than_processes_are_refused():
+    with pytest.raises(UserError, match="2 utterances for 3 processes .*: expected one for each"):
+        KeyedIterFactory(None, ["a", "b"], 4, None, 0, False, (0, 3)).batches(1)
