@@ -167,7 +167,7 @@ def test_files_of_ones_own_are_checked(tmp_path):
     sizes.write_text(sizes.read_text() + "mine: {mixturs: {train: 3}}\n")
     with pytest.raises(UserError, match="mine: unknown key 'mixturs' .did you mean 'mixtures'"):
         read_size(recipe, "mine")
-    with pytest.raises(UserError, match="unknown size 'huge': expected one of full, gpu, long, quick, tiny, mine"):
+    with pytest.raises(UserError, match="unknown size 'huge': expected one of full, gpu, long, .*, mine"):
         read_size(recipe, "huge")
     (recipe / "conf/decode.yaml").write_text("beam_size: 2\n")  # without defaults: all of it
     assert resolved(recipe, "decode") == {"beam_size": 2}
