@@ -84,13 +84,15 @@ def main() -> int | None:
     with tempfile.TemporaryDirectory() as place:
         work = Path(place)
         config = config_file("student", work, args.config)
-        crop = yaml.safe_load(config.read_text())["preprocessor_conf"]["crop"]
+        settings = yaml.safe_load(config.read_text())
+        crop = settings["preprocessor_conf"]["crop"]
         _make_sets(work, args.scenes, args.num, args.bank, args.seconds)
+        # Of an example, the remix of so many images, each is read from another mixture.
+        a_step = settings["batch_size"] * settings["separator_conf"]["num_spk"]
         for name in ("files", "scenes"):
             seconds, number = _read(work / name, crop)
-            print(
-                f"{name}: {number / seconds:.0f} mixtures/s of CPU time, {1e3 * seconds / number:.2f} ms each"
-            )
+            rendered = number / seconds
+            print(f"{name}: a core reads {rendered:.0f} mixtures/s, {1e3 * seconds / number:.2f} ms each")
         for workers in args.workers.split(",") if args.steps else ():
             more = [
                 "--num_workers",
@@ -105,7 +107,8 @@ def main() -> int | None:
                 step, wait = 1e3 * spent["train_time"], 1e3 * spent["iter_time"]
                 print(
                     f"{workers} workers, {name}: {step:.1f} ms/step, of it waiting for data {wait:.1f} ms = "
-                    f"{100 * wait / step:.1f} %",
+                    f"{100 * wait / step:.1f} %; it wants {1e3 * a_step / (step - wait):.0f} mixtures/s, a "
+                    f"core renders {rendered:.0f}",
                     flush=True,
                 )
 
