@@ -9,7 +9,6 @@ import argparse
 import contextlib
 import functools
 import logging
-import multiprocessing
 import os
 import threading
 import time
@@ -229,7 +228,7 @@ class Worker:
         cls.register()
         log_to(args)
         work = functools.partial(super().main_worker, args)  # type: ignore[misc]
-        if multiprocessing.parent_process() is None:
+        if not (args.distributed and args.multiprocessing_distributed):  # in the process of the command
             with in_one_line(args):
                 work()
             return

@@ -181,13 +181,12 @@ def test_a_process_that_espnet_starts_knows_our_classes(argv, tmp_path):
     """As for several GPUs: a fresh process that gets the options alone, and speaks in the log."""
     code = """
 import multiprocessing, sys
-from espnet2.train.distributed_utils import resolve_distributed_mode
 from frontend.training import run
 from frontend.training.task import FrontendTask
 
 def main(args):
-    resolve_distributed_mode(args)
-    args.version = ""
+    args.version, args.distributed, args.dist_rank, args.dist_world_size = "", True, 0, 1
+    args.dist_master_addr, args.dist_master_port = "localhost", int(sys.argv.pop())
     process = multiprocessing.get_context("spawn").Process(target=FrontendTask.main_worker, args=(args,))
     process.start()
     process.join()
@@ -195,10 +194,10 @@ def main(args):
 
 if __name__ == "__main__":
     FrontendTask.main = main
-    run.train_separator(sys.argv[1:])
+    run.train_separator(sys.argv[1:-1])
 """
     (tmp_path / "main.py").write_text(code)
-    line = [sys.executable, tmp_path / "main.py", *argv(TEACHER, "x")]
+    line = [sys.executable, tmp_path / "main.py", *argv(TEACHER, "x"), free_ports()]
     found = subprocess.run(line, capture_output=True, text=True, cwd=ROOT)
     assert found.returncode == 0 and "INFO" not in found.stderr, found.stderr
     assert "2epoch results" in (tmp_path / "x/train.log").read_text()
