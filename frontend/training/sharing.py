@@ -55,7 +55,7 @@ def share(args: argparse.Namespace) -> None:
     """
     if _number("WORLD_SIZE", 1) > 1 and "LOCAL_RANK" in os.environ:
         args.ngpu, args.multiprocessing_distributed = min(args.ngpu, 1), False
-    if not args.ngpu:
+    if processes(0) > 1 and not args.ngpu:
         # ESPnet would read it from CUDA_VISIBLE_DEVICES.
         args.dist_backend, args.local_rank = "gloo", 0
     least = processes(args.ngpu)

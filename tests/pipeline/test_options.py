@@ -147,6 +147,19 @@ def test_what_would_fail_after_hours_is_refused(recipe, text, message):
     refused(recipe, text, message)
 
 
+def test_the_kept_page_of_a_size_is_of_its_recogniser(recipe):
+    """That of the LibriSpeech slice is with Whisper; that of egs/mini with its own recogniser."""
+    slice_ = "--size slice --librispeech ."
+    assert options(ROOT / "egs/mc_libri2mix", f"{slice_} --asr_whisper tiny.en").results == Path(".")
+    assert options(ROOT / "egs/mc_libri2mix", slice_).results != Path(".")
+    assert options(recipe).results == Path(".") != options(recipe, "--asr_whisper tiny.en").results
+
+
+def test_several_nodes_need_slurm(recipe):
+    refused(recipe, "--nodes 2", "--nodes 2: several machines need --launcher slurm")
+    assert options(recipe, "--nodes 2 --launcher slurm").given.nodes == 2
+
+
 def test_a_setting_that_no_stage_reads_is_refused(recipe):
     with pytest.raises(UserError, match="no stage of this run reads"):
         stages_of(options(recipe, "--set student_adapt.max_epoch=3"))

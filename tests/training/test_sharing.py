@@ -16,6 +16,7 @@ import yaml
 from recipes import ROOT
 from test_task import GUIDED, STUDENT, TEACHER, make_set
 
+from frontend.pipeline.commands import environment
 from frontend.training.run import train_separator
 from frontend.training.sharing import processes, rank
 from frontend.training.task import KeyedIterFactory
@@ -164,6 +165,7 @@ def test_a_number_alone_makes_no_second_process(monkeypatch):
     assert rank() == 1 and processes(4) == 8
     monkeypatch.delenv("LOCAL_RANK")
     assert processes(4) == 32
+    assert not {"RANK", "WORLD_SIZE"} & environment().keys()  # what a run starts is alone
 
 
 @pytest.mark.parametrize("number", [1, 2])
@@ -187,6 +189,7 @@ from frontend.training.task import FrontendTask
 def main(args):
     args.version, args.distributed, args.dist_rank, args.dist_world_size = "", True, 0, 1
     args.dist_master_addr, args.dist_master_port = "localhost", int(sys.argv.pop())
+    args.dist_backend, args.local_rank = "gloo", 0
     process = multiprocessing.get_context("spawn").Process(target=FrontendTask.main_worker, args=(args,))
     process.start()
     process.join()
