@@ -19,10 +19,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 # What depends on the releases of ESPnet, torch and numpy, in a few minutes: networks, losses, ESPnet's
-# defects, decoding, trainings that are killed and go on.
+# defects, decoding, trainings that are killed and go on, ESPnet3.
 QUICK = """utils/test_espnet.py utils/test_espnet_defects.py networks dsp training/test_losses.py
     training/test_checkpoints.py training/test_espnets_trainer.py training/test_examples.py
-    recognition/test_recognise.py recognition/test_joint.py""".split()
+    recognition/test_recognise.py recognition/test_joint.py egs/test_espnet3.py""".split()
 VERSIONS = """import platform
 from importlib.metadata import version
 print(platform.python_version(), version('espnet'), version('torch'))"""

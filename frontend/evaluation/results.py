@@ -27,6 +27,8 @@ CLAIMS = (
     ("student", "auxiva+mask"),
     ("student", "auxiva_starts+mask"),
     ("student", "ilrma"),
+    ("student", "any_array"),
+    ("any_array", "auxiva+mask"),
     ("student", "student_masknet"),
     ("student", "student_gen1"),
     ("student_gen1", "student_labels"),

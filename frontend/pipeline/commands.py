@@ -10,8 +10,8 @@ from frontend.pipeline.mixtures import MixtureOptions, percent
 from frontend.pipeline.options import MODEL
 
 # Test sets of other conditions are separated by these; those of other numbers of microphones by OTHER_ARRAYS.
-ELSEWHERE = "student,student_masknet,student_masknet+iva+mask,auxiva,auxiva+mask"
-OTHER_ARRAYS = "student,auxiva,auxiva+mask"
+ELSEWHERE = "student,any_array,student_masknet,student_masknet+iva+mask,auxiva,auxiva+mask"
+OTHER_ARRAYS = "student,any_array,auxiva,auxiva+mask"
 # Commands that take --shard i/n: their items are written whole, one by one, and a last call without it writes
 # the tables.
 SHARDED = ("simulate render", "label", "separate", "score", "decode")

@@ -6,12 +6,10 @@ With ``--model`` nothing is trained: a model that is there takes the place of th
 import re
 from pathlib import Path
 
-from frontend.pipeline.config import ROOT
-from frontend.pipeline.options import MODEL, Given, Options, existing, refuse, shown_command
+from frontend.pipeline.options import IN_THE_BOX, MODEL, Given, Options, existing, refuse, shown_command
 from frontend.pipeline.records import Record
 from frontend.pipeline.stage import Stage
 
-IN_THE_BOX = ROOT / "frontend/pretrained/any_array"  # --model any_array: it comes with the package
 _RECOGNISERS = "--asr_whisper MODEL, --asr_exp DIR or --asr_model TAG"
 # The stages that learn, and what they do.
 _LEARNING = {

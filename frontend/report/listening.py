@@ -28,6 +28,7 @@ PLAYED = (
     "auxiva+mask",
     "teacher_energy",
     "student",
+    "any_array",
     "student_masknet",
     "distilled_ft",
     "supervised_full",

@@ -18,7 +18,7 @@ from speech_sets import make_speech
 
 SYSTEMS = (
     "mixture auxiva ilrma teacher_outputs teacher_energy teacher_energy_residual teacher_spatial_merge "
-    "teacher_oracle student_gen1 student student_masknet student_ft distilled distilled_ft "
+    "teacher_oracle student_gen1 student any_array student_masknet student_ft distilled distilled_ft "
     "supervised_small supervised_full oracle dry"
 ).split()
 STAGES = (

@@ -91,7 +91,7 @@ def test_where_a_run_lies(recipe, text, place):
         ("--with unsupervised,retrain", "curve, joint and retrain need labels"),
         ("--with unsupervised,curve", "curve, joint and retrain need labels"),
         ("--with joit", "--with joit: expected some of joint, controls, curve"),
-        ("--size huge", "unknown size 'huge': expected one of full, gpu, long, quick, tiny"),
+        ("--size huge", "unknown size 'huge': expected one of full, gpu, long, one_channel, quick, tiny"),
         ("--audio_format mp3", "--audio_format mp3: expected one of wav, flac, flac.ark"),
         (
             "--audio_format flac --channels 12",

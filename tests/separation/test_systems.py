@@ -277,7 +277,7 @@ def test_optional_systems_may_be_missing_others_not(models, data, tmp_path, comm
 ROWS = """
 mixture auxiva auxiva+mask auxiva_starts auxiva_starts+mask ilrma teacher_outputs teacher_energy
 teacher_energy_residual teacher_spatial_merge teacher_spatial_merge+iva+mask teacher_oracle student_gen1
-student_gen2 student student+gate student+iva+mask student_masknet student_masknet+iva+mask
+student_gen2 student student+gate student+iva+mask any_array student_masknet student_masknet+iva+mask
 student_masknet_remix student_masknet_remix+iva+mask student_labels student_blind student_ft cotrained
 distilled distilled_ft
 supervised_small supervised_full supervised_full+iva+mask joint student_ft_1 cotrained_1 distilled_ft_1
@@ -285,7 +285,7 @@ supervised_1 student_ft_5 cotrained_5 distilled_ft_5 supervised_5 supervised_25 
 """.split()
 ONE_CHANNEL = """
 mixture teacher_outputs teacher_energy teacher_energy_residual teacher_oracle student_gen1
-student_gen2 student student_masknet student_masknet_remix student_labels student_blind student_ft
+student_gen2 student any_array student_masknet student_masknet_remix student_labels student_blind student_ft
 cotrained distilled distilled_ft supervised_small supervised_full joint student_ft_1 cotrained_1
 distilled_ft_1 supervised_1 student_ft_5
 cotrained_5 distilled_ft_5 supervised_5 supervised_25 oracle
