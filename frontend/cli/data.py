@@ -47,10 +47,13 @@ def check(directories: tuple[str, ...]) -> int:
 @needed("out", "the data directory to make", metavar="DIR")
 @option("num", "number of utterances (default: all)", type=int)
 @option("share", "share of the utterances, 0 < share <= 1", type=float)
+@option("fewest", "keep at least so many, however small the share", type=COUNT, default=1)
 @flag("unlabelled", "leave images, texts and scenes out")
 @option("seed", "of the choice", type=int, default=0)
 @alone_in("out")
-def subset(data: str, out: str, num: int | None, share: float | None, unlabelled: bool, seed: int) -> None:
+def subset(
+    data: str, out: str, num: int | None, share: float | None, fewest: int, unlabelled: bool, seed: int
+) -> None:
     """Make a data directory of a random part of another; the audio stays where it is.
 
     Which utterances are kept depends on the seed and their ids alone, and a larger part contains every
@@ -66,7 +69,7 @@ def subset(data: str, out: str, num: int | None, share: float | None, unlabelled
     if share is not None:
         if not 0 < share <= 1:
             raise UserError(f"--share {share}: expected a number above 0 and at most 1")
-        number = max(1, round(share * len(ids)))
+        number = min(len(ids), max(fewest, round(share * len(ids))))
     if not 1 <= number <= len(ids):
         raise UserError(f"--num {number}: expected 1 to {len(ids)}, which {data}/wav.scp has")
     ids.sort(key=lambda key: (generator(seed, key, "subset").random(), key))

@@ -39,7 +39,7 @@ _OUTPUTS = 5
 # egs/mini, 5.5, 5.8, 5.9, 6.1 on its test set; 8 take 1.7 times as long as 1. In training, where each step
 # waits for them, fewer do.
 STARTS = 8
-_TRAINING_STARTS = 2
+TRAINING_STARTS = 2
 
 
 class GuidedNet(ArraySeparator):
@@ -153,7 +153,7 @@ class GuidedNet(ArraySeparator):
         # Covariances in half precision, which ESPnet's use_amp would compute, are nearly singular.
         with torch.autocast(mixture.device.type, enabled=False):
             array = ArrayStreams(mixture, self._num_spk, *frames(self.fs, WINDOW_S, 4), self.ref_channel)
-            demixed, _ = array.blind(starts=_TRAINING_STARTS if self.training else STARTS)
+            demixed, _ = array.blind(starts=TRAINING_STARTS if self.training else STARTS)
             beams = array.beamformed(demixed)
             for _ in range(rounds - 1):
                 streams = self.correct(mixture[:, self.ref_channel], demixed, beams)

@@ -8,7 +8,8 @@ a linear layer over all frequencies, of few channels, whose weights all blocks s
 looks at one frequency at a time, with the same weights at each: self-attention over the frames, which
 gathers the frames of one direction, and a feed-forward layer with convolutions over time. The default
 values are those of the small network of [1]: 1.2 million parameters at 129 frequencies. It learns on a
-GPU; on a CPU take MaskNet.
+GPU; on a CPU take MaskNet. Beside the microphones it may see what AuxIVA and a beamformer make of them, as
+GuidedNet does.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from frontend.dsp.array_streams import ArrayStreams
+from frontend.dsp.refine import WINDOW_S
+from frontend.dsp.spatial import frames, istft, stft
 from frontend.networks.base import (
     ArraySeparator,
     MaskedGroupNorm,
@@ -27,6 +31,7 @@ from frontend.networks.base import (
     level_of,
     mixture_consistency,
 )
+from frontend.networks.guided_net import STARTS, TRAINING_STARTS
 from frontend.utils.errors import UserError
 
 
@@ -130,6 +135,9 @@ class SpatialNet(ArraySeparator):
         num_spk: number of outputs.
         n_mics: number of microphones.
         ref_channel: the microphone at which the sources are estimated.
+        streams: how many streams AuxIVA makes of the array: the network sees these, and a beamformer's for
+            each, beside the microphones. 0: the microphones alone. Needs an STFT with half a window as hop.
+        fs: rate in Hz, for the windows of AuxIVA.
         blocks: pairs of a cross-band and a narrow-band block (L in [1]; large: 12).
         hidden: channels between the blocks (large: 192).
         inner: channels inside the feed-forward layer (large: 384).
@@ -152,6 +160,8 @@ class SpatialNet(ArraySeparator):
         num_spk: int = 2,
         n_mics: int = 1,
         ref_channel: int = 0,
+        streams: int = 0,
+        fs: int = 8000,
         blocks: int = 8,
         hidden: int = 96,
         inner: int = 192,
@@ -165,6 +175,11 @@ class SpatialNet(ArraySeparator):
         mixture_consistency: bool = True,
     ):
         super().__init__(num_spk, n_mics, ref_channel, mixture_consistency)
+        if not 0 <= streams <= n_mics or fs < 1:
+            raise UserError(
+                f"separator_conf: expected streams of 0 to n_mics ({n_mics}) and fs in Hz, found {streams} "
+                f"and {fs}"
+            )
         if hidden % heads:
             raise UserError(f"separator_conf: heads ({heads}) must divide hidden ({hidden})")
         if hidden % groups or inner % groups:
@@ -176,8 +191,8 @@ class SpatialNet(ArraySeparator):
         ]:  # fmt: skip
             if kernel % 2 == 0:
                 raise UserError(f"separator_conf: {name} must be odd, found {kernel}")
-        self.n_freqs = input_dim
-        self.input = nn.Conv1d(2 * n_mics, hidden, input_kernel, padding=input_kernel // 2)
+        self.n_freqs, self.streams, self.fs = input_dim, streams, fs
+        self.input = nn.Conv1d(2 * (n_mics + 2 * streams), hidden, input_kernel, padding=input_kernel // 2)
         # Started as nn.Linear starts, one layer for each squeezed channel.
         bound = input_dim**-0.5
         self.full_weight = nn.Parameter(torch.empty(squeezed, input_dim, input_dim).uniform_(-bound, bound))
@@ -217,12 +232,38 @@ class SpatialNet(ArraySeparator):
         level = level_of(torch.view_as_real(reference).square(), ilens).sqrt()[:, None, None, None]
         # The biases answer a silent input too: its outputs are set to zero.
         audible = (reference.abs().amax(dim=(1, 2)) > 0)[:, None, None, None]
-        outputs = self._separate(spectrum / level, mask) * level * audible
+        seen = torch.cat([spectrum, *self._streams(spectrum, ilens, mask)], 2)
+        outputs = self._separate(seen / level, mask) * level * audible
         if self.mixture_consistency:
             outputs = mixture_consistency(reference, outputs)
         if mask is not None:
             outputs = outputs * mask[:, None, :, None]
         return list(outputs.unbind(1)), ilens, OrderedDict()
+
+    def _streams(
+        self, spectrum: torch.Tensor, ilens: torch.Tensor, mask: torch.Tensor | None
+    ) -> list[torch.Tensor]:
+        """What the array makes of (B, L, C, F): (B, L, 2 * streams, F), zero in the padding; or nothing."""
+        if not self.streams:
+            return []
+        if mask is None:
+            return [self._array(spectrum)]
+        made = [self._array(one[None, :n]) for one, n in zip(spectrum, ilens.tolist(), strict=True)]
+        return [torch.cat([F.pad(x, (0, 0, 0, 0, 0, spectrum.shape[1] - x.shape[1])) for x in made])]
+
+    @torch.no_grad()
+    def _array(self, spectrum: torch.Tensor) -> torch.Tensor:
+        """(B, L, C, F) to the streams of AuxIVA and of beamformers, (B, L, 2 * streams, F)."""
+        n_fft = 2 * (self.n_freqs - 1)
+        hop = n_fft // 2
+        # Covariances in half precision, which ESPnet's use_amp would compute, are nearly singular.
+        with torch.autocast(spectrum.device.type, enabled=False):
+            bins = F.pad(spectrum.permute(0, 2, 3, 1), (0, max(0, 2 - spectrum.shape[1])))  # at least a hop
+            mixture = istft(bins, n_fft, hop, (bins.shape[-1] - 1) * hop, 1.0)
+            array = ArrayStreams(mixture, self.streams, *frames(self.fs, WINDOW_S, 4), self.ref_channel)
+            demixed, _ = array.blind(starts=TRAINING_STARTS if self.training else STARTS)
+            streams = torch.cat([demixed, array.beamformed(demixed)], 1)
+            return stft(streams, n_fft, hop, 1.0).permute(0, 3, 1, 2)[:, : spectrum.shape[1]]
 
     def _separate(self, spectrum: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         """(B, L, C, F) of unit level, zero in the padding -> (B, M, L, F)."""

@@ -68,23 +68,26 @@ def render(o: MixtureOptions, scenes: str, speech: str, name: str, **more: objec
     return o.words(line, scenes=scenes, part=speech, name=name, **more)
 
 
-def subset(
-    o: MixtureOptions, data: Path, out: Path, share: float, seed: int, unlabelled: bool = False
-) -> Command:
+def subset(o: MixtureOptions, data: Path, out: Path, share: float, seed: int, **more: object) -> Command:
     """A share of a set."""
-    options = {"data": data, "out": out, "share": share, "unlabelled": unlabelled, "seed": seed}
-    return o.words("data subset", **options)
+    return o.words("data subset", data=data, out=out, share=share, seed=seed, **more)
 
 
 def unlabelled(o: MixtureOptions, part: str) -> Command:
     """All of a set, without what training without labels must not see."""
-    return subset(o, o.data / part, o.data / f"{part}_unlabelled", 1, o.seed, True)
+    return subset(o, o.data / part, o.data / f"{part}_unlabelled", 1, o.seed, unlabelled=True)
 
 
 def keep_labels(o: MixtureOptions, share: float, name: str) -> list[Command]:
-    """A share of the labelled mixtures, for training and validation."""
+    """A share of the labelled mixtures, for training and validation.
+
+    A remix is of as many mixtures as there are talkers, so that there are never fewer.
+    """
     pairs = ((o.pool, f"train_{name}"), ("dev", f"dev_{name}"))
-    return [subset(o, o.data / source, o.labels / out, share, o.train_seed) for source, out in pairs]
+    return [
+        subset(o, o.data / source, o.labels / out, share, o.train_seed, fewest=o.most)
+        for source, out in pairs
+    ]
 
 
 def train(

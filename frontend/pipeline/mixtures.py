@@ -225,6 +225,10 @@ class MixtureOptions(Options):
                 "--with mismatch compares with AuxIVA, which needs two or more microphones: leave it out",
             ),
             (
+                mics == 1 and self.recipe["network"],
+                f"--network {self.recipe['network']} is for two or more microphones: leave it out",
+            ),
+            (
                 self.most > 2 and trained,
                 f"--with joint and retrain are made for two talkers: leave them out with --talkers "
                 f"{self.talkers}",

@@ -398,6 +398,9 @@ def test_subset_command_larger_shares_contain_smaller_ones(mixtures, monkeypatch
     assert len({frozenset(chosen[seed, 2]) for seed in range(4)}) > 1
     assert not exit_code("data subset", "--data", mixtures, "--out", "s", "--share", "0.5")
     assert len(MixtureSet("s").ids) == 3 and MixtureSet("s").n_talkers == 2
+    for share, fewest, expected in ((0.01, 1, 1), (0.01, 2, 2), (0.5, 2, 3), (0.5, 9, 6)):
+        options = ("--data", mixtures, "--out", "s", "--share", share, "--fewest", fewest)
+        assert not exit_code("data subset", *options) and len(MixtureSet("s").ids) == expected
 
 
 @pytest.mark.parametrize("size", [("--num", "7"), ("--num", "0"), ("--share", "1.5")])

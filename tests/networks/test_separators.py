@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from frontend.dsp.array_streams import ArrayStreams
 from frontend.networks.base import MaskedGroupNorm, mixture_consistency
 from frontend.networks.conv_tasnet import MCConvTasNet
 from frontend.networks.mask_net import MaskNet
@@ -14,6 +15,10 @@ from frontend.utils.errors import UserError
 
 class RecurrentMaskNet(MaskNet):
     """MaskNet with the layers for one microphone."""
+
+
+class GuidedSpatialNet(SpatialNet):
+    """SpatialNet that sees AuxIVA's streams too."""
 
 
 F, L = 33, 24  # n_fft 64
@@ -34,6 +39,10 @@ SMALL = {
     SpatialNet: {
         "blocks": 2, "hidden": 12, "inner": 16, "squeezed": 3, "heads": 2, "groups": 2, "output_init": 1.0,
     },
+    GuidedSpatialNet: {
+        "streams": 2, "blocks": 2, "hidden": 12, "inner": 16, "squeezed": 3, "heads": 2, "groups": 2,
+        "output_init": 1.0,
+    },
 }  # fmt: skip
 NETWORKS = pytest.mark.parametrize("kind", SMALL, ids=lambda kind: kind.__name__)
 
@@ -44,7 +53,10 @@ def _seed():
 
 
 def build(kind, num_spk=3, n_mics=4, **settings):
-    return kind(F, num_spk, n_mics, **{**SMALL[kind], **settings})
+    merged = {**SMALL[kind], **settings}
+    if "streams" in merged:
+        merged["streams"] = min(merged["streams"], n_mics)
+    return kind(F, num_spk, n_mics, **merged)
 
 
 def signal(kind, batch=2, n_mics=4, length=None):
@@ -234,7 +246,7 @@ def test_overfits_one_batch(kind, settings):
 def test_initial_outputs_are_near_equal_shares(kind):
     """Where it does not start so, MixIT's empty assignment can win and has no gradient."""
     # These have no masks: their shares come from consistency alone.
-    if kind in (TFGridNet, SpatialNet):
+    if kind in (TFGridNet, SpatialNet, GuidedSpatialNet):
         settings = {"output_init": 0.02}
     else:
         settings = {"mask_init": 0.02, "mixture_consistency": False}
@@ -376,3 +388,31 @@ def test_uniform_consistency_is_the_nearest_and_energy_spares_the_silent():
     assert silent[0, :, 0].tolist() == [2.0, 2.0, 2.0]
     with pytest.raises(ValueError, match="uniform or energy"):
         mixture_consistency(mixture, estimates, "equal")
+
+
+def test_spatialnet_sees_what_auxiva_and_beamformers_make_of_the_array():
+    """Its further channels are the STFT of the streams that GuidedNet starts from."""
+    torch.manual_seed(1)
+    talkers = torch.randn(2, 8064) * torch.rand(2, 63).repeat_interleave(128, 1)
+    mixture = torch.einsum("cs,st->ct", torch.randn(4, 2), talkers)
+    window = torch.hann_window(256)
+    spectrum = torch.stft(mixture, 256, 128, window=window, return_complex=True).permute(2, 0, 1)[None]
+    network = SpatialNet(129, 2, 4, streams=2, **SMALL[SpatialNet]).eval()
+    found = network._array(spectrum)
+    array = ArrayStreams(mixture[None], 2, 2048, 512)
+    demixed, _ = array.blind(starts=8)
+    streams = torch.cat([demixed, array.beamformed(demixed)], 1)[0]
+    wanted = torch.stft(streams, 256, 128, window=window, return_complex=True).permute(2, 0, 1)[None]
+    inside = slice(2, -2)  # the ends are padded in another way
+    error = (found - wanted)[:, inside].abs().square().mean() / wanted[:, inside].abs().square().mean()
+    assert error < 1e-3
+    # What they are decides the outputs.
+    lengths = torch.tensor([spectrum.shape[1]])
+    before = stack(network(spectrum, lengths)[0])
+    network._array = lambda x: torch.zeros_like(found)
+    assert (stack(network(spectrum, lengths)[0]) - before).abs().max() > 1e-3
+
+
+def test_spatialnet_refuses_more_streams_than_microphones():
+    with pytest.raises(UserError, match="expected streams of 0 to n_mics .4.*found 5"):
+        SpatialNet(129, 2, 4, streams=5)

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import resource
 import signal
 import subprocess
@@ -173,6 +174,29 @@ def test_other_runs_take_what_is_there(undisturbed, command):
         and "--only student" in out
         and "decoded_separated" in out
     )
+
+
+@chain
+def test_what_can_be_added(undisturbed, tmp_path):
+    """Controls, other shares of the labels, other conditions, and what trains a recogniser too."""
+    recipe = shutil.copytree(undisturbed, tmp_path / "mini", symlinks=True)
+    two = "defaults: []\nmics_3: [array.n=3]\nnoisy: ['noise.snr_db=[10,20]']\n"
+    (recipe / "conf/conditions.yaml").write_text(two)
+    command = [ROOT / "run.sh", "--recipe", recipe, *OPTIONS]
+    command += ["--with", "controls,curve,mismatch,joint,retrain"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1200)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "stage 4 teacher" not in done.stdout
+    rows = {row["system"]: row for row in _rows(recipe)}
+    added = "student_masknet_remix student_labels student_blind cotrained student_ft_5 cotrained_5 "
+    added += "distilled_ft_5 supervised_5 supervised_25 joint"
+    assert {*added.split()} <= rows.keys()
+    assert all(rows[name]["si_snr"] is not None and rows[name]["cpwer"] is not None for name in added.split())
+    lost = json.loads((_exp(recipe) / "mismatch.json").read_text())
+    systems = {one["condition"]: [row["system"] for row in one["rows"]] for one in lost["conditions"]}
+    assert systems.keys() == {"matched", "mics_3", "noisy"}
+    assert all({"auxiva", "student", "any_array"} <= {*names} for names in systems.values())
+    assert "student_masknet" in systems["noisy"] and "student_masknet" not in systems["mics_3"]
 
 
 KILLS = {
