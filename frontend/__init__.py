@@ -14,7 +14,13 @@ Shapes and units, the same in every module:
   the *reference channel* is microphone 0 unless a configuration says otherwise.
 """
 
+from pathlib import Path
+
 __version__ = "0.3.0"
+
+# The model that comes with the package. It takes any array of at most so many microphones.
+PRETRAINED = Path(__file__).resolve().parent / "pretrained/any_array"
+MOST_MICS = 8
 
 # Entries ``SCHEME:...`` of ``.scp`` files whose audio is made when it is read (frontend.data.audio). They are
 # named here, in what every process imports, and by name: nothing is imported before the first such entry.

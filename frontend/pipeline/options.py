@@ -29,7 +29,6 @@ from frontend.utils.errors import UserError, did_you_mean
 from frontend.utils.files import read_settings, write_text
 
 MODEL = "valid.loss.ave.pth"
-IN_THE_BOX = ROOT / "frontend/pretrained/any_array"  # the model that comes with the package
 # --with: what is added to a run, and what it gives.
 EXTRAS = {
     "joint": "separator and recogniser are also fine-tuned together: a row of its own",

@@ -8,6 +8,7 @@ Each stage says what it reads, what it makes, and the commands that make it
 from pathlib import Path
 from typing import cast
 
+from frontend import PRETRAINED
 from frontend.pipeline.commands import (
     asr_sets,
     control,
@@ -29,7 +30,7 @@ from frontend.pipeline.commands import (
     unlabelled,
 )
 from frontend.pipeline.mixtures import MixtureOptions
-from frontend.pipeline.options import IN_THE_BOX, MODEL, Given, Options, find_recipe, read_recipe
+from frontend.pipeline.options import MODEL, Given, Options, find_recipe, read_recipe
 from frontend.pipeline.recordings import RecordingOptions, recordings
 from frontend.pipeline.stage import Stage
 from frontend.utils.errors import UserError
@@ -281,16 +282,15 @@ def _streams(o: MixtureOptions) -> list[Stage]:
         models += ["student_ft", "distilled", "distilled_ft", "supervised_small", "supervised_full"]
     further = [o.exp / "joint" / MODEL, *(path / MODEL for path in sorted((o.exp / "curve").glob("*")))]
     tests, separated = [o.data / name for name in TESTS], [o.exp / "separated" / name for name in TESTS]
-    ours = [IN_THE_BOX / "model.pth"] if max(2, o.most) <= o.facts["mics"] <= 8 else []
+    ours = PRETRAINED / "model.pth"
     score = "score --data {data}/test --separated {exp}/separated/test --single_data {data}/test_1spk "
     score += "--single_separated {exp}/separated/test_1spk --out {exp}/scores --nj {nj}"
     return [
         Stage(
             *("separate", "the test sets by every system, trained or blind"),
-            reads=[*tests, *(o.exp / name / MODEL for name in models), *filter(o.there, further), *ours],
-            makes=[*separated, *(o.exp / path.parent.name for path in ours)],
+            reads=[*tests, *(o.exp / name / MODEL for name in models), *filter(o.there, further), ours],
+            makes=separated,
             commands=[
-                *(o.words("pack --model {path} --out {exp}/any_array", path=path.parent) for path in ours),
                 separate(o, tests[0], separated[0]),
                 separate(o, tests[1], separated[1], only="models"),
             ],
@@ -351,7 +351,7 @@ def _elsewhere(o: MixtureOptions) -> list[Stage]:
     return [
         Stage(
             *("conditions", "test sets of other arrays, rooms and noise, by the student and AuxIVA"),
-            reads=[o.speech / "test", o.exp / "student" / MODEL],
+            reads=[o.speech / "test", o.exp / "student" / MODEL, PRETRAINED / "model.pth"],
             makes=[o.data / "conditions", o.exp / "mismatch"],
             commands=[command for name in names for command in in_condition(o, name)],
             settings=o.settings_of("scenes", "conditions", "systems") | o.drawing | number,

@@ -6,7 +6,8 @@ With ``--model`` nothing is trained: a model that is there takes the place of th
 import re
 from pathlib import Path
 
-from frontend.pipeline.options import IN_THE_BOX, MODEL, Given, Options, existing, refuse, shown_command
+from frontend import PRETRAINED
+from frontend.pipeline.options import MODEL, Given, Options, existing, refuse, shown_command
 from frontend.pipeline.records import Record
 from frontend.pipeline.stage import Stage
 
@@ -104,7 +105,7 @@ class RecordingOptions(Options):
         learning = [name for name in ("init_model", "rttm", "segments") if own[name]]
         learning += ["geometry"] if own["geometry"] != "none" else []
         refuse((learning, f"--model trains nothing: leave --{', --'.join(learning)} out"))
-        return IN_THE_BOX if own["model"] == IN_THE_BOX.name else Path(existing("model", own["model"]))
+        return PRETRAINED if own["model"] == PRETRAINED.name else Path(existing("model", own["model"]))
 
     @property
     def weights(self) -> list[Path]:

@@ -140,7 +140,7 @@ def _experiment(path: Path, run: dict, systems: Sequence[System], seed: int) -> 
     missing = [s.name for s in systems if s.name not in every and (channels > 1 or not needs_array(s))]
     spread = over_separation(scores, systems, "test", seed)
     spread += over_separation(single, systems, "one talker", seed)
-    networks = dict.fromkeys(system.model for system in systems if system.name in scores and system.model)
+    networks = {s.model: s.network(path) for s in systems if s.name in scores and s.model}
     uncounted = [name for name in names if words and name not in words]
     return {
         "rows": rows,
@@ -149,7 +149,7 @@ def _experiment(path: Path, run: dict, systems: Sequence[System], seed: int) -> 
         "over_separation": _named(path, spread),
         "not_scored": _named(path, [{"system": name} for name in missing]),
         "test_sets": [about],
-        "networks": _named(path, [training_facts(path / model) for model in networks]),
+        "networks": _named(path, [*map(training_facts, networks.values())]),
         "talkers_counted": _named(path, counted(scores, single, systems, seed)),
         **_per_system(scores),
         "recognisers": _named(path, [_recogniser(words)] if words else []),

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 
+from frontend import PRETRAINED
 from frontend.data.audio import Recording, audio_file
 from frontend.data.kaldi import read_entries, read_utterances
 from frontend.data.mixtures import check_set
 from frontend.data.recordings import in_channel_order
 from frontend.data.writers import BlockWriter
-from frontend.training.checkpoints import MAX_SECONDS, PRETRAINED, open_trained
+from frontend.training.checkpoints import MAX_SECONDS, open_trained
 from frontend.utils.errors import UserError
 from frontend.utils.files import check_name
 from frontend.utils.parallel import Progress

@@ -286,7 +286,7 @@ def load_source(
         from frontend.separation.model import Separator  # ESPnet; imported before the fork
 
         asked = _asked(system, exp, n_talkers)
-        separator = Separator.from_pretrained(exp / system.model, device, n_talkers=asked)
+        separator = Separator.from_pretrained(system.network(exp), device, n_talkers=asked)
         return lambda mixture: separator.outputs(torch.from_numpy(mixture), fs).cpu()
 
     def run(mixture: np.ndarray) -> torch.Tensor:
@@ -300,7 +300,7 @@ def _asked(system: System, exp: Path, n_talkers: int) -> int | None:
     """Return how many streams the system's network is asked for, see :func:`streams_asked`."""
     if not system.model:
         return None
-    with open_trained(exp / system.model) as trained:
+    with open_trained(system.network(exp)) as trained:
         return streams_asked(system.rule, trained.any_array, n_talkers)
 
 

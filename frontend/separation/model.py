@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from frontend import PRETRAINED
 from frontend.dsp.resample import resample as change_rate
 from frontend.training.checkpoints import (
     MAX_SECONDS,
-    PRETRAINED,
     Trained,
     check_length,
     load_model,

@@ -141,7 +141,7 @@ def _keep_outputs(results: list[Result], inputs: dict[str, str], exp: Path) -> l
     for result in results:
         model = result.system.model
         if model and result.system.rule:
-            with open_trained(exp / model) as trained:
+            with open_trained(result.system.network(exp)) as trained:
                 if trained.any_array:
                     continue
             system, folder = System(model, model=model), result.folder.parent / ".outputs" / model
@@ -198,7 +198,7 @@ def check_system(
     if "oracle" in (system.name, system.rule) and not (mixtures and mixtures.speakers):
         raise UserError(f"{where} needs the talkers' images spk1.scp ..., found none (remove the row)")
     if system.model:
-        with open_trained(Path(exp) / system.model) as trained:
+        with open_trained(system.network(exp)) as trained:
             trained = trained.of_talkers(streams_asked(system.rule, trained.any_array, n_talkers))
             if not trained.any_array:
                 _check_channels(items, mixtures)

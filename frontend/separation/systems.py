@@ -17,7 +17,7 @@ The file says of what the rows are made::
       shares: {0.05: [student_ft, supervised]}
       refine: [none, iva+mask]
     further: {steps: gate+iva+mask, rows: [student+iva+mask]}   # rows refined once more, at the end
-    microphones: 1                                # leaves out all rows that need two or more
+    microphones: 1                                # leaves out all rows that cannot separate what one records
 
 A file may as well list its rows one by one, ``NAME: {model: teacher, rule: energy, refine: mvdr}``, by the
 attributes of :class:`System`; what is no attribute is a setting of the rule or the blind method. For whole
@@ -29,6 +29,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from frontend import MOST_MICS, PRETRAINED
 from frontend.utils.errors import UserError, did_you_mean
 from frontend.utils.files import read_settings
 
@@ -61,7 +62,8 @@ class System:
 
     Attributes:
         name: of the row.
-        model: directory of the trained network below the experiment, or None.
+        model: directory of the trained network below the experiment, ``any_array`` for the network of the
+            package, or None.
         blind: name of the blind method, or None.
         rule: how outputs become streams; None takes them as they are.
         refine: steps of :mod:`frontend.dsp.refine` that the streams go through, joined by a plus, or None.
@@ -91,6 +93,10 @@ class System:
             return float(window_s), float(hop_s)
         return float(self.block), self.block / 2 if self.block_hop is None else float(self.block_hop)
 
+    def network(self, exp: str | Path) -> Path:
+        """Return where its network lies: below an experiment, or in the package."""
+        return PRETRAINED if self.model == PRETRAINED.name else Path(exp) / str(self.model)
+
     @property
     def source(self) -> str:
         """What makes the outputs: rows of the same source share one pass over the data."""
@@ -111,7 +117,14 @@ def load_systems(path: str | Path) -> list[System]:
     if any(name in _SECTIONS and not _is_row(entry) for name, entry in entries.items()):
         entries = _generate(entries, str(path))
     systems = [_system(str(name), entry, f"{path}: {name}: ") for name, entry in entries.items()]
-    return [s for s in systems if microphones != 1 or not needs_array(s)]
+    return [s for s in systems if microphones is None or _fits(s, microphones)]
+
+
+def _fits(system: System, microphones: int) -> bool:
+    """Return whether a system separates what so many microphones recorded."""
+    if system.model == PRETRAINED.name:
+        return 1 < microphones <= MOST_MICS
+    return microphones > 1 or not needs_array(system)
 
 
 def _is_row(entry: object) -> bool:
@@ -135,7 +148,7 @@ def choose(systems: list[System], names: list[str], path: str | Path) -> list[Sy
 
 def trained(systems: list[System], exp: str | Path) -> list[System]:
     """Return ``systems`` without the optional ones that have no model below ``exp``."""
-    return [s for s in systems if not s.optional or (Path(exp) / str(s.model)).exists()]
+    return [s for s in systems if not s.optional or s.network(exp).exists()]
 
 
 # --- rows from sections

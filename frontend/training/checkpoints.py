@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from frontend import MOST_MICS, PRETRAINED
 from frontend.utils.errors import UserError
 from frontend.utils.files import atomic_directory, atomic_file, read_settings, scratch
 
@@ -44,10 +45,7 @@ MAX_SECONDS = 120.0
 # Networks that take recordings of any number of microphones that is not below that of the streams, up to this
 # or that of their training, and of these rates, up to that of the training.
 ANY_ARRAY = frozenset({"guided_net"})
-MOST_MICS = 8
 _RATES = (8000, 16000)
-# The model that comes with the package.
-PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained/any_array"
 _NETWORK_KEYS = ("encoder", "separator", "decoder", "mask_module")
 _KEPT = [f"{key}{conf}" for key in _NETWORK_KEYS for conf in ("", "_conf")]
 _KEPT += ["model_conf", "criterions", "init", "preprocessor"]

@@ -19,7 +19,7 @@ def resolved(recipe: str | Path, name: str, variants: tuple[str, ...] = (), **fa
 
 def write_resolved(path: Path, recipe: str, name: str, variants: tuple[str, ...] = (), **facts) -> Path:
     """Write it to a file and return the path."""
-    path.write_text(yaml.safe_dump(resolved(recipe, name, variants, **facts)))
+    path.write_text(yaml.safe_dump(resolved(recipe, name, variants, **facts), sort_keys=False))
     return path
 
 

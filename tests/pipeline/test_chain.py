@@ -178,12 +178,12 @@ def test_other_runs_take_what_is_there(undisturbed, command):
 
 @chain
 def test_what_can_be_added(undisturbed, tmp_path):
-    """Controls, other shares of the labels, other conditions, and what trains a recogniser too."""
+    """Controls, other shares of the labels, other conditions, the joint training."""
     recipe = shutil.copytree(undisturbed, tmp_path / "mini", symlinks=True)
     two = "defaults: []\nmics_3: [array.n=3]\nnoisy: ['noise.snr_db=[10,20]']\n"
     (recipe / "conf/conditions.yaml").write_text(two)
     command = [ROOT / "run.sh", "--recipe", recipe, *OPTIONS]
-    command += ["--with", "controls,curve,mismatch,joint,retrain"]
+    command += ["--with", "controls,curve,mismatch,joint"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "stage 4 teacher" not in done.stdout

@@ -15,7 +15,6 @@ from frontend.cli.run import _check
 from frontend.pipeline import recordings as room
 from frontend.pipeline.recipes import stages_of
 from frontend.pipeline.stage import Engine
-from frontend.training.checkpoints import PRETRAINED
 from frontend.utils.errors import UserError
 
 RECIPE, FS = ROOT / "egs/recordings", 8000
@@ -45,9 +44,8 @@ def stage(o, name):
 
 
 def test_nothing_is_learned_and_the_student_is_that_model(rec, model, monkeypatch):
-    assert room.IN_THE_BOX == PRETRAINED
     box = shutil.copytree(model, rec.parent / "any_array")
-    monkeypatch.setattr(room, "IN_THE_BOX", box)
+    monkeypatch.setattr(room, "PRETRAINED", box)
     for name, path in ((model, model), ("any_array", box)):
         o = given(rec, name)
         off = {one.name: one.skip for one in stages_of(o) if one.skip}

@@ -10,13 +10,13 @@ import pytest
 import torch
 from recipes import ROOT, write_resolved
 
+from frontend import PRETRAINED
 from frontend.data.audio import read_audio
 from frontend.data.mixtures import MixtureSet
 from frontend.dsp.blind import separate_blind
 from frontend.dsp.metrics import si_snr
 from frontend.dsp.refine import refine
 from frontend.separation.model import Separator
-from frontend.training.checkpoints import PRETRAINED
 
 FS = 8000
 # Overrides of the scenes of egs/any_array.

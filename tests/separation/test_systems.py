@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from kills import exit_code, kill_at_call
-from omegaconf import OmegaConf
+from recipes import write_resolved
 from tiny_models import FS, OUTPUTS, make_data, make_model, recording, write
 
 from frontend.data.audio import read_audio
@@ -285,7 +285,7 @@ supervised_1 student_ft_5 cotrained_5 distilled_ft_5 supervised_5 supervised_25 
 """.split()
 ONE_CHANNEL = """
 mixture teacher_outputs teacher_energy teacher_energy_residual teacher_oracle student_gen1
-student_gen2 student any_array student_masknet student_masknet_remix student_labels student_blind student_ft
+student_gen2 student student_masknet student_masknet_remix student_labels student_blind student_ft
 cotrained distilled distilled_ft supervised_small supervised_full joint student_ft_1 cotrained_1
 distilled_ft_1 supervised_1 student_ft_5
 cotrained_5 distilled_ft_5 supervised_5 supervised_25 oracle
@@ -301,14 +301,16 @@ RECORDINGS = (
 
 
 @pytest.mark.parametrize(
-    ("variant", "rows"), [(None, ROWS), ("one_channel", ONE_CHANNEL), ("mixed_talkers", ROWS + GATED)]
+    ("variants", "mics", "rows"),
+    [
+        ((), 4, ROWS),
+        (("one_channel",), 1, ONE_CHANNEL),
+        (("mixed_talkers",), 2, ROWS + GATED),
+        ((), 9, [row for row in ROWS if row != "any_array"]),
+    ],
 )
-def test_the_generated_rows_are_those_that_were_listed(tmp_path, variant, rows):
-    conf = ROOT / "egs/TEMPLATE/conf"
-    layers = [OmegaConf.load(conf / "systems.yaml")]
-    if variant:
-        layers.append(OmegaConf.load(conf / f"variants/{variant}.yaml").systems)
-    OmegaConf.save(OmegaConf.merge(*layers), tmp_path / "systems.yaml")
+def test_the_generated_rows_are_those_that_were_listed(tmp_path, variants, mics, rows):
+    write_resolved(tmp_path / "systems.yaml", "TEMPLATE", "systems", variants, mics=mics)
     found = load_systems(tmp_path / "systems.yaml")
     assert [system.name for system in found] == rows
     for system in found:
