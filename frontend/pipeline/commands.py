@@ -15,6 +15,8 @@ OTHER_ARRAYS = "student,any_array,auxiva,auxiva+mask"
 # Commands that take --shard i/n: their items are written whole, one by one, and a last call without it writes
 # the tables.
 SHARDED = ("simulate render", "label", "separate", "score", "decode")
+# Configurations of students that learn from labels of a network.
+FRESH = ("student", "cotrained")
 Command = list[str]
 
 
@@ -93,7 +95,13 @@ def keep_labels(o: MixtureOptions, share: float, name: str) -> list[Command]:
 def train(
     o: MixtureOptions, name: str, conf: str, sets: list[Path], start: Path | None = None, **more: object
 ) -> Command:
-    """A separator; on the fly, workers render the mixtures, and a size may ask for more of them."""
+    """A separator; on the fly, workers render the mixtures, and a size may ask for more of them.
+
+    With one microphone a fresh student starts from the teacher, all but its last layer: from nothing it is
+    behind its own labels after as many steps (docs/ablations.md).
+    """
+    if o.facts["mics"] == 1 and conf in FRESH:
+        start, more = o.exp / "teacher" / MODEL, more | {"ignore_init_mismatch": "true"}
     workers = o.nj if "on_the_fly" in o.extras and "num_workers" not in o.content(conf) else None
     return o.training(
         "separator", conf, name, sets, o.train_seed, init_param=start, num_workers=workers, **more
