@@ -8,10 +8,11 @@ from pathlib import Path
 
 from frontend.pipeline.mixtures import MixtureOptions, percent
 from frontend.pipeline.options import MODEL
+from frontend.separation.systems import systems_of
 
-# Test sets of other conditions are separated by these; those of other numbers of microphones by OTHER_ARRAYS.
-ELSEWHERE = "student,any_array,student_masknet,student_masknet+iva+mask,auxiva,auxiva+mask"
-OTHER_ARRAYS = "student,any_array,auxiva,auxiva+mask"
+# Rows of conf/systems.yaml that separate the test sets of other numbers of microphones, and of other conditions.
+OTHER_ARRAYS = ("student", "any_array", "auxiva", "auxiva+mask")
+ELSEWHERE = (*OTHER_ARRAYS, "student_masknet", "student_masknet+iva+mask")
 # Commands that take --shard i/n: their items are written whole, one by one, and a last call without it writes
 # the tables.
 SHARDED = ("simulate render", "label", "separate", "score", "decode")
@@ -227,13 +228,15 @@ def in_condition(o: MixtureOptions, name: str) -> list[Command]:
     scenes = "simulate scenes --config {conf_scenes} --conditions {conf_conditions} --condition {name} "
     scenes += "--seed {seed} "
     scenes += "--speech {speech}/test --num {num} --prefix test --out {data}/conditions/scenes/{name}.jsonl"
+    rows = [system.name for system in systems_of(o.content("systems"), o.conf("systems"))]
+    only = [row for row in (OTHER_ARRAYS if name in o.other_arrays else ELSEWHERE) if row in rows]
     drawn = {"num": o.size["mixtures"]["test"], "n_talkers": o.talkers or 2, "channels": o.given.channels}
     how = {"rir_cache": o.data / "rirs", "audio_format": o.recipe["audio_format"]}
     score = "score --data {set} --separated {folder}/separated --out {folder}/scores --nj {nj}"
     return [
         o.words(scenes, name=name, **drawn),
         render(o, f"conditions/scenes/{name}", "test", f"conditions/{name}", **how),
-        separate(o, data, folder / "separated", only=OTHER_ARRAYS if name in o.other_arrays else ELSEWHERE),
+        separate(o, data, folder / "separated", only=",".join(only)),
         o.words(score, set=data, folder=folder, measures=""),
     ]
 

@@ -110,10 +110,15 @@ class System:
 
 def load_systems(path: str | Path) -> list[System]:
     """Read a systems file; raise a UserError for whatever is unknown in it, or does not fit together."""
-    entries = read_settings(path, "table of systems")
-    if not entries:
+    return systems_of(read_settings(path, "table of systems"), path)
+
+
+def systems_of(content: dict, path: str | Path) -> list[System]:
+    """Return the rows of what a systems file holds, as :func:`load_systems`; ``path`` is for messages."""
+    if not content:
         raise UserError(f"{path}: expected 'NAME: {{...}}' per system, found none")
-    microphones = entries.pop("microphones", None)
+    entries, microphones = content.copy(), content.get("microphones")
+    entries.pop("microphones", None)
     if any(name in _SECTIONS and not _is_row(entry) for name, entry in entries.items()):
         entries = _generate(entries, str(path))
     systems = [_system(str(name), entry, f"{path}: {name}: ") for name, entry in entries.items()]

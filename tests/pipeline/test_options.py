@@ -452,3 +452,22 @@ def test_recordings_of_the_same_name_never_displace_each_other(tmp_path, monkeyp
         for path in other:
             refused(recipe, f"--recordings {path}", "(give these another name: --tag NAME)")
             assert options(recipe, f"--recordings {path} --tag second").exp != o.exp
+
+
+def test_with_one_microphone_fresh_students_start_from_the_teacher(recipe):
+    """What learns from true images alone starts from nothing, and so do the students of an array."""
+
+    def started(text):
+        stages = stages_of(options(recipe, text))
+        lines = [command for stage in stages for command in stage.commands if command[0] == "train"]
+        names = [Path(line[line.index("--output_dir") + 1]).name for line in lines]
+        from_teacher = [
+            name for name, line in zip(names, lines, strict=True) if "ignore_init_mismatch" in " ".join(line)
+        ]
+        assert all("teacher/" in " ".join(line) for line in lines if "ignore_init_mismatch" in " ".join(line))
+        assert {"supervised_small", "supervised_full", "student_ft"} <= {*names}
+        return from_teacher
+
+    curve = ["cotrained", "cotrained_1", "distilled_1", "cotrained_5", "distilled_5"]
+    assert started("--channels 1 --with curve") == ["student", "distilled", *curve]
+    assert started("--with curve") == []
