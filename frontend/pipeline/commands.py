@@ -10,7 +10,7 @@ from frontend.pipeline.mixtures import MixtureOptions, percent
 from frontend.pipeline.options import MODEL
 from frontend.separation.systems import systems_of
 
-# Rows of conf/systems.yaml that separate the test sets of other numbers of microphones, and of other conditions.
+# Rows that separate the test sets of other numbers of microphones, and those of other conditions.
 OTHER_ARRAYS = ("student", "any_array", "auxiva", "auxiva+mask")
 ELSEWHERE = (*OTHER_ARRAYS, "student_masknet", "student_masknet+iva+mask")
 # Commands that take --shard i/n: their items are written whole, one by one, and a last call without it writes
