@@ -47,7 +47,7 @@ def check(directories: tuple[str, ...]) -> int:
 @needed("out", "the data directory to make", metavar="DIR")
 @option("num", "number of utterances (default: all)", type=int)
 @option("share", "share of the utterances, 0 < share <= 1", type=float)
-@option("fewest", "keep at least so many, however small the share", type=COUNT, default=1)
+@option("fewest", "with --share, keep so many at least, where there are so many", type=COUNT, default=1)
 @flag("unlabelled", "leave images, texts and scenes out")
 @option("seed", "of the choice", type=int, default=0)
 @alone_in("out")

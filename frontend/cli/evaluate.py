@@ -284,7 +284,7 @@ def _report() -> None:
         from frontend.report.listening import write_listening_page
         from frontend.separation.systems import load_systems
 
-        page = write_listening_page(o.listen, results, o.exp[0], load_systems(o.systems), o.out)
+        page = write_listening_page(o.listen, results, o.exp[0], load_systems(o.systems, every=True), o.out)
         print(f"To listen to: {page}")
     print(results_table(o.out))
 

@@ -6,9 +6,11 @@ import shlex
 import sys
 from pathlib import Path
 
+from frontend import MOST_MICS, PRETRAINED
 from frontend.pipeline.mixtures import MixtureOptions, percent
 from frontend.pipeline.options import MODEL
 from frontend.separation.systems import systems_of
+from frontend.utils.stamps import of_file
 
 # Rows that separate the test sets of other numbers of microphones, and those of other conditions.
 OTHER_ARRAYS = ("student", "any_array", "auxiva", "auxiva+mask")
@@ -16,7 +18,7 @@ ELSEWHERE = (*OTHER_ARRAYS, "student_masknet", "student_masknet+iva+mask")
 # Commands that take --shard i/n: their items are written whole, one by one, and a last call without it writes
 # the tables.
 SHARDED = ("simulate render", "label", "separate", "score", "decode")
-# Configurations of students that learn from labels of a network.
+# Configurations of students that learn from labels which a system made.
 FRESH = ("student", "cotrained")
 Command = list[str]
 
@@ -93,16 +95,29 @@ def keep_labels(o: MixtureOptions, share: float, name: str) -> list[Command]:
     ]
 
 
+def beginning(o: MixtureOptions) -> list[Path]:
+    """Return the weights that fresh students start from, if any.
+
+    With one microphone they are the teacher's, all but the last layer: from nothing a student is behind its
+    own labels after as many steps (docs/ablations.md).
+    """
+    return [o.exp / "teacher" / MODEL] if o.facts["mics"] == 1 else []
+
+
+def packaged(o: MixtureOptions) -> dict[str, str]:
+    """Return what the rows of the package's model depend on."""
+    tables = [o.content("systems"), o.content("systems").get("models") or {}]
+    known = any(PRETRAINED.name in table for table in tables) and 1 < o.facts["mics"] <= MOST_MICS
+    return {PRETRAINED.name: of_file(PRETRAINED / "model.pth")} if known else {}
+
+
 def train(
     o: MixtureOptions, name: str, conf: str, sets: list[Path], start: Path | None = None, **more: object
 ) -> Command:
-    """A separator; on the fly, workers render the mixtures, and a size may ask for more of them.
-
-    With one microphone a fresh student starts from the teacher, all but its last layer: from nothing it is
-    behind its own labels after as many steps (docs/ablations.md).
-    """
-    if o.facts["mics"] == 1 and conf in FRESH:
-        start, more = o.exp / "teacher" / MODEL, more | {"ignore_init_mismatch": "true"}
+    """A separator; on the fly, workers render the mixtures, and a size may ask for more of them."""
+    if conf in FRESH and beginning(o):
+        (start,) = beginning(o)
+        more = more | {"ignore_init_mismatch": "true"}
     workers = o.nj if "on_the_fly" in o.extras and "num_workers" not in o.content(conf) else None
     return o.training(
         "separator", conf, name, sets, o.train_seed, init_param=start, num_workers=workers, **more
@@ -222,13 +237,17 @@ def decode(o: MixtureOptions, part: str, out: Path, **more: object) -> Command:
     return o.words(line, part=part, out=out, ngpu=min(o.ngpu, 1), allow_unknown=o.allow_unknown, **more)
 
 
-def in_condition(o: MixtureOptions, name: str) -> list[Command]:
-    """A test set of a condition: drawn, rendered, separated and scored."""
+def rows_of(o: MixtureOptions) -> list[str]:
+    """Return the names of the rows of the table of systems."""
+    return [system.name for system in systems_of(o.content("systems"), o.conf("systems"))]
+
+
+def in_condition(o: MixtureOptions, name: str, rows: list[str]) -> list[Command]:
+    """A test set of a condition: drawn, rendered, separated (by those rows that there are) and scored."""
     data, folder = o.data / "conditions" / name, o.exp / "mismatch" / name
     scenes = "simulate scenes --config {conf_scenes} --conditions {conf_conditions} --condition {name} "
     scenes += "--seed {seed} "
     scenes += "--speech {speech}/test --num {num} --prefix test --out {data}/conditions/scenes/{name}.jsonl"
-    rows = [system.name for system in systems_of(o.content("systems"), o.conf("systems"))]
     only = [row for row in (OTHER_ARRAYS if name in o.other_arrays else ELSEWHERE) if row in rows]
     drawn = {"num": o.size["mixtures"]["test"], "n_talkers": o.talkers or 2, "channels": o.given.channels}
     how = {"rir_cache": o.data / "rirs", "audio_format": o.recipe["audio_format"]}

@@ -174,7 +174,7 @@ class MixtureOptions(Options):
         fewest = max(2, int((self.talkers or "2")[0]))
         self.facts |= {"talkers": self.most, "fewest": fewest, "outputs": 2 * self.most}
         controls = CONTROLS if "controls" in given.extras else CONTROLS[:1]
-        self.controls = controls if self.one_array and mics > 1 else ()
+        self.controls = controls if self.one_array and mics > 1 and not self.recipe["network"] else ()
 
     def _array(self, variants: list[str]) -> tuple[int, str]:
         """Return the number of microphones, the most where it is drawn, and the symmetry of the array.
@@ -221,12 +221,12 @@ class MixtureOptions(Options):
                 f"{folder}/curve, joint and asr_separated of an earlier run)",
             ),
             (
-                self.given.channels == 1 and "mismatch" in extras,
+                mics == 1 and "mismatch" in extras,
                 "--with mismatch compares with AuxIVA, which needs two or more microphones: leave it out",
             ),
             (
-                mics == 1 and self.recipe["network"],
-                f"--network {self.recipe['network']} is for two or more microphones: leave it out",
+                self.recipe["network"] and (mics == 1 or not self.one_array),
+                f"--network {self.recipe['network']} is for one array, of two microphones or more",
             ),
             (
                 self.most > 2 and trained,

@@ -8,9 +8,9 @@ Each stage says what it reads, what it makes, and the commands that make it
 from pathlib import Path
 from typing import cast
 
-from frontend import PRETRAINED
 from frontend.pipeline.commands import (
     asr_sets,
+    beginning,
     control,
     cotrain,
     decode,
@@ -21,8 +21,10 @@ from frontend.pipeline.commands import (
     label,
     model,
     on_share,
+    packaged,
     pair,
     render_sets,
+    rows_of,
     separate,
     separated_set,
     train,
@@ -132,7 +134,7 @@ def _without_labels(o: MixtureOptions) -> list[Stage]:
         ),
         Stage(
             *("student", "PIT on remixes of the labels: the teacher's, then those of the student before"),
-            reads=[*pair(o.labels, "pseudo"), *sets],
+            reads=[*pair(o.labels, "pseudo"), *sets, *beginning(o)],
             makes=[*o.generations[:-1], o.exp / "student"],
             commands=[command for n in range(len(o.generations)) for command in generation(o, n)],
             settings=o.settings_of("student", "distill") | seed | {"generations": len(o.generations)},
@@ -152,7 +154,7 @@ def _controls(o: MixtureOptions, sets: list[Path], seed: dict) -> Stage:
         makes=makes,
         commands=[command for name in o.controls for command in control(o, name)],
         settings=o.settings_of(*sorted(confs)) | seed,
-        skip="" if o.controls else "there are none for one microphone, or for an array that is drawn",
+        skip="" if o.controls else "there are none for one microphone, for drawn arrays, or with --network",
     )
 
 
@@ -174,7 +176,7 @@ def _with_labels(o: MixtureOptions) -> list[Stage]:
         ),
         Stage(
             *("distill", "the fine-tuned student labels the mixtures for a fresh one"),
-            reads=[*sets, *small, finetuned],
+            reads=[*sets, *small, finetuned, *beginning(o)],
             makes=[*pair(o.labels, "distill"), o.exp / "distilled", o.exp / "distilled_ft"],
             commands=[
                 *label(o, "student_ft", "distill"),
@@ -200,7 +202,7 @@ def _with_labels(o: MixtureOptions) -> list[Stage]:
                 "curve",
                 "co-training, and other shares of the labels: fine-tuned, co-trained, distilled, supervised",
             ),
-            reads=[*sets, *small, student],
+            reads=[*sets, *small, student, *beginning(o)],
             makes=[o.exp / "cotrained", o.exp / "curve"],
             commands=[
                 cotrain(o, "cotrained", small[0]),
@@ -282,19 +284,18 @@ def _streams(o: MixtureOptions) -> list[Stage]:
         models += ["student_ft", "distilled", "distilled_ft", "supervised_small", "supervised_full"]
     further = [o.exp / "joint" / MODEL, *(path / MODEL for path in sorted((o.exp / "curve").glob("*")))]
     tests, separated = [o.data / name for name in TESTS], [o.exp / "separated" / name for name in TESTS]
-    ours = PRETRAINED / "model.pth"
     score = "score --data {data}/test --separated {exp}/separated/test --single_data {data}/test_1spk "
     score += "--single_separated {exp}/separated/test_1spk --out {exp}/scores --nj {nj}"
     return [
         Stage(
             *("separate", "the test sets by every system, trained or blind"),
-            reads=[*tests, *(o.exp / name / MODEL for name in models), *filter(o.there, further), ours],
+            reads=[*tests, *(o.exp / name / MODEL for name in models), *filter(o.there, further)],
             makes=separated,
             commands=[
                 separate(o, tests[0], separated[0]),
                 separate(o, tests[1], separated[1], only="models"),
             ],
-            settings=o.settings_of("systems"),
+            settings=o.settings_of("systems") | packaged(o),
             keeps=True,
         ),
         Stage(
@@ -345,16 +346,19 @@ def _words(o: MixtureOptions) -> list[Stage]:
 def _elsewhere(o: MixtureOptions) -> list[Stage]:
     """Test sets of other arrays, rooms and noise."""
     off = "" if "mismatch" in o.extras else "--with mismatch runs it"
-    names = [] if off else ["matched", *o.conditions]
+    names, rows = ([], []) if off else (["matched", *o.conditions], rows_of(o))
     others = [] if o.again else [path for path in o.experiments() if path != o.exp]
     number = {"num": o.size["mixtures"]["test"], "audio_format": o.recipe["audio_format"]}
     return [
         Stage(
-            *("conditions", "test sets of other arrays, rooms and noise, by the student and AuxIVA"),
-            reads=[o.speech / "test", o.exp / "student" / MODEL, PRETRAINED / "model.pth"],
+            *(
+                "conditions",
+                "test sets of other arrays, rooms and noise, by trained and blind systems",
+            ),
+            reads=[o.speech / "test", o.exp / "student" / MODEL],
             makes=[o.data / "conditions", o.exp / "mismatch"],
-            commands=[command for name in names for command in in_condition(o, name)],
-            settings=o.settings_of("scenes", "conditions", "systems") | o.drawing | number,
+            commands=[command for name in names for command in in_condition(o, name, rows)],
+            settings=o.settings_of("scenes", "conditions", "systems") | o.drawing | number | packaged(o),
             skip=off,
             keeps=True,
         ),

@@ -23,7 +23,7 @@ from frontend.evaluation.results import (
 from frontend.evaluation.without_references import parameters
 from frontend.report.pages import write_page
 from frontend.report.plots import learning_curves, plot_curves, plot_words
-from frontend.separation.systems import System, load_systems, needs_array, trained
+from frontend.separation.systems import System, fits, load_systems, trained
 from frontend.utils.errors import UserError
 from frontend.utils.files import read_json, read_settings, read_text, write_json
 from frontend.utils.provenance import provenance, run_facts, stage_commits
@@ -67,7 +67,7 @@ def write_report(
         UserError: no scores, no ``stages.json``, an unreadable file, experiments of other rates or talkers.
     """
     texts = {path.as_posix(): read_text(path) for path in configs}
-    results = collect(experiments, load_systems(systems), quality, quick)
+    results = collect(experiments, load_systems(systems, every=True), quality, quick)
     curves = {
         (f"{experiment.name}/{name}" if len(experiments) > 1 else name): network
         for experiment in experiments
@@ -137,7 +137,7 @@ def _experiment(path: Path, run: dict, systems: Sequence[System], seed: int) -> 
         if system.name in scores or system.name in words
     ]
     names, channels = [row["system"] for row in rows], about["channels"]
-    missing = [s.name for s in systems if s.name not in every and (channels > 1 or not needs_array(s))]
+    missing = [s.name for s in systems if s.name not in every and fits(s, channels)]
     spread = over_separation(scores, systems, "test", seed)
     spread += over_separation(single, systems, "one talker", seed)
     networks = {s.model: s.network(path) for s in systems if s.name in scores and s.model}

@@ -53,7 +53,7 @@ def write_mismatch(
     Raises:
         UserError: no scores of the matched set, scores of other utterances, a damaged file.
     """
-    listed, every, facts = read_conditions(conditions), load_systems(systems), run_facts(exp)
+    listed, every, facts = read_conditions(conditions), load_systems(systems, every=True), run_facts(exp)
     scored = {name: load_scores(exp / "mismatch" / name / "scores") for name in listed}
     matched = scored[MATCHED]
     shown = [s for s in every if s.name in matched and s.name not in _NO_SYSTEM]

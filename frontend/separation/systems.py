@@ -108,24 +108,34 @@ class System:
         return {name: getattr(self, name) for name in ("blind", "rule", "refine", "settings")}
 
 
-def load_systems(path: str | Path) -> list[System]:
-    """Read a systems file; raise a UserError for whatever is unknown in it, or does not fit together."""
-    return systems_of(read_settings(path, "table of systems"), path)
+def load_systems(path: str | Path, every: bool = False) -> list[System]:
+    """Read a systems file.
+
+    Args:
+        path: the file.
+        every: also rows that do not fit its number of microphones: a report may be of several numbers.
+
+    Raises:
+        UserError: whatever is unknown in it, or does not fit together.
+    """
+    return systems_of(read_settings(path, "table of systems"), path, every)
 
 
-def systems_of(content: dict, path: str | Path) -> list[System]:
+def systems_of(content: dict, path: str | Path, every: bool = False) -> list[System]:
     """Return the rows of what a systems file holds, as :func:`load_systems`; ``path`` is for messages."""
     if not content:
         raise UserError(f"{path}: expected 'NAME: {{...}}' per system, found none")
-    entries, microphones = content.copy(), content.get("microphones")
-    entries.pop("microphones", None)
+    entries = dict(content)
+    microphones = entries.pop("microphones", None)
+    if not isinstance(microphones, int | None):
+        raise UserError(f"{path}: microphones: expected a number, found {microphones!r}")
     if any(name in _SECTIONS and not _is_row(entry) for name, entry in entries.items()):
         entries = _generate(entries, str(path))
     systems = [_system(str(name), entry, f"{path}: {name}: ") for name, entry in entries.items()]
-    return [s for s in systems if microphones is None or _fits(s, microphones)]
+    return [s for s in systems if every or microphones is None or fits(s, microphones)]
 
 
-def _fits(system: System, microphones: int) -> bool:
+def fits(system: System, microphones: int) -> bool:
     """Return whether a system separates what so many microphones recorded."""
     if system.model == PRETRAINED.name:
         return 1 < microphones <= MOST_MICS

@@ -391,18 +391,20 @@ def check_config(args: argparse.Namespace) -> None:
     """
     where = args.config or "command line"
     check_gpu(args.ngpu)
-    # All crops are equally long.
     wanted = {"preprocessor": tuple(PREPROCESSORS), "iterator_type": "sequence", "batch_type": "unsorted"}
-    check_values(args, wanted, where)
+    check_values(args, wanted, where)  # all crops are equally long
     _check_names(args, where)
     _check_data(args, where)
     read, defaults = args.preprocessor_conf, _settings(enh.separator_choices.classes[args.separator], GIVEN)
     for key, default in (("ref_channel", 0), ("fs", defaults.get("fs", read["fs"]))):
         pair = [args.separator_conf.get(key, default), read.get(key, default)]
         if pair[0] != pair[1]:
-            raise UserError(
-                f"{where}: separator_conf and preprocessor_conf: the same {key} expected, found {pair}"
-            )
+            found = f"the same {key} expected, found {pair}"
+            raise UserError(f"{where}: separator_conf and preprocessor_conf: {found}")
+    stft = args.encoder_conf
+    if args.separator_conf.get("streams") and stft.get("n_fft") != 2 * stft.get("hop_length", 0):
+        found = f"streams need an n_fft of two hop_length, found {stft}"
+        raise UserError(f"{where}: encoder_conf: {found}")
     if read.get("array_symmetry") == "any" and args.separator not in ANY_ARRAY:
         found = f"array_symmetry: 'any' is for {', '.join(ANY_ARRAY)}, found {args.separator}"
         raise UserError(f"{where}: preprocessor_conf: {found} (name the symmetry of the array, or none)")
@@ -444,7 +446,5 @@ def _check_data(args: argparse.Namespace, where: str) -> None:
             )
     mixtures = args.preprocessor_conf.get("n_mixtures", 2)
     if args.preprocessor == "mom" and mixtures > outputs:
-        raise UserError(
-            f"{where}: separator_conf: num_spk must be at least n_mixtures ({mixtures}), found {outputs}: "
-            "every mixture needs an output"
-        )
+        found = f"num_spk must be at least n_mixtures ({mixtures}), found {outputs}"
+        raise UserError(f"{where}: separator_conf: {found}: every mixture needs an output")

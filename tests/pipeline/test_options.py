@@ -384,7 +384,7 @@ def test_another_network_is_an_experiment_of_its_own(recipe):
         network = SpatialNet(129, **content["separator_conf"])  # whose names the overlay has
         assert content["separator"] == "spatialnet" and (network.num_spk, network.n_mics) == (outputs, 4)
         assert network.streams == (2 if name == "student" else 0)
-    with pytest.raises(UserError, match="--network spatialnet is for two or more microphones"):
+    with pytest.raises(UserError, match="--network spatialnet is for one array, of two microphones or more"):
         options(recipe, "--network spatialnet --channels 1")
     with pytest.raises(UserError, match="--network mask_net: expected one of spatialnet"):
         options(recipe, "--network mask_net")

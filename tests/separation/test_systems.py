@@ -326,6 +326,18 @@ def test_the_generated_rows_are_those_that_were_listed(tmp_path, variants, mics,
     assert [system.asr for system in found if system.asr] == ["joint/asr"]
 
 
+def test_one_microphone_has_no_rows_of_arrays_in_a_table_of_ones_own(tmp_path):
+    """That of egs/recordings is not the template's."""
+    path = tmp_path / "systems.yaml"
+    write_resolved(path, "recordings", "systems", ("mask_net", "one_channel", "few_microphones"), mics=1)
+    assert [system.name for system in load_systems(path)] == ["mixture", "start", "student"]
+    # A report may be of several numbers of microphones.
+    assert "teacher_spatial_merge" in [system.name for system in load_systems(path, every=True)]
+    path.write_text("microphones: two\nmixture: {}\n")
+    with pytest.raises(UserError, match="systems.yaml: microphones: expected a number, found 'two'"):
+        load_systems(path)
+
+
 def test_the_generated_rows_of_recordings():
     found = load_systems(ROOT / "egs/recordings/conf/systems.yaml")
     assert [system.name for system in found] == RECORDINGS

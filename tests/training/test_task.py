@@ -273,6 +273,15 @@ WRONG = [
     (TEACHER, conf(TEACHER, "preprocessor_conf", crops=2), r"unknown key 'crops' .*'crop'"),
     (TEACHER, {"optim_conf": {"lr": "2e-3"}}, r"optim_conf: lr: a number expected, found the text '2e-3'"),
     (TEACHER, {"preprocessor_conf": {"crop": 1.0}}, r"preprocessor_conf: key 'fs' is missing"),
+    (
+        STUDENT,
+        {
+            "separator": "spatialnet",
+            "separator_conf": {"n_mics": MICS, "streams": 2},
+            "encoder_conf": STFT | {"hop_length": STFT["n_fft"] // 4},
+        },
+        r"encoder_conf: streams need an n_fft of two hop_length",
+    ),
     (TEACHER, {"separator": "mask_nett"}, r"mask_nett.*did you mean 'mask_net'"),
     (TEACHER, {"scheduler_conf": {"warmup": 2}}, r"scheduler_conf: unknown key 'warmup'"),
     (TEACHER, {"criterions": [{"name": "snr"}]}, r"criterions: name, conf, wrapper"),

@@ -7,6 +7,7 @@ of the recipe. Needs the extra ``espnet3``, on Python 3.12 or newer.
 import sys
 
 try:
+    from espnet3.contract.stages import StageContractError
     from espnet3.systems.launch import launch
     from system import SeparationSystem
 except ModuleNotFoundError as missing:
@@ -18,5 +19,9 @@ except ModuleNotFoundError as missing:
     sys.exit(2)
 
 if __name__ == "__main__":
-    # conf/training.yaml beside system.py also holds the defaults of other configurations.
-    launch(SeparationSystem, conf_package="system")
+    try:
+        # conf/training.yaml beside system.py also holds the defaults of other configurations.
+        launch(SeparationSystem, conf_package="system")
+    except (StageContractError, FileNotFoundError) as error:
+        print(f"run.py: error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -52,11 +52,12 @@ class SeparationSystem(BaseSystem):
         _mixit("pack", "--model", chosen.model, "--out", chosen.out)
 
     def _run(self, first: str, last: str) -> None:
-        options = OmegaConf.to_container(self.training_config.options, resolve=True)
+        options = OmegaConf.to_container(self.training_config.options or OmegaConf.create(), resolve=True)
         line = ["--recipe", self.training_config.recipe, "--stage", first, "--stop_stage", last]
         for name, value in options.items():
             for one in value if isinstance(value, list) else [value]:
-                line += [f"--{name}"] if one is True else [f"--{name}", str(one)]
+                text = str(one).lower() if isinstance(one, bool) else str(one)
+                line += [] if one is None else [f"--{name}", text]
         _mixit("run", *line)
 
 
