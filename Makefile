@@ -1,7 +1,7 @@
 .PHONY: test test-matrix lint bench docs
 
-test:   # the whole suite, recipe included; sets up .venv first
-	@bin=$$(local/install.sh --extras mini,test,whisper) && PATH="$$bin:$$PATH" python -m pytest
+test:   # the whole suite, recipe included, two files at a time; sets up .venv first
+	@bin=$$(local/install.sh --extras mini,test,whisper) && PATH="$$bin:$$PATH" python -m pytest -n 2 --dist loadfile
 
 test-matrix:  # the quick tests on each Python from 3.11 to 3.13 that is here, in .venv311, .venv312 ...
 	@python3 local/test_matrix.py
