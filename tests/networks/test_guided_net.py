@@ -6,7 +6,7 @@ import torch
 from frontend.dsp.array_streams import ArrayStreams
 from frontend.dsp.metrics import si_snr
 from frontend.dsp.spatial import istft, stft, stream_masks
-from frontend.networks.guided_net import _TRAINING_STARTS, STARTS, GuidedNet
+from frontend.networks.guided_net import STARTS, TRAINING_STARTS, GuidedNet
 from frontend.utils.errors import UserError
 from frontend.utils.rng import generator
 
@@ -204,7 +204,7 @@ def test_fewer_starts_are_tried_in_training(monkeypatch):
     monkeypatch.setattr(ArrayStreams, "blind", lambda array, starts: tried.append(starts) or blind(array))
     for network in (build().eval(), build().train()):
         network(mixture, torch.full((2,), SAMPLES))
-    assert tried == [STARTS, _TRAINING_STARTS] and _TRAINING_STARTS < STARTS
+    assert tried == [STARTS, TRAINING_STARTS] and TRAINING_STARTS < STARTS
 
 
 def test_ref_channel_must_be_there():

@@ -85,7 +85,7 @@ CHANGES = [
 
 
 @pytest.mark.parametrize("complete", [False, True])
-@pytest.mark.parametrize(("more", "change", "said"), CHANGES, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(("more", "change", "said"), CHANGES, ids=[said for _, _, said in CHANGES])
 def test_another_training_is_named_and_what_can_be_done(line, exp, tmp_path, more, change, said, complete):
     if complete:
         (exp / BEGUN).rename(exp / DONE)
