@@ -41,6 +41,10 @@ def test_a_mistake_is_one_line(tmp_path):
     done = run(tmp_path, "create_dataset", size="huge")
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "unknown size 'huge'" in done.stderr.splitlines()[-1]
+    command = [sys.executable, RUN, "--stages", "train"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("run.py: error: config not provided")
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="ESPnet for this Python has ESPnet3")

@@ -23,5 +23,5 @@ if __name__ == "__main__":
         # conf/training.yaml beside system.py also holds the defaults of other configurations.
         launch(SeparationSystem, conf_package="system")
     except (StageContractError, FileNotFoundError) as error:
-        print(f"run.py: error: {error}", file=sys.stderr)
+        print("run.py: error:", *str(error).split(), file=sys.stderr)
         sys.exit(2)
