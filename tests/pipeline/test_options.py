@@ -7,6 +7,7 @@ import pytest
 import yaml
 from recipes import ROOT, copy_recipe
 
+from frontend import PRETRAINED
 from frontend.cli.run import _check
 from frontend.networks.spatialnet import SpatialNet
 from frontend.pipeline.options import Given, shown_command
@@ -468,6 +469,23 @@ def test_with_one_microphone_fresh_students_start_from_the_teacher(recipe):
         assert {"supervised_small", "supervised_full", "student_ft"} <= {*names}
         return from_teacher
 
+    def read(text):
+        stages = {stage.name: stage for stage in stages_of(options(recipe, text))}
+        return [
+            name
+            for name, stage in stages.items()
+            if any(path.parent.name == "teacher" for path in stage.reads)
+        ]
+
+    # A student is stale with its teacher, by way of the labels; with one microphone by its weights too.
+    assert {"student", "distill", "curve"} <= {*read("--channels 1 --with curve")}
+    assert {"student", "distill", "curve"}.isdisjoint(read("--with curve"))
     curve = ["cotrained", "cotrained_1", "distilled_1", "cotrained_5", "distilled_5"]
     assert started("--channels 1 --with curve") == ["student", "distilled", *curve]
     assert started("--with curve") == []
+
+
+@pytest.mark.parametrize(("text", "fits"), [("", True), ("--channels 1", False), ("--channels 9", False)])
+def test_the_rows_of_the_package_s_model_are_stale_with_it(recipe, text, fits):
+    stages = {stage.name: stage for stage in stages_of(options(recipe, text))}
+    assert (PRETRAINED.name in stages["separate"].settings) == fits

@@ -16,6 +16,7 @@ from kills import exit_code, kill_at_call
 from recipes import write_resolved
 from tiny_models import FS, OUTPUTS, make_data, make_model, recording, write
 
+from frontend import PRETRAINED
 from frontend.data.audio import read_audio
 from frontend.data.kaldi import read_scp
 from frontend.data.mixtures import MixtureSet
@@ -336,6 +337,14 @@ def test_one_microphone_has_no_rows_of_arrays_in_a_table_of_ones_own(tmp_path):
     path.write_text("microphones: two\nmixture: {}\n")
     with pytest.raises(UserError, match="systems.yaml: microphones: expected a number, found 'two'"):
         load_systems(path)
+
+
+def test_the_model_of_the_package_needs_no_training(tmp_path):
+    """Its row is separated by the weights that come with the package, whatever lies in the experiment."""
+    assert System("x", model="any_array").network("exp") == PRETRAINED
+    assert System("x", model="student").network("exp") == Path("exp/student")
+    (tmp_path / "systems.yaml").write_text("microphones: 9\nmixture: {}\nany_array: {model: any_array}\n")
+    assert [system.name for system in load_systems(tmp_path / "systems.yaml")] == ["mixture"]
 
 
 def test_the_generated_rows_of_recordings():
