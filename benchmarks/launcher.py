@@ -30,7 +30,7 @@ def main() -> None:
         os.chdir(folder)
         Path("sleep.py").write_text(f"import time\ntime.sleep({seconds / 2})\n")
         launcher, begun = Slurm(Path("exp"), settings, 1), time.monotonic()
-        launcher.claim("sleep", Stamp.of({}, {}))
+        launcher.claim({"sleep": Stamp.of({}, {})})
         launcher.run("sleep", [["./sleep.py"]], Path("exp/log/sleep.log"))
         more = time.monotonic() - begun - seconds
         print(f"{seconds:.0f} s of work took {more:.1f} s more in two jobs: {100 * more / seconds:.1f} %")

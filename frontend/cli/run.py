@@ -47,6 +47,13 @@ def _extras(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) 
     default=None,
     show_default="all processors; of a job of Slurm launcher.cpus",
 )
+@option(
+    "at_once",
+    "stages at the same time, none of which needs another: trainings and what is beside them",
+    type=COUNT,
+    default=None,
+    show_default="one a processor, 4 at most; 1 with --ngpu; 4 with Slurm",
+)
 @option("ngpu", "GPUs for training, and one of them for decoding", type=click.IntRange(0), default=0)
 @option(
     "nodes", "machines that share a training (--launcher slurm), with --ngpu GPUs each", type=COUNT, default=1
@@ -94,8 +101,8 @@ def run(stop_stage: str, list: bool, dry_run: bool, show: str | None, adopt: boo
     typed.pop("size", None)
     typed |= {"extras": typed.pop("with"), "settings": typed.pop("set")}
     options = read_options(Given(size=size, more=_pairs(more), **typed), listing=list)
+    from frontend.pipeline.engine import Engine
     from frontend.pipeline.launch import Local, Slurm
-    from frontend.pipeline.stage import Engine
 
     with _inside(options.place):
         launcher: Local | Slurm = Local(options.exp)

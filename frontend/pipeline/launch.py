@@ -1,7 +1,8 @@
 """Where the commands of a stage run: here, one after the other, or as jobs of Slurm, through submitit.
 
 Each command is a child process, so that its memory is freed and a crash stays in its stage; its output goes
-to the terminal and to the stage's log, below the command as one can paste it.
+to the stage's log, below the command as one can paste it, and to the terminal. Of stages that run at the same
+time, each in a thread of its own, the terminal shows the output of one, and the warnings and errors of all.
 
 A job of Slurm outlives the run that submitted it. Its name, ``STAGE.EXPERIMENT.INPUTS.COMMANDS`` with digests
 of the last three, is all that the next run needs to find it again and to wait for it.
@@ -24,9 +25,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from frontend.pipeline.commands import Command, environment, shown, with_python, works_of
-from frontend.pipeline.records import jobs_in_queue, place_of_jobs, refuse_jobs, short_digest
+from frontend.pipeline.stage import jobs_in_queue, known_to_job, place_of_jobs, refuse_jobs, short_digest
 from frontend.utils import errors
-from frontend.utils.errors import UserError, warn
+from frontend.utils.errors import UserError, is_complaint, warn
 from frontend.utils.locks import held
 from frontend.utils.parallel import Progress
 from frontend.utils.stamps import Stamp
@@ -34,7 +35,6 @@ from frontend.utils.stamps import Stamp
 _LOST = -999  # instead of an exit code: the job ended without one
 _LATE_S = 5.0  # for the result of a job that has ended to be seen through a file server
 _LOOK_S = (1.0, 15.0)  # between two looks at the queue: at first, and at most
-_PORTS = range(20000, 40000, 2)  # of jobs of several nodes; each takes the next one, too
 _NOT_OURS = ("submitit ", "srun: ", "slurmstepd-")  # lines of a job's output
 
 
@@ -44,21 +44,24 @@ def _of_run(stage: str) -> dict[str, str]:
 
 
 class Local:
-    """Commands run here, one after the other.
+    """Commands run here, those of a stage one after the other.
 
     Args:
         exp: the experiment.
+
+    Attributes:
+        shown: the stage whose output is printed; "": that of each.
     """
 
     def __init__(self, exp: Path) -> None:
-        self.exp = exp
+        self.exp, self.shown = exp, ""
+        self._at_work, self._stopped = set[subprocess.Popen](), threading.Event()
 
-    def claim(self, stage: str, made_from: Stamp) -> None:
-        """See that nothing else works on a stage, before its output is touched.
+    def claim(self, made_from: dict[str, Stamp]) -> None:
+        """See that nothing else works on the stages that run now, before their output is touched.
 
         Args:
-            stage: its name.
-            made_from: what its output is made from.
+            made_from: what the output of each is made from, those at work among them.
 
         Raises:
             UserError: jobs of an earlier run are still queued or running.
@@ -79,64 +82,66 @@ class Local:
         """
         log.parent.mkdir(parents=True, exist_ok=True)
         for command in commands:
+            if self._stopped.is_set():
+                raise KeyboardInterrupt
             with open(log, "a", encoding="utf-8") as file:
                 print(f"$ {shown(command)}", file=file, flush=True)
-                code = _run(with_python(sys.executable, command), file, {**environment(), **_of_run(stage)})
-                check(stage, code, log)
+                code = self._run(stage, with_python(sys.executable, command), file)
+            if code < 0:
+                why = f"a command was killed by signal {-code}; out of memory? (see {log})"
+                raise UserError(f"stage {stage}: {why}")
+            if code not in (0, 2, errors.INTERRUPTED):  # one that ended with these has said in one line why
+                print(f"stage {stage}: failed; its output is in {log}", file=sys.stderr)
+            if code:
+                raise SystemExit(code)
 
+    def stop(self, interrupted: bool) -> None:
+        """End what is at work after a failure; of an interrupt the commands know, too."""
+        self._stopped.set()
+        for process in () if interrupted else tuple(self._at_work):
+            process.terminate()
 
-def check(stage: str, code: int, log: Path) -> None:
-    """End the run where a command failed; one that ended with 2 has said in one line why."""
-    if code < 0:
-        raise UserError(f"stage {stage}: a command was killed by signal {-code}; out of memory? (see {log})")
-    if code:
-        if code not in (2, 130):
-            print(f"stage {stage}: failed; its output is in {log}", file=sys.stderr)
-        raise SystemExit(code)
+    def _run(self, stage: str, command: list[str], log: TextIO) -> int:
+        """Run a command, copy its output to ours and to the log, and return its exit code."""
+        # It holds the locks of this run until it ends, whatever happens to this process.
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            env={**environment(), **_of_run(stage)},
+            close_fds=False,
+        )
+        lost: list[OSError] = []
 
+        def copy(source: TextIO, target: TextIO) -> None:
+            for line in source:
+                try:
+                    for out in (log, target) if self.shown in ("", stage) or is_complaint(line) else (log,):
+                        out.write(line)
+                        out.flush()
+                except OSError as error:  # nobody reads it any more
+                    lost.append(error)
+                    process.terminate()
+                    return
 
-def _run(command: list[str], log: TextIO, its_environment: dict[str, str]) -> int:
-    """Run a command, copy its output to ours and to the log, and return its exit code."""
-    # It holds the locks of this run until it ends, whatever happens to this process.
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        env=its_environment,
-        close_fds=False,
-    )
-    lost: list[OSError] = []
-
-    def copy(source: TextIO, target: TextIO) -> None:
-        for line in source:
-            try:
-                for out in (log, target):
-                    out.write(line)
-                    out.flush()
-            except OSError as error:  # nobody reads it any more
-                lost.append(error)
-                process.terminate()
-                return
-
-    pairs = ((process.stdout, sys.stdout), (process.stderr, sys.stderr))
-    threads = [threading.Thread(target=copy, args=pair, daemon=True) for pair in pairs]
-    for thread in threads:
-        thread.start()
-    try:
+        pairs = ((process.stdout, sys.stdout), (process.stderr, sys.stderr))
+        threads = [threading.Thread(target=copy, args=pair, daemon=True) for pair in pairs]
+        self._at_work.add(process)
+        for thread in threads:
+            thread.start()
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            if (code := process.wait()) != errors.INTERRUPTED:  # else the command has it too, and has said so
+                raise
         for thread in threads:
             thread.join()
-        code = process.wait()
-    except KeyboardInterrupt:
-        if process.wait() == errors.INTERRUPTED:  # the command has it too, and has said so
-            for thread in threads:
-                thread.join()
-            raise SystemExit(errors.INTERRUPTED) from None
-        raise
-    if lost:
-        raise lost[0]
-    return code
+        self._at_work.discard(process)
+        if lost:
+            raise lost[0]
+        return code
 
 
 # Jobs of Slurm.
@@ -183,7 +188,7 @@ class _Work:
 
 
 class Slurm:
-    """Commands run as jobs of Slurm, one after the other; what can be divided as an array of them.
+    """Commands run as jobs of Slurm, those of a stage one after the other; what can be divided as an array.
 
     Args:
         exp: the experiment.
@@ -204,15 +209,21 @@ class Slurm:
         if lacks := [name for name in ("sbatch", "squeue", "srun") if shutil.which(name) is None]:
             raise UserError(f"--launcher slurm: expected Slurm on this machine, found no {lacks[0]}")
         self.exp, self.settings, self.nj, self.nodes, self.submitit = exp, settings, nj, nodes, submitit
-        self.prefix, self.done = "", set[str]()
+        self.shown, self.prefixes, self.done = "", dict[str, str](), set[str]()
+        self._stopped, self._lock = threading.Event(), threading.RLock()
         jobs_in_queue(exp)
 
-    def claim(self, stage: str, made_from: Stamp) -> None:
-        """See :meth:`Local.claim`; jobs of this very stage, made from the same, are found again."""
-        self.prefix = f"{stage}.{short_digest(self.exp)}.{short_digest(made_from)}."
+    def claim(self, made_from: dict[str, Stamp]) -> None:
+        """See :meth:`Local.claim`; jobs of these very stages, made from the same, are found again."""
+        ours = short_digest(self.exp)
+        self.prefixes = {name: f"{name}.{ours}.{short_digest(made_from[name])}." for name in made_from}
         jobs = {k: v for k, v in jobs_in_queue(self.exp).items() if k not in self.done}
-        others = {k: v for k, v in jobs.items() if not v[0].startswith(self.prefix)}
+        others = {k: v for k, v in jobs.items() if not v[0].startswith((*self.prefixes.values(),))}
         refuse_jobs(self.exp, others, "run the same command as then")
+
+    def stop(self, interrupted: bool) -> None:
+        """Wait for no job any more: they go on."""
+        self._stopped.set()
 
     def run(self, stage: str, commands: list[Command], log: Path) -> None:
         """See :meth:`Local.run`.
@@ -222,11 +233,7 @@ class Slurm:
         """
         for array in works_of(commands, self.settings):
             works = [_Work(commands) for commands in array]
-            try:
-                self._finish(stage, works, log)
-            except KeyboardInterrupt:
-                print(f"stage {stage}: its jobs go on; to end them: scancel {_numbers(works)}", flush=True)
-                raise
+            self._finish(stage, works, log)
         shutil.rmtree(place_of_jobs(self.exp, stage), ignore_errors=True)  # the logs are in the stage's
         with contextlib.suppress(OSError):
             place_of_jobs(self.exp).rmdir()
@@ -238,12 +245,15 @@ class Slurm:
         left, failed, begun = [*works], list[tuple[_Work, int]](), time.monotonic()
         jobs, looked = self._queue(), time.monotonic()
         while left:
+            if self._stopped.is_set():
+                print(f"stage {stage}: its jobs go on; to end them: scancel {_numbers(left)}", flush=True)
+                raise KeyboardInterrupt
             # All names, since of a single one a file server may know for a while that it was not there.
             files = {*os.listdir(place_of_jobs(self.exp, stage))}
             for work in [*left]:
                 code = work.code(jobs, files)
                 if bar is None:
-                    _print(_output(work, work.read))
+                    self._print(stage, _output(work, work.read))
                 if code is None:
                     continue
                 _keep(work, log)
@@ -279,9 +289,9 @@ class Slurm:
     def _begin(self, stage: str, works: list[_Work]) -> None:
         """Find the jobs of works that an earlier run submitted; submit the others."""
         names = {name: number for number, (name, _) in self._queue().items()}
-        array = names.get(self._name(works), "").partition("_")[0]
+        array = names.get(self._name(stage, works), "").partition("_")[0]
         for k, work in enumerate(works):
-            if number := names.get(self._name([work]), f"{array}_{k}" if array else ""):
+            if number := names.get(self._name(stage, [work]), f"{array}_{k}" if array else ""):
                 self._has(stage, work, number)
         new = [work for work in works if not work.number]
         if new == works:  # what failed before is not looked at any more
@@ -292,8 +302,8 @@ class Slurm:
         for some in [works] if new == works else [[work] for work in new]:
             self._submit(stage, some)
 
-    def _name(self, works: list[_Work]) -> str:
-        return self.prefix + short_digest([work.commands for work in works])
+    def _name(self, stage: str, works: list[_Work]) -> str:
+        return self.prefixes[stage] + short_digest([work.commands for work in works])
 
     def _has(self, stage: str, work: _Work, number: str) -> None:
         """Note which job does a work."""
@@ -302,11 +312,18 @@ class Slurm:
         work.paths = self.submitit.core.utils.JobPaths(folder, number, 0)
         work.tries += 1
 
+    def _print(self, stage: str, lines: list[str]) -> None:
+        """Print output of a command as it would have been printed here."""
+        for line in lines:
+            if not line.startswith("$ ") and (self.shown in ("", stage) or is_complaint(line)):
+                print(line, file=sys.stderr if is_complaint(line) else sys.stdout, flush=True)
+
     def _queue(self) -> dict[str, tuple[str, str]]:
-        """Return :func:`frontend.pipeline.records.jobs_in_queue`, as soon as Slurm answers."""
+        """Return :func:`frontend.pipeline.stage.jobs_in_queue`, as soon as Slurm answers."""
         while True:
             try:
-                return jobs_in_queue(self.exp)
+                with self._lock:
+                    return jobs_in_queue(self.exp)
             except UserError as error:
                 warn(f"{error}; waiting for it")
                 time.sleep(_LOOK_S[0])
@@ -325,7 +342,7 @@ class Slurm:
             place_of_jobs(self.exp, stage), cluster="slurm", slurm_max_num_timeout=1000
         )
         executor.update_parameters(
-            name=self._name(works),
+            name=self._name(stage, works),
             timeout_min=asked["time"],
             cpus_per_task=self.nj,
             nodes=self.nodes if kind == "train" else 1,
@@ -338,7 +355,8 @@ class Slurm:
             **{name: asked[key] for name, key in names.items() if asked[key] is not None},
         )
         try:
-            with _for_sbatch(), contextlib.redirect_stderr(io.StringIO()), executor.batch():
+            quiet = contextlib.redirect_stderr(io.StringIO())
+            with self._lock, _for_sbatch(), quiet, executor.batch():  # what other threads share is changed
                 jobs = [executor.submit(Job(work.commands, os.getcwd(), _of_run(stage))) for work in works]
         except self.submitit.core.utils.FailedJobError as error:
             said = f"{error}".partition("\n")[0]
@@ -364,14 +382,6 @@ def _output(work: _Work, since: int = 0) -> list[str]:
     new = new[: new.rfind(b"\n") + 1]
     work.read = since + len(new)
     return [x for x in new.decode(errors="replace").splitlines() if not x.startswith(_NOT_OURS)]
-
-
-def _print(lines: list[str]) -> None:
-    """Print output of a command as it would have been printed here."""
-    for line in lines:
-        if not line.startswith("$ "):
-            is_error = line.startswith("warning: ") or ": error: " in line
-            print(line, file=sys.stderr if is_error else sys.stdout, flush=True)
 
 
 def _keep(work: _Work, log: Path) -> None:
@@ -408,17 +418,6 @@ def _for_sbatch() -> Iterator[None]:
         os.environ.update(before)
 
 
-def _sharing() -> dict[str, str]:
-    """Return what the processes of a job of several nodes, started from the first, know of each other."""
-    import submitit
-
-    job = submitit.JobEnvironment()
-    port = _PORTS[int(os.environ["SLURM_JOB_ID"]) % len(_PORTS)]
-    found: dict = {"RANK": job.global_rank, "WORLD_SIZE": job.num_tasks, "MASTER_PORT": port}
-    found["MASTER_ADDR"] = os.environ["SLURM_LAUNCH_NODE_IPADDR"]
-    return {name: str(value) for name, value in found.items()} if job.num_tasks > 1 else {}
-
-
 class Job:
     """Commands as a job: queued again, by a time-out or by Slurm, it runs them again, and so goes on."""
 
@@ -427,7 +426,7 @@ class Job:
 
     def __call__(self) -> int:
         """Run the commands until one fails; return its exit code."""
-        shares = _sharing()
+        shares = known_to_job()
         all_of_it = {**environment(), **self.own, **shares}  # of the machine that it runs on
         for command in self.commands:
             print(f"$ {shown(command)}", flush=True)

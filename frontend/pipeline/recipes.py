@@ -154,6 +154,7 @@ def _controls(o: MixtureOptions, sets: list[Path], seed: dict) -> Stage:
         makes=makes,
         commands=[command for name in o.controls for command in control(o, name)],
         settings=o.settings_of(*sorted(confs)) | seed,
+        beside=True,
         skip="" if o.controls else "there are none for one microphone, for drawn arrays, or with --network",
     )
 
@@ -167,11 +168,25 @@ def _with_labels(o: MixtureOptions) -> list[Stage]:
     networks = o.settings_of("distill", "student", "cotrained", "full", "finetune", "small")
     return [
         Stage(
+            *("baselines", "supervised training on the few labels and on all"),
+            reads=sets,
+            makes=[*small, o.exp / "supervised_small", o.exp / "supervised_full"],
+            commands=[
+                *keep_labels(o, share, "small"),
+                train(o, "supervised_small", "small", small),
+                train(o, "supervised_full", "full", [o.data / o.pool, o.data / "dev"]),
+            ],
+            settings=o.settings_of("small", "full") | seed | {"share": share},
+            beside=True,
+            skip=no_labels,
+        ),
+        Stage(
             *("finetune", "the student on the few true labels"),
-            reads=[*sets, student],
-            makes=[*small, o.exp / "student_ft"],
-            commands=[*keep_labels(o, share, "small"), train(o, "student_ft", "finetune", small, student)],
-            settings=o.settings_of("finetune") | seed | {"share": share},
+            reads=[*sets, *small, student],
+            makes=[o.exp / "student_ft"],
+            commands=[train(o, "student_ft", "finetune", small, student)],
+            settings=o.settings_of("finetune") | seed,
+            beside=True,
             skip=no_labels,
         ),
         Stage(
@@ -184,17 +199,7 @@ def _with_labels(o: MixtureOptions) -> list[Stage]:
                 train(o, "distilled_ft", "finetune", small, o.exp / "distilled" / MODEL),
             ],
             settings=o.settings_of("distill", "student", "finetune") | seed,
-            skip=no_labels,
-        ),
-        Stage(
-            *("baselines", "supervised training on the few labels and on all"),
-            reads=[*sets, *small],
-            makes=[o.exp / "supervised_small", o.exp / "supervised_full"],
-            commands=[
-                train(o, "supervised_small", "small", small),
-                train(o, "supervised_full", "full", [o.data / o.pool, o.data / "dev"]),
-            ],
-            settings=o.settings_of("small", "full") | seed,
+            beside=True,
             skip=no_labels,
         ),
         Stage(
@@ -209,6 +214,7 @@ def _with_labels(o: MixtureOptions) -> list[Stage]:
                 *(command for share in o.shares for command in on_share(o, share)),
             ],
             settings=networks | seed | {"shares": o.shares},
+            beside=True,
             skip="" if "curve" in o.extras else "--with curve runs it",
         ),
     ]
@@ -230,6 +236,7 @@ def _recognisers(o: MixtureOptions) -> list[Stage]:
             makes=[o.data / "scenes_asr", *made, o.exp / "asr"],
             commands=[*asr_sets(o), train_asr(o, "asr", [o.data / "asr_train", o.data / "asr_dev"])],
             settings=o.settings_of("scenes", "asr") | seeds | rooms,
+            beside=True,
             skip=given or (f"that of {o.first} is used" if o.again else ""),
         ),
         Stage(
@@ -257,6 +264,7 @@ def _recognisers(o: MixtureOptions) -> list[Stage]:
                 ),
             ],
             settings=o.settings_of("systems", "asr", "decode") | seeds,
+            beside=True,
             skip="" if "retrain" in o.extras else "--with retrain runs it",
         ),
         Stage(
@@ -268,10 +276,11 @@ def _recognisers(o: MixtureOptions) -> list[Stage]:
                     "train joint --config {conf_joint} --separator {exp}/student_ft --asr {exp}/asr "
                     "--train_set {labels}/train_small --valid_set {labels}/dev_small --output_dir "
                     "{exp}/joint "
-                    "--seed {seed} --ngpu {ngpu} --num_threads {nj} --allow_unknown {unknown}"
+                    "--seed {seed} --ngpu {ngpu} --num_threads {threads} --allow_unknown {unknown}"
                 )
             ],
             settings=o.settings_of("joint") | seeds,
+            beside=True,
             skip="" if "joint" in o.extras else "--with joint runs it",
         ),
     ]

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from frontend import PRETRAINED
 from frontend.pipeline.options import MODEL, Given, Options, existing, refuse, shown_command
-from frontend.pipeline.records import Record
-from frontend.pipeline.stage import Stage
+from frontend.pipeline.stage import Record, Stage
 
 _RECOGNISERS = "--asr_whisper MODEL, --asr_exp DIR or --asr_model TAG"
 # The stages that learn, and what they do.

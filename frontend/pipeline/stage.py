@@ -1,45 +1,39 @@
-"""Stages: what each makes, whether that is there and of today's inputs, and how the stages of a run are run.
+"""A stage, and what is known of it: its output, what is done with files, its jobs of Slurm, its seconds."""
 
-A stage's inputs are compared by content, so a touched file is no change and an edited one is. Output made
-from other inputs or settings is never used: it is moved to PATH.old once, and the stage runs from the start;
-or it stays in place where its tool finds out itself which items are stale. A stage that was cut off, at any
-moment, goes on.
-
-The record of a stage, ``EXP/stages/NAME.json``, holds the :class:`~frontend.utils.stamps.Stamp` of what it
-was made from, its attempts and, once it is complete, its seconds and the sizes of its outputs.
-``EXP/stages.json`` says for the report how long each stage took, and at which commit.
-"""
-
-import contextlib
 import json
 import os
-import shlex
+import re
 import shutil
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+import subprocess
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from frontend.pipeline.launch import Local, Slurm, shown
-from frontend.pipeline.options import Options
-from frontend.pipeline.records import (
-    Record,
-    at_work,
-    earlier_seconds,
-    expected_seconds,
-    put_aside,
-    put_back,
-    sizes,
-    versions,
-)
-from frontend.utils.errors import UserError, did_you_mean
-from frontend.utils.files import read_json, remove_left_over, write_text
-from frontend.utils.locks import locked
-from frontend.utils.parallel import LEFT_AFTER, duration
-from frontend.utils.provenance import commit_of
-from frontend.utils.stamps import Stamp, of_tree
+from frontend.utils.errors import UserError, did_you_mean, few, warn
+from frontend.utils.files import remove, write_text
+from frontend.utils.stamps import Stamp, of_text, of_tree
 
-_PATIENCE_S = 10.0  # for what was killed just now, and may need a moment to end
+_PACKAGE = Path(__file__).parents[1]
+_PORTS = range(20000, 40000, 2)  # of jobs of several nodes; each takes the next one, too
+_SEPARATION = (
+    "dsp/array_streams",
+    "dsp/blind",
+    "dsp/refine",
+    "separation/pseudo_targets",
+    "separation/continuous",
+)
+# Modules whose VERSION the output of a command depends on. They are read, not imported: that would take
+# seconds.
+CODE = {
+    "data": ("data/recordings",),
+    "simulate": ("simulation/render", "simulation/rirs"),
+    "train": ("training/run",),
+    "label": _SEPARATION,
+    "separate": _SEPARATION,
+    "score": ("dsp/metrics", "evaluation/score"),
+    "decode": ("recognition/model", "recognition/whisper", "recognition/pieces"),
+    "wer": ("evaluation/wer", "evaluation/wer_recordings", "evaluation/intervals", "recognition/text"),
+}
 
 
 @dataclass
@@ -58,6 +52,8 @@ class Stage:
             nothing is to do.
         shared: directory of the record where several experiments share the output; none of them make it at a
             time.
+        beside: it may run while stages before it do that make nothing it reads: all that it reads is in
+            ``reads``, whatever is there when it starts.
     """
 
     name: str
@@ -70,6 +66,16 @@ class Stage:
     keeps: bool = False
     first: list[list[str]] = field(default_factory=list)
     shared: Path | None = None
+    beside: bool = False
+
+    def follows(self, other: "Stage") -> bool:
+        """Whether it has to wait for a stage before it."""
+        return not self.beside or any(is_below(path, other.makes) for path in self.reads)
+
+
+def is_below(path: Path, made: Iterable[Path]) -> bool:
+    """Whether a path is one of those that are made, or lies in one."""
+    return any(path == one or one in path.parents for one in made)
 
 
 def number_of(name: str, stages: list[Stage]) -> int:
@@ -86,301 +92,220 @@ def number_of(name: str, stages: list[Stage]) -> int:
     raise UserError(f"unknown stage '{name}'{did_you_mean(name, names)}; --list shows them")
 
 
-class Engine:
-    """Runs the stages of a run.
+@dataclass
+class Record:
+    """What is known of a stage's output; ``seconds`` is None until it is complete.
 
-    Args:
-        options: of the run.
-        recipe: returns its stages; asked anew after each stage, since what is there may decide what the next
-            are.
-        launcher: runs the commands.
-        check: called with the run before the first stage that has something to do: what takes long to check.
+    Attributes:
+        began: when the last attempt began, as ``time.time`` has it.
+        spent: seconds of the attempts before.
+        least: seconds that it took before it was mended: it counts for no less.
+        outputs: path -> digest of names and sizes.
     """
 
-    def __init__(
-        self,
-        options: Options,
-        recipe: Callable[[Options], list[Stage]],
-        launcher: Local | Slurm,
-        check: Callable[[Options], None],
-    ) -> None:
-        self.options, self.recipe, self.launcher, self.check = options, recipe, launcher, check
-        self.exp = options.exp
-        self._digests: dict[Path, str] = {}
-        self._moved: dict[Path, Path] = {}  # by the stage at work, see put_aside
-        self._checked = False
+    stamp: Stamp
+    began: float
+    attempts: int = 1
+    spent: float = 0.0
+    least: float = 0.0
+    seconds: float | None = None
+    outputs: dict[str, str] = field(default_factory=dict)
+    commit: str = ""
 
-    # What is known of a stage.
-
-    def record_path(self, stage: Stage) -> Path:
-        """Return where the record of a stage lies."""
-        return (stage.shared or self.exp / "stages") / f"{stage.name}.json"
-
-    def stamp(self, stage: Stage) -> Stamp:
-        """Return what the stage's output would be made from now; a missing input has an empty digest."""
-        for path in stage.reads:
-            if path not in self._digests:
-                self._digests[path] = of_tree(path)
-        made_from = Stamp.of(stage.settings, {str(path): self._digests[path] for path in stage.reads})
-        return replace(made_from, code=versions(stage.commands))
-
-    def state(self, stage: Stage) -> str:
-        """Return in one sentence why the stage has something to do; "" if it is complete."""
-        record = Record.read(self.record_path(stage))
-        if record is None:
-            return "not run yet"
-        if why := self.stamp(stage).changed_since(record.stamp):
-            return why
-        if record.seconds is None:
-            return "was cut off"
-        made = record.outputs == sizes(stage.makes)
-        return "" if made else "its output was changed or removed since"
-
-    # A run.
-
-    def run(self, first: str, last: str) -> None:
-        """Run the stages from ``first`` to ``last``, by name or number.
+    @classmethod
+    def read(cls, path: Path) -> "Record | None":
+        """Return the record that lies in ``path``, None if there is none.
 
         Raises:
-            UserError: unknown stages, an input that is missing, or a command that failed.
+            UserError: the file is no record.
         """
-        begin, end = self.places(first, last)
-        due = self._due(begin, end)
-        for place in range(begin, end + 1):
-            stage = self.recipe(self.options)[place - 1]
-            if stage.skip:
-                log(f"stage {place} {stage.name}: off, {stage.skip}")
-                continue
-            with self._turn(stage):
-                self._run_stage(place, stage, [name for name in due if due[name] >= place])
-        os.environ.pop(LEFT_AFTER, None)
-
-    def _due(self, begin: int, end: int) -> dict[str, int]:
-        """Return the stages that have something to do now, or will have when those before have run."""
-        due, made = {}, set[Path]()
-        for place, stage in enumerate(self.recipe(self.options)[begin - 1 : end], begin):
-            follows = any(path == one or one in path.parents for path in stage.reads for one in made)
-            if not stage.skip and (follows or self.state(stage)):
-                due[stage.name] = place
-                made |= {*stage.makes}
-        self._digests.clear()  # the commands that fetch may come before the inputs are looked at
-        return due
-
-    def _left(self, names: list[str]) -> tuple[float, float, bool]:
-        """Return the seconds expected for the first of some stages and for the others; if one is a guess."""
-        found, is_guess = expected_seconds(names, earlier_seconds(self.exp), self.options.size_name)
-        return found[names[0]], sum(found[name] for name in names[1:]), is_guess
-
-    def places(self, first: str, last: str) -> tuple[int, int]:
-        """Return the places of the first and the last stage.
-
-        Raises:
-            UserError: unknown stages, or the last before the first.
-        """
-        stages = self.recipe(self.options)
-        begin, end = number_of(first, stages), number_of(last, stages)
-        if begin > end:
-            raise UserError(f"--stage {first} comes after --stop_stage {last}")
-        return begin, end
-
-    def _run_stage(self, place: int, stage: Stage, due: list[str]) -> None:
-        self.options.write()
-        for command in stage.first:
-            Local(self.exp).run(stage.name, [command], self._log_of(stage))
-        path = self.record_path(stage)
-        before, now = Record.read(path), self.stamp(stage)
-        why = self.state(stage)
-        if not why and before is not None:
-            log(f"stage {place} {stage.name}: complete, nothing to do")
-            return self._tell(stage, before)
-        missing = [name for name, digest in now.inputs.items() if not digest]
-        if missing:
-            raise UserError(
-                f"stage {stage.name}: {missing[0]}: missing; run the stages before this one first"
-            )
-        if not self._checked:
-            self.check(self.options)
-            self._checked = True
-        self.launcher.claim(stage.name, now)
-        record = self._begin(stage, before, now, why)
-        now_s, later_s, is_guess = self._left([stage.name, *(name for name in due if name != stage.name)])
-        how = ", a guess from other runs" if is_guess else ""
-        whole = f"; {duration(now_s + later_s)} to the end of the run" if later_s else ""
-        log(f"stage {place} {stage.name}: {stage.about} (about {duration(now_s)}{whole}{how})")
-        os.environ[LEFT_AFTER] = f"{later_s:.0f}"
         try:
-            self.launcher.run(stage.name, stage.commands, self._log_of(stage))
-        except SystemExit as end:
-            if end.code == 2 and before is not None and put_back(self._moved):
-                before.write(path)  # refused, and nothing made: what was moved aside for it is there again
-            raise
-        self._digests.clear()
-        record.seconds = round(max(record.least, record.spent + time.time() - record.began), 1)
-        record.outputs, record.commit = sizes(stage.makes), commit_of(Path(__file__).parent) or ""
-        record.write(path)
-        self._tell(stage, record)
+            content = json.loads(path.read_text(encoding="utf-8"))
+            return cls(**{**content, "stamp": Stamp(**content["stamp"])})
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, KeyError):
+            raise UserError(f"{path}: expected the record of a stage (delete the file)") from None
 
-    def _log_of(self, stage: Stage) -> Path:
-        return self.exp / "log" / f"{stage.name}.log"
-
-    def _begin(self, stage: Stage, record: Record | None, now: Stamp, why: str) -> Record:
-        """Say why the stage runs, put stale output aside, and record that it runs from now."""
-        began, self._moved = time.time(), {}
-        if record is None:
-            fresh = Record(now, began)
-        else:
-            if record.seconds is None:
-                self._close_attempt(stage, record)
-                for path in stage.makes:
-                    remove_left_over(path)
-            stale = bool(now.changed_since(record.stamp))
-            print(f"stage {stage.name}: {why}{self._consequence(stage, record, stale)}", flush=True)
-            if stale and not stage.keeps:
-                self._moved = put_aside(stage.makes, complete=record.seconds is not None)
-            if not any(path.exists() for path in stage.makes):
-                fresh = Record(now, began)
-            elif record.seconds is not None:  # to be mended, perhaps in no time
-                fresh = Record(now, began, record.attempts + 1, least=record.seconds)
-            else:
-                fresh = Record(now, began, record.attempts + 1, record.spent, record.least)
-        fresh.write(self.record_path(stage))
-        return fresh
-
-    @staticmethod
-    def _consequence(stage: Stage, record: Record, stale: bool) -> str:
-        if stale:
-            kept = "its output stays in place; what is stale in it is made again"
-            return f"; {kept if stage.keeps else 'its output is stale, moved to *.old'}"
-        return "; going on from what is there" if record.seconds is None else "; running it again"
-
-    def _close_attempt(self, stage: Stage, record: Record) -> None:
+    def close_attempt(self, makes: list[Path]) -> None:
         """Count the seconds of a cut-off attempt, as far as known: until it last wrote something."""
-        files = [p for path in stage.makes if path.exists() for p in (path, *path.rglob("*"))]
-        last = max([record.began, *(p.lstat().st_mtime for p in files)])
-        record.spent += last - record.began
+        files = [p for path in makes if path.exists() for p in (path, *path.rglob("*"))]
+        last = max([self.began, *(p.lstat().st_mtime for p in files)])
+        self.spent += last - self.began
 
-    def _tell(self, stage: Stage, record: Record) -> None:
-        """Put into stages.json how long the complete output took, in how many attempts, at which commit."""
-        facts = {"stages": record.seconds, "attempts": record.attempts, "commits": record.commit}
-        self.note(**{key: {stage.name: fact} for key, fact in facts.items()})
-
-    def note(self, **facts) -> None:
-        """Add facts of the run to stages.json; a fact that is a table adds to the one there."""
-        path = self.exp / "stages.json"
-        known = read_json(path) if path.is_file() else {}
-        before = json.dumps(known)
-        if "setup" in facts:  # an environment that was there already took no time: keep the longest
-            longest = max(float(facts.pop("setup")), known.get("stages", {}).get("setup", 0.0))
-            facts["stages"] = {"setup": longest}
-        for key, more in facts.items():
-            known[key] = {**known.get(key, {}), **more} if isinstance(more, dict) else more
-        if json.dumps(known) != before:
-            write_text(path, json.dumps(known, indent=1) + "\n")
-
-    # Two runs in one directory would overwrite each other.
-
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the experiment; what a killed run left working still holds it.
-
-        Raises:
-            UserError: another run holds it.
-        """
-        with locked(self.exp, _PATIENCE_S) as mine:
-            if not mine:
-                raise UserError(
-                    f"{self.exp} is in use by another run (or by what a killed run left working); wait for "
-                    f"it or "
-                    "stop it first"
-                )
-            yield
-
-    @contextlib.contextmanager
-    def _turn(self, stage: Stage) -> Iterator[None]:
-        """What experiments share, one makes and the others wait for."""
-        if stage.shared is None:
-            yield
-            return
-        with locked(stage.shared.parent, 0.0) as mine:
-            if mine:
-                yield
-                return
-        log(f"waiting for another run, which makes what is shared in {stage.shared.parent}")
-        with locked(stage.shared.parent, None):
-            yield
-
-    # Other than running.
-
-    def list(self) -> None:
-        """Print each stage with its state and the seconds of its last run, its jobs, and the free disk."""
-        jobs = at_work(self.exp)
-        for place, stage in enumerate(self.recipe(self.options), 1):
-            record = Record.read(self.record_path(stage))
-            state = f"off, {stage.skip}" if stage.skip else self.state(stage) or "complete"
-            state = jobs.get(stage.name, state)
-            took = f", {record.seconds:.0f} s" if record and record.seconds is not None else ""
-            print(f"{place:3d}  {stage.name:10s} {stage.about} [{state}{took}]")
-        print(f"     free disk: {shutil.disk_usage('.').free / 1e9:.1f} GB")
-
-    def dry_run(self, first: str, last: str) -> None:
-        """Print the commands that would run, a line each, to be run in the recipe's directory."""
-        begin, end = self.places(first, last)
-        print(f"cd {shlex.quote(str(self.options.place))}")
-        for place in range(begin, end + 1):
-            stage = self.recipe(self.options)[place - 1]
-            needs = any(self._is_planned(path) for path in stage.reads)
-            if stage.skip or not (needs or self.state(stage)):
-                continue
-            self.options.planned |= {*stage.makes}
-            self.show(stage.name, first=True)
-        self.write_if_free()
-
-    def _is_planned(self, path: Path) -> bool:
-        made = self.options.planned
-        return any(path == one or one in path.parents or path in one.parents for one in made)
-
-    def show(self, name: str, first: bool = False) -> None:
-        """Print the commands of one stage."""
-        stages = self.recipe(self.options)
-        stage = stages[number_of(name, stages) - 1]
-        print(f"# {stage.name}: {stage.about}{f' (off, {stage.skip})' if stage.skip else ''}")
-        for command in (*(stage.first if first else ()), *stage.commands):
-            print(shown(command))
-
-    def write_if_free(self) -> None:
-        """Write the configurations that printed commands name, unless a run is at work with its own."""
-        with locked(self.exp, 0.0) as mine:
-            if mine:
-                self.options.write()
-
-    def adopt(self, first: str, last: str) -> None:
-        """Write the records of stages whose outputs are all there, without running them."""
-        begin, end = self.places(first, last)
-        self.options.write()
-        path = self.exp / "stages.json"
-        seconds = read_json(path).get("stages", {}) if path.is_file() else {}
-        for place in range(begin, end + 1):
-            stage = self.recipe(self.options)[place - 1]
-            if (
-                stage.skip
-                or not self.state(stage)
-                or not all(p.exists() for p in (*stage.makes, *stage.reads))
-            ):
-                continue
-            known = Record.read(self.record_path(stage))
-            if known is not None and known.seconds is None:
-                log(f"stage {place} {stage.name}: was cut off, not adopted; run it again")
-                continue
-            record = Record(self.stamp(stage), time.time(), seconds=seconds.get(stage.name, 0.0))
-            record.outputs = sizes(stage.makes)
-            record.write(self.record_path(stage))
-            self._tell(stage, record)
-            log(
-                f"stage {place} {stage.name}: adopted, its output is taken to be complete and of today's "
-                f"inputs"
-            )
+    def write(self, path: Path) -> None:
+        """Write it, whole or not at all."""
+        write_text(path, json.dumps(asdict(self), indent=1) + "\n")
 
 
-def log(text: str) -> None:
-    """Print a line with the time of day."""
-    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+def versions(commands: list[list[str]]) -> dict[str, int]:
+    """Return the versions of the modules that the output of some commands depends on."""
+    modules = sorted({module for command in commands for module in CODE.get(command[0], ())})
+    texts = {module: (_PACKAGE / f"{module}.py").read_text(encoding="utf-8") for module in modules}
+    return {module: int(re.findall(r"^VERSION = (\d+)", texts[module], re.M)[0]) for module in modules}
+
+
+def sizes(paths: list[Path]) -> dict[str, str]:
+    """Return a digest of names and sizes for each path."""
+    return {str(path): of_tree(path, by_size=True) for path in paths}
+
+
+def put_aside(paths: list[Path], complete: bool) -> dict[Path, Path]:
+    """Move stale output to PATH.old; what was cut off never takes the place of what is complete.
+
+    Returns:
+        what was moved -> where it is now.
+    """
+    moved = {}
+    for path in paths:
+        old = path.with_name(f"{path.name}.old")
+        if complete or not old.exists():
+            if path.exists():
+                remove(old)
+                os.replace(path, old)
+                moved[path] = old
+        else:
+            remove(path)
+    return moved
+
+
+def put_back(moved: dict[Path, Path]) -> bool:
+    """Undo :func:`put_aside` if nothing has taken the place of what was moved; tell whether it was undone."""
+    if not moved or any(path.is_file() or (path.is_dir() and any(path.iterdir())) for path in moved):
+        return False
+    for path, old in moved.items():
+        remove(path)  # an empty directory
+        os.replace(old, path)
+    return True
+
+
+# Jobs of Slurm, which may outlive the run that submitted them.
+
+
+def jobs_in_queue(exp: Path) -> dict[str, tuple[str, str]]:
+    """Return the jobs of an experiment that are queued or run: number -> name, and why it waits if it does.
+
+    Raises:
+        UserError: Slurm does not answer.
+    """
+    if shutil.which("squeue") is None:
+        return {}
+    line = ["squeue", "--me", "--noheader", "--array", "--format=%i|%j|%T|%r"]
+    try:
+        done = subprocess.run(line, capture_output=True, text=True, timeout=300)
+        said = done.stderr.strip().rpartition("\n")[2]
+    except subprocess.TimeoutExpired as error:
+        done, said = None, str(error)
+    if done is None or done.returncode:
+        raise UserError(f"Slurm does not answer: {said} (ask sinfo)")
+    found = {}
+    for number, name, state, reason in (line.split("|", 3) for line in done.stdout.splitlines()):
+        if f".{short_digest(exp)}." in name:
+            found[number] = name, reason if state == "PENDING" else ""
+    return found
+
+
+def at_work(exp: Path) -> dict[str, str]:
+    """Return the stages of an experiment that have jobs, and how many are queued, running and done."""
+    try:
+        jobs = jobs_in_queue(exp) if place_of_jobs(exp).is_dir() else {}
+    except UserError as error:
+        warn(str(error))
+        return {}
+    found = {}
+    for stage in {name.partition(".")[0] for name, _ in jobs.values()}:
+        own = {number: why for number, (name, why) in jobs.items() if name.startswith(f"{stage}.")}
+        first = {number.partition("_")[0] for number in own}
+        results = [x for one in first for x in place_of_jobs(exp, stage).glob(f"{one}_*_result.pkl")]
+        queued = [why for why in own.values() if why]
+        counts = {"queued": len(queued), "running": len(own) - len(queued), "done": len(results)}
+        found[stage] = ", ".join(f"{number} {state}" for state, number in counts.items() if number)
+        found[stage] += f" (job {few([*sorted(first), *sorted({*queued} - {'None'})])})"
+    return found
+
+
+def known_to_job() -> dict[str, str]:
+    """Return what the processes of a job know of each other, one on each of several nodes."""
+    import submitit
+
+    job = submitit.JobEnvironment()
+    port = _PORTS[int(os.environ["SLURM_JOB_ID"]) % len(_PORTS)]
+    found: dict = {"RANK": job.global_rank, "WORLD_SIZE": job.num_tasks, "MASTER_PORT": port}
+    found["MASTER_ADDR"] = os.environ["SLURM_LAUNCH_NODE_IPADDR"]
+    return {name: str(value) for name, value in found.items()} if job.num_tasks > 1 else {}
+
+
+def place_of_jobs(exp: Path, stage: str = "") -> Path:
+    """Return where scripts, results and logs of jobs lie; what is done is removed."""
+    return exp / "log/jobs" / stage
+
+
+def short_digest(what: object) -> str:
+    """Return a digest for the name of a job: of a place, or of what ``str`` makes of all else."""
+    return of_text(str(what.resolve() if isinstance(what, Path) else what))[:8]
+
+
+def refuse_jobs(exp: Path, others: dict[str, tuple[str, str]], instead: str) -> None:
+    """Raise UserError if there are jobs of others."""
+    if others:
+        stages = few(sorted({name.partition(".")[0] for name, _ in others.values()}))
+        numbers = sorted({number.partition("_")[0] for number in others})
+        raise UserError(
+            f"{exp}: an earlier run's jobs of Slurm are still at work there, for stage {stages}; {instead}, "
+            f"wait for their end, or end them: scancel {' '.join(numbers)}"
+        )
+
+
+# Seconds of the stages of a run of egs/mini on 2 cores, of its own size and of --quick. They are the guess of
+# a run of which nothing is known yet.
+GUESS = {"data": 36, "scenes": 2, "chunks": 20, "simulate": 103}
+GUESS |= {"teacher": 216, "pseudo": 300, "student": 1119}
+GUESS |= {"finetune": 179, "distill": 1765, "baselines": 249, "curve": 2500, "asr": 470, "retrain": 745}
+GUESS |= {"joint": 122, "separate": 416, "score": 170, "recognise": 300, "decode": 129, "wer": 3, "report": 8}
+QUICK = {"data": 2, "scenes": 2, "simulate": 32, "teacher": 29, "pseudo": 37, "student": 29, "finetune": 19}
+QUICK |= {"distill": 78, "baselines": 59, "asr": 59, "separate": 38, "score": 24, "decode": 24}
+QUICK = GUESS | QUICK
+_TRUST = 0.3  # in the guess: how much of the time left must be known before what is known counts more
+
+
+def earlier_seconds(exp: Path) -> dict[str, float]:
+    """Return the seconds that stages took in this experiment, else in others beside it of the same size."""
+    mine, found = _facts(exp), dict[str, float]()
+    for path in sorted(exp.parent.glob("*/stages.json")):
+        facts = _facts(path.parent)
+        if path.parent != exp and _size(facts) == _size(mine):
+            found |= facts.get("stages", {})
+    return found | mine.get("stages", {})
+
+
+def _facts(exp: Path) -> dict:
+    try:
+        return json.loads((exp / "stages.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _size(facts: dict) -> str:
+    found = re.search(r"--size (\S+)", str(facts.get("command", "")))
+    return found[1] if found else ""
+
+
+def expected_seconds(
+    names: list[str], known: dict[str, float], size: str = ""
+) -> tuple[dict[str, float], bool]:
+    """Return how long stages will take, and whether a part of that is a guess.
+
+    The guess is scaled by what is known of this machine, the less so the less is known.
+
+    Args:
+        names: of the stages.
+        known: seconds of this run or of earlier ones.
+        size: of the run.
+    """
+    guess = QUICK if size == "quick" else GUESS
+    both = [name for name in known if name in guess]
+    trust = _TRUST * sum(guess.get(name, 60) for name in names if name not in known)
+    total = trust + sum(guess[name] for name in both)
+    scale = (trust + sum(known[name] for name in both)) / total if total else 1.0
+    found = {name: known[name] if name in known else scale * guess.get(name, 60) for name in names}
+    return found, any(name not in known for name in names)

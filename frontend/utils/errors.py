@@ -64,6 +64,11 @@ def warn(text: str) -> None:
         print(f"warning: {text}", file=sys.stderr, flush=True)
 
 
+def is_complaint(line: str) -> bool:
+    """Whether a line of a command's output is a warning or an error of ours."""
+    return line.startswith("warning: ") or ": error: " in line
+
+
 # Conditions of the machine rather than of the program, and paths to write that lead through a file: reported,
 # not traced; some with what to do.
 _MACHINE_ERRORS = {

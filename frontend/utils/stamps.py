@@ -15,9 +15,9 @@ A module whose numbers can change has a constant ``VERSION``. It is raised by on
 after which the same input gives another output; a rename or a comment changes nothing.
 
 A stamp answers whether one result is of today's inputs. Whether work in several parts is complete is decided
-by the module that does it: the stages of a run in ``pipeline/stage.py``, items of separated and labelled sets
-in ``separation/loop.py``, pieces of a simulated set in ``simulation/mixture_sets.py``, systems of a table in
-``evaluation/measured.py``, checkpoints and their average in ``training/run.py``.
+by the module that does it: the stages of a run in ``pipeline/engine.py``, items of separated and labelled
+sets in ``separation/loop.py``, pieces of a simulated set in ``simulation/mixture_sets.py``, systems of a
+table in ``evaluation/measured.py``, checkpoints and their average in ``training/run.py``.
 """
 
 import hashlib

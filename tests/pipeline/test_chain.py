@@ -23,7 +23,7 @@ SYSTEMS = (
     "supervised_small supervised_full oracle dry"
 ).split()
 STAGES = (
-    "data scenes simulate teacher pseudo student controls finetune distill baselines curve "
+    "data scenes simulate teacher pseudo student controls baselines finetune distill curve "
     "asr retrain joint separate score decode wer conditions mismatch report"
 ).split()
 OFF = ["curve", "retrain", "joint", "conditions", "mismatch"]  # unless asked for
@@ -139,7 +139,7 @@ def test_a_changed_value_is_noticed(undisturbed, command):
     code, out, _ = command("run", *options, "--dry_run")
     stages = [line[2:].partition(":")[0] for line in out.splitlines() if line.startswith("# ")]
     assert code == 0
-    assert stages == "student controls finetune distill baselines separate score decode wer report".split()
+    assert stages == "student controls baselines finetune distill separate score decode wer report".split()
     code, out, _ = command("run", *options, "--list")
     assert "[setting student.preprocessor_conf.crop changed since it was made" in out and code == 0
 

@@ -12,7 +12,7 @@ from frontend.cli.run import _check
 from frontend.networks.spatialnet import SpatialNet
 from frontend.pipeline.options import Given, shown_command
 from frontend.pipeline.recipes import read_options, stages_of
-from frontend.pipeline.records import Record
+from frontend.pipeline.stage import Record
 from frontend.utils.errors import UserError
 from frontend.utils.stamps import Stamp
 

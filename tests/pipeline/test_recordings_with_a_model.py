@@ -13,8 +13,8 @@ from tiny_models import make_any_array, make_model
 
 from frontend.cli.run import _check
 from frontend.pipeline import recordings as room
+from frontend.pipeline.engine import Engine
 from frontend.pipeline.recipes import stages_of
-from frontend.pipeline.stage import Engine
 from frontend.utils.errors import UserError
 
 RECIPE, FS = ROOT / "egs/recordings", 8000

@@ -16,11 +16,13 @@ import pytest
 from golden import compare, digest
 from recipes import ROOT, copy_recipe
 from slurm import a_slurm, has_pending, until
+from test_engine import Toy
 
 from frontend.pipeline.commands import works_of
 from frontend.pipeline.config import Setting, read_launcher
+from frontend.pipeline.engine import Engine
 from frontend.pipeline.launch import Local, Slurm
-from frontend.pipeline.records import at_work
+from frontend.pipeline.stage import Stage, at_work
 from frontend.utils.errors import UserError
 from frontend.utils.stamps import Stamp
 
@@ -52,7 +54,7 @@ def launcher(parts: int, *settings: str, made_from: Stamp = MADE_FROM) -> Slurm:
     asked = read_launcher(ROOT / "egs/mini", map(Setting.read, ["launcher.memory=0.5", *settings]))
     asked["./part.py"] = {**asked["other"], "array": parts}
     made = Slurm(Path("exp"), asked, 1)
-    made.claim("first", made_from)
+    made.claim({"first": made_from})
     return made
 
 
@@ -147,7 +149,7 @@ def test_a_training_outlives_its_run_and_its_time(slurm, here, capfd, monkeypatc
     with pytest.raises(
         UserError, match=f"still at work there, for stage first; go on with .* scancel {number}"
     ):
-        Local(Path("exp")).claim("first", MADE_FROM)
+        Local(Path("exp")).claim({"first": MADE_FROM})
     with pytest.raises(UserError, match=f"for stage first; run the same command .* scancel {number}"):
         launcher(2, made_from=Stamp.of({"lr": 2}, {}))
     slurm.tell("scancel", "--signal=USR2", number)
@@ -159,6 +161,50 @@ def test_a_training_outlives_its_run_and_its_time(slurm, here, capfd, monkeypatc
     out, err = capfd.readouterr()
     assert (out, err) == (f"stage first: found at work: job {number}\ntrained\n", "")
     assert Path("begun").read_text().split() == [number] * 2
+
+
+DRIVER_OF_TWO = """
+import sys
+sys.path[:0] = sys.argv[1:]
+from test_slurm import *
+run_two()
+"""
+
+
+def run_two() -> None:
+    """A run of two stages that need nothing of each other, whose trainings wait for a file."""
+    text = (
+        "import os, pathlib, sys, time\nopen(f'begun{sys.argv[-1]}', 'a').write(os.environ['SLURM_JOB_ID'])\n"
+    )
+    Path("train.py").write_text(text + "while not os.path.exists('go'): time.sleep(0.05)\n")
+
+    def stage(name: str) -> Stage:
+        return Stage(name, name, [Path("conf")], [Path(f"begun{name}")], [["./train.py", name]], beside=True)
+
+    toy = Toy()
+    toy.at_once = 2
+    asked = read_launcher(ROOT / "egs/mini", map(Setting.read, ["launcher.memory=0.5"]))
+    Engine(toy, lambda _: [stage("a"), stage("b")], Slurm(Path("exp"), asked, 1), toy.check).run("a", "b")
+
+
+def test_stages_at_once_are_jobs_at_once_and_both_are_found_again(slurm, here, capfd):
+    """The run of both is killed; one that wants another stage is refused; the same goes on with the jobs."""
+    Path("conf").touch()
+    run = subprocess.Popen([sys.executable, "-c", DRIVER_OF_TWO, str(Path(__file__).parent), *sys.path])
+    begun = [Path("beguna"), Path("begunb")]
+    until(lambda: all(path.exists() for path in begun), "both jobs")
+    numbers = [path.read_text() for path in begun]
+    run.kill()
+    run.wait()
+    assert {*at_work(Path("exp"))} == {"a", "b"}
+    with pytest.raises(UserError, match="for stage a, b; run the same command as then"):
+        launcher(2)
+    again = threading.Thread(target=run_two)
+    again.start()
+    until(lambda: capfd.readouterr().out.count("found at work") or not again.is_alive(), "the jobs found")
+    Path("go").touch()
+    again.join()
+    assert [path.read_text() for path in begun] == numbers and not slurm.jobs()
 
 
 def test_a_node_that_is_drained_is_waited_for(slurm, here, capfd):

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from frontend.pipeline import records, stage
+from frontend.pipeline import engine, stage
+from frontend.pipeline.engine import Engine
 from frontend.pipeline.launch import Local, shown
-from frontend.pipeline.records import Record
-from frontend.pipeline.stage import Engine, Stage, number_of
+from frontend.pipeline.stage import Record, Stage, number_of
 from frontend.utils.errors import UserError
 from frontend.utils.locks import locked
 from frontend.utils.stamps import Stamp
@@ -27,7 +27,7 @@ class Toy:
 
     def __init__(self, exp: Path = Path("exp")):
         self.exp, self.planned, self.place, self.size_name = exp, set(), Path.cwd(), "tiny"
-        self.checked, self.conf_written = 0, 0
+        self.checked, self.conf_written, self.at_once = 0, 0, 1
         self.change = {}
 
     def write(self) -> None:
@@ -133,8 +133,8 @@ def test_settings_that_changed_are_named(toy, capsys):
 def test_the_version_of_the_code_belongs_to_what_a_stage_is_made_from(toy, monkeypatch):
     toy.change = {"commands": [["./first.py"], ["label", "--out", "x"]]}
     before = toy.engine().stamp(toy.stages()[0])
-    assert {*before.code} == {*records.CODE["label"]}
-    monkeypatch.setattr(stage, "versions", lambda commands: before.code | {"dsp/refine": 99})
+    assert {*before.code} == {*stage.CODE["label"]}
+    monkeypatch.setattr(engine, "versions", lambda commands: before.code | {"dsp/refine": 99})
     assert (
         toy.engine().stamp(toy.stages()[0]).changed_since(before)
         == "code dsp/refine changed since it was made"
@@ -148,8 +148,8 @@ def test_every_version_belongs_to_a_command():
         for path in package.rglob("*.py")
         if re.search(r"^VERSION = \d+", path.read_text(), re.M)
     }
-    assert found == {module for modules in records.CODE.values() for module in modules}
-    assert all(records.versions([[name]]) for name in records.CODE)
+    assert found == {module for modules in stage.CODE.values() for module in modules}
+    assert all(stage.versions([[name]]) for name in stage.CODE)
 
 
 def test_an_unfinished_output_never_replaces_a_complete_old_one(toy):
@@ -245,9 +245,9 @@ def test_a_command_that_fails_ends_the_run_with_its_code(toy, capfd):
 
 
 def test_setup_keeps_the_longest(toy):
-    engine = toy.engine()
-    engine.note(setup="40", command="x")
-    engine.note(setup="1", command="y")
+    run = toy.engine()
+    run.note(setup="40", command="x")
+    run.note(setup="1", command="y")
     assert toy.facts() == {"command": "y", "stages": {"setup": 40.0}}
 
 
@@ -309,9 +309,9 @@ def test_one_makes_what_is_shared_and_the_other_waits(toy, capsys):
 
 def test_two_runs_in_one_experiment_and_what_a_killed_one_left(toy, monkeypatch):
     """A child that outlives its run holds the experiment until it ends."""
-    monkeypatch.setattr("frontend.pipeline.stage._PATIENCE_S", 0.3)
+    monkeypatch.setattr("frontend.pipeline.engine._PATIENCE_S", 0.3)
     Path("wait.py").write_text("import time; open('begun', 'w'); time.sleep(60)")
-    code = "import sys; sys.path[:0] = sys.argv[1:]; from test_stage import *; toy = Toy(); "
+    code = "import sys; sys.path[:0] = sys.argv[1:]; from test_engine import *; toy = Toy(); "
     code += "toy.change = {'commands': [['./wait.py']]}; engine = toy.engine()\n"
     code += "with engine.lock(): engine.run('1', '1')"
     paths = [str(Path(__file__).parent), str(Path(__file__).resolve().parents[2])]
@@ -328,7 +328,7 @@ def test_two_runs_in_one_experiment_and_what_a_killed_one_left(toy, monkeypatch)
                 pass
     finally:
         os.killpg(run.pid, signal.SIGKILL)
-    monkeypatch.setattr("frontend.pipeline.stage._PATIENCE_S", 10)
+    monkeypatch.setattr("frontend.pipeline.engine._PATIENCE_S", 10)
     with toy.engine().lock():
         toy.run()
     assert model() == "of a"
@@ -404,11 +404,11 @@ def test_the_guess_follows_the_machine_and_does_not_jump(slower):
     """Each stage takes so many times the guess; what is left changes by no more than a half of itself."""
     names, known, told = "data simulate teacher student distill asr separate".split(), {}, []
     for place, name in enumerate(names):
-        found, is_guess = records.expected_seconds(names[place:], known, "quick")
+        found, is_guess = stage.expected_seconds(names[place:], known, "quick")
         assert is_guess
         told.append(sum(found.values()))
-        known[name] = slower * records.QUICK[name]
-    truth = [slower * sum(records.QUICK[name] for name in names[place:]) for place in range(len(names))]
+        known[name] = slower * stage.QUICK[name]
+    truth = [slower * sum(stage.QUICK[name] for name in names[place:]) for place in range(len(names))]
     assert all(new < 1.5 * old for old, new in zip(told[:-1], told[1:], strict=True))
     errors = [abs(said / true - 1) for said, true in zip(told, truth, strict=True)]
     assert errors[-1] < 0.1 and errors == sorted(errors, reverse=True)
@@ -420,9 +420,9 @@ def test_seconds_of_other_experiments_of_the_same_size(tmp_path):
         (tmp_path / name).mkdir()
         facts = {"command": f"./run.sh --size {size}", "stages": {"data": seconds}}
         (tmp_path / name / "stages.json").write_text(json.dumps(facts))
-    assert records.earlier_seconds(tmp_path / "mine") == {"data": 9.0}
+    assert stage.earlier_seconds(tmp_path / "mine") == {"data": 9.0}
     (tmp_path / "mine" / "stages.json").write_text(json.dumps({"command": "x --size tiny"}))
-    assert records.earlier_seconds(tmp_path / "mine") == {"data": 7.0}
+    assert stage.earlier_seconds(tmp_path / "mine") == {"data": 7.0}
 
 
 @pytest.mark.parametrize("how", ["nobody reads", "interrupt"])
@@ -432,7 +432,7 @@ def test_the_end_of_the_reader_or_an_interrupt_ends_the_command_and_is_said_once
     loud += "def work():\n    while True:\n        print('x' * 1000, flush=True)\n        time.sleep(0.01)\n"
     Path("loud.py").write_text(loud + "run(work, 'loud')")
     code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    code += "sys.path[:0] = sys.argv[1:]; from test_stage import *; from frontend.utils.errors import run\n"
+    code += "sys.path[:0] = sys.argv[1:]; from test_engine import *; from frontend.utils.errors import run\n"
     code += "toy = Toy(); toy.change = {'commands': [['./loud.py']]}\n"
     code += "run(lambda: toy.engine().run('1', '1'), 'me')"
     paths = [str(Path(__file__).parent), str(Path(__file__).resolve().parents[2])]
