@@ -1,4 +1,4 @@
-"""The method, stage by stage: the 21 stages from a corpus of single talkers to the table.
+"""The method, stage by stage: the 22 stages from a corpus of single talkers to the table.
 
 Each stage says what it reads, what it makes, and the commands that make it
 (:class:`frontend.pipeline.stage.Stage`); those of ``egs/recordings`` are in
@@ -168,15 +168,23 @@ def _with_labels(o: MixtureOptions) -> list[Stage]:
     networks = o.settings_of("distill", "student", "cotrained", "full", "finetune", "small")
     return [
         Stage(
-            *("baselines", "supervised training on the few labels and on all"),
+            *("labels", "the few labelled mixtures, drawn by the seed of training"),
             reads=sets,
-            makes=[*small, o.exp / "supervised_small", o.exp / "supervised_full"],
+            makes=small,
+            commands=keep_labels(o, share, "small"),
+            settings=seed | {"share": share},
+            beside=True,
+            skip=no_labels,
+        ),
+        Stage(
+            *("baselines", "supervised training on the few labels and on all"),
+            reads=[*sets, *small],
+            makes=[o.exp / "supervised_small", o.exp / "supervised_full"],
             commands=[
-                *keep_labels(o, share, "small"),
                 train(o, "supervised_small", "small", small),
                 train(o, "supervised_full", "full", [o.data / o.pool, o.data / "dev"]),
             ],
-            settings=o.settings_of("small", "full") | seed | {"share": share},
+            settings=o.settings_of("small", "full") | seed,
             beside=True,
             skip=no_labels,
         ),

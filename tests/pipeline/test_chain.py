@@ -23,7 +23,7 @@ SYSTEMS = (
     "supervised_small supervised_full oracle dry"
 ).split()
 STAGES = (
-    "data scenes simulate teacher pseudo student controls baselines finetune distill curve "
+    "data scenes simulate teacher pseudo student controls labels baselines finetune distill curve "
     "asr retrain joint separate score decode wer conditions mismatch report"
 ).split()
 OFF = ["curve", "retrain", "joint", "conditions", "mismatch"]  # unless asked for

@@ -20,6 +20,7 @@ import yaml
 from commands import call, exit_code
 from kills import assert_same, weights
 from recipes import resolved, write_resolved
+from sharing import assert_near, together
 from speech_sets import voice
 
 from frontend.data.kaldi import read_scp, write_scp
@@ -66,11 +67,11 @@ TINY = {
 STEPS = 3  # an epoch
 
 
-def make_set(directory, texts, fs=FS, audio_format="wav", channels=1):
-    """A Kaldi set of noise bursts that are said to be words."""
+def make_set(directory, texts, fs=FS, audio_format="wav", channels=1, longer_s=0.1):
+    """A Kaldi set of noise bursts that are said to be words, each so much longer than the one before."""
     with AudioWriter(directory / "audio", audio_format, fs) as writer:
         wav = {
-            f"u{i}": writer.write(f"u{i}", np.tile(voice(f"u{i}", 0.8 + 0.1 * i, fs), (channels, 1)))
+            f"u{i}": writer.write(f"u{i}", np.tile(voice(f"u{i}", 0.8 + longer_s * i, fs), (channels, 1)))
             for i in range(len(texts))
         }
     write_scp(directory / "wav.scp", wav)
@@ -237,6 +238,24 @@ class TestModel:
 
         assert kills.in_child(plain, words[3:]) == 0
         assert_same(weights(theirs), weights(tmp_path / "exp"))
+
+
+def test_two_processes_are_one_with_the_whole_batch(command, tmp_path):
+    """Where nothing is drawn, and nothing is normalised over a batch, as a conformer does."""
+    fixed = {"specaug": None, "specaug_conf": {}, "optim": "sgd", "optim_conf": {"lr": 0.1}}
+    sizes = {"output_size": 16, "attention_heads": 2, "linear_units": 16, "num_blocks": 1}
+    none = {"dropout_rate": 0.0, "positional_dropout_rate": 0.0, "attention_dropout_rate": 0.0}
+    argv = command(**fixed, encoder="transformer", encoder_conf=sizes | none)
+    for option, texts in (
+        ("--train_set", WORDS),
+        ("--valid_set", WORDS[:3]),
+    ):  # no padding
+        argv[argv.index(option) + 1] = str(make_set(tmp_path / option, texts, longer_s=0))
+    assert in_child(argv) == 0
+    (tmp_path / "exp").rename(tmp_path / "one")
+    found = together(argv, kind="recogniser")
+    assert [code for code, _ in found] == [0, 0] and found[1][1] == "", found
+    assert_near(tmp_path / "one", tmp_path / "exp")
 
 
 def test_archives_are_as_loud_as_files(tmp_path):
