@@ -210,7 +210,8 @@ class Options:
         variants: overlays that the options ask for.
         at_once: stages that may run at the same time: with Slurm 4; here as many as there are processors, but
             4 at most, and one alone with a GPU. Those of recordings follow from each other.
-        threads: of a training. On 2 cores two trainings at once take 0.7 of the time of one after the other.
+        threads: of a training. Two trainings of one thread take less time than one of two, twice
+            (docs/pipeline.md).
         recogniser: that of all systems, as options of ``decode``; one has a value.
         given_asr: the recogniser that was given, if any: its directory, tag or size.
         planned: what the stages before would have made: a dry run takes it to be there.
