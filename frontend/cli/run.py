@@ -42,7 +42,7 @@ def _extras(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) 
 )
 @option(
     "nj",
-    "processes (data, separation, scores) or threads (training) at once",
+    "processes (data, separation, scores) at once; threads of the trainings at the same time together",
     type=COUNT,
     default=None,
     show_default="all processors; of a job of Slurm launcher.cpus",
@@ -52,7 +52,7 @@ def _extras(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) 
     "stages at the same time, none of which needs another: trainings and what is beside them",
     type=COUNT,
     default=None,
-    show_default="one a processor, 4 at most; 1 with --ngpu; 4 with Slurm",
+    show_default="--nj, 4 at most; 1 with --ngpu; 4 with Slurm",
 )
 @option("ngpu", "GPUs for training, and one of them for decoding", type=click.IntRange(0), default=0)
 @option(

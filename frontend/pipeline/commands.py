@@ -1,14 +1,19 @@
-"""The command lines of the stages of a run on simulated mixtures, and which of them jobs are made of."""
+"""The command lines of the stages of a run on simulated mixtures, and the jobs that are made of them."""
 
+import functools
 import itertools
 import os
 import shlex
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 from frontend import MOST_MICS, PRETRAINED
 from frontend.pipeline.mixtures import MixtureOptions, percent
 from frontend.pipeline.options import MODEL
+from frontend.pipeline.stage import known_to_job
 from frontend.separation.systems import systems_of
 from frontend.utils.stamps import of_file
 
@@ -21,6 +26,7 @@ SHARDED = ("simulate render", "label", "separate", "score", "decode")
 # Configurations of students that learn from labels which a system made.
 FRESH = ("student", "cotrained")
 Command = list[str]
+_FIRST_S = 30.0  # for the first of several processes to end: what it says is the result
 
 
 def pair(folder: Path, kind: str) -> list[Path]:
@@ -118,7 +124,7 @@ def train(
     if conf in FRESH and beginning(o):
         (start,) = beginning(o)
         more = more | {"ignore_init_mismatch": "true"}
-    workers = o.nj if "on_the_fly" in o.extras and "num_workers" not in o.content(conf) else None
+    workers = o.threads if "on_the_fly" in o.extras and "num_workers" not in o.content(conf) else None
     return o.training(
         "separator", conf, name, sets, o.train_seed, init_param=start, num_workers=workers, **more
     )
@@ -313,3 +319,33 @@ def environment() -> dict[str, str]:
     # Of a job of several nodes its processes learn that they share a training, and of nothing else.
     own = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
     return {**own, "PYTHONPATH": os.pathsep.join(paths), "PATH": programs, "PYTHONUNBUFFERED": "1"}
+
+
+class Job:
+    """Commands as a job: queued again, by a time-out or by Slurm, it runs them again, and so goes on."""
+
+    def __init__(self, commands: list[Command], place: str, own: dict[str, str]) -> None:
+        self.commands, self.place, self.own = commands, place, own
+
+    def __call__(self) -> int:
+        """Run the commands until one fails; return its exit code."""
+        shares = known_to_job()
+        all_of_it = {**environment(), **self.own, **shares}  # of the machine that it runs on
+        for command in self.commands:
+            print(f"$ {shown(command)}", flush=True)
+            line = with_python(sys.executable, command)
+            # What announces a time-out goes to all processes of the job, and is meant for this one.
+            deaf = functools.partial(signal.signal, signal.SIGUSR2, signal.SIG_IGN)
+            done = subprocess.run(line, cwd=self.place, env=all_of_it, check=False, preexec_fn=deaf)
+            if done.returncode and shares.get("RANK", "0") != "0":
+                time.sleep(_FIRST_S)  # the result is that of the first process: it may be about to say why
+                raise RuntimeError("one of several processes failed")
+            if done.returncode:
+                return done.returncode
+        return 0
+
+    def checkpoint(self, *arguments) -> object:
+        """Return what is queued again."""
+        import submitit
+
+        return submitit.helpers.DelayedSubmission(self, *arguments)

@@ -15,7 +15,6 @@ several stages were at work are divided among them, so that those of all stages 
 
 import contextlib
 import json
-import os
 import shlex
 import shutil
 import time
@@ -43,7 +42,7 @@ from frontend.pipeline.stage import (
 from frontend.utils.errors import INTERRUPTED, UserError
 from frontend.utils.files import read_json, remove_left_over, write_text
 from frontend.utils.locks import locked
-from frontend.utils.parallel import LEFT_AFTER, duration
+from frontend.utils.parallel import duration
 from frontend.utils.provenance import commit_of
 from frontend.utils.stamps import Stamp, of_tree
 
@@ -58,10 +57,10 @@ class _Work:
         stamp: what its output is made from.
         why: what there is to do.
         before: its record so far.
-        turn: what it holds while it is at work.
         record: its record from now.
         moved: what was put aside, see :func:`frontend.pipeline.stage.put_aside`.
         seconds: its share of them.
+        later_s: seconds that are expected for the others.
     """
 
     place: int
@@ -69,10 +68,10 @@ class _Work:
     stamp: Stamp
     why: str
     before: Record | None
-    turn: contextlib.ExitStack
     record: Record | None = None
     moved: dict[Path, Path] = field(default_factory=dict)
     seconds: float = 0.0
+    later_s: float = 0.0
 
 
 class Engine:
@@ -99,6 +98,7 @@ class Engine:
         self._due: set[str] = set()  # names of stages that have something to do, or will have
         self._at_work: dict[Future, _Work] = {}
         self._now = time.time()  # until when the seconds are divided
+        self._turn = contextlib.ExitStack()  # holds what experiments share, while a stage makes it
         self._checked = False
 
     # What is known of a stage.
@@ -137,49 +137,52 @@ class Engine:
         """
         begin, end = self.places(first, last)
         left, self._due = [*range(begin, end + 1)], self._find_due(begin, end)
-        with ThreadPoolExecutor(self.options.at_once) as pool:
+        with ThreadPoolExecutor(self.options.at_once) as pool, self._turn:
             try:
                 while left or self._at_work:
-                    for work in self._next(left):
-                        stage = work.stage
-                        job = pool.submit(self.launcher.run, stage.name, stage.commands, self._log_of(stage))
+                    works = self._next(left)
+                    self._show([*self._at_work.values(), *works])
+                    for work in works:
+                        name, log_of, later = work.stage.name, self._log_of(work.stage), work.later_s
+                        job = pool.submit(self.launcher.run, name, work.stage.commands, log_of, later)
                         self._at_work[job] = work
-                    self._show()
                     for job in wait(self._at_work, return_when=FIRST_COMPLETED).done:
                         self._end(job)
             except BaseException as error:
                 self._leave(isinstance(error, KeyboardInterrupt))
                 raise
-        os.environ.pop(LEFT_AFTER, None)
 
     def _next(self, left: list[int]) -> list[_Work]:
         """Return what can start now; that and what has nothing to do is removed from ``left``."""
-        found: list[_Work] = []
-        others = {work.place: work.stage for work in self._at_work.values()}  # at work, or waiting for those
-        for place in [*left]:
-            if len(self._at_work) + len(found) == self.options.at_once:
+        works = [*self._at_work.values()]
+        while len(works) < self.options.at_once:
+            stages = dict(enumerate(self.recipe(self.options), 1))
+            before = [*left, *(work.place for work in works)]
+            waits = {p: any(stages[p].follows(stages[one]) for one in before if one < p) for p in left}
+            if not (ready := [place for place in left if not waits[place]]):
                 break
-            stage = self.recipe(self.options)[place - 1]
-            if any(stage.follows(other) for before, other in others.items() if before < place):
-                others[place] = stage
-                continue
+            # What was cut off comes first: jobs of Slurm may be at work for it.
+            place = min(ready, key=lambda place: (not self._was_cut_off(stages[place]), place))
             left.remove(place)
-            if stage.skip:
-                log(f"stage {place} {stage.name}: off, {stage.skip}")
-            elif work := self._looked_at(place, stage):
-                found.append(work)
-                others[place] = stage
+            if stages[place].skip:
+                log(f"stage {place} {stages[place].name}: off, {stages[place].skip}")
+            elif work := self._looked_at(place, stages[place]):
+                works.append(work)
+        found = works[len(self._at_work) :]
         if found:
-            works = [*self._at_work.values(), *found]
             self.launcher.claim({work.stage.name: work.stamp for work in works})
-        for k, work in enumerate(found):
-            self._begin(work, [one.stage.name for one in [*self._at_work.values(), *found[:k]]])
+        for work in found:
+            self._begin(work, [one.stage.name for one in works[: works.index(work)]])
         return found
 
-    def _show(self) -> None:
-        """Let the terminal show the output of the first stage that is at work."""
-        works = sorted(self._at_work.values(), key=lambda work: work.place)
-        self.launcher.shown = works[0].stage.name if works else ""
+    def _was_cut_off(self, stage: Stage) -> bool:
+        record = None if stage.skip else Record.read(self.record_path(stage))
+        return record is not None and record.seconds is None
+
+    def _show(self, works: list[_Work]) -> None:
+        """Let the terminal show the output of the first of the stages at work."""
+        first = min(works, key=lambda work: work.place, default=None)
+        self.launcher.shown = first.stage.name if first else ""
 
     def _divide(self) -> None:
         """Divide the seconds since the last call among the stages at work."""
@@ -218,8 +221,8 @@ class Engine:
 
     def _looked_at(self, place: int, stage: Stage) -> _Work | None:
         """Return a stage that is next, with what it is made from; None where it is complete."""
-        turn = contextlib.ExitStack()
-        turn.enter_context(self._turn(stage))
+        if stage.shared is not None:
+            self._turn.enter_context(self._turn_at(stage.shared.parent))
         self.options.write()
         for command in stage.first:
             Local(self.exp).run(stage.name, [command], self._log_of(stage))
@@ -229,7 +232,7 @@ class Engine:
             log(f"stage {place} {stage.name}: complete, nothing to do")
             self._due.discard(stage.name)
             self._tell(stage, record)
-            turn.close()
+            self._release(stage)
             return None
         missing = [name for name, digest in now.inputs.items() if not digest]
         if missing:
@@ -238,7 +241,7 @@ class Engine:
         if not self._checked:
             self.check(self.options)
             self._checked = True
-        return _Work(place, stage, now, why, record, turn)
+        return _Work(place, stage, now, why, record)
 
     def _begin(self, work: _Work, others: list[str]) -> None:
         """Put stale output aside, record that the stage runs from now, and say so."""
@@ -246,11 +249,11 @@ class Engine:
         self._divide()
         work.record = self._new_record(work)
         now_s, later_s, is_guess = self._left([stage.name, *(self._due - {stage.name})])
+        work.later_s = later_s
         how = ", a guess from other runs" if is_guess else ""
         whole = f"; {duration(now_s + later_s)} to the end of the run" if later_s else ""
         aside = f"; beside {' and '.join(others)}: see {self._log_of(stage)}" if others else ""
         log(f"stage {work.place} {stage.name}: {stage.about} (about {duration(now_s)}{whole}{how}{aside})")
-        os.environ[LEFT_AFTER] = f"{later_s:.0f}"
 
     def _new_record(self, work: _Work) -> Record:
         began, stage, record, now = time.time(), work.stage, work.before, work.stamp
@@ -262,7 +265,7 @@ class Engine:
                 for path in stage.makes:
                     remove_left_over(path)
             stale = bool(now.changed_since(record.stamp))
-            print(f"stage {stage.name}: {work.why}{self._consequence(stage, record, stale)}", flush=True)
+            print(f"stage {stage.name}: {work.why}{stage.consequence(record, stale)}", flush=True)
             if stale and not stage.keeps:
                 work.moved = put_aside(stage.makes, complete=record.seconds is not None)
             if not any(path.exists() for path in stage.makes):
@@ -283,18 +286,22 @@ class Engine:
         self._divide()
         work = self._at_work.pop(job)
         stage, record, path = work.stage, cast(Record, work.record), self.record_path(work.stage)
-        with work.turn:
-            try:
-                job.result()
-            except SystemExit as end:
-                if end.code == 2 and work.before is not None and put_back(work.moved):
-                    work.before.write(path)  # refused, and nothing made: what was moved aside is there again
-                raise
-            self._digests.clear()
-            record.seconds = round(max(record.least, record.spent + work.seconds), 1)
-            record.outputs, record.commit = sizes(stage.makes), commit_of(Path(__file__).parent) or ""
-            record.write(path)
-            self._tell(stage, record)
+        try:
+            job.result()
+        except BaseException:
+            if work.before is not None and put_back(work.moved):  # nothing was made: what was there, is again
+                work.before.write(path)
+            else:
+                record.spent, record.began = record.spent + work.seconds, time.time()
+                record.write(path)
+            raise
+        finally:
+            self._release(stage)
+        self._digests.clear()
+        record.seconds = round(max(record.least, record.spent + work.seconds), 1)
+        record.outputs, record.commit = sizes(stage.makes), commit_of(Path(__file__).parent) or ""
+        record.write(path)
+        self._tell(stage, record)
         self._due.discard(stage.name)
         if self._at_work:
             log(f"stage {work.place} {stage.name}: done")
@@ -302,26 +309,20 @@ class Engine:
     def _leave(self, interrupted: bool) -> None:
         """After a failure or an interrupt, end what is at work; what has said that it was ends the run."""
         self.launcher.stop(interrupted)
-        codes = []
+        is_said = False
         for job in wait(self._at_work).done:
+            name = self._at_work[job].stage.name
             try:
                 self._end(job)
             except SystemExit as end:
-                codes.append(end.code)
+                is_said |= end.code == INTERRUPTED and name == self.launcher.shown
             except (UserError, OSError, KeyboardInterrupt):
                 pass  # it was stopped
-        if interrupted and INTERRUPTED in codes:
+        if interrupted and is_said:
             raise SystemExit(INTERRUPTED)
 
     def _log_of(self, stage: Stage) -> Path:
         return self.exp / "log" / f"{stage.name}.log"
-
-    @staticmethod
-    def _consequence(stage: Stage, record: Record, stale: bool) -> str:
-        if stale:
-            kept = "its output stays in place; what is stale in it is made again"
-            return f"; {kept if stage.keeps else 'its output is stale, moved to *.old'}"
-        return "; going on from what is there" if record.seconds is None else "; running it again"
 
     def _tell(self, stage: Stage, record: Record) -> None:
         """Put into stages.json how long the complete output took, in how many attempts, at which commit."""
@@ -360,18 +361,19 @@ class Engine:
             yield
 
     @contextlib.contextmanager
-    def _turn(self, stage: Stage) -> Iterator[None]:
+    def _turn_at(self, place: Path) -> Iterator[None]:
         """What experiments share, one makes and the others wait for."""
-        if stage.shared is None:
-            yield
-            return
-        with locked(stage.shared.parent, 0.0) as mine:
+        with locked(place, 0.0) as mine:
             if mine:
                 yield
                 return
-        log(f"waiting for another run, which makes what is shared in {stage.shared.parent}")
-        with locked(stage.shared.parent, None):
+        log(f"waiting for another run, which makes what is shared in {place}")
+        with locked(place, None):
             yield
+
+    def _release(self, stage: Stage) -> None:
+        if stage.shared is not None:
+            self._turn.close()
 
     # Other than running.
 

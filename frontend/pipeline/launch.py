@@ -9,7 +9,6 @@ of the last three, is all that the next run needs to find it again and to wait f
 """
 
 import contextlib
-import functools
 import io
 import os
 import pickle
@@ -24,12 +23,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from frontend.pipeline.commands import Command, environment, shown, with_python, works_of
-from frontend.pipeline.stage import jobs_in_queue, known_to_job, place_of_jobs, refuse_jobs, short_digest
+from frontend.pipeline.commands import Command, Job, environment, shown, with_python, works_of
+from frontend.pipeline.stage import jobs_in_queue, place_of_jobs, refuse_jobs, short_digest
 from frontend.utils import errors
 from frontend.utils.errors import UserError, is_complaint, warn
 from frontend.utils.locks import held
-from frontend.utils.parallel import Progress
+from frontend.utils.parallel import LEFT_AFTER, Progress
 from frontend.utils.stamps import Stamp
 
 _LOST = -999  # instead of an exit code: the job ended without one
@@ -38,9 +37,10 @@ _LOOK_S = (1.0, 15.0)  # between two looks at the queue: at first, and at most
 _NOT_OURS = ("submitit ", "srun: ", "slurmstepd-")  # lines of a job's output
 
 
-def _of_run(stage: str) -> dict[str, str]:
+def _of_run(stage: str, left_s: float) -> dict[str, str]:
     """Return what a command knows of its run: it works in what the run holds, and signs as the run does."""
-    return {**held(), errors.TYPED: f"{errors.signature('mixit run')}: stage {stage}"}
+    signature = f"{errors.signature('mixit run')}: stage {stage}"
+    return {**held(), errors.TYPED: signature, LEFT_AFTER: f"{left_s:.0f}"}
 
 
 class Local:
@@ -69,13 +69,14 @@ class Local:
         if place_of_jobs(self.exp).is_dir():
             refuse_jobs(self.exp, jobs_in_queue(self.exp), "go on with --launcher slurm")
 
-    def run(self, stage: str, commands: list[Command], log: Path) -> None:
+    def run(self, stage: str, commands: list[Command], log: Path, left_s: float = 0.0) -> None:
         """Run the commands of a stage in their order; return when all are done.
 
         Args:
             stage: its name.
             commands: words of each.
             log: the stage's log.
+            left_s: seconds that the run expects for the other stages.
 
         Raises:
             SystemExit: a command failed, with its exit code.
@@ -86,11 +87,13 @@ class Local:
                 raise KeyboardInterrupt
             with open(log, "a", encoding="utf-8") as file:
                 print(f"$ {shown(command)}", file=file, flush=True)
-                code = self._run(stage, with_python(sys.executable, command), file)
+                about = _of_run(stage, left_s)
+                code = self._run(stage, with_python(sys.executable, command), about, file)
             if code < 0:
                 why = f"a command was killed by signal {-code}; out of memory? (see {log})"
                 raise UserError(f"stage {stage}: {why}")
-            if code not in (0, 2, errors.INTERRUPTED):  # one that ended with these has said in one line why
+            # One that ended with 2 or 130 has said in one line why; which stage that was is not seen of all.
+            if code not in (0, 2, errors.INTERRUPTED) or (code == 2 and not self._shows(stage)):
                 print(f"stage {stage}: failed; its output is in {log}", file=sys.stderr)
             if code:
                 raise SystemExit(code)
@@ -101,7 +104,10 @@ class Local:
         for process in () if interrupted else tuple(self._at_work):
             process.terminate()
 
-    def _run(self, stage: str, command: list[str], log: TextIO) -> int:
+    def _shows(self, stage: str) -> bool:
+        return self.shown in ("", stage)
+
+    def _run(self, stage: str, command: list[str], about: dict[str, str], log: TextIO) -> int:
         """Run a command, copy its output to ours and to the log, and return its exit code."""
         # It holds the locks of this run until it ends, whatever happens to this process.
         process = subprocess.Popen(
@@ -110,7 +116,7 @@ class Local:
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            env={**environment(), **_of_run(stage)},
+            env={**environment(), **about},
             close_fds=False,
         )
         lost: list[OSError] = []
@@ -118,7 +124,7 @@ class Local:
         def copy(source: TextIO, target: TextIO) -> None:
             for line in source:
                 try:
-                    for out in (log, target) if self.shown in ("", stage) or is_complaint(line) else (log,):
+                    for out in (log, target) if self._shows(stage) or is_complaint(line) else (log,):
                         out.write(line)
                         out.flush()
                 except OSError as error:  # nobody reads it any more
@@ -129,6 +135,8 @@ class Local:
         pairs = ((process.stdout, sys.stdout), (process.stderr, sys.stderr))
         threads = [threading.Thread(target=copy, args=pair, daemon=True) for pair in pairs]
         self._at_work.add(process)
+        if self._stopped.is_set():  # meanwhile
+            process.terminate()
         for thread in threads:
             thread.start()
         try:
@@ -152,6 +160,7 @@ class _Work:
     """What one job does: commands, one after the other.
 
     Attributes:
+        own: what they know of their run.
         number: of the job, ``12`` or ``12_3``.
         paths: of submitit: where the job's files lie.
         tries: how often it was submitted.
@@ -160,6 +169,7 @@ class _Work:
     """
 
     commands: list[Command]
+    own: dict[str, str]
     number: str = ""
     paths: Any = None
     tries: int = 0
@@ -217,7 +227,8 @@ class Slurm:
         """See :meth:`Local.claim`; jobs of these very stages, made from the same, are found again."""
         ours = short_digest(self.exp)
         self.prefixes = {name: f"{name}.{ours}.{short_digest(made_from[name])}." for name in made_from}
-        jobs = {k: v for k, v in jobs_in_queue(self.exp).items() if k not in self.done}
+        with self._lock:
+            jobs = {k: v for k, v in jobs_in_queue(self.exp).items() if k not in self.done}
         others = {k: v for k, v in jobs.items() if not v[0].startswith((*self.prefixes.values(),))}
         refuse_jobs(self.exp, others, "run the same command as then")
 
@@ -225,17 +236,21 @@ class Slurm:
         """Wait for no job any more: they go on."""
         self._stopped.set()
 
-    def run(self, stage: str, commands: list[Command], log: Path) -> None:
+    def run(self, stage: str, commands: list[Command], log: Path, left_s: float = 0.0) -> None:
         """See :meth:`Local.run`.
 
         Raises:
             UserError: a job failed twice.
         """
         for array in works_of(commands, self.settings):
-            works = [_Work(commands) for commands in array]
-            self._finish(stage, works, log)
-        shutil.rmtree(place_of_jobs(self.exp, stage), ignore_errors=True)  # the logs are in the stage's
-        with contextlib.suppress(OSError):
+            works = [_Work(commands, _of_run(stage, left_s)) for commands in array]
+            try:
+                self._finish(stage, works, log)
+            except KeyboardInterrupt:
+                print(f"stage {stage}: its jobs go on; to end them: scancel {_numbers(works)}", flush=True)
+                raise
+        with self._lock, contextlib.suppress(OSError):  # the logs are in the stage's
+            shutil.rmtree(place_of_jobs(self.exp, stage), ignore_errors=True)
             place_of_jobs(self.exp).rmdir()
 
     def _finish(self, stage: str, works: list[_Work], log: Path) -> None:
@@ -245,9 +260,6 @@ class Slurm:
         left, failed, begun = [*works], list[tuple[_Work, int]](), time.monotonic()
         jobs, looked = self._queue(), time.monotonic()
         while left:
-            if self._stopped.is_set():
-                print(f"stage {stage}: its jobs go on; to end them: scancel {_numbers(left)}", flush=True)
-                raise KeyboardInterrupt
             # All names, since of a single one a file server may know for a while that it was not there.
             files = {*os.listdir(place_of_jobs(self.exp, stage))}
             for work in [*left]:
@@ -270,7 +282,8 @@ class Slurm:
             now = time.monotonic()
             if now - looked > min(max((now - begun) / 20, _LOOK_S[0]), _LOOK_S[1]):
                 jobs, looked = self._queue(), now
-            time.sleep(0.5 if left else 0)
+            if left and self._stopped.wait(0.5):
+                raise KeyboardInterrupt
         if bar is not None:
             bar.close()
         self._tell(stage, failed)
@@ -298,7 +311,8 @@ class Slurm:
             shutil.rmtree(place_of_jobs(self.exp, stage), ignore_errors=True)
         else:
             print(f"stage {stage}: found at work: job {_numbers(works)}", flush=True)
-        place_of_jobs(self.exp, stage).mkdir(parents=True, exist_ok=True)
+        with self._lock:
+            place_of_jobs(self.exp, stage).mkdir(parents=True, exist_ok=True)
         for some in [works] if new == works else [[work] for work in new]:
             self._submit(stage, some)
 
@@ -316,17 +330,19 @@ class Slurm:
         """Print output of a command as it would have been printed here."""
         for line in lines:
             if not line.startswith("$ ") and (self.shown in ("", stage) or is_complaint(line)):
-                print(line, file=sys.stderr if is_complaint(line) else sys.stdout, flush=True)
+                with self._lock:  # see _submit
+                    print(line, file=sys.stderr if is_complaint(line) else sys.stdout, flush=True)
 
     def _queue(self) -> dict[str, tuple[str, str]]:
         """Return :func:`frontend.pipeline.stage.jobs_in_queue`, as soon as Slurm answers."""
-        while True:
+        while not self._stopped.is_set():
             try:
                 with self._lock:
                     return jobs_in_queue(self.exp)
             except UserError as error:
-                warn(f"{error}; waiting for it")
-                time.sleep(_LOOK_S[0])
+                if not self._stopped.wait(_LOOK_S[0]):
+                    warn(f"{error}; waiting for it")
+        raise KeyboardInterrupt
 
     def _submit(self, stage: str, works: list[_Work]) -> None:
         """Submit works: several as an array."""
@@ -357,7 +373,7 @@ class Slurm:
         try:
             quiet = contextlib.redirect_stderr(io.StringIO())
             with self._lock, _for_sbatch(), quiet, executor.batch():  # what other threads share is changed
-                jobs = [executor.submit(Job(work.commands, os.getcwd(), _of_run(stage))) for work in works]
+                jobs = [executor.submit(Job(work.commands, os.getcwd(), work.own)) for work in works]
         except self.submitit.core.utils.FailedJobError as error:
             said = f"{error}".partition("\n")[0]
             raise UserError(f"stage {stage}: {said} (see conf/launcher/slurm.yaml)") from None
@@ -416,33 +432,3 @@ def _for_sbatch() -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
-
-
-class Job:
-    """Commands as a job: queued again, by a time-out or by Slurm, it runs them again, and so goes on."""
-
-    def __init__(self, commands: list[Command], place: str, own: dict[str, str]) -> None:
-        self.commands, self.place, self.own = commands, place, own
-
-    def __call__(self) -> int:
-        """Run the commands until one fails; return its exit code."""
-        shares = known_to_job()
-        all_of_it = {**environment(), **self.own, **shares}  # of the machine that it runs on
-        for command in self.commands:
-            print(f"$ {shown(command)}", flush=True)
-            line = with_python(sys.executable, command)
-            # What announces a time-out goes to all processes of the job, and is meant for this one.
-            deaf = functools.partial(signal.signal, signal.SIGUSR2, signal.SIG_IGN)
-            done = subprocess.run(line, cwd=self.place, env=all_of_it, check=False, preexec_fn=deaf)
-            if done.returncode and shares.get("RANK", "0") != "0":
-                time.sleep(6 * _LATE_S)  # the result is that of the first process: it may be about to say why
-                raise RuntimeError("one of several processes failed")
-            if done.returncode:
-                return done.returncode
-        return 0
-
-    def checkpoint(self, *arguments) -> object:
-        """Return what is queued again."""
-        import submitit
-
-        return submitit.helpers.DelayedSubmission(self, *arguments)

@@ -208,8 +208,8 @@ class Options:
         most: talkers at once.
         facts: what ``${run.KEY}`` stands for in the configurations.
         variants: overlays that the options ask for.
-        at_once: stages that may run at the same time: with Slurm 4; here as many as there are processors, but
-            4 at most, and one alone with a GPU. Those of recordings follow from each other.
+        at_once: stages that may run at the same time: with Slurm 4; here as many as ``nj``, 4 at most, and
+            one with a GPU. Those of recordings follow from each other.
         threads: of a training. Two trainings of one thread take less time than one of two, twice
             (docs/pipeline.md).
         recogniser: that of all systems, as options of ``decode``; one has a value.
@@ -230,9 +230,8 @@ class Options:
         cpus = os.cpu_count() or 1 if given.launcher == "local" else recipe["launcher"]["other"]["cpus"]
         self.nj, self.ngpu, self.seed, self.talkers = given.nj or cpus, given.ngpu, given.seed, given.talkers
         is_local = given.launcher == "local"
-        most = 1 if recipe["stages"] == "recordings" or (is_local and given.ngpu) else 4
-        most = min(most, self.nj) if is_local else most
-        self.at_once = given.at_once or most
+        most = given.at_once or (4 if not is_local else 1 if given.ngpu else min(self.nj, 4))
+        self.at_once = 1 if recipe["stages"] == "recordings" else most
         self.threads = max(1, self.nj // self.at_once) if is_local else self.nj
         for name in given.extras:
             near = f"expected some of {', '.join(EXTRAS)}, found '{name}'{did_you_mean(name, EXTRAS)}"

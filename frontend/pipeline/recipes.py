@@ -169,7 +169,7 @@ def _with_labels(o: MixtureOptions) -> list[Stage]:
     return [
         Stage(
             *("labels", "the few labelled mixtures, drawn by the seed of training"),
-            reads=sets,
+            reads=[*sets, o.data / o.pool],
             makes=small,
             commands=keep_labels(o, share, "small"),
             settings=seed | {"share": share},
@@ -178,7 +178,7 @@ def _with_labels(o: MixtureOptions) -> list[Stage]:
         ),
         Stage(
             *("baselines", "supervised training on the few labels and on all"),
-            reads=[*sets, *small],
+            reads=[*sets, o.data / o.pool, *small],
             makes=[o.exp / "supervised_small", o.exp / "supervised_full"],
             commands=[
                 train(o, "supervised_small", "small", small),

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from frontend.utils.errors import UserError, did_you_mean, few, warn
-from frontend.utils.files import remove, write_text
+from frontend.utils.files import LOCK, remove, write_text
 from frontend.utils.stamps import Stamp, of_text, of_tree
 
 _PACKAGE = Path(__file__).parents[1]
@@ -53,7 +53,7 @@ class Stage:
         shared: directory of the record where several experiments share the output; none of them make it at a
             time.
         beside: it may run while stages before it do that make nothing it reads: all that it reads is in
-            ``reads``, whatever is there when it starts.
+            ``reads``, or made by what these wait for, whatever is there when it starts.
     """
 
     name: str
@@ -71,6 +71,13 @@ class Stage:
     def follows(self, other: "Stage") -> bool:
         """Whether it has to wait for a stage before it."""
         return not self.beside or any(is_below(path, other.makes) for path in self.reads)
+
+    def consequence(self, record: "Record", stale: bool) -> str:
+        """Say what becomes of the output that there is."""
+        if stale:
+            kept = "its output stays in place; what is stale in it is made again"
+            return f"; {kept if self.keeps else 'its output is stale, moved to *.old'}"
+        return "; going on from what is there" if record.seconds is None else "; running it again"
 
 
 def is_below(path: Path, made: Iterable[Path]) -> bool:
@@ -169,9 +176,14 @@ def put_aside(paths: list[Path], complete: bool) -> dict[Path, Path]:
     return moved
 
 
+def _holds(path: Path) -> bool:
+    """Whether there is anything in a directory but the lock of a command that was ended."""
+    return path.is_dir() and any(one.name != LOCK for one in path.iterdir())
+
+
 def put_back(moved: dict[Path, Path]) -> bool:
     """Undo :func:`put_aside` if nothing has taken the place of what was moved; tell whether it was undone."""
-    if not moved or any(path.is_file() or (path.is_dir() and any(path.iterdir())) for path in moved):
+    if not moved or any(path.is_file() or _holds(path) for path in moved):
         return False
     for path, old in moved.items():
         remove(path)  # an empty directory
@@ -256,12 +268,12 @@ def refuse_jobs(exp: Path, others: dict[str, tuple[str, str]], instead: str) -> 
         )
 
 
-# Seconds of the stages of a run of egs/mini on 2 cores, of its own size and of --quick. They are the guess of
-# a run of which nothing is known yet.
-GUESS = {"data": 36, "scenes": 2, "chunks": 20, "simulate": 103}
-GUESS |= {"teacher": 216, "pseudo": 300, "student": 1119}
-GUESS |= {"finetune": 179, "distill": 1765, "baselines": 249, "curve": 2500, "asr": 470, "retrain": 745}
-GUESS |= {"joint": 122, "separate": 416, "score": 170, "recognise": 300, "decode": 129, "wer": 3, "report": 8}
+# Seconds of the stages of a run of egs/mini on 2 cores, of its own size (as they share the time) and of --quick.
+# They are the guess of a run of which nothing is known yet.
+GUESS = {"data": 4, "scenes": 1, "chunks": 20, "simulate": 57, "teacher": 50, "pseudo": 33, "student": 74}
+GUESS |= {"controls": 37, "labels": 1, "baselines": 129, "finetune": 16, "distill": 171, "curve": 900}
+GUESS |= {"asr": 200, "retrain": 300, "joint": 60, "separate": 67, "score": 72, "recognise": 300, "decode": 48}
+GUESS |= {"wer": 3, "report": 8}
 QUICK = {"data": 2, "scenes": 2, "simulate": 32, "teacher": 29, "pseudo": 37, "student": 29, "finetune": 19}
 QUICK |= {"distill": 78, "baselines": 59, "asr": 59, "separate": 38, "score": 24, "decode": 24}
 QUICK = GUESS | QUICK

@@ -199,11 +199,18 @@ def test_stages_at_once_are_jobs_at_once_and_both_are_found_again(slurm, here, c
     assert {*at_work(Path("exp"))} == {"a", "b"}
     with pytest.raises(UserError, match="for stage a, b; run the same command as then"):
         launcher(2)
-    again = threading.Thread(target=run_two)
+    said, again = [], threading.Thread(target=run_two)
     again.start()
-    until(lambda: capfd.readouterr().out.count("found at work") or not again.is_alive(), "the jobs found")
+
+    def both_found():
+        said.append(capfd.readouterr().out)
+        return "".join(said).count("found at work") == 2 or not again.is_alive()
+
+    until(both_found, "the jobs found")
     Path("go").touch()
     again.join()
+    records = [json.loads(Path(f"exp/stages/{name}.json").read_text()) for name in "ab"]
+    assert all(record["seconds"] is not None for record in records)
     assert [path.read_text() for path in begun] == numbers and not slurm.jobs()
 
 
