@@ -3,7 +3,7 @@
 #   local/install.sh [--extras mini,test,lint]
 # Idempotent, and safe to interrupt: run it again. An active environment that is complete is used as it is.
 # Prints the directory of the environment's programs on standard output; all else goes to standard error.
-# It is made of the oldest Python from 3.11 to 3.13 that can build packages (docs/versions.md), or of $PYTHON; in $MIXIT_VENV, if that is given.
+# It is made of the newest Python from 3.11 to 3.13 that can build packages (docs/versions.md), or of $PYTHON; in $MIXIT_VENV, if that is given.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=${MIXIT_VENV:-$root/.venv} extras=mini,test
@@ -12,7 +12,7 @@ say() { echo "install: $*" >&2; }; die() { say "error: $*"; exit 2; }
 supported() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1; }
 builds() { "$1" -c 'import ensurepip, os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' >/dev/null 2>&1; }
 python=${PYTHON:-}
-for name in python3.11 python3.12 python3.13; do [ -n "$python" ] || ! builds "$name" || python=$name; done
+for name in python3.13 python3.12 python3.11; do [ -n "$python" ] || ! builds "$name" || python=$name; done
 python=${python:-python3}
 command -v "$python" >/dev/null || die "no $python here; install Python 3.11 to 3.13, or name one: PYTHON=/path/to/python"
 wrong() { "$1" "$root/local/check_install.py" "$root" "$extras" 2>&1; } # what is missing; exit code 0 if nothing is

@@ -100,14 +100,14 @@ CANDIDATE = """\
 @pytest.mark.parametrize(
     ("unfit", "named", "taken"),
     [
-        ("", "", "python3.11"),
-        ("python3.11", "", "python3.12"),
-        ("python3.11 python3.12", "", "python3.13"),
+        ("", "", "python3.13"),
+        ("python3.13", "", "python3.12"),
+        ("python3.13 python3.12", "", "python3.11"),
         ("python3.13 python3.12 python3.11", "", "python3"),
         ("python3.12", "python3.12", "python3.12"),
     ],
 )
-def test_the_oldest_python_that_can_build_packages_is_taken(tmp_path, unfit, named, taken):
+def test_the_newest_python_that_can_build_packages_is_taken(tmp_path, unfit, named, taken):
     script = _repository(tmp_path / "repository", FAILING)
     made = (tmp_path / "repository/.venv").rename(tmp_path / "made") / "bin/python"
     for name in ("python3.13", "python3.12", "python3.11", "python3"):
