@@ -15,6 +15,7 @@ import torch
 import yaml
 from commands import call, exit_code
 from kills import assert_same, kill_at_save, kill_at_step
+from sharing import TOLERANCE, assert_near, together
 from tiny_models import FS, MICS, make_model
 from tiny_recognisers import make_recogniser
 
@@ -37,33 +38,29 @@ JOINT = {
 }
 
 
-def make_asr(folder, fs=FS):
+def make_asr(folder, fs=FS, **changed):
     """Write a recogniser's training directory with random weights, as trainings leave it."""
     np.savez(folder.parent / "feats_stats.npz", count=2, sum=np.ones(10), sum_square=np.full(10, 20.0))
     masks = {"freq_mask_width_range": [0, 2], "time_mask_width_range": [0, 5]}
     sizes = {"output_size": 8, "attention_heads": 2, "linear_units": 8, "num_blocks": 1, "dropout_rate": 0.1}
     others = ("non_linguistic_symbols", "cleaner", "g2p", "preencoder", "postencoder")
-    return make_recogniser(
-        folder,
-        fs,
-        ctc_weight=0.5,
-        seed=5,
-        sure=1,
-        token_list=TOKENS,
-        specaug="specaug",
-        specaug_conf={"apply_time_warp": False, **masks},
-        normalize="global_mvn",
-        normalize_conf={"stats_file": str(folder.parent / "feats_stats.npz")},
-        encoder_conf=sizes,
-        use_preprocessor=True,
-        max_epoch=7,
-        preencoder_conf={},
-        postencoder_conf={},
+    config = {
+        "token_list": TOKENS,
+        "specaug": "specaug",
+        "specaug_conf": {"apply_time_warp": False, **masks},
+        "normalize": "global_mvn",
+        "normalize_conf": {"stats_file": str(folder.parent / "feats_stats.npz")},
+        "encoder_conf": sizes,
+        "use_preprocessor": True,
+        "max_epoch": 7,
+        "preencoder_conf": {},
+        "postencoder_conf": {},
         **dict.fromkeys(others),
-    )
+    }
+    return make_recogniser(folder, fs, ctc_weight=0.5, seed=5, sure=1, **(config | changed))
 
 
-def make_set(directory, n, seed, fs=FS, mics=MICS):
+def make_set(directory, n, seed, fs=FS, mics=MICS, longer=400):
     """A mixture set of noise bursts and words; in every third mixture the second talker is silent."""
     rng = np.random.default_rng(seed)
     kinds = ("wav", "spk1", "spk2")
@@ -73,7 +70,7 @@ def make_set(directory, n, seed, fs=FS, mics=MICS):
     with contextlib.ExitStack() as stack:
         writers = {kind: stack.enter_context(AudioWriter(directory / kind, "wav", fs)) for kind in kinds}
         for i in range(n):
-            images = 0.05 * rng.standard_normal((2, mics, 2500 + 400 * (i % 4)))
+            images = 0.05 * rng.standard_normal((2, mics, 2500 + longer * (i % 4)))
             images[1] *= i % 3 != 0
             signals = {"wav": images.sum(0), "spk1": images[0, 0], "spk2": images[1, 0]}
             for kind, audio in signals.items():
@@ -286,6 +283,33 @@ class TestResume:
             assert in_child(argv, lambda: kill(n)) == -signal.SIGKILL  # noqa: B023
         assert in_child(argv) == 0
         assert_same(weights(tmp_path / "x"), weights(undisturbed))
+
+    def test_two_processes_are_one_with_the_whole_batch(self, command, tmp_path):
+        """Where nothing is drawn, and nothing is normalised over a batch, as a conformer does."""
+        none = {"dropout_rate": 0.0, "positional_dropout_rate": 0.0}
+        sizes = {"attention_heads": 2, "linear_units": 8, "num_blocks": 1}
+        asr = make_asr(
+            tmp_path / "asr",
+            specaug=None,
+            specaug_conf={},
+            encoder="transformer",
+            encoder_conf=sizes | none | {"output_size": 8, "attention_dropout_rate": 0.0},
+            decoder_conf=sizes | none | {"self_attention_dropout_rate": 0.0, "src_attention_dropout_rate": 0.0},
+        )
+        # All are of one length: the edges of what is padded differ.
+        sets = {
+            "train_set": make_set(tmp_path / "train", 6, 1, longer=0),
+            "valid_set": make_set(tmp_path / "valid", 4, 2, longer=0),
+        }
+        argv = command("x", settings={"optim": "sgd", "optim_conf": {"lr": 0.1}}, asr=asr, **sets)
+        assert in_child(argv) == 0
+        (tmp_path / "x").rename(tmp_path / "one")
+        found = together(argv, kind="joint")
+        assert [code for code, _ in found] == [0, 0] and found[1][1] == "", found
+        assert_near(tmp_path / "one/training", tmp_path / "x/training")
+        for exported in ("valid.loss.ave.pth", "asr/valid.loss.ave.pth"):
+            one, two = (torch.load(tmp_path / name / exported, weights_only=True) for name in ("one", "x"))
+            torch.testing.assert_close(one, two, **TOLERANCE)
 
     def test_complete_training_returns_at_once(self, complete, undisturbed, capsys):
         before = (undisturbed / "training/checkpoint.pth").stat().st_mtime_ns
