@@ -301,6 +301,7 @@ def test_one_makes_what_is_shared_and_the_other_waits(toy, capsys):
         assert mine
         other.start()
         while "waiting for another run, which makes what is shared in shared" not in capsys.readouterr().out:
+            assert other.is_alive()  # else it did not wait
             time.sleep(0.01)
         assert model() is None
     other.join()
