@@ -61,6 +61,16 @@ def recognisers(tmp_path_factory) -> Path:
     return exp
 
 
+def sees_padding(encoder: torch.nn.Module) -> bool:
+    """Say whether what is beyond the end of an utterance has an influence within it."""
+    features = torch.randn(2, 80, 10, generator=torch.Generator().manual_seed(0))
+    changed = features.clone()
+    changed[1, 60:] += 1
+    with torch.no_grad():
+        one, other = (encoder.eval()(x, torch.tensor([80, 60]))[0] for x in (features, changed))
+    return not torch.equal(one[1, 5], other[1, 5])  # of the frames 20 to 26
+
+
 def tones(n_samples: int, channels: int = 1, seed: int = 0) -> np.ndarray:
     """Return ``(C, T)``: a tone of another pitch and level every 0.1 s, for words that differ."""
     rng = np.random.default_rng(seed)

@@ -294,7 +294,7 @@ class TestResume:
             specaug_conf={},
             encoder="transformer",
             encoder_conf=sizes | none | {"output_size": 8, "attention_dropout_rate": 0.0},
-            decoder_conf=sizes | none | {"self_attention_dropout_rate": 0.0, "src_attention_dropout_rate": 0.0},
+            decoder_conf=sizes | none | {f"{name}_attention_dropout_rate": 0.0 for name in ("self", "src")},
         )
         # All are of one length: the edges of what is padded differ.
         sets = {

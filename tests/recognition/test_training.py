@@ -1,5 +1,6 @@
 """Training a recogniser through the real command: checks, tokens, kills, what ESPnet loads."""
 
+import argparse
 import functools
 import logging
 import os
@@ -22,6 +23,7 @@ from kills import assert_same, weights
 from recipes import resolved, write_resolved
 from sharing import assert_near, together
 from speech_sets import voice
+from tiny_recognisers import sees_padding
 
 from frontend.data.kaldi import read_scp, write_scp
 from frontend.data.writers import AudioWriter
@@ -254,6 +256,13 @@ def test_two_processes_are_one_with_the_whole_batch(command, tmp_path):
     found = together(argv, kind="recogniser")
     assert [code for code, _ in found] == [0, 0] and found[1][1] == "", found
     assert_near(tmp_path / "one", tmp_path / "exp")
+
+
+def test_convolutions_see_the_padding(recognisers):
+    from frontend.recognition.training import FrontendASRTask
+
+    settings = yaml.safe_load((recognisers / "asr/config.yaml").read_text())
+    assert sees_padding(FrontendASRTask.build_model(argparse.Namespace(**settings)).encoder)
 
 
 def test_archives_are_as_loud_as_files(tmp_path):

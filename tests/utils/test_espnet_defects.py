@@ -16,7 +16,7 @@ import soundfile
 import torch
 from defects import GONE, defect
 from packaging.requirements import Requirement
-from tiny_recognisers import tones
+from tiny_recognisers import sees_padding, tones
 
 from frontend.data.kaldi import write_scp
 from frontend.utils.espnet import Speech2Text, TooShortUttError, enh, enh_s2t
@@ -206,6 +206,11 @@ class TestRecognition:
     def test_ctc_scores_are_exact_unless_asked_otherwise(self):
         margin = inspect.signature(Speech2Text).parameters.get("ctc_window_margin")
         assert margin is None or margin.default == 0
+
+    @defect("recognition/training.py: build_model", since=202611)
+    def test_convolutions_of_a_conformer_see_the_padding(self, recognisers):
+        """A matter of training: egs/mini's learns more slowly where they do not (docs/versions.md)."""
+        assert sees_padding(self.recogniser(recognisers).asr_model.encoder)
 
     @staticmethod
     def recogniser(recognisers, **options):
