@@ -29,7 +29,7 @@ from frontend.recognition.model import RecogniserFiles, find_recogniser
 from frontend.recognition.text import as_trained, unknown, what_changed
 from frontend.recognition.training import add_allow_unknown, read_list, write_list
 from frontend.training import checks, options, run
-from frontend.training.checkpoints import MODEL, Trained, check_state, open_trained, read_state
+from frontend.training.checkpoints import MODEL, Trained, load_state, open_trained, read_state
 from frontend.training.examples import WholeUtterances
 from frontend.training.sharing import Worker, rank
 from frontend.training.task import FrontendTask, FrontendTrainer, KeyedIterFactory, register
@@ -311,7 +311,7 @@ def check_config(args: argparse.Namespace) -> None:
     for spec, part in zip(args.init_param, (model.enh_model, model.s2t_model), strict=True):
         path = spec.split(":")[0]
         network = f"the network of {Path(path).parent / 'config.yaml'}"
-        check_state(read_state(path), part.state_dict(), path, network)
+        load_state(part, read_state(path), path, network, as_named=True)
 
 
 def use_sets(args: argparse.Namespace, talkers: int) -> None:

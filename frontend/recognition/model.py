@@ -28,7 +28,7 @@ import numpy as np
 from frontend.dsp.activity import sounds
 from frontend.recognition import whisper
 from frontend.recognition.whisper import Whisper, WhisperFiles
-from frontend.training.checkpoints import MODEL, check_state, read_state
+from frontend.training.checkpoints import MODEL, load_state, read_state
 from frontend.utils.device import check_device
 from frontend.utils.errors import UserError, did_you_mean
 from frontend.utils.espnet import quiet
@@ -425,4 +425,4 @@ def _check_weights(files: RecogniserFiles) -> None:
             model = asr.ASRTask.build_model(argparse.Namespace(**copy.deepcopy(files.settings)))
         except (AttributeError, KeyError, TypeError, ValueError) as error:  # whatever a missing setting does
             raise UserError(f"{files.config}: ESPnet cannot build a recogniser of it: {error}") from None
-    check_state(state, model.state_dict(), str(files.checkpoint), f"the network of {files.config}")
+    load_state(model, state, str(files.checkpoint), f"the network of {files.config}")

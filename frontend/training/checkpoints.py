@@ -320,8 +320,7 @@ def load_model(config: str | Path, checkpoint: str | Path, device: str = "cpu") 
         raise UserError(f"{config}: not the config.yaml of a training: no {', '.join(missing)}")
     model = FrontendTask.build_model(argparse.Namespace(**settings))
     state = read_state(checkpoint, device)
-    check_state(state, model.state_dict(), str(checkpoint), f"the network of {config}")
-    model.load_state_dict(state)
+    load_state(model, state, str(checkpoint), f"the network of {config}")
     return model.to(device).eval()
 
 
@@ -342,15 +341,34 @@ def read_state(path: str | Path, device: str = "cpu") -> dict[str, torch.Tensor]
     return state
 
 
-def check_state(found: Mapping, expected: Mapping, where: str, what: str) -> None:
-    """Raise a UserError that names the first weights that are missing, unexpected or of another shape."""
-    problems = [f"missing {k}" for k in expected if k not in found]
-    problems += [f"unexpected {k}" for k in found if k not in expected]
-    problems += [
-        f"{k} is {tuple(found[k].shape)} instead of {tuple(expected[k].shape)}"
+def load_state(model: torch.nn.Module, state: Mapping, where: str, what: str, as_named: bool = False) -> None:
+    """Load weights, all of them.
+
+    Args:
+        model: the network.
+        state: weights by name.
+        where: their file.
+        what: the network in words.
+        as_named: refuse former names. ESPnet 202611 renamed some weights of conformers, and takes them under
+            either name; but its ``--init_param`` leaves those of former names as they were drawn.
+
+    Raises:
+        UserError: the first weights that are missing, unexpected or of another shape.
+    """
+    expected = model.state_dict()
+    problems = [
+        f"{k} is {tuple(state[k].shape)} instead of {tuple(expected[k].shape)}"
         for k in expected
-        if k in found and found[k].shape != expected[k].shape
+        if k in state and state[k].shape != expected[k].shape
     ]
+    if not problems:
+        missing, unexpected = model.load_state_dict(state, strict=False)
+        if as_named and not missing + unexpected and state.keys() != expected.keys():
+            raise UserError(
+                f"{where}: weights of an earlier ESPnet, from which this one cannot start another training "
+                "(train them again)"
+            )
+        problems = [f"missing {k}" for k in missing] + [f"unexpected {k}" for k in unexpected]
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise UserError(f"{where}: weights do not fit {what}: {'; '.join(problems[:3])}{more}")

@@ -28,7 +28,7 @@ from frontend.data.kaldi import (
 )
 from frontend.data.mixtures import check_set, check_tables
 from frontend.dsp.activity import Faults
-from frontend.training.checkpoints import ANY_ARRAY, check_state, open_trained, read_state
+from frontend.training.checkpoints import ANY_ARRAY, load_state, open_trained, read_state
 from frontend.training.options import given_set
 from frontend.training.task import PREPROCESSORS, FrontendTask
 from frontend.utils.device import check_gpu
@@ -319,10 +319,10 @@ def check_channels(where: str, entries: Sequence[str]) -> None:
 
 def check_weights(task: Any, args: argparse.Namespace) -> None:
     """Build the network; raise a UserError if weights it shall start from are missing or do not fit."""
+    where = args.config or "command line"
     try:
-        expected = task.build_model(args).state_dict()
+        model = task.build_model(args)
     except (ValueError, TypeError, ArithmeticError, AssertionError, RuntimeError) as error:
-        where = args.config or "command line"
         raise UserError(
             f"{where}: no network can be built of these settings: {type(error).__name__}: {error} "
             "(correct them)"
@@ -332,7 +332,7 @@ def check_weights(task: Any, args: argparse.Namespace) -> None:
         state = read_state(path)
         # Parts of a network (path:from:to:without) and --ignore_init_mismatch are up to the user.
         if not any(rest) and not args.ignore_init_mismatch:
-            check_state(state, expected, path, f"the network of {args.config or 'the command line'}")
+            load_state(model, state, path, f"the network of {where}", as_named=True)
 
 
 def check_start(model: str, config: str, n_mics: int, fs: int, n_outputs: int) -> Path:

@@ -61,6 +61,12 @@ def recognisers(tmp_path_factory) -> Path:
     return exp
 
 
+def former_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return weights of a recogniser under the names that they have in ESPnet 202511."""
+    new, old = "encoder.embed.out.", "encoder.embed.out.0."
+    return {k if old in k else k.replace(new, old): weights for k, weights in state.items()}
+
+
 def sees_padding(encoder: torch.nn.Module) -> bool:
     """Say whether what is beyond the end of an utterance has an influence within it."""
     features = torch.randn(2, 80, 10, generator=torch.Generator().manual_seed(0))

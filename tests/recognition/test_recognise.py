@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 from tiny_models import FS, MICS, write
-from tiny_recognisers import TOKENS, WORDS, make_recogniser, tones
+from tiny_recognisers import TOKENS, WORDS, former_names, make_recogniser, tones
 
 from frontend.data.audio import read_audio
 from frontend.data.kaldi import write_scp
@@ -200,6 +200,15 @@ def test_damaged_recognisers(exp, tmp_path, damage, message):
     with pytest.raises(UserError) as error:
         Recogniser.from_pretrained(tmp_path / "asr")
     assert message in str(error.value)
+
+
+def test_a_recogniser_of_an_earlier_espnet_finds_the_same_words(exp, recogniser, tmp_path):
+    from frontend.recognition.model import Recogniser
+
+    shutil.copytree(exp / "asr", tmp_path / "asr")
+    torch.save(former_names(torch.load(exp / "asr" / MODEL)), tmp_path / "asr" / MODEL)
+    earlier, stream = Recogniser(find_recogniser(tmp_path / "asr"), {"beam_size": 4}), tones(6000, 1, 9)
+    assert earlier(stream, FS) == recogniser(stream, FS)
 
 
 def test_where_recognisers_are_found(exp, tmp_path):

@@ -19,11 +19,12 @@ import soundfile
 import torch
 import yaml
 from commands import call, exit_code
+from defects import RELEASE
 from kills import assert_same, weights
 from recipes import resolved, write_resolved
 from sharing import assert_near, together
 from speech_sets import voice
-from tiny_recognisers import sees_padding
+from tiny_recognisers import former_names, sees_padding
 
 from frontend.data.kaldi import read_scp, write_scp
 from frontend.data.writers import AudioWriter
@@ -503,6 +504,14 @@ class TestErrors:
             )
         with pytest.raises(UserError, match=r"checkpoint\.pth: weights do not fit this configuration"):
             call("train recogniser", *command("--resume", "true", **wider))
+
+    @pytest.mark.skipif(RELEASE < 202611, reason="ESPnet 202511 has the former names itself")
+    def test_no_start_from_weights_of_an_earlier_espnet(self, command, tmp_path, undisturbed):
+        """ESPnet would leave some of them as they were drawn, without a word."""
+        former = tmp_path / "former.pth"
+        torch.save(former_names(torch.load(undisturbed / "1epoch.pth")), former)
+        with pytest.raises(UserError, match=r"former\.pth: weights of an earlier ESPnet"):
+            call("train recogniser", *command("--init_param", str(former)))
 
 
 @pytest.mark.parametrize("conf", ["asr", "asr_gpu"])

@@ -16,7 +16,7 @@ import soundfile
 import torch
 from defects import GONE, defect
 from packaging.requirements import Requirement
-from tiny_recognisers import sees_padding, tones
+from tiny_recognisers import former_names, sees_padding, tones
 
 from frontend.data.kaldi import write_scp
 from frontend.utils.espnet import Speech2Text, TooShortUttError, enh, enh_s2t
@@ -206,6 +206,18 @@ class TestRecognition:
     def test_ctc_scores_are_exact_unless_asked_otherwise(self):
         margin = inspect.signature(Speech2Text).parameters.get("ctc_window_margin")
         assert margin is None or margin.default == 0
+
+    @defect("training/checkpoints.py: load_state", since=202611)
+    def test_a_training_starts_from_weights_under_former_names(self, recognisers, tmp_path):
+        from espnet2.torch_utils.load_pretrained_model import load_pretrained_model
+
+        saved = self.recogniser(recognisers).asr_model.state_dict()
+        torch.save(former_names(saved), tmp_path / "former.pth")
+        model = self.recogniser(recognisers).asr_model
+        for weights in model.parameters():
+            weights.data += 1
+        load_pretrained_model(str(tmp_path / "former.pth"), model, False)
+        assert all(torch.equal(saved[k], weights) for k, weights in model.state_dict().items())
 
     @defect("recognition/training.py: build_model", since=202611)
     def test_convolutions_of_a_conformer_see_the_padding(self, recognisers):
