@@ -350,7 +350,8 @@ def load_state(model: torch.nn.Module, state: Mapping, where: str, what: str, as
         where: their file.
         what: the network in words.
         as_named: refuse former names. ESPnet 202611 renamed some weights of conformers, and takes them under
-            either name; but its ``--init_param`` leaves those of former names as they were drawn.
+            either name. But its ``--init_param`` leaves those of former names as they were drawn, and its
+            average of epochs fails on two names.
 
     Raises:
         UserError: the first weights that are missing, unexpected or of another shape.
@@ -365,8 +366,8 @@ def load_state(model: torch.nn.Module, state: Mapping, where: str, what: str, as
         missing, unexpected = model.load_state_dict(state, strict=False)
         if as_named and not missing + unexpected and state.keys() != expected.keys():
             raise UserError(
-                f"{where}: weights of an earlier ESPnet, from which this one cannot start another training "
-                "(train them again)"
+                f"{where}: weights of an earlier ESPnet, with which this one cannot go on (train from the "
+                "start, or install that ESPnet)"
             )
         problems = [f"missing {k}" for k in missing] + [f"unexpected {k}" for k in unexpected]
     if problems:

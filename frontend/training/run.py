@@ -279,7 +279,7 @@ def _repair(task: Any, args: argparse.Namespace, training: Training) -> None:
     # ESPnet 202611 reads a checkpoint of 202511 on demand alone; it was read as a whole already.
     os.environ["ESPNET_ALLOW_UNSAFE_TORCH_LOAD"] = "1"
     where = str(Path(args.output_dir) / CHECKPOINT)
-    load_state(task.build_model(args), states["model"], where, "this configuration")
+    load_state(task.build_model(args), states["model"], where, "this configuration", as_named=True)
     epoch = states["reporter"]["epoch"]
     if args.patience is not None and had_enough(states, args.patience, args.early_stopping_criterion):
         args.max_epoch = epoch  # killed after it stopped early, before it averaged

@@ -506,12 +506,20 @@ class TestErrors:
             call("train recogniser", *command("--resume", "true", **wider))
 
     @pytest.mark.skipif(RELEASE < 202611, reason="ESPnet 202511 has the former names itself")
-    def test_no_start_from_weights_of_an_earlier_espnet(self, command, tmp_path, undisturbed):
-        """ESPnet would leave some of them as they were drawn, without a word."""
+    def test_no_training_goes_on_from_weights_of_an_earlier_espnet(self, command, tmp_path, undisturbed):
+        """ESPnet would leave some of them as they were drawn, and fail when it averages epochs."""
         former = tmp_path / "former.pth"
         torch.save(former_names(torch.load(undisturbed / "1epoch.pth")), former)
         with pytest.raises(UserError, match=r"former\.pth: weights of an earlier ESPnet"):
-            call("train recogniser", *command("--init_param", str(former)))
+            call(
+                "train recogniser", *command("--init_param", str(former), "--output_dir", str(tmp_path / "x"))
+            )
+        shutil.copytree(undisturbed, tmp_path / "exp")
+        checkpoint = torch.load(tmp_path / "exp/checkpoint.pth", weights_only=False)
+        checkpoint["model"] = former_names(checkpoint["model"])
+        torch.save(checkpoint, tmp_path / "exp/checkpoint.pth")
+        with pytest.raises(UserError, match=r"checkpoint\.pth: weights of an earlier ESPnet"):
+            call("train recogniser", *command("--max_epoch", "3", "--resume", "true"))
 
 
 @pytest.mark.parametrize("conf", ["asr", "asr_gpu"])
