@@ -422,7 +422,9 @@ def _check_weights(files: RecogniserFiles) -> None:
         try:
             from frontend.utils.espnet import asr
 
-            model = asr.ASRTask.build_model(argparse.Namespace(**copy.deepcopy(files.settings)))
+            # 202611 does not know all that was an `init` before; all weights are loaded.
+            settings = copy.deepcopy(files.settings) | {"init": None}
+            model = asr.ASRTask.build_model(argparse.Namespace(**settings))
         except (AttributeError, KeyError, TypeError, ValueError) as error:  # whatever a missing setting does
             raise UserError(f"{files.config}: ESPnet cannot build a recogniser of it: {error}") from None
     load_state(model, state, str(files.checkpoint), f"the network of {files.config}")

@@ -318,7 +318,9 @@ def load_model(config: str | Path, checkpoint: str | Path, device: str = "cpu") 
     missing = [k for k in (*needed, "model_conf", "criterions", "init") if k not in settings]
     if missing:
         raise UserError(f"{config}: not the config.yaml of a training: no {', '.join(missing)}")
-    model = FrontendTask.build_model(argparse.Namespace(**settings))
+    model = FrontendTask.build_model(
+        argparse.Namespace(**settings | {"init": None})
+    )  # all weights are loaded
     state = read_state(checkpoint, device)
     load_state(model, state, str(checkpoint), f"the network of {config}")
     return model.to(device).eval()
@@ -357,19 +359,23 @@ def load_state(model: torch.nn.Module, state: Mapping, where: str, what: str, as
         UserError: the first weights that are missing, unexpected or of another shape.
     """
     expected = model.state_dict()
-    problems = [
+    problems = [f"missing {k}" for k in expected if k not in state]
+    problems += [f"unexpected {k}" for k in state if k not in expected]
+    problems += [
         f"{k} is {tuple(state[k].shape)} instead of {tuple(expected[k].shape)}"
         for k in expected
         if k in state and state[k].shape != expected[k].shape
     ]
-    if not problems:
-        missing, unexpected = model.load_state_dict(state, strict=False)
-        if as_named and not missing + unexpected and state.keys() != expected.keys():
-            raise UserError(
-                f"{where}: weights of an earlier ESPnet, with which this one cannot go on (train from the "
-                "start, or install that ESPnet)"
-            )
-        problems = [f"missing {k}" for k in missing] + [f"unexpected {k}" for k in unexpected]
-    if problems:
-        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise UserError(f"{where}: weights do not fit {what}: {'; '.join(problems[:3])}{more}")
+    try:
+        is_whole = not any(model.load_state_dict(state, strict=False))
+    except RuntimeError:  # a shape
+        is_whole = False
+    if is_whole and not (problems and as_named):
+        return
+    said = "; ".join(problems[:3]) + (f" and {len(problems) - 3} more" if len(problems) > 3 else "")
+    if is_whole:
+        raise UserError(
+            f"{where}: weights are named as in an earlier ESPnet, and no training can go on from them: "
+            f"{said} (train them again, or install that ESPnet)"
+        )
+    raise UserError(f"{where}: weights do not fit {what}: {said}")

@@ -332,7 +332,7 @@ def check_weights(task: Any, args: argparse.Namespace) -> None:
         state = read_state(path)
         # Parts of a network (path:from:to:without) and --ignore_init_mismatch are up to the user.
         if not any(rest) and not args.ignore_init_mismatch:
-            load_state(model, state, path, f"the network of {where}", as_named=True)
+            load_state(model, state, path, "this configuration", as_named=True)
 
 
 def check_start(model: str, config: str, n_mics: int, fs: int, n_outputs: int) -> Path:

@@ -510,7 +510,7 @@ class TestErrors:
         """ESPnet would leave some of them as they were drawn, and fail when it averages epochs."""
         former = tmp_path / "former.pth"
         torch.save(former_names(torch.load(undisturbed / "1epoch.pth")), former)
-        with pytest.raises(UserError, match=r"former\.pth: weights of an earlier ESPnet"):
+        with pytest.raises(UserError, match=r"former\.pth: weights are named as in an earlier ESPnet"):
             call(
                 "train recogniser", *command("--init_param", str(former), "--output_dir", str(tmp_path / "x"))
             )
@@ -518,7 +518,7 @@ class TestErrors:
         checkpoint = torch.load(tmp_path / "exp/checkpoint.pth", weights_only=False)
         checkpoint["model"] = former_names(checkpoint["model"])
         torch.save(checkpoint, tmp_path / "exp/checkpoint.pth")
-        with pytest.raises(UserError, match=r"checkpoint\.pth: weights of an earlier ESPnet"):
+        with pytest.raises(UserError, match=r"checkpoint\.pth: weights are named as in an earlier ESPnet"):
             call("train recogniser", *command("--max_epoch", "3", "--resume", "true"))
 
 
