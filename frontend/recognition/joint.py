@@ -27,7 +27,8 @@ from frontend.data.kaldi import read_scp
 from frontend.dsp.activity import sounds
 from frontend.recognition.model import RecogniserFiles, find_recogniser
 from frontend.recognition.text import as_trained, unknown, what_changed
-from frontend.recognition.training import add_allow_unknown, read_list, write_list
+from frontend.recognition.training import add_allow_unknown
+from frontend.recognition.training_sets import read_list, write_list
 from frontend.training import checks, options, run
 from frontend.training.checkpoints import MODEL, Trained, load_state, open_trained, read_state
 from frontend.training.examples import WholeUtterances

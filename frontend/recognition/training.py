@@ -18,7 +18,6 @@ import shlex
 import shutil
 import sys
 from collections import Counter, UserDict
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,14 @@ from frontend.data.audio import audio_file, read_audio
 from frontend.data.kaldi import read_scp, read_utterances, write_scp
 from frontend.recognition.model import rate_of
 from frontend.recognition.text import as_trained, unknown, what_changed
-from frontend.recognition.training_sets import read_transcripts
+from frontend.recognition.training_sets import (
+    SPECIAL,
+    read_list,
+    read_pieces,
+    read_transcripts,
+    train_pieces,
+    write_list,
+)
 from frontend.training import checks, options, run
 from frontend.training.checkpoints import read_state
 from frontend.training.sharing import Worker
@@ -37,11 +43,10 @@ from frontend.utils import stamps
 from frontend.utils.device import check_gpu
 from frontend.utils.errors import UserError
 from frontend.utils.espnet import abs_task, asr, quiet, tokenize_text
-from frontend.utils.files import atomic_directory, atomic_file, read_settings, read_text, scratch, write_text
+from frontend.utils.files import atomic_directory, read_settings, scratch
 
 TOKENS, PIECES, STATS, STAMP = "tokens.txt", "bpe.model", "stats", "stamp.json"
 FILES, ARCHIVES = "sound", "archived_sound"  # ESPnet's type of data, and ours
-SPECIAL = {"<blank>": 0, "<unk>": 1, "<sos/eos>": -1}
 _DEFAULTS = {"batch_type": "numel", "keep_nbest_models": 5, "token_type": "word"}
 _WANTED = {
     "iterator_type": "sequence",
@@ -320,70 +325,6 @@ def espnets_list(args: argparse.Namespace) -> list[str]:
             tokenize_text.main(words)
         lines = out.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     return list(dict.fromkeys(lines))  # <unk> may be in the text
-
-
-def read_list(path: str | Path) -> list[str]:
-    """Read a token list, one token a line.
-
-    Raises:
-        UserError: no such file, a token twice, or not the special tokens in their places.
-    """
-    text = read_text(path, "a token list (--token_list)")
-    tokens = [line.rstrip() for line in text.removesuffix("\n").split("\n")]
-    if len(tokens) < 3 or any(tokens[place] != special for special, place in SPECIAL.items()):
-        found = f"{' '.join(tokens[:2])} ... {tokens[-1]}"
-        raise UserError(f"{path}: expected <blank> <unk> ... <sos/eos>, one token a line, found {found}")
-    for token, times in Counter(tokens).items():
-        if times > 1:
-            raise UserError(f"{path}: token {token} occurs {times} times (keep one of the lines)")
-    return tokens
-
-
-def write_list(path: str | Path, tokens: Iterable[str]) -> None:
-    """Write a token list, one token a line, whole or not at all."""
-    write_text(path, "".join(f"{token}\n" for token in tokens))
-
-
-def train_pieces(path: str | Path, texts: Iterable[str], size: int, mode: str) -> None:
-    """Train a sentencepiece model with the settings of ``asr.sh``, by ``unigram`` or ``bpe`` (``mode``).
-
-    Raises:
-        UserError: the text has too few or too many different pieces for that size.
-    """
-    import sentencepiece  # of ESPnet's packages, and for this alone
-
-    model = io.BytesIO()
-    try:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(texts),
-            model_writer=model,
-            vocab_size=size,
-            model_type=mode,
-            character_coverage=1.0,
-            num_threads=1,  # sums in one order
-            minloglevel=2,
-        )
-    except RuntimeError as error:
-        raise UserError(f"--nbpe {size}: the training text gives no such vocabulary: {error}") from None
-    with atomic_file(path) as part:
-        part.write_bytes(model.getvalue())
-
-
-def read_pieces(path: str | Path) -> list[str]:
-    """Return the token list of a sentencepiece model, with ESPnet's special tokens in place of its own.
-
-    Raises:
-        UserError: there is no such model.
-    """
-    import sentencepiece
-
-    try:
-        model = sentencepiece.SentencePieceProcessor(model_file=str(path))
-    except (OSError, RuntimeError):
-        raise UserError(f"{path}: expected a sentencepiece model (--bpemodel), found none") from None
-    found = [model.id_to_piece(i) for i in range(model.get_piece_size())]
-    own = ("<unk>", "<s>", "</s>")
-    return ["<blank>", "<unk>", *(piece for piece in found if piece not in own), "<sos/eos>"]
 
 
 # --- statistics

@@ -2,10 +2,12 @@
 
 Made of dry speech and of single talkers in rooms, or of separated streams with the talkers' transcripts. No
 audio is copied. Ids are ``SPEAKER-KIND-ID``: unique whatever the sets call their utterances, and sorted as
-Kaldi demands, by utterance and by speaker at once.
+Kaldi demands, by utterance and by speaker at once. The tokens of their texts are here, too.
 """
 
+import io
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,9 +18,10 @@ from frontend.data.mixtures import MixtureSet, Streams, wrong_ids
 from frontend.data.speech import check_new_set
 from frontend.recognition.text import read_hypotheses, utterance_errors
 from frontend.utils.errors import UserError
-from frontend.utils.files import atomic_directory
+from frontend.utils.files import atomic_directory, atomic_file, read_text, write_text
 from frontend.utils.parallel import progress
 
+SPECIAL = {"<blank>": 0, "<unk>": 1, "<sos/eos>": -1}
 # Whatever sorts before or with the "-" behind the speaker would tear sorted speakers apart.
 _BEFORE_HYPHEN = str.maketrans(dict.fromkeys("!\"#$%&'()*+,-", "_"))
 
@@ -199,3 +202,70 @@ def _write(lines: list[_Line], out: str | Path) -> int:
     with atomic_directory(out) as part:
         write_set(part, {"wav.scp": wav, "text": text, "utt2num_samples": samples}, utt2spk)
     return len(wav)
+
+
+# --- tokens
+
+
+def read_list(path: str | Path) -> list[str]:
+    """Read a token list, one token a line.
+
+    Raises:
+        UserError: no such file, a token twice, or not the special tokens in their places.
+    """
+    text = read_text(path, "a token list (--token_list)")
+    tokens = [line.rstrip() for line in text.removesuffix("\n").split("\n")]
+    if len(tokens) < 3 or any(tokens[place] != special for special, place in SPECIAL.items()):
+        found = f"{' '.join(tokens[:2])} ... {tokens[-1]}"
+        raise UserError(f"{path}: expected <blank> <unk> ... <sos/eos>, one token a line, found {found}")
+    for token, times in Counter(tokens).items():
+        if times > 1:
+            raise UserError(f"{path}: token {token} occurs {times} times (keep one of the lines)")
+    return tokens
+
+
+def write_list(path: str | Path, tokens: Iterable[str]) -> None:
+    """Write a token list, one token a line, whole or not at all."""
+    write_text(path, "".join(f"{token}\n" for token in tokens))
+
+
+def train_pieces(path: str | Path, texts: Iterable[str], size: int, mode: str) -> None:
+    """Train a sentencepiece model with the settings of ``asr.sh``, by ``unigram`` or ``bpe`` (``mode``).
+
+    Raises:
+        UserError: the text has too few or too many different pieces for that size.
+    """
+    import sentencepiece  # of ESPnet's packages, and for this alone
+
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts),
+            model_writer=model,
+            vocab_size=size,
+            model_type=mode,
+            character_coverage=1.0,
+            num_threads=1,  # sums in one order
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        raise UserError(f"--nbpe {size}: the training text gives no such vocabulary: {error}") from None
+    with atomic_file(path) as part:
+        part.write_bytes(model.getvalue())
+
+
+def read_pieces(path: str | Path) -> list[str]:
+    """Return the token list of a sentencepiece model, with ESPnet's special tokens in place of its own.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    import sentencepiece
+
+    try:
+        model = sentencepiece.SentencePieceProcessor(model_file=str(path))
+    except (OSError, RuntimeError):
+        raise UserError(f"{path}: expected a sentencepiece model (--bpemodel), found none") from None
+    found = [model.id_to_piece(i) for i in range(model.get_piece_size())]
+    own = ("<unk>", "<s>", "</s>")
+    return ["<blank>", "<unk>", *(piece for piece in found if piece not in own), "<sos/eos>"]

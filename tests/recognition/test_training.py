@@ -29,7 +29,7 @@ from tiny_recognisers import former_names, sees_padding
 from frontend.data.kaldi import read_scp, write_scp
 from frontend.data.writers import AudioWriter
 from frontend.recognition.text import unknown
-from frontend.recognition.training import read_list, write_list
+from frontend.recognition.training_sets import read_list, write_list
 from frontend.training.run import parse
 from frontend.utils.errors import UserError
 
