@@ -318,9 +318,8 @@ def load_model(config: str | Path, checkpoint: str | Path, device: str = "cpu") 
     missing = [k for k in (*needed, "model_conf", "criterions", "init") if k not in settings]
     if missing:
         raise UserError(f"{config}: not the config.yaml of a training: no {', '.join(missing)}")
-    model = FrontendTask.build_model(
-        argparse.Namespace(**settings | {"init": None})
-    )  # all weights are loaded
+    settings["init"] = None  # all weights are loaded, and 202611 does not know all that this could be
+    model = FrontendTask.build_model(argparse.Namespace(**settings))
     state = read_state(checkpoint, device)
     load_state(model, state, str(checkpoint), f"the network of {config}")
     return model.to(device).eval()
