@@ -84,6 +84,18 @@ def register_asr() -> None:
     DATA_TYPES[ARCHIVES] = {"func": ArchivedSound, "kwargs": [], "help": "recordings in files and archives"}
 
 
+def with_padding_seen(model: nn.Module) -> nn.Module:
+    """Let a conformer's convolutions see the padding of a batch, as they do in ESPnet 202511.
+
+    202611 puts zeros there. The recogniser of egs/mini then learns more slowly (docs/versions.md). Words are
+    the same either way: streams are recognised without padding.
+    """
+    for layer in model.modules():
+        if hasattr(layer, "_conv_takes_mask"):
+            layer._conv_takes_mask = False
+    return model
+
+
 class FrontendASRTask(Worker, asr.ASRTask):
     """ESPnet's recognition with a trainer that shows progress and keeps checkpoints whole."""
 
@@ -91,16 +103,8 @@ class FrontendASRTask(Worker, asr.ASRTask):
 
     @classmethod
     def build_model(cls, args: argparse.Namespace) -> nn.Module:
-        """Return ESPnet's model; a conformer's convolutions see the padding, as they do in ESPnet 202511.
-
-        202611 puts zeros there. The recogniser of egs/mini then learns more slowly (docs/versions.md). Words
-        are the same either way: streams are recognised without padding.
-        """
-        model = super().build_model(args)
-        for layer in model.modules():
-            if hasattr(layer, "_conv_takes_mask"):
-                layer._conv_takes_mask = False
-        return model
+        """Return ESPnet's model; a conformer's convolutions see the padding."""
+        return with_padding_seen(super().build_model(args))
 
     @classmethod
     def steps_per_epoch(cls, args: argparse.Namespace) -> int:
@@ -378,7 +382,10 @@ def _collect(task: type[FrontendASRTask], args: argparse.Namespace, out: Path) -
 
 
 def _log_command(task: type[FrontendASRTask], args: argparse.Namespace) -> None:
-    """Write the command of ESPnet's own to the log that does the same (where it knows what we register)."""
+    """Write ESPnet's own command to the log.
+
+    It does the same, without what we register and :func:`with_padding_seen`.
+    """
     parser = task.get_parser()
     words = ["python", "-m", "espnet2.bin.asr_train"]
     if args.config:
@@ -390,7 +397,8 @@ def _log_command(task: type[FrontendASRTask], args: argparse.Namespace) -> None:
         value = getattr(args, name, default)
         if value != default and name not in ("config", "required", "print_config"):
             words += _options(name, value, default)
-    logging.info("in ESPnet's own words: %s", shlex.join(words))
+    but = "since 202611 it puts zeros in the padding of convolutions"
+    logging.info("in ESPnet's own words (%s): %s", but, shlex.join(words))
 
 
 def _options(name: str, value: object, default: object) -> list[str]:
