@@ -45,9 +45,8 @@ def draw(o: MixtureOptions, name: str, speech: str, number: int, more: dict) -> 
     listed = name != "test_1spk" and (pairs.exists() or o.recipe["corpus"] == "librispeech")
     listed = listed and not o.size["speech"].get("drawn")
     return o.words(
-        "simulate scenes --config {conf_scenes} --speech {speech}/{part} --num {num} --prefix {name} --seed "
-        "{seed} "
-        "--out {data}/scenes/{name}.jsonl",
+        "simulate scenes --config {conf_scenes} --speech {speech}/{part} --num {num} --prefix {name} "
+        "--seed {seed} --out {data}/scenes/{name}.jsonl",
         **{
             "part": speech,
             "num": number,

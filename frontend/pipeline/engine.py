@@ -355,8 +355,7 @@ class Engine:
             if not mine:
                 raise UserError(
                     f"{self.exp} is in use by another run (or by what a killed run left working); wait for "
-                    f"it or "
-                    "stop it first"
+                    "it or stop it first"
                 )
             yield
 

@@ -66,22 +66,19 @@ class MixtureOptions(Options):
             (not range_, f"--talkers {given.talkers}: expected 2, 3 or 4 talkers, or a range of these: 2-3"),
             (
                 self.most > recipe["most_talkers"],
-                f"--talkers {given.talkers}: {place.name} mixes {recipe['most_talkers']} at most (egs/mini "
-                f"and "
-                "egs/speechocean762_2mix mix more)",
+                f"--talkers {given.talkers}: {place.name} mixes {recipe['most_talkers']} at most "
+                "(egs/mini and egs/speechocean762_2mix mix more)",
             ),
             (
                 fs and fs not in recipe["rates"] and from_data,
                 f"--fs {fs}: the corpora of {place.name} are made at {rates} Hz; leave it out, or bring "
-                f"speech of "
-                "that rate and give --stage scenes",
+                "speech of that rate and give --stage scenes",
             ),
             (fs not in (None, 8000, 16000), f"--fs {fs}: expected 8000 or 16000"),
             (not any(map(Path.is_file, files)), f"unknown --asr_config '{name}': expected {files[0]}"),
             (
                 aloud is not None and (not isinstance(aloud, int) or aloud < 2),
-                f"{place}/conf/sizes.yaml: read_aloud: expected a number of utterances, 2 or more, found "
-                f"{aloud}",
+                f"{place}/conf/sizes.yaml: read_aloud: expected 2 or more utterances, found {aloud}",
             ),
         )
         self.corpus_dir = existing("corpus_dir", given.corpus_dir) if given.corpus_dir else None
@@ -241,14 +238,12 @@ class MixtureOptions(Options):
             (
                 1 < mics < self.most,
                 f"--talkers: expected at least {self.most} microphones for {self.most} talkers, or one, "
-                f"found "
-                f"{mics} (AuxIVA makes no more streams than that)",
+                f"found {mics} (AuxIVA makes no more streams than that)",
             ),
             (
                 self.again and asr,
                 f"--train_seed takes the recogniser of {self.first} as it is: leave --asr_exp, --asr_model "
-                f"and "
-                "--asr_config out",
+                "and --asr_config out",
             ),
             (self.again and trained, "--train_seed goes without --with joint and retrain"),
             (

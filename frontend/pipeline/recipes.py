@@ -282,9 +282,9 @@ def _recognisers(o: MixtureOptions) -> list[Stage]:
             commands=[
                 o.words(
                     "train joint --config {conf_joint} --separator {exp}/student_ft --asr {exp}/asr "
-                    "--train_set {labels}/train_small --valid_set {labels}/dev_small --output_dir "
-                    "{exp}/joint "
-                    "--seed {seed} --ngpu {ngpu} --num_threads {threads} --allow_unknown {unknown}"
+                    "--train_set {labels}/train_small --valid_set {labels}/dev_small "
+                    "--output_dir {exp}/joint --seed {seed} --ngpu {ngpu} --num_threads {threads} "
+                    "--allow_unknown {unknown}"
                 )
             ],
             settings=o.settings_of("joint") | seeds,

@@ -27,7 +27,7 @@ from frontend.data.kaldi import read_scp
 from frontend.dsp.activity import sounds
 from frontend.recognition.model import RecogniserFiles, find_recogniser
 from frontend.recognition.text import as_trained, unknown, what_changed
-from frontend.recognition.training import add_allow_unknown
+from frontend.recognition.training import add_allow_unknown, with_padding_seen
 from frontend.recognition.training_sets import read_list, write_list
 from frontend.training import checks, options, run
 from frontend.training.checkpoints import MODEL, Trained, load_state, open_trained, read_state
@@ -197,7 +197,7 @@ class JointTask(Worker, enh_s2t.EnhS2TTask):
     def build_model(cls, args: argparse.Namespace) -> JointModel:
         """Let ESPnet build both parts, and join them in our model."""
         parts = super().build_model(argparse.Namespace(**vars(args) | {"model_conf": {}}))
-        return JointModel(parts.enh_model, parts.s2t_model, **args.model_conf)
+        return JointModel(parts.enh_model, with_padding_seen(parts.s2t_model), **args.model_conf)
 
     @classmethod
     def build_preprocess_fn(cls, args: argparse.Namespace, train: bool) -> WholeUtterances:

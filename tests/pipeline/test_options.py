@@ -139,7 +139,7 @@ def test_where_a_run_lies(recipe, text, place):
         ("--launcher pbs", "--launcher pbs: expected local or slurm"),
         ("--fs 16000", "--fs 16000: the corpora of mini are made at 8000 Hz"),
         ("--fs 44100 --stage scenes", "--fs 44100: expected 8000 or 16000"),
-        ("--set size.read_aloud=1", "read_aloud: expected a number of utterances, 2 or more"),
+        ("--set size.read_aloud=1", "read_aloud: expected 2 or more utterances"),
         ("--with curve --set size.shares.semi=[0.07]", "the share 0.07 needs a row supervised_7"),
         ("--with curve --set size.shares.semi=[0.25]", "the share 0.25 needs a row student_ft_25"),
     ],

@@ -18,7 +18,7 @@ from defects import RELEASE
 from kills import assert_same, kill_at_save, kill_at_step
 from sharing import TOLERANCE, assert_near, together
 from tiny_models import FS, MICS, make_model
-from tiny_recognisers import former_names, make_recogniser
+from tiny_recognisers import former_names, make_recogniser, sees_padding
 
 from frontend.data.audio import read_audio
 from frontend.data.kaldi import write_scp
@@ -248,6 +248,9 @@ class TestModel:
         for stream, shorter in zip(streams, pair, strict=True):
             assert not stream[1, 3300:].any() and stream[1, 3200:3300].any()
             torch.testing.assert_close(stream[2, :2600], shorter[1, :2600])
+
+    def test_convolutions_see_the_padding_as_in_a_training_alone(self, joint):
+        assert sees_padding(joint.s2t_model.encoder)
 
 
 class TestReading:
