@@ -12,7 +12,7 @@ from frontend.report.pages import interval, named, number, write_page
 from frontend.utils.errors import UserError
 
 EGS = Path(__file__).resolve().parents[2] / "egs"
-CLAIMED = ("mini", "mini/1ch", "mini/fsdd", "mc_libri2mix", "speechocean762_2mix")
+CLAIMED = ("mini", "mini/1ch", "mini/fsdd", "mc_libri2mix")
 COMMITTED = [
     *(EGS / f"{place}/results.json" for place in ("mini", "mc_libri2mix", "speechocean762_2mix")),
     *(EGS / f"mini/{place}/results.json" for place in ("1ch", "fsdd", "fsdd/3spk", "fsdd/2-3spk")),
