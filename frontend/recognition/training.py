@@ -90,9 +90,10 @@ def with_padding_seen(model: nn.Module) -> nn.Module:
     202611 puts zeros there. The recogniser of egs/mini then learns more slowly (docs/versions.md). Words are
     the same either way: streams are recognised without padding.
     """
+    takes_mask = "_conv_takes_mask"
     for layer in model.modules():
-        if hasattr(layer, "_conv_takes_mask"):
-            layer._conv_takes_mask = False
+        if hasattr(layer, takes_mask):
+            setattr(layer, takes_mask, False)
     return model
 
 
