@@ -14,11 +14,11 @@ from __future__ import annotations
 from collections import OrderedDict
 
 import torch
-from espnet2.enh.separator.tfgridnetv2_separator import GridNetV2Block
 from torch import nn
 
 from frontend.networks.base import ArraySeparator, all_channels, level_of, mixture_consistency
 from frontend.utils.errors import UserError
+from frontend.utils.espnet import GridNetV2Block
 
 
 class TFGridNet(ArraySeparator):

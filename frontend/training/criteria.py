@@ -4,12 +4,12 @@ The formulas are in :mod:`frontend.training.losses`.
 """
 
 import torch
-from espnet2.enh.loss.criterions.time_domain import TimeDomainLoss
 from espnet2.enh.loss.wrappers.abs_wrapper import AbsLossWrapper
 from espnet2.enh.loss.wrappers.pit_solver import PITSolver
 
 from frontend.training.losses import MAX_ASSIGNMENTS, mixit_loss, thresholded_snr
 from frontend.utils.errors import UserError
+from frontend.utils.espnet import TimeDomainLoss
 
 
 class ThresholdedSNR(TimeDomainLoss):

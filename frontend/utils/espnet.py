@@ -1,12 +1,14 @@
 """ESPnet, imported when it is asked for, without what takes most of the time, and without chatter.
 
-Imported as it is, ESPnet takes 10 s of processor time beside torch. Most of it goes into two things that
+Imported as it is, ESPnet takes 10 s of processor time beside torch. Most of it goes into three things that
 nothing here needs: typeguard, which parses a module again for every function that checks the types of its
-arguments; and modules that turn text to phones (g2p_en, nltk, inflect), which also try to download data. So
-functions that are imported here do not check types, and those modules are loaded once they are used.
+arguments; modules that turn text to phones (g2p_en, nltk, inflect), which also try to download data; and
+torch's compiler, which 202611 loads to exclude a function from it. So functions that are imported here do not
+check types and say nothing to the compiler, and those modules are loaded once they are used.
 
 ESPnet also prints to standard output, and warns of what its own future versions will change. Everything of
-ours that needs ESPnet's tasks imports them from this module: ``from frontend.utils.espnet import enh``.
+ours that needs ESPnet's tasks, or what loads its layers, imports it from this module:
+``from frontend.utils.espnet import enh``.
 """
 
 import contextlib
@@ -29,7 +31,9 @@ _NAMES = {
     "tokenize_text": ("espnet2.bin.tokenize_text", None),
     "AbsPreprocessor": ("espnet2.train.preprocessor", "AbsPreprocessor"),
     "ESPnetEnhancementModel": ("espnet2.enh.espnet_model", "ESPnetEnhancementModel"),
+    "GridNetV2Block": ("espnet2.enh.separator.tfgridnetv2_separator", "GridNetV2Block"),
     "Speech2Text": ("espnet2.bin.asr_inference", "Speech2Text"),
+    "TimeDomainLoss": ("espnet2.enh.loss.criterions.time_domain", "TimeDomainLoss"),
     "TooShortUttError": ("{nets}.pytorch_backend.transformer.subsampling", "TooShortUttError"),
     "Trainer": ("espnet2.train.trainer", "Trainer"),
 }
@@ -89,18 +93,20 @@ def _put_off() -> None:
 
 
 @contextlib.contextmanager
-def _unchecked() -> Iterator[None]:
-    """Let ``typeguard.typechecked``, with which ESPnet decorates its functions, do nothing."""
+def _undecorated() -> Iterator[None]:
+    """Let the decorators of ESPnet's functions do nothing: typeguard's, and that for torch's compiler."""
+    import torch.compiler
     import typeguard
 
-    def as_it_is(function: Callable | None = None, **_: Any) -> Callable:
+    def as_it_is(function: Callable | None = None, *_: Any, **__: Any) -> Callable:
         return (lambda given: given) if function is None else function
 
-    before, typeguard.typechecked = typeguard.typechecked, as_it_is  # type: ignore[assignment]
+    of_types, of_compiler = typeguard.typechecked, torch.compiler.disable
+    typeguard.typechecked = torch.compiler.disable = as_it_is  # type: ignore[assignment]
     try:
         yield
     finally:
-        typeguard.typechecked = before
+        typeguard.typechecked, torch.compiler.disable = of_types, of_compiler
 
 
 def __getattr__(name: str) -> Any:
@@ -109,7 +115,7 @@ def __getattr__(name: str) -> Any:
     module, attribute = _NAMES[name]
     _put_off()
     # 202611 says on standard error that flash_attn is missing, which nothing here wants.
-    with quiet(), _unchecked(), contextlib.redirect_stderr(io.StringIO()):
+    with quiet(), _undecorated(), contextlib.redirect_stderr(io.StringIO()):
         # 202511 has the first version's networks in a package of their own, 202611 has none.
         nets = "espnet2.legacy.nets" if importlib.util.find_spec("espnet2.legacy") else "espnet.nets"
         found = importlib.import_module(module.format(nets=nets))

@@ -14,7 +14,7 @@ import numpy as np
 from frontend.separation.model import Separator
 from frontend.utils.espnet import Speech2Text, asr
 print(Separator.from_pretrained(sys.argv[1])(np.zeros((2, 100)), 8000).shape)
-late = ("g2p_en", "nltk", "inflect", "sklearn", "pandas")
+late = ("g2p_en", "nltk", "inflect", "sklearn", "pandas", "torch._dynamo")
 print("loaded:", *(name for name in late if hasattr(sys.modules.get(name), "__file__")))
 """
 USE = """

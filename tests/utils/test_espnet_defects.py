@@ -6,6 +6,8 @@ Each test says what would be right. Those of the trainer are in ``tests/training
 import configparser
 import importlib.metadata
 import inspect
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -52,6 +54,12 @@ def test_no_work_around_is_left_for_releases_that_are_no_longer_allowed():
 )
 def test_what_espnet_asks_for_can_be_had(package):
     assert all(want.specifier.contains(importlib.metadata.version(package)) for want in wanted(package))
+
+
+@defect("utils/espnet.py: _undecorated", since=202611)
+def test_layers_are_imported_without_the_compiler():
+    code = "import sys, espnet2.layers.stft; sys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 
 @defect("setup.cfg: numpy < 2.4", gone=202611, raises=(DeprecationWarning, TypeError))
