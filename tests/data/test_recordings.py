@@ -394,12 +394,6 @@ def test_unusable_geometry(tmp_path):
         read_geometry(str(tmp_path / "array.txt"), 2)
 
 
-def _in_order(spans, seconds):
-    assert all(3 - 1e-6 <= b - a <= 8 + 1e-6 for a, b in spans)
-    assert all(a >= 0 and b <= seconds + 1e-6 for a, b in spans)
-    assert all(first[1] <= second[0] + 1e-6 for first, second in zip(spans, spans[1:], strict=False))
-
-
 @pytest.mark.parametrize(
     ("speech", "expected"),
     [
@@ -419,7 +413,10 @@ def test_chunks_of_a_stretch(speech, expected):
 def test_chunks_are_bounded_and_apart():
     for seed in range(200):
         edges = np.sort(np.random.default_rng(seed).uniform(0, 120, 24)).reshape(-1, 2)
-        _in_order(chunk_spans([tuple(e) for e in edges], 120.0), 120.0)
+        spans = chunk_spans([tuple(e) for e in edges], 120.0)
+        assert all(3 - 1e-6 <= b - a <= 8 + 1e-6 for a, b in spans)
+        assert all(a >= 0 and b <= 120 + 1e-6 for a, b in spans)
+        assert all(first[1] <= second[0] + 1e-6 for first, second in zip(spans, spans[1:], strict=False))
 
 
 def test_validation_chunks_are_stretches_of_their_own():
