@@ -23,8 +23,8 @@ def result(folder: Path) -> dict[str, str]:
     return {name: value for name, value in digest(folder.resolve()).items() if not name.endswith(CLOCK)}
 
 
-def both_ways(command, name: str, out: str, *options: object) -> None:
-    """Make ``out`` in one piece and in two parts, which begin together; compare."""
+def both_ways(command, name: str, out: str, *options: object) -> str:
+    """Make ``out`` in one piece and in two parts, which begin together; compare. Return what was printed."""
     words = [*map(str, options)]
     code, _, err = command(name, *words)
     assert code == 0, err
