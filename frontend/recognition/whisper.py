@@ -9,6 +9,7 @@ pass without sampling, earlier text or time stamps: the same audio gives the sam
 from __future__ import annotations
 
 import functools
+import gc
 import hashlib
 import importlib.metadata
 import os
@@ -211,6 +212,7 @@ class Whisper:
         from faster_whisper import WhisperModel
         from faster_whisper.tokenizer import Tokenizer
 
+        _keep_in_forked_processes()
         kind, _, index = self.device.partition(":")
         try:
             model = WhisperModel(
@@ -232,6 +234,16 @@ class Whisper:
             )
         tokenizer = Tokenizer(model.hf_tokenizer, model.model.is_multilingual, "transcribe", language)
         return model, model.get_prompt(tokenizer, [], without_timestamps=True), tokenizer
+
+
+@functools.cache
+def _keep_in_forked_processes() -> None:
+    """Let no forked process free what its parent has dropped but not yet freed.
+
+    CTranslate2 waits for a model's threads before it frees the model. A forked process has none of them: it
+    is aborted.
+    """
+    os.register_at_fork(after_in_child=gc.freeze)
 
 
 # --- the normal form of English words

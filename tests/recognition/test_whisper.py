@@ -1,13 +1,17 @@
 """Whisper as a recogniser: the interface with a stub for its network; itself on synthetic speech."""
 
+import gc
 import json
 import shutil
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from kills import exit_code
 from tiny_models import write
 from tiny_recognisers import make_spoken, tones
 
@@ -299,6 +303,25 @@ def test_languages_and_numbers_that_a_model_lacks(spoken):
         with pytest.raises(UserError, match=message):
             Recogniser(files, options)(tones(FS), FS)
     assert Search(files, {"language": "de"}).normaliser is None
+
+
+def collect_beside_threads():
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(time.sleep, [0.01] * 4))
+        gc.collect()
+
+
+def test_forked_processes_free_no_model_of_their_parent():
+    """It would abort them: CTranslate2's threads are not there, and others take their places."""
+    gc.disable()
+    try:
+        recogniser = Recogniser(find_whisper(MODEL))
+        recogniser(tones(FS), FS)
+        recogniser.itself = recogniser
+        del recogniser
+        assert exit_code(collect_beside_threads) == 0
+    finally:
+        gc.enable()
 
 
 # --- the normaliser of both texts
