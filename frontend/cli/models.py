@@ -57,7 +57,7 @@ windows = stack(
 @option("n_talkers", "targets per mixture (over --config; default: 2)", type=int, least=1)
 @option(
     "refine",
-    "refine the targets: mvdr, iva or mask, several joined by a plus (over --config)",
+    "refine the targets: mvdr, iva, mask or gate, several joined by a plus (over --config)",
     metavar="STEPS",
 )
 @option("reference", "labelled set to compare with, for information")

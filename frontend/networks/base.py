@@ -54,18 +54,20 @@ def _check_sizes(num_spk: int, n_mics: int, ref_channel: int) -> None:
         )
 
 
-def all_channels(signal: torch.Tensor, n_mics: int, single_ndim: int) -> torch.Tensor:
+def all_channels(signal: torch.Tensor, n_mics: int, n_freqs: int | None = None) -> torch.Tensor:
     """Return ``signal`` with a channel axis at position 2, of exactly ``n_mics`` channels.
 
     Args:
-        signal: ``(B, time, ...)`` or ``(B, time, C, ...)``.
+        signal: ``(B, T, C)`` or ``(B, T)``; spectra ``(B, L, C, F)`` or ``(B, L, F)``.
         n_mics: the number of channels that the network was built for.
-        single_ndim: number of axes of a signal without channel axis.
+        n_freqs: the number of frequencies F that it was built for; None for waveforms.
 
     Raises:
-        UserError: ``signal`` has another number of channels.
+        UserError: ``signal`` has another number of channels or frequencies.
     """
-    if signal.dim() == single_ndim:
+    if n_freqs and signal.shape[-1] != n_freqs:
+        raise UserError(f"expected {n_freqs} frequencies (input_dim), found {signal.shape[-1]}")
+    if signal.dim() == (3 if n_freqs else 2):
         signal = signal.unsqueeze(2)
     if signal.shape[2] != n_mics:
         raise UserError(

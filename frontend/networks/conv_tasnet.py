@@ -131,7 +131,7 @@ class MCConvTasNet(ArraySeparator):
         Raises:
             UserError: wrong number of channels.
         """
-        mixture = all_channels(input, self.n_mics, single_ndim=2)
+        mixture = all_channels(input, self.n_mics)
         mask = frame_mask(ilens, mixture.shape[1], mixture.device)
         if mask is not None:
             mixture = mixture * mask[:, :, None]

@@ -156,9 +156,7 @@ class MaskNet(ArraySeparator):
         Raises:
             UserError: wrong number of channels or frequencies.
         """
-        spectrum = all_channels(input, self.n_mics, single_ndim=3)
-        if spectrum.shape[-1] != self.n_freqs:
-            raise UserError(f"expected {self.n_freqs} frequencies (input_dim), found {spectrum.shape[-1]}")
+        spectrum = all_channels(input, self.n_mics, self.n_freqs)
         mask = frame_mask(ilens, spectrum.shape[1], spectrum.device)
         masks = self._masks(self._features(spectrum, ilens, mask), mask)
         if self.mixture_consistency:

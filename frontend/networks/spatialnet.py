@@ -222,9 +222,7 @@ class SpatialNet(ArraySeparator):
         Raises:
             UserError: wrong number of channels or frequencies.
         """
-        spectrum = all_channels(input, self.n_mics, single_ndim=3)
-        if spectrum.shape[-1] != self.n_freqs:
-            raise UserError(f"expected {self.n_freqs} frequencies (input_dim), found {spectrum.shape[-1]}")
+        spectrum = all_channels(input, self.n_mics, self.n_freqs)
         mask = frame_mask(ilens, spectrum.shape[1], spectrum.device)
         if mask is not None:
             spectrum = spectrum * mask[:, :, None, None]

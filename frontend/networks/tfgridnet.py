@@ -104,9 +104,7 @@ class TFGridNet(ArraySeparator):
         Raises:
             UserError: wrong number of channels or frequencies.
         """
-        spectrum = all_channels(input, self.n_mics, single_ndim=3)
-        if spectrum.shape[-1] != self.n_freqs:
-            raise UserError(f"expected {self.n_freqs} frequencies (input_dim), found {spectrum.shape[-1]}")
+        spectrum = all_channels(input, self.n_mics, self.n_freqs)
         lengths, frames = ilens.tolist(), spectrum.shape[1]
         if min(lengths) >= frames:
             outputs = self._separate(spectrum, ilens)

@@ -127,6 +127,10 @@ def _microphones(exp: Path, others: Sequence[Path], systems: Sequence[System], s
 # --- the claims of the paper, over training seeds
 
 MIXTURE, OUTPUTS, STUDENT, TRUE_IMAGES = "mixture", "teacher_outputs", "student", "oracle"
+GATED, PACKAGED = "student+gate", "any_array"
+UNTRAINED = (
+    "auxiva+mask"  # the student of an array before it is trained: the blind row not chosen on a test set
+)
 # The paper's own rule first.
 RULES = ("teacher_energy", "teacher_energy_residual", "teacher_spatial_merge")
 _BLIND = re.compile(r"(auxiva|ilrma)\w*")
@@ -218,26 +222,27 @@ def _figures_of_claims(runs: Runs, refinements: Sequence[str | None]) -> tuple[d
     outputs is bounded by that of the outputs, which the student has fewer of by construction.
     """
     curve = _label_curve(runs, refinements)
-    blind = {refinement: _blind_rows(runs, refinement) for refinement in refinements}
-    all_blind = [name for names in blind.values() for name in names]
-    about: dict[str, dict] = dict.fromkeys([MIXTURE, *all_blind, OUTPUTS, *RULES, "teacher_oracle"], {})
-    about |= {row["system"]: row for row in curve} | {TRUE_IMAGES: {}}
+    blind = [name for name in runs.systems if _BLIND.fullmatch(name.partition("+")[0])]
+    about: dict[str, dict] = dict.fromkeys([MIXTURE, *blind, PACKAGED, OUTPUTS, *RULES, "teacher_oracle"], {})
+    about |= {row["system"]: row for row in curve} | {GATED: {}, TRUE_IMAGES: {}}
     _check_recogniser(runs, list(about))
     rows = []
     for name, more in about.items():
-        keys = [*(("si_snri",) if name.startswith(("teacher", TRUE_IMAGES)) else MEASURES)]
-        keys += SEPARATION_KEYS if name in (OUTPUTS, STUDENT, TRUE_IMAGES) else ()
-        found = {key: figure(runs, name, key) for key in keys}
+        found = {key: figure(runs, name, key) for key in _measures_of(name)}
         rows += [{"system": name, **more, **found}] if any(found.values()) else []
+    best_blind = {measure: _best(rows, blind, measure) for measure in MEASURES}
 
     pairs = [(STUDENT, rule, "si_snri") for rule in RULES]
     pairs += [(OUTPUTS, STUDENT, key) for key in SEPARATION_KEYS if key.startswith("energy_outside_best")]
-    for name in (STUDENT, "student_ft", "distilled_ft"):
-        for refinement in refinements:
-            # A refined row is compared with the best blind row as it is, and with the best refined one.
-            for opponents in {None: blind[None], refinement: blind[refinement]}.values():
-                best = [(_best(rows, opponents, measure), measure) for measure in MEASURES]
-                pairs += [(_refined(name, refinement), one, measure) for one, measure in best if one]
+    pairs += [
+        (_refined(name, refinement), one, measure)
+        for name in (STUDENT, "student_ft", "distilled_ft")
+        for refinement in refinements
+        for measure, best in best_blind.items()
+        for one in dict.fromkeys((UNTRAINED, best))
+        if one in blind
+    ]
+    pairs += [(STUDENT, PACKAGED, measure) for measure in MEASURES]
     differences = [
         {"system": a, "against": b, "measure": measure, **one}
         for a, b, measure in pairs
@@ -250,12 +255,18 @@ def _figures_of_claims(runs: Runs, refinements: Sequence[str | None]) -> tuple[d
         reached = {measure: share_of(runs, name, full, measure) for measure in MEASURES}
         if name != full and any(reached.values()):
             ratios.append({"system": name, "against": full, "share": row["share"], **reached})
-    best_blind = {
-        key: {measure: _best(rows, names, measure) for measure in MEASURES}
-        for key, names in (("plain", blind[None]), ("refined", all_blind))
-    }
     figures = {"rows": rows, "differences": differences, "ratios": ratios, "best_blind": best_blind}
     return figures, list(about)
+
+
+def _measures_of(name: str) -> tuple[str, ...]:
+    """Return the columns of a row. Where the gate left one stream, SI-SNRi does not exist."""
+    keys: tuple[str, ...] = MEASURES
+    if name.startswith(("teacher", TRUE_IMAGES)):
+        keys = ("si_snri",)
+    elif name == GATED:
+        keys = ()
+    return keys + SEPARATION_KEYS if name in (OUTPUTS, STUDENT, GATED, TRUE_IMAGES) else keys
 
 
 def _refined(name: str, refinement: str | None) -> str:
@@ -289,17 +300,6 @@ def _label_curve(runs: Runs, refinements: Sequence[str | None]) -> list[dict]:
         for refinement in refinements
         for name, kind, share in points
     ]
-
-
-def _blind_rows(runs: Runs, refinement: str | None) -> list[str]:
-    """Return the blind rows: as they are, or those refined by steps that ``refinement`` has too."""
-    wanted = set(refinement.split("+")) if refinement else set()
-    found = []
-    for name in runs.systems:
-        base, *steps = name.split("+")
-        if _BLIND.fullmatch(base) and bool(steps) == bool(wanted) and set(steps) <= wanted:
-            found.append(name)
-    return found
 
 
 def _best(rows: Sequence[dict], names: Sequence[str], measure: str) -> str | None:

@@ -130,7 +130,7 @@ def plot_claims(results: Mapping, path: Path) -> None:
         shown = [point for point in points if point["refinement"] == refinement]
         for axis, measure in zip(row, measures, strict=True):
             _panel(axis, shown, measure, zero)
-            best = results["best_blind"]["refined" if refinement else "plain"][measure]
+            best = results["best_blind"][measure]
             for one in (row[measure] for row in results["rows"] if row["system"] == best):
                 axis.axhline(one["value"], color="grey", linestyle=":", label=best)
                 if one["ci"]:

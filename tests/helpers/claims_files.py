@@ -8,7 +8,9 @@ from report_files import N, utterances, write_scores, write_words
 SYSTEMS = {
     "mixture": (0.0, 8),
     "auxiva": (5.0, 4),
+    "auxiva+mask": (5.2, 3),
     "ilrma": (3.0, 5),
+    "any_array": (6.5, 2),
     "teacher_outputs": (1.0, 9),
     "teacher_energy": (2.0, 6),
     "teacher_energy_residual": (2.5, 6),
@@ -33,13 +35,17 @@ REFINED |= {"supervised_full+iva": (12.0, 0), "auxiva+iva": (5.5, 4)}
 def write_seed(path, shift=0.0, systems=SYSTEMS, **facts):
     """All systems; of ``shift`` dB more than the figures above where a network is trained."""
     for name, (gain, errors) in systems.items():
-        trained = name.split("+")[0] not in ("mixture", "auxiva", "ilrma")
+        trained = name.split("+")[0] not in ("mixture", "auxiva", "ilrma", "any_array")
         rows = utterances(gain + shift * trained, 0.5 if "teacher" in name else 0.1)
         if name == "mixture":
             rows = [row | {"si_snri": [0.0, 0.0]} for row in rows]
         write_scores(path / "scores", name, rows)
         write_words(path / "wer", name, [errors] * N)
-    for name, outside, surplus in (("teacher_outputs", 0.6, 0.75), ("student", 0.2, 0.5)):
+    for name, outside, surplus in (
+        ("teacher_outputs", 0.6, 0.75),
+        ("student", 0.2, 0.5),
+        ("student+gate", 0.0, 0.1),
+    ):
         rows = utterances(1.0, outside, talkers=1, surplus_outputs=surplus)
         write_scores(path / "scores" / "one_talker", name, rows)
     known = {"command": "./run.sh", "seed": "3", "label_share": "0.1", "stages": {"data": 1.0}}
