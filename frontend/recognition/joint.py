@@ -88,7 +88,7 @@ def train_joint(argv: list[str], training: run.Training, check: bool = False) ->
         return
     run.open_log(args, training)
     run.train(JointTask, args, training)
-    if not rank():
+    if not args.dry_run and not rank():
         export(args.output_dir, args.separator, args.asr, Path(args.output_dir).parent)
         training.mark_complete()
 

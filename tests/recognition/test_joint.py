@@ -321,6 +321,10 @@ class TestResume:
         assert "complete" in capsys.readouterr().err
         assert (undisturbed / "training/checkpoint.pth").stat().st_mtime_ns == before
 
+    def test_dry_run_writes_no_network(self, command, tmp_path):
+        assert in_child(command("dry", "--dry_run", "true")) == 0
+        assert not [*(tmp_path / "dry").rglob("*.pth")]
+
     def test_starts_from_both_with_unknown_words_if_they_are_allowed(self, command, tmp_path, given, capfd):
         spoilt = without(given["train_set"], tmp_path / "spoilt", "text_spk1", "u1", "ONE FOUR")
         settings = {"optim_conf": {"lr": 0.0}, "max_epoch": 1}
