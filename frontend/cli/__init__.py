@@ -265,7 +265,7 @@ def stack(*options: Callable) -> Callable:
 
 nj = option("nj", "number of processes", type=COUNT, default=1)
 shard = option("shard", "do part I of N and write no tables: run it without --shard in the end", type=Shard())
-device = option("device", "cpu, cuda, ...", default="cpu")
+device = option("device", "cpu, cuda, cuda:1", default="cpu")
 refine = option("refine", "refine the streams: mvdr, iva, mask or gate, joined by a plus", metavar="STEPS")
 recogniser = stack(
     option("asr", "trained recogniser: a directory, or a model beside its config.yaml"),

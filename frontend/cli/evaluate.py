@@ -99,7 +99,7 @@ def decode(data: str, only: str, ngpu: int, **_) -> None:
 @option(
     "least_s", "recordings: length of what is separated alone, at least", type=float, least=0, default=2.5
 )
-@option("device", "recordings: cpu, cuda, ...", default="cpu")
+@option("device", "recordings: cpu, cuda, cuda:1", default="cpu")
 @option("seed", "recordings: of the intervals", type=int, default=0)
 @flag("strict", "recordings: an error where otherwise a warning says which references are not used")
 @shard

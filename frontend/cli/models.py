@@ -25,6 +25,7 @@ from frontend.cli import (
     stack,
     way,
 )
+from frontend.utils.device import check_device
 from frontend.utils.errors import UserError
 
 MAX_SECONDS = 120.0
@@ -124,6 +125,7 @@ def separate(inputs, scp, systems, **options) -> None:
     o = _source_options("out", "")
     from frontend.separation.files import How, Source, plan, separate_files
 
+    check_device(o.device, o.blind)
     source = Source(o.model, o.blind, o.n_talkers)
     how = How(o.resample, o.refine, o.device, o.max_seconds, o.window, o.hop)
     separate_files(plan(o.inputs, o.scp, source, o.out, o.resample, o.refine, o.join), source, how)

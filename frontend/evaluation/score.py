@@ -34,6 +34,7 @@ from frontend.dsp.activity import sounds
 from frontend.evaluation.intervals import bootstrap_interval, rounded
 from frontend.evaluation.measured import Job, run_jobs, stale_jobs
 from frontend.training.checkpoints import open_trained
+from frontend.utils.device import check_device
 from frontend.utils.errors import UserError, did_you_mean, warn
 from frontend.utils.parallel import Shard, part_of
 from frontend.utils.stamps import Stamp, of_file, of_text
@@ -202,6 +203,7 @@ class RecordingSettings:
     strict: bool = False
 
     def __post_init__(self):
+        check_device(self.device)
         if not 0 < self.least_s <= 60:
             raise UserError(f"--least_s: expected more than 0 and at most 60, found {self.least_s:g}")
 

@@ -20,6 +20,7 @@ from frontend.data.mixtures import check_set
 from frontend.data.recordings import in_channel_order
 from frontend.data.writers import BlockWriter
 from frontend.training.checkpoints import MAX_SECONDS, open_trained
+from frontend.utils.device import check_device
 from frontend.utils.errors import UserError
 from frontend.utils.files import check_name
 from frontend.utils.parallel import Progress
@@ -83,13 +84,13 @@ class How:
     Attributes:
         resample: whether rates other than the model's are fine.
         refine: steps of :mod:`frontend.dsp.refine` that are wanted, or None.
-        device: ``cpu``, ``cuda``, ...
+        device: ``cpu``, ``cuda``, ``cuda:1``.
         max_seconds: longer recordings are separated continuously.
         window: length of a window in seconds; if given, whatever is longer is separated continuously.
         hop: from one window to the next in seconds; default half a window.
 
     Raises:
-        UserError: windows that do not overlap.
+        UserError: windows that do not overlap, no such device.
     """
 
     resample: bool = False
@@ -103,6 +104,7 @@ class How:
         from frontend.separation.continuous import check_window
 
         check_window(*self.windows)
+        check_device(self.device)
 
     @property
     def windows(self) -> tuple[float, float]:

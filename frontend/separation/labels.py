@@ -120,7 +120,7 @@ def label_set(
     Raises:
         UserError: found before the first separation where it can be.
     """
-    check_device(device)
+    check_device(device, labelling.blind)
     if (model is None) != (labelling.blind is not None):
         raise UserError(
             f"expected a model for a rule, none for a blind method, found {model or 'no model'} and "

@@ -1,6 +1,7 @@
 """Which devices there are, and whether one computes in bfloat16. PyTorch is imported when this is asked."""
 
 import functools
+import re
 
 from frontend.utils.errors import UserError
 
@@ -31,13 +32,20 @@ def check_gpu(ngpu: int) -> None:
         )
 
 
-def check_device(device: str) -> None:
-    """Raise UserError unless torch can compute on ``device``: ``cpu``, ``cuda``, ``cuda:1``."""
+def check_device(device: str, blind: str | None = None) -> None:
+    """Raise UserError unless torch can compute on ``device``: ``cpu``, ``cuda``, ``cuda:1``.
+
+    ``blind`` is the name of a blind method that is to compute there: these compute on the CPU alone.
+    """
+    if blind and device != "cpu":
+        raise UserError(
+            f"expected the device cpu, where {blind} computes, found '{device}' (leave --device out)"
+        )
+    if device == "cpu":
+        return
+    if not re.fullmatch("cuda(:(0|[1-9][0-9]*))?", device):
+        raise UserError(f"expected a device, cpu, cuda or cuda:1, found '{device}'")
     import torch
 
-    try:
-        kind = torch.device(device)
-    except RuntimeError:
-        raise UserError(f"expected a device such as cpu or cuda, found '{device}'") from None
-    if kind.type == "cuda" and (kind.index or 0) >= torch.cuda.device_count():
-        raise UserError(f"device '{device}' asked for, found {torch.cuda.device_count()} CUDA device(s)")
+    if int(device.partition(":")[2] or 0) >= (found := torch.cuda.device_count()):
+        raise UserError(f"device '{device}' asked for, found {found} CUDA device(s)")

@@ -230,6 +230,11 @@ def test_mistakes_are_one_line(recording, command, spoil, message):
     assert not (recording / "out").exists()
 
 
+def test_a_device_that_is_not_there(recording, command):
+    code, _, err = command("score", *options(recording), "--device", "gpu")
+    assert code == 2 and "expected a device, cpu, cuda or cuda:1, found 'gpu'" in err
+
+
 def test_a_model_of_other_channels_is_found_before_the_work(recording, command, models):
     mono = read_audio(recording / "data/spk1.wav")[0]
     write(recording / "data/wav.wav", mono)

@@ -378,6 +378,7 @@ def test_another_rate_is_resampled_where_that_is_allowed(exp, talk, tmp_path, co
         (["--max_seconds", "0"], "more than 0"),
         (["--leak_db", "-1"], "--leak_db: expected"),
         (["--device", "cuda:99"], "cuda:99"),
+        (["--device", "meta"], "expected a device, cpu, cuda or cuda:1, found 'meta'"),
         (["--config", "nowhere.yaml"], "configuration of the decoding, found no such file"),
         (["--blind", "ilrma"], "--separator and --blind exclude each other"),
         (["--n_talkers", "3"], "expected 2, as it was trained for, found 3"),

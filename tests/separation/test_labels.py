@@ -105,6 +105,7 @@ def test_a_configuration_of_labels_and_its_mistakes(models, data, tmp_path, comm
         ("rule: energy", ["--n_talkers", 4], "expects 4 outputs or more"),
         ("rule: energy", ["--nj", "-1"], "--nj: expected at least 1, found -1"),
         ("rule: energy", ["--reference", tmp_path], "wav.scp"),
+        ("blind: auxiva", ["--device", "cuda"], "expected the device cpu, where auxiva computes"),
     ]:
         config.write_text(text)
         code, _, err = command("label", *arguments, "--config", config, *options)

@@ -259,6 +259,8 @@ def test_blind_separation_of_very_short_recordings(tmp_path, command, samples):
         (["--blind", "auxiva", "--n_talkers", 0], "expected at least 1, found 0"),
         (["--blind", "auxiva", "--exp", "exp"], "--exp is not expected with --blind"),
         (["--exp", "exp"], "--exp is not expected without --model"),
+        (["--blind", "auxiva", "--device", "cuda"], "expected the device cpu, where auxiva computes"),
+        (["--device", "mps"], "expected a device, cpu, cuda or cuda:1, found 'mps'"),
     ],
 )
 def test_mistakes_of_blind_separation(tmp_path, command, arguments, message):
