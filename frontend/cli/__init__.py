@@ -236,21 +236,36 @@ def alone_in(find: str | Callable[[dict], Sequence[str | Path]], **how) -> Calla
     return mark
 
 
-def option(name: str, about: str, **more) -> Callable:
-    """Return click's option ``--name`` with a help text; ``more`` as click has it.
+class Option(click.Option):
+    """An option; empty text, as of an unset variable of the shell, is a ``UserError`` unless ``empty``."""
 
-    With ``type=int`` or ``float`` there are also ``least``, ``above`` and ``most``, see :class:`Number`.
+    def __init__(self, *names, empty: bool = False, **more) -> None:
+        super().__init__(*names, **more)
+        self.empty = empty
+
+    def process_value(self, ctx: click.Context, value):
+        """Read it."""
+        if not self.empty and "" in (value if isinstance(value, list | tuple) else [value]):
+            raise UserError(f"--{self.name}: expected a value, found empty text")
+        return super().process_value(ctx, value)
+
+
+def option(name: str, about: str, *others: str, **more) -> Callable:
+    """Return an option ``--name``, or one of ``others``, with a help text; ``more`` as click has it.
+
+    With ``type=int`` or ``float`` there are also ``least``, ``above`` and ``most``, see :class:`Number`. With
+    ``empty=True`` empty text is a value of it.
     """
     if more.get("type") in (int, float):
         limits = {name: more.pop(name, None) for name in ("least", "above", "most")}
         more["type"] = Number(more["type"], **limits)
     about += "; several times" * more.get("multiple", False)
-    return click.option(f"--{name}", help=about, **more)
+    return click.option(f"--{name}", *others, cls=Option, help=about, **more)
 
 
-def needed(name: str, about: str, **more) -> Callable:
+def needed(name: str, about: str, *others: str, **more) -> Callable:
     """Return an option that the command must be given."""
-    return option(name, about, required=True, **more)
+    return option(name, about, *others, required=True, **more)
 
 
 def flag(name: str, about: str) -> Callable:
@@ -304,7 +319,7 @@ def way(which: str, must: str = "", may: str = "") -> SimpleNamespace:
     """
     values = click.get_current_context().params
     for name in must.split():
-        if values[name] in (None, (), ""):
+        if values[name] in (None, ()):
             raise UserError(f"--{name}: expected a value, found none ({which})")
     mine = f"{must} {may}".split()
     for name in sorted(given().difference(mine)):

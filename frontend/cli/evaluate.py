@@ -34,7 +34,7 @@ _RULE = (*RULE, "max_seconds")
 @needed("data", "labelled test set, with texts; or whole recordings (mixit data recordings)")
 @needed("separated", "directory of streams (ID_spk1.wav ... or spk1.scp ...), or with one per system")
 @needed("out", "where the hypotheses go")
-@option("only", "some of the systems, separated by commas", default="")
+@option("only", "some of the systems, separated by commas", default="", empty=True)
 @option("speech", "test set: dry speech that it was simulated from, to be recognised as the system 'dry'")
 @option("systems", "test set: systems file, such as conf/systems.yaml (default: all that is there)")
 @option("exp", "with --systems: directory that the systems' own recognisers lie in")
@@ -91,7 +91,12 @@ def decode(data: str, only: str, ngpu: int, **_) -> None:
 @needed("out", "where the scores go")
 @option("single_data", "test set with one talker, for over-separation")
 @option("single_separated", "the systems' streams on that set")
-@option("measures", "beside SI-SNR and over-separation, by commas, may be empty", default="sdr,stoi,pesq")
+@option(
+    "measures",
+    "beside SI-SNR and over-separation, by commas, may be empty",
+    default="sdr,stoi,pesq",
+    empty=True,
+)
 @option("active_db", "an output is active above this level in dB re the mixture", type=float, default=-20.0)
 @nj
 @option("ref", "recordings: who talks when: .rttm, .stm or .json (default: DATA/ref.rttm)")
@@ -348,8 +353,6 @@ def compare(a: tuple[str, ...], b: tuple[str, ...], **_) -> None:
         print(comparison(found))
         return
     o = way("without --a and --b", "exp out", "refinement partial")
-    if o.refinement == "":
-        raise UserError("--refinement: expected a name such as iva, found nothing (leave it out for none)")
     from frontend.report.comparisons import write_claims
 
     # The command without the names of somebody's directories.

@@ -22,6 +22,7 @@ from frontend.cli import (
     recogniser,
     refine,
     shard,
+    split,
     stack,
     way,
 )
@@ -31,10 +32,10 @@ from frontend.utils.errors import UserError
 MAX_SECONDS = 120.0
 
 blind = option("blind", "instead of a trained model: AuxIVA or ILRMA", type=click.Choice(["auxiva", "ilrma"]))
-n_talkers = click.option(
-    "--n_talkers",
+n_talkers = option(
+    "n_talkers",
+    "streams (default: 2; of --model, those of its training, which most networks always make)",
     "--talkers",
-    help="streams (default: 2; of --model, those of its training, which most networks always make)",
     type=COUNT,
 )
 windows = stack(
@@ -84,7 +85,7 @@ def label(model, data, out, config, rule, n_talkers, refine, reference, nj, devi
 @option("model", "trained system: exp/..., a packed directory or zip")
 @blind
 @n_talkers
-@click.option("-o", "--out", required=True, metavar="DIR", help="where the streams go")
+@needed("out", "where the streams go", "-o", metavar="DIR")
 @flag("resample", "allow other sample rates than the model's")
 @refine
 @device
@@ -92,7 +93,9 @@ def label(model, data, out, config, rule, n_talkers, refine, reference, nj, devi
 @option("systems", "instead of --model: systems file, such as conf/systems.yaml")
 @option("exp", "with --systems: directory with the trained models the file names")
 @option("data", "with --systems: mixture set, or whole recordings (mixit data recordings)", metavar="DIR")
-@option("only", "with --systems: some of the systems, by commas; or all that are 'blind', or 'models'")
+@option(
+    "only", "with --systems: some of the systems, by commas; or all that are 'blind', or 'models'", empty=True
+)
 @option("nj", "with --systems: number of processes", type=COUNT, default=1)
 @shard
 @alone_in("out", wait=True, depth=1)
@@ -141,10 +144,8 @@ def _source_options(must: str, may: str) -> SimpleNamespace:
     o.resample = o.resample or kind is None  # the model that comes with the package takes all rates
     if bool(o.inputs) == (o.scp is not None):
         raise UserError("expected recordings either as files or as --scp wav.scp (see --help)")
-    if o.join is not None and not (o.join and o.inputs):
-        raise UserError(
-            "--join NAME: expected a name and the channels of one recording as files (see --help)"
-        )
+    if o.join is not None and not o.inputs:
+        raise UserError("--join NAME: expected the channels of one recording as files (see --help)")
     return o
 
 
@@ -162,8 +163,9 @@ def _separate_systems() -> None:
             print(f"{system.name}: optional, and not trained; left out", flush=True)
     if o.only in ("blind", "models") and o.only not in [system.name for system in listed]:
         chosen = [system for system in chosen if bool(system.model) == (o.only == "models")]
-    elif o.only is not None:
-        chosen = choose(chosen, o.only.split(","), o.systems)
+    else:
+        names = choose([system.name for system in chosen], split(o.only), o.systems)
+        chosen = [system for system in chosen if system.name in names]
     window, hop = (WINDOW_S if o.window is None else o.window), (HOP_S if o.hop is None else o.hop)
     separate(chosen, o.exp, o.scp or o.data, o.out, o.n_talkers or 2, o.nj, window, hop, o.shard)
 
@@ -181,7 +183,7 @@ def _separate_systems() -> None:
     "of the transcript (default: by the ending of -o, else text)",
     type=click.Choice(["text", "json", "stm"]),
 )
-@click.option("-o", "--out", metavar="FILE", help="write there instead of to standard output")
+@option("out", "write there instead of to standard output", "-o", metavar="FILE")
 @option("save_streams", "keep the streams: DIR/INPUT_spk1.wav, ...", metavar="DIR")
 @flag("resample", "allow other sample rates than the models'")
 @refine

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from frontend.cli import COUNT, Command, flag, one_of, option
+from frontend.cli import COUNT, Command, flag, one_of, option, split
 from frontend.pipeline.mixtures import MixtureOptions
 from frontend.pipeline.options import EXTRAS, Given, Options, find_recipe
 from frontend.pipeline.recipes import read_options, stages_of
@@ -27,7 +27,7 @@ class Run(Command):
 
 
 def _extras(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(name for text in texts for name in text.split(",") if name)
+    return tuple(name for text in texts for name in split(text))
 
 
 @click.command(cls=Run, context_settings={"ignore_unknown_options": True})
@@ -135,10 +135,10 @@ def _pairs(words: tuple[str, ...]) -> dict[str, str]:
         if not word.startswith("--"):
             raise UserError(f"unexpected argument '{word}': options start with --; --help lists them")
         name, sign, value = word[2:].partition("=")
-        if not sign:
-            if not rest:
-                raise UserError(f"option {word} needs a value; --help lists them")
+        if not sign and rest:
             value = rest.pop(0)
+        if not value:
+            raise UserError(f"option --{name} needs a value; --help lists them")
         found[name] = value
     return found
 

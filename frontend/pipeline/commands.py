@@ -12,7 +12,7 @@ from pathlib import Path
 
 from frontend import MOST_MICS, PRETRAINED
 from frontend.pipeline.mixtures import MixtureOptions, percent
-from frontend.pipeline.options import MODEL
+from frontend.pipeline.options import MODEL, refuse
 from frontend.pipeline.stage import known_to_job
 from frontend.separation.systems import systems_of
 from frontend.utils.stamps import of_file
@@ -253,7 +253,10 @@ def in_condition(o: MixtureOptions, name: str, rows: list[str]) -> list[Command]
     scenes = "simulate scenes --config {conf_scenes} --conditions {conf_conditions} --condition {name} "
     scenes += "--seed {seed} "
     scenes += "--speech {speech}/test --num {num} --prefix test --out {data}/conditions/scenes/{name}.jsonl"
-    only = [row for row in (OTHER_ARRAYS if name in o.other_arrays else ELSEWHERE) if row in rows]
+    known = OTHER_ARRAYS if name in o.other_arrays else ELSEWHERE
+    only = [row for row in known if row in rows]
+    wanted = f"--with mismatch: expected one of the rows {', '.join(known)} in conf/systems.yaml"
+    refuse((not only, f"{wanted}, found none (add one)"))
     drawn = {"num": o.size["mixtures"]["test"], "n_talkers": o.talkers or 2, "channels": o.given.channels}
     how = {"rir_cache": o.data / "rirs", "audio_format": o.recipe["audio_format"]}
     score = "score --data {set} --separated {folder}/separated --out {folder}/scores --nj {nj}"

@@ -46,8 +46,8 @@ from frontend.recognition.text import (
     write_hypotheses,
     write_segments,
 )
-from frontend.separation.systems import load_systems, trained
-from frontend.utils.errors import UserError, did_you_mean
+from frontend.separation.systems import choose, load_systems, trained
+from frontend.utils.errors import UserError
 from frontend.utils.files import write_json
 from frontend.utils.parallel import Shard, part_of, progress
 from frontend.utils.stamps import Stamp, of_text
@@ -79,7 +79,7 @@ class Request:
     shared: bool = False  # leave out systems with a recogniser of their own
     # Of whole recordings:
     activity: Mapping[str, float] = field(default_factory=dict)  # numbers of the Rule where there is speech
-    leak_db: float = LEAK_DB  # see above
+    leak_db: float = LEAK_DB  # a stream so far below the loudest holds only leakage
 
 
 @dataclass(frozen=True)
@@ -180,15 +180,6 @@ def _decode_group(systems: list[System], cache: Cache, request: Request, is_long
     print(f"{search.files.path}: {len(systems)} systems written, {new}", flush=True)
 
 
-def _choose(names: Sequence[str], request: Request) -> list[str]:
-    """Return those of ``names`` that are wanted, all of them if none is named."""
-    for name in request.only:
-        if name not in names:
-            hint = did_you_mean(name, names)
-            raise UserError(f"{request.separated}: no streams of a system '{name}'{hint}")
-    return [name for name in names if name in request.only or not request.only]
-
-
 # --- a test set
 
 
@@ -208,7 +199,7 @@ def _test_set(request: Request) -> list[System]:
     if request.speech is not None:
         known.append(DRY)
     systems = []
-    for name in _choose(known, request):
+    for name in choose(known, request.only, request.separated):
         asr = Path(str(request.exp)) / own[name] if name in own else None
         search = Search.find(asr, None, None, request.config) if asr else shared
         if name == DRY and request.speech is not None:
@@ -287,7 +278,8 @@ def _recordings(request: Request) -> list[System]:
     ids = list(read_utterances(request.data))
     settings = {"activity": asdict(cutting.rule), "leak_db": cutting.leak_db}
     there = {path.name: path for path in find_systems(request.separated, "separate")}
-    tables = {name: find_streams(there[name], ids) for name in _choose(list(there), request)}
+    chosen = choose(list(there), request.only, request.separated)
+    tables = {name: find_streams(there[name], ids) for name in chosen}
     search = Search.find(request.asr, request.asr_model, request.asr_whisper, request.config)
     if (longest := search.files.longest_s) is not None and cutting.rule.max_seconds > longest:
         found = f"found {cutting.rule.max_seconds:g}"

@@ -25,6 +25,7 @@ recordings a row may have windows of its own: ``block`` and ``block_hop`` in sec
 is half a block (``window`` is that of a blind method's or a rule's STFT).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -152,13 +153,16 @@ def needs_array(system: System) -> bool:
     return bool(system.blind or system.refine or system.rule == "spatial_merge")
 
 
-def choose(systems: list[System], names: list[str], path: str | Path) -> list[System]:
-    """Return the systems called ``names`` in the order of the file ``path``; UserError if one is missing."""
-    known = [s.name for s in systems]
-    for name in names:
+def choose(known: Sequence[str], wanted: Sequence[str], where: str | Path) -> list[str]:
+    """Return those of the systems ``known`` that are wanted, all of them if none is named.
+
+    Raises:
+        UserError: one is not known; ``where`` is the file or directory that they are of.
+    """
+    for name in wanted:
         if name not in known:
-            raise UserError(f"{path}: no system '{name}'{did_you_mean(name, known)}")
-    return [s for s in systems if s.name in names]
+            raise UserError(f"{where}: no system '{name}'{did_you_mean(name, known)}")
+    return [name for name in known if name in wanted or not wanted]
 
 
 def trained(systems: list[System], exp: str | Path) -> list[System]:

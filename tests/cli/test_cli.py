@@ -133,6 +133,35 @@ def test_a_mistake_is_one_line_and_exit_code_2(line, message, command):
     assert (code, out) == (2, "") and message in err and err.startswith("mixit")
 
 
+@pytest.mark.parametrize(
+    ("name", "option", "more"),
+    [
+        ("separate", "--scp", ["-o", "out"]),
+        ("separate", "-o", ["x.wav"]),
+        ("decode", "--asr", ["--data", "d", "--separated", "s", "--out", "out"]),
+        ("recognise", "--asr_whisper", ["x.wav"]),
+        ("label", "--model", ["--data", "d", "--out", "out"]),
+        ("compare", "--exp", ["--out", "out"]),
+        ("wer", "--compare", ["b", "--out", "out"]),
+        ("train separator", "--config", ["--output_dir", "out"]),
+        ("run", "--corpus", ["--list"]),
+        ("run", "--recordings", ["--list", "--recipe", ROOT / "egs/recordings"]),
+    ],
+)
+def test_empty_text_is_no_value(name, option, more, tmp_path, monkeypatch, command):
+    """As of an unset variable of the shell."""
+    monkeypatch.chdir(tmp_path)
+    code, out, err = command(name, option, "", *more)
+    assert (code, out) == (2, "") and not Path("out").exists()
+    full = {"-o": "--out"}.get(option, option)
+    assert f"{full}: expected a value, found empty text" in err or f"option {full} needs a value" in err
+
+
+def test_options_that_take_empty_text():
+    found = [(path, one.name) for path in LEAVES for one in COMMANDS[path].params if getattr(one, "empty", 0)]
+    assert found == [("separate", "only"), ("decode", "only"), ("score", "measures")]
+
+
 def test_a_group_without_a_command_shows_its_help(capfd):
     assert exit_code("data") == 2
     assert "Usage: mixit data" in "".join(capfd.readouterr())

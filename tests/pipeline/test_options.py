@@ -324,6 +324,12 @@ def test_the_conditions_are_those_of_the_file(recipe):
     assert [path.parent.name for path in stage.reads] == ["matched", "far", "near.1"]
 
 
+def test_conditions_need_a_row_of_their_own(recipe):
+    (recipe / "conf/systems.yaml").write_text("mixture: {}\n")
+    with pytest.raises(UserError, match=r"one of the rows student, any_array, .*systems\.yaml, found none"):
+        stages_of(options(recipe, "--with mismatch"))
+
+
 def test_no_condition_has_fewer_microphones_than_talkers(recipe):
     names = {f"mics_{n}": [f"array.n={n}"] for n in (2, 3, 8)} | {"far": ["t60=0.5"]}
     (recipe / "conf/conditions.yaml").write_text(yaml.safe_dump(names))

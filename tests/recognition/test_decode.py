@@ -409,7 +409,7 @@ def test_streams_of_one_s_own_need_no_table_of_systems(spoken, command):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--only", "modle"], "no streams of a system 'modle' (did you mean 'model'?)"),
+        (["--only", "modle"], "no system 'modle' (did you mean 'model'?)"),
         (["--ngpu", 2], "expected 0 or 1, found 2"),
         (["--nj", 0], "at least 1"),
     ],

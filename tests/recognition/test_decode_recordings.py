@@ -221,7 +221,7 @@ def test_mistakes_of_recognition_are_one_line(recordings, recognisers, command):
         ("--separated", "none", "expected a directory with a directory per system"),
         ("--separated", "empty", "found neither"),
         ("--separated", "fast", "expects 8000 Hz, found 16000 Hz"),
-        ("--only", "swaped", "no streams of a system 'swaped' (did you mean 'swapped'?)"),
+        ("--only", "swaped", "no system 'swaped' (did you mean 'swapped'?)"),
         ("--asr", "none", "expected a trained recogniser"),
         ("--leak_db", -1, "--leak_db: expected at least 0"),
         ("--max_seconds", 0.5, "max_seconds of at least 1"),
