@@ -125,6 +125,12 @@ class Setting:
         where, _, inside = key.partition(".")
         return cls(where, inside, content)
 
+    def check_key(self) -> None:
+        """Raise UserError for one that is to replace a whole configuration."""
+        if not self.key:
+            wanted = f"expected KEY inside {self.where}, such as teacher.max_epoch=3"
+            raise UserError(f"--set {self.where}: {wanted}, found none")
+
 
 def change(content: Mapping, settings: Iterable[Setting], where: str) -> dict:
     """Return ``content`` with those of the ``settings`` that are of ``where``.
@@ -136,6 +142,7 @@ def change(content: Mapping, settings: Iterable[Setting], where: str) -> dict:
     for one in settings:
         if one.where != where:
             continue
+        one.check_key()
         known = _plain(tree)
         parent, _, last = one.key.rpartition(".")
         around = known if not parent else _inside(known, parent)

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from frontend.pipeline.config import TEMPLATE, Configuration
+from frontend.pipeline.config import TEMPLATE, Configuration, flat
 from frontend.pipeline.options import EXTRAS, Given, Options, existing, refuse, shown_command
 from frontend.utils.files import read_lines
 
@@ -33,6 +33,7 @@ class MixtureOptions(Options):
 
     def __init__(self, given: Given, place: Path, recipe: dict, listing: bool = False) -> None:
         super().__init__(given, place, recipe)
+        self._check_sizes()
         self._check_values()
         self._set_paths()
         self._set_work()
@@ -47,6 +48,17 @@ class MixtureOptions(Options):
         self.notes = {"command": command, "seed": str(self.seed), "train_seed": str(self.train_seed)}
         self.notes["label_share"] = str(self.size["shares"]["small"])
 
+    def _check_sizes(self) -> None:
+        size = self.size
+        for share in (size["shares"]["small"], *size["shares"]["semi"], *size["shares"]["more"]):
+            is_wrong = type(share) not in (int, float) or not 0 < share <= 1
+            refuse((is_wrong, f"size.shares: expected numbers above 0 and at most 1, found {share}"))
+        for key in ("mixtures", "bank", "asr_rooms", "generations"):
+            for name, number in flat(f"size.{key}", size[key]).items():
+                is_wrong = type(number) is not int or number < 1
+                is_wrong = is_wrong and (name, number) != ("size.mixtures.labelled", None)
+                refuse((is_wrong, f"{name}: expected a whole number of at least 1, found {number}"))
+
     def _check_values(self) -> None:
         given, recipe, place = self.given, self.recipe, self.place
         range_ = re.fullmatch("[234]|2-[34]|3-4", given.talkers or "2")
@@ -55,14 +67,12 @@ class MixtureOptions(Options):
         files = [folder / f"conf/{name}.yaml" for folder in (place, TEMPLATE)]
         aloud = self.size["read_aloud"]
         from_data = given.stage in ("1", "data")
-        corpus, shares = given.corpus or "", [s for k in ("semi", "more") for s in self.size["shares"][k]]
-        wrong = [s for s in shares if not isinstance(s, (int, float)) or not 0 < s <= 1]
+        corpus = given.corpus or ""
         refuse(
             (
                 corpus and not re.fullmatch(r"[A-Za-z0-9_.-]+", corpus),
                 f"--corpus '{corpus}': expected letters, digits, dots, dashes and underscores",
             ),
-            (wrong, f"size.shares: expected numbers above 0 and at most 1, found {[*wrong, 0][0]}"),
             (not range_, f"--talkers {given.talkers}: expected 2, 3 or 4 talkers, or a range of these: 2-3"),
             (
                 self.most > recipe["most_talkers"],
@@ -127,9 +137,8 @@ class MixtureOptions(Options):
         self.allow_unknown = self.size["allow_unknown"] if chosen is None else chosen
         self.unknown = str(self.allow_unknown).lower()
         self.shares = [*self.size["shares"]["semi"], *self.size["shares"]["more"]]
-        last = self.size["generations"]
-        refuse((last < 1, f"size.generations: expected 1 or more, found {last}"))
-        self.generations = [self.exp / f"student_gen{n}" for n in range(1, last)] + [self.exp / "student"]
+        first = [self.exp / f"student_gen{n}" for n in range(1, self.size["generations"])]
+        self.generations = [*first, self.exp / "student"]
         bank = self.size["bank"] if "on_the_fly" in given.extras else None
         self.drawing = {"seed": self.seed, "channels": given.channels, "talkers": self.talkers, "bank": bank}
         train = {"talkers": self.talkers, "bank": bank}

@@ -262,9 +262,11 @@ class Options:
         files = [path.stem for folder in (place, TEMPLATE) for path in (folder / "conf").glob("*.yaml")]
         known = [*filter(lambda name: name != "sizes", files), *BASES, "size", "data", *_FREE]
         for one in self.settings:
-            lost = one.where not in known or (not one.key and one.where not in _FREE)
             name = f"{one.where}.{one.key}".rstrip(".")
-            refuse((lost, f"--set {name}: no such key{did_you_mean(one.where, known)}"))
+            lost = f"--set {name}: no such key{did_you_mean(one.where, known)}"
+            refuse((one.where not in known, lost))
+            if one.where not in _FREE:
+                one.check_key()
 
     def content(self, name: str) -> dict:
         """Return a configuration, resolved; ``asr`` is that of ``--asr_config``."""
