@@ -328,11 +328,12 @@ def validate_teacher(model: str, data: str, n_talkers: int, seed: int = 0) -> di
 
 
 def parameters(directory: Path) -> int | None:
-    """Count the numbers in the weights of a training; None where they are elsewhere."""
+    """Count the weights of a training; None where they are elsewhere."""
     if not (directory / MODEL).exists():
         return None
     state = torch.load(directory / MODEL, map_location="cpu", weights_only=True)
-    return sum(tensor.numel() for tensor in state.values())  # our networks store nothing else
+    # What a network counts, such as the batches that it has seen, is a whole number.
+    return sum(tensor.numel() for tensor in state.values() if tensor.is_floating_point())
 
 
 def spectrogram_db(signal: np.ndarray, fs: int) -> np.ndarray:

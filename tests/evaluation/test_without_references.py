@@ -12,6 +12,7 @@ from frontend.evaluation.without_references import (
     coherences,
     consistency,
     measure,
+    parameters,
     validate_teacher,
 )
 from frontend.utils.errors import UserError
@@ -231,3 +232,10 @@ def test_the_teacher_s_loss_is_its_training_s(models, chunks, monkeypatch):
     best = validate_teacher(str(models / "teacher"), chunks, 2)
     assert best["loss"] == pytest.approx(-30, abs=0.1)
     assert best["active_outputs"] == 1 and best["surplus"] == 0
+
+
+def test_what_a_network_counts_is_no_parameter(tmp_path):
+    assert parameters(tmp_path) is None
+    state = {"weight": torch.zeros(2, 3), "batches": torch.zeros((), dtype=torch.long)}
+    torch.save(state, tmp_path / "valid.loss.ave.pth")
+    assert parameters(tmp_path) == 6
