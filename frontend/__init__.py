@@ -5,8 +5,7 @@ Shapes and units, the same in every module:
 * A multi-channel waveform is ``(..., C, T)``: C microphones, T samples, float,
   full scale 1.0. A stack of sources at the reference channel is ``(..., S, T)``;
   of teacher outputs ``(..., M, T)``; of the mixtures in a mixture of mixtures
-  ``(..., N, T)``. ESPnet's ``(B, T, C)`` exists only inside :mod:`frontend.training.task`,
-  :mod:`frontend.training.examples` and :mod:`frontend.networks.base`.
+  ``(..., N, T)``. docs/architecture.md says where ESPnet's ``(B, T, C)`` exists.
 * A spectrogram is ``(..., F, L)``: F frequencies, L frames, complex.
 * Rates are in Hz, times in seconds unless a name ends in ``_samples``, levels in dB,
   lengths in metres, angles in degrees counter-clockwise.

@@ -31,7 +31,7 @@ def refine(streams: torch.Tensor, mixture: torch.Tensor, fs: int, steps: str) ->
 
     Args:
         streams: (S, T), S >= 2, estimates at the reference channel, channel 0.
-        mixture: (C, T), C >= 2.
+        mixture: (C, T), with as many microphones as :func:`check_size` asks for.
         fs: rate in Hz; the windows last 0.256 s whatever it is.
         steps: names in :data:`REFINEMENTS`, joined by a plus.
 

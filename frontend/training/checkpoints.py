@@ -42,8 +42,8 @@ CHECKPOINT, PREVIOUS = "checkpoint.pth", "checkpoint.prev.pth"
 # takes 4 MiB per second of it, 9 with the beamformer, GuidedNet 10; the attention of TF-GridNet grows with
 # the square.
 MAX_SECONDS = 120.0
-# Networks that take recordings of any number of microphones that is not below that of the streams, up to this
-# or that of their training, and of these rates, up to that of the training.
+# Networks that take recordings of any number of microphones from that of the streams to MOST_MICS, or to that
+# of their training if it is more, and all of _RATES up to the rate of their training.
 ANY_ARRAY = frozenset({"guided_net"})
 _RATES = (8000, 16000)
 _NETWORK_KEYS = ("encoder", "separator", "decoder", "mask_module")
