@@ -12,6 +12,7 @@ from frontend.pipeline.mixtures import MixtureOptions
 from frontend.pipeline.options import EXTRAS, Given, Options, find_recipe
 from frontend.pipeline.recipes import read_options, stages_of
 from frontend.pipeline.recordings import RecordingOptions
+from frontend.utils.device import check_gpu
 from frontend.utils.errors import UserError
 
 
@@ -157,12 +158,7 @@ def _inside(place: Path) -> Iterator[None]:
 def _check(o: Options) -> None:
     """Check what takes long to check, before the work: GPUs, conditions, recordings, a recogniser."""
     if o.ngpu and o.given.launcher == "local":
-        import torch
-
-        if (found := torch.cuda.device_count()) < o.ngpu:
-            raise UserError(
-                f"--ngpu {o.ngpu}: expected so many CUDA devices, torch finds {found} (0 computes on the CPU)"
-            )
+        check_gpu(o.ngpu)
     if isinstance(o, MixtureOptions) and "mismatch" in o.extras:
         from frontend.simulation.config import load_condition
 

@@ -344,12 +344,7 @@ class ContinuousSeparator:
         self.separator, self.window_s, self.hop_s, self.refine = separator, window_s, hop_s, refine
 
     def pieces(
-        self,
-        read: Callable[[int, int], np.ndarray],
-        frames: int,
-        fs: int,
-        resample: bool = False,
-        watch: Callable[[Decision], None] | None = None,
+        self, read: Callable[[int, int], np.ndarray], frames: int, fs: int, resample: bool = False
     ) -> Iterator[np.ndarray]:
         """Yield the streams piece by piece, each final: (S, n) float32, ``frames`` samples in all.
 
@@ -359,7 +354,6 @@ class ContinuousSeparator:
             frames: samples of the recording.
             fs: its rate in Hz.
             resample: allow a rate the network was not trained at.
-            watch: called with how each window was joined, where there are several.
 
         Raises:
             UserError: what the separator and ``read`` raise.
@@ -371,12 +365,9 @@ class ContinuousSeparator:
         def make(streams: torch.Tensor, mixture: np.ndarray) -> np.ndarray:
             return (self.refine(streams, torch.from_numpy(mixture), fs) if self.refine else streams).numpy()
 
-        joined = JoinedStreams(make, fs)
         window = in_samples((self.window_s, self.hop_s), fs)
-        for (streams,) in separate_windows(read, frames, window, source, [joined]):
+        for (streams,) in separate_windows(read, frames, window, source, [JoinedStreams(make, fs)]):
             yield streams
-            if watch and joined.stitcher and joined.stitcher.decision:
-                watch(joined.stitcher.decision)
 
     def __call__(self, waveform: np.ndarray, fs: int, resample: bool = False) -> np.ndarray:
         """Separate a recording that is in memory: (C, T), or (T,) of one microphone, to (S, T)."""

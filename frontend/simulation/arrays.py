@@ -66,12 +66,6 @@ class ArrayConfig(Section):
         return [(self.radius * math.cos(a), self.radius * math.sin(a), 0.0) for a in angles]
 
     @property
-    def microphones(self) -> int:
-        """Number of microphones; the most where it is drawn."""
-        listed = len(self.coordinates[: self.channels or None])
-        return max(listed if kind == "coordinates" else self.channels or self.n[1] for kind in self.kind)
-
-    @property
     def reach(self) -> float:
         """Greatest distance of a microphone from the centre, in metres, displacements included."""
         extent, fixed = self.extent[1], [kind for kind in self.kind if kind != "random"]
@@ -81,11 +75,6 @@ class ArrayConfig(Section):
         # from it than the height of an equilateral triangle.
         found += [math.sqrt(0.75) * extent] * ("random" in self.kind)
         return max(found) + self.jitter[1]
-
-    @property
-    def symmetry(self) -> str:
-        """The symmetry that training may use: ``circular``, ``linear`` or ``none``."""
-        return self.kind[0] if self.kind in (("circular",), ("linear",)) else "none"
 
 
 def draw_array(draw: Draw, array: ArrayConfig, talkers: int) -> ArrayConfig:

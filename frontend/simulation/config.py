@@ -163,21 +163,6 @@ def read_count(option: str, text: str) -> Count:
     return fewest, most
 
 
-def check_microphones(config: SceneConfig, talkers: int, where: str | Path) -> None:
-    """Check, before the long work, that an array has as many microphones as talk at once, or one.
-
-    Raises:
-        UserError: fewer; AuxIVA and ILRMA make no more streams than there are microphones, and labels are
-            refined by AuxIVA. With one microphone there are no spatial methods.
-    """
-    found = config.array.microphones
-    if 1 < found < talkers:
-        raise UserError(
-            f"{where}: expected at least {talkers} microphones for {talkers} talkers, or one, found {found}; "
-            "AuxIVA makes no more streams than that (change --talkers or --channels)"
-        )
-
-
 def read_conditions(path: str | Path) -> dict[str, list[str]]:
     """Return the overrides of each condition of a YAML file; :data:`MATCHED`, without any, is the first.
 

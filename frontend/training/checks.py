@@ -335,8 +335,8 @@ def check_weights(task: Any, args: argparse.Namespace) -> None:
             load_state(model, state, path, "this configuration", as_named=True)
 
 
-def check_start(model: str, config: str, n_mics: int, fs: int, n_outputs: int) -> Path:
-    """Return the weights of a model of another recipe for ``--init_param``, if they fit.
+def check_start(model: str, config: str, n_mics: int, fs: int, n_outputs: int) -> None:
+    """Refuse a model of another recipe that the networks to be trained cannot start from.
 
     Args:
         model: its training directory.
@@ -368,7 +368,6 @@ def check_start(model: str, config: str, n_mics: int, fs: int, n_outputs: int) -
                     f"{model}: {key} is {found.get(key)}, expected {value} as in {config} (copy the "
                     f"setting of {trained.config} into {config}, or train from nothing)"
                 )
-        return trained.checkpoint
 
 
 def _architecture(config: dict) -> dict:

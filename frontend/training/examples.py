@@ -274,9 +274,9 @@ class Remixes(_Pooled):
                 )
             self.labelled = [utterance for utterance in true.ids if train or utterance in self.place]
             self.as_is = self.as_is if self.labelled else 0.0
-            others = {key: true.wav[key] for key in self.labelled if key not in self.place}
-            self.lengths = self.lengths | {key: audio_info(entry)[1] for key, entry in others.items()}
-            self.entries = entries | {"speech_mix": entries["speech_mix"] | others}
+            added = {key: true.wav[key] for key in self.labelled if key not in self.place}
+            self.lengths = self.lengths | {key: audio_info(entry)[1] for key, entry in added.items()}
+            self.entries = entries | {"speech_mix": entries["speech_mix"] | added}
             for name, table in zip(self.references, true.speakers, strict=True):
                 self.entries[name] = entries[name] | {key: table[key] for key in self.labelled}
 

@@ -28,7 +28,7 @@ def check_gpu(ngpu: int) -> None:
     if ngpu > found:
         raise UserError(
             f"--ngpu {ngpu}: expected so many CUDA devices, torch finds {found} "
-            "(give --ngpu 0 to train on the CPU)"
+            "(give --ngpu 0 to compute on the CPU)"
         )
 
 

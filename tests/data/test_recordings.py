@@ -578,9 +578,9 @@ def test_a_model_that_does_not_fit_is_no_start(models, tmp_path, changed, messag
             f"encoder: stft\nencoder_conf: {stft}\ndecoder: stft\ndecoder_conf: {stft}\n"
             f"separator: mask_net\nseparator_conf: {{blocks: {blocks}}}\n"
         )
-        return check_start(str(models / "teacher"), str(config), n_mics, fs, n_outputs)
+        check_start(str(models / "teacher"), str(config), n_mics, fs, n_outputs)
 
-    assert start() == models / "teacher/valid.loss.ave.pth"
+    start()
     with pytest.raises(UserError, match=message):
         start(**changed)
 

@@ -369,25 +369,18 @@ def test_masked_norm_is_group_norm_of_what_is_left(groups, shape):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
-@pytest.mark.parametrize("weighting", ["uniform", "energy"])
-def test_consistent_estimates_sum_to_the_mixture(dtype, weighting):
+def test_consistent_estimates_sum_to_the_mixture(dtype):
     mixture, estimates = torch.randn(2, 30, dtype=dtype), torch.randn(2, 3, 30, dtype=dtype)
-    consistent = mixture_consistency(mixture, estimates, weighting)
+    consistent = mixture_consistency(mixture, estimates)
     torch.testing.assert_close(consistent.sum(1), mixture)
     # A projection: what is consistent already stays as it is.
-    torch.testing.assert_close(mixture_consistency(mixture, consistent, weighting), consistent)
+    torch.testing.assert_close(mixture_consistency(mixture, consistent), consistent)
 
 
-def test_uniform_consistency_is_the_nearest_and_energy_spares_the_silent():
+def test_consistent_estimates_are_the_nearest():
     mixture, estimates = torch.tensor([[6.0, 0.0]]), torch.tensor([[[1.0, 0.0], [2.0, 0.0], [0.0, 0.0]]])
-    uniform = mixture_consistency(mixture, estimates)
-    assert uniform[0, :, 0].tolist() == [2.0, 3.0, 1.0]  # 3 missing, 1 to each
-    energy = mixture_consistency(mixture, estimates, "energy")
-    torch.testing.assert_close(energy[0, :, 0], torch.tensor([1.6, 4.4, 0.0]))  # 1 : 4 : 0
-    silent = mixture_consistency(mixture, estimates * 0, "energy")
-    assert silent[0, :, 0].tolist() == [2.0, 2.0, 2.0]
-    with pytest.raises(ValueError, match="uniform or energy"):
-        mixture_consistency(mixture, estimates, "equal")
+    consistent = mixture_consistency(mixture, estimates)
+    assert consistent[0, :, 0].tolist() == [2.0, 3.0, 1.0]  # 3 missing, 1 to each
 
 
 def test_spatialnet_sees_what_auxiva_and_beamformers_make_of_the_array():

@@ -11,7 +11,6 @@ from frontend.simulation.config import (
     ArrayConfig,
     SceneConfig,
     TalkersConfig,
-    check_microphones,
     load_condition,
     load_config,
     read_conditions,
@@ -121,20 +120,6 @@ def test_numbers_and_pairs_are_the_same_from_yaml_and_from_python(tmp_path):
     for text in ("", "0", "3-2", "two"):
         with pytest.raises(UserError, match="--n_talkers: expected a number of talkers"):
             read_count("--n_talkers", text)
-
-
-def test_what_the_array_allows(mini, tmp_path):
-    (tmp_path / "mics.txt").write_text("0.1 0 0\n-0.1 0 0\n0 0.1 0\n")
-    for kind, more, expected in (
-        ("circular", [], (4, "circular")),
-        ("linear", ["array.channels=1"], (1, "linear")),
-        ("coordinates", [f"array.file={tmp_path}/mics.txt"], (3, "none")),
-    ):
-        config = load_config(mini, [f"array.kind={kind}", *more])
-        assert (config.array.microphones, config.array.symmetry) == expected
-        check_microphones(config, 3, mini)
-    with pytest.raises(UserError, match="expected at least 4 microphones for 4 talkers, or one, found 3"):
-        check_microphones(config, 4, mini)
 
 
 @pytest.mark.parametrize(
