@@ -72,7 +72,7 @@ def test_who_only_reads_is_let_in(busy, command, line):
     assert "this run alone" not in err
 
 
-def test_parts_of_the_same_work_run_together(tmp_path, monkeypatch, command):
+def test_parts_of_the_same_work_run_together(tmp_path, command):
     with locked(tmp_path / "out", shared=True):
         line = f"--model m --data d --out {tmp_path}/out --shard 1/2"
         _, _, err = command("label", *line.split())

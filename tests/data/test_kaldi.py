@@ -372,7 +372,7 @@ def test_a_gap_in_the_talkers_is_an_error(mixtures):
         MixtureSet(mixtures)
 
 
-def test_validate_command(mixtures, monkeypatch, capsys):
+def test_validate_command(mixtures, capsys):
     assert not exit_code("data check", mixtures)
     assert capsys.readouterr().out == f"{mixtures}: valid, 6 utterances\n"
     Path("empty").mkdir()
@@ -385,7 +385,7 @@ def test_validate_command(mixtures, monkeypatch, capsys):
     assert len(errors) == 21 and errors[-1].endswith("more problems")
 
 
-def test_subset_command_larger_shares_contain_smaller_ones(mixtures, monkeypatch):
+def test_subset_command_larger_shares_contain_smaller_ones(mixtures):
     chosen = {}
     for seed in (0, 1, 2, 3):
         for number in (2, 4, 6):

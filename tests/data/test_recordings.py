@@ -438,7 +438,7 @@ def whole(folder, tmp_path):
     return tmp_path / "whole"
 
 
-def test_chunks_are_cut_where_there_is_sound(command, whole, folder, tmp_path):
+def test_chunks_are_cut_where_there_is_sound(command, whole, tmp_path):
     outs = [tmp_path / "train", tmp_path / "dev"]
     code, out, _ = command("data chunks", "--data", whole, "--out", *outs)
     assert code == 0 and "for training" in out
@@ -528,7 +528,7 @@ RTTM = "SPEAKER {} 1 {} {} <NA> <NA> A <NA> <NA>\n"
         ),
     ],
 )
-def test_what_fits_of_a_file_of_speech_is_used(whole, tmp_path, capsys, name, text, warnings):
+def test_what_fits_of_a_file_of_speech_is_used(tmp_path, capsys, name, text, warnings):
     path, seconds = tmp_path / name, {"a": 60.0, "sub-b": 60.0}
     path.write_text(text)
     kind = "segments" if name == "segments" else "rttm"

@@ -174,7 +174,7 @@ def test_what_the_pipeline_would_run(corpora, tmp_path, command):
     assert "--talkers 2-3" in scenes and "--bank" in scenes and "--pairs" not in scenes
 
 
-def test_a_network_is_made_for_the_most_microphones_and_no_symmetry(monkeypatch):
+def test_a_network_is_made_for_the_most_microphones_and_no_symmetry():
     given = Given(recipe="egs/any_array", size="tiny", talkers="2-3")
     options = read_options(given, listing=True)
     assert (options.facts["mics"], options.facts["symmetry"]) == (8, "none")

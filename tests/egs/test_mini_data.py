@@ -212,7 +212,7 @@ def test_audiomnist_talkers_are_apart_and_digits_in_order(audiomnist, tmp_path, 
         assert [sentences.DIGITS[d] for d in detected] == text[key].split()
 
 
-def test_audiomnist_genders_are_spread_over_the_sets(audiomnist):
+def test_audiomnist_genders_are_spread_over_the_sets():
     genders = {f"{n:02d}": "f" if n % 3 == 0 else "m" for n in range(1, 61)}
     for seed in range(5):
         parts = speech.split_speakers(sorted(genders), genders, digits.SHARES, seed)

@@ -216,7 +216,7 @@ def test_the_command_says_it_in_one_line(standin, tmp_path):
 
 
 @real
-def test_the_real_slice(tmp_path, monkeypatch):
+def test_the_real_slice():
     plans = {seed: speechocean.plan(REAL, seed) for seed in (0, 1)}
     for plan in plans.values():
         found = talkers({name: {u.id: u.speaker for u in part} for name, part in plan.items()})

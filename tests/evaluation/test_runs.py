@@ -97,7 +97,7 @@ def test_seeds_that_lack_a_row_count_for_nothing(runs):
     assert figure(fewer, "nobody", "si_snri") is None is difference(fewer, "student", "nobody", "cpwer")
 
 
-def test_a_silent_stream_has_no_mean(runs, tmp_path):
+def test_a_silent_stream_has_no_mean(runs):
     rows = [dict(row) for row in runs.two[1]["student"].utterances]
     rows[7] |= {"silent": [0], "si_snri": [None, 2.0]}
     two = [dict(scores) for scores in runs.two]

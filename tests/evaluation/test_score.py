@@ -77,7 +77,7 @@ def recipe(tmp_path, monkeypatch):
 BOTH = ["--single_data", "test_1spk", "--single_separated", "separated/test_1spk"]
 
 
-def score(monkeypatch, *options, expect=0, capsys=None):
+def score(*options, expect=0, capsys=None):
     """Run the real command; return the line it wrote on an error."""
     base = ["--data", "test", "--separated", "separated/test", "--out", "scores"]
     assert exit_code("score", *base, *options) == expect
@@ -88,8 +88,8 @@ def rows(path):
     return [json.loads(line) for line in open(path)]
 
 
-def test_known_scores(recipe, monkeypatch):
-    score(monkeypatch, *BOTH)
+def test_known_scores(recipe):
+    score(*BOTH)
     assert [r["id"] for r in rows("scores/student.jsonl")] == IDS
     for row in rows("scores/student.jsonl"):
         assert row["permutation"] == [1, 0]
@@ -107,8 +107,8 @@ def test_known_scores(recipe, monkeypatch):
         assert row["stoi"] == pytest.approx([1, 1])
 
 
-def test_over_separation_is_seen_in_the_raw_outputs(recipe, monkeypatch):
-    score(monkeypatch, *BOTH, "--measures", "")
+def test_over_separation_is_seen_in_the_raw_outputs(recipe):
+    score(*BOTH, "--measures", "")
     teacher, student = (rows(f"scores/one_talker/{name}.jsonl") for name in ("teacher_energy", "student"))
     assert [(r["talkers"], r["active_outputs"], r["surplus_outputs"]) for r in teacher] == [(1, 4, 0.75)] * 3
     assert [r["energy_outside_best"] for r in teacher] == [[0.75]] * 3
@@ -128,18 +128,18 @@ def test_rows_are_made_in_other_processes(recipe, monkeypatch):
         function = pickle.loads(pickle.dumps(function))
         yield from (pickle.loads(pickle.dumps(function(pickle.loads(pickle.dumps(one))))) for one in items)
 
-    score(monkeypatch, "--measures", "")
+    score("--measures", "")
     alone = {p.name: p.read_bytes() for p in (recipe / "scores").iterdir()}
     os.rename("scores", "alone")
     monkeypatch.setattr("frontend.evaluation.measured.parallel_map", elsewhere)
-    score(monkeypatch, "--measures", "", "--nj", "2")
+    score("--measures", "", "--nj", "2")
     assert numbers == [2] and {p.name: p.read_bytes() for p in (recipe / "scores").iterdir()} == alone
 
 
-def test_only_what_changed_is_scored_again(recipe, monkeypatch, capsys):
+def test_only_what_changed_is_scored_again(recipe, capsys):
     def scored(*options):
         capsys.readouterr()
-        score(monkeypatch, "--measures", "", *options)
+        score("--measures", "", *options)
         lines = capsys.readouterr().out.splitlines()
         return [line.split(":")[0] for line in lines if "utterances" in line]
 
@@ -157,10 +157,10 @@ def test_only_what_changed_is_scored_again(recipe, monkeypatch, capsys):
     assert scored("--active_db", "-30") == ["oracle"]
 
 
-def test_a_silent_stream_is_named_not_scored_as_a_number(recipe, monkeypatch):
+def test_a_silent_stream_is_named_not_scored_as_a_number(recipe):
     with AudioWriter("separated/test/student/spk2", "wav", FS, encoding="float32") as writer:
         writer.write("u1", np.zeros(LENGTH))
-    score(monkeypatch)
+    score()
     row = rows("scores/student.jsonl")[1]
     assert (row["silent"], row["si_snr"][0], row["pesq"][0]) == ([0], None, None)
     assert row["si_snr"][1] == pytest.approx(20, abs=1e-3)
@@ -212,9 +212,9 @@ def damage_empty(root):
 
 
 @pytest.mark.parametrize("damage", [v for k, v in globals().items() if k.startswith("damage_")])
-def test_bad_streams_are_one_line_before_anything_is_scored(recipe, monkeypatch, capsys, damage):
+def test_bad_streams_are_one_line_before_anything_is_scored(recipe, capsys, damage):
     expected = damage(recipe)
-    error = score(monkeypatch, expect=2, capsys=capsys)
+    error = score(expect=2, capsys=capsys)
     assert error.count("\n") == 1 and error.startswith("mixit score: error: ")
     assert re.search(expected, error), error
     assert not (recipe / "scores").exists()
@@ -285,18 +285,18 @@ def test_streams_of_one_s_own_that_do_not_fit(mine, command, spoil, message):
         (["--nj", "0"], "--nj: expected at least 1, found 0"),
     ],
 )
-def test_bad_options(recipe, monkeypatch, capsys, options, expected):
-    error = score(monkeypatch, *options, expect=2, capsys=capsys)
+def test_bad_options(recipe, capsys, options, expected):
+    error = score(*options, expect=2, capsys=capsys)
     assert expected in error and error.count("\n") == 1
 
 
-def test_an_unlabelled_set_cannot_be_scored(recipe, monkeypatch, capsys):
+def test_an_unlabelled_set_cannot_be_scored(recipe, capsys):
     for scp in (recipe / "test").glob("spk?.scp"):
         scp.unlink()
-    assert "unlabelled" in score(monkeypatch, expect=2, capsys=capsys)
+    assert "unlabelled" in score(expect=2, capsys=capsys)
 
 
-def test_nan_in_a_stream_stops_the_run(recipe, monkeypatch):
+def test_nan_in_a_stream_stops_the_run(recipe):
     import soundfile
 
     soundfile.write("separated/test/student/spk2/u1.wav", np.full(LENGTH, np.nan), FS, subtype="FLOAT")

@@ -106,11 +106,11 @@ def decode(system, texts):
     write_hypotheses(Path("decoded") / system, texts, seconds(texts), info)
 
 
-def count(monkeypatch, *options, expect=0):
-    call(monkeypatch, "--data", "data/test", "--decoded", "decoded", "--out", "wer", *options, expect=expect)
+def count(*options, expect=0):
+    call("--data", "data/test", "--decoded", "decoded", "--out", "wer", *options, expect=expect)
 
 
-def call(monkeypatch, *options, expect=0):
+def call(*options, expect=0):
     assert exit_code("wer", *options) == expect
 
 
@@ -150,13 +150,13 @@ def scrawl(rng):
         decode(system, {key: [scrawled(rng, text) for text in row] for key, row in texts.items()})
 
 
-def test_counts_are_those_of_meetevals_command_line(recipe, monkeypatch):
+def test_counts_are_those_of_meetevals_command_line(recipe):
     """Whatever spelling the recogniser and the corpus have, of the texts that lie beside the counts."""
     pytest.importorskip("simplejson", reason="meeteval's command line reads SegLST with simplejson")
     scrawl(random.Random(5))
     raw = Path("data/test/text_spk1").read_text() + Path("decoded/oracle/text_spk1").read_text()
     assert "one" in raw and "<noise>" in raw and "'," in raw
-    count(monkeypatch)
+    count()
     names = ("oracle", "mixture", "teacher_outputs")
     for measure, system in [*(("cpwer", name) for name in names), ("orcwer", "teacher_outputs")]:
         about, rows = counted(system)
@@ -171,22 +171,22 @@ def test_counts_are_those_of_meetevals_command_line(recipe, monkeypatch):
             assert row["words"] == theirs["length"]
 
 
-def test_a_perfect_separator_is_the_oracle_and_no_separator_the_mixture(recipe, monkeypatch):
+def test_a_perfect_separator_is_the_oracle_and_no_separator_the_mixture(recipe):
     """The oracle's streams in swapped order; the mixture's on both streams."""
     oracle, mixture = read_hypotheses("decoded/oracle"), read_hypotheses("decoded/mixture")
     rng = random.Random(4)
     decode("perfect", {key: rng.sample(texts, 2) for key, texts in oracle.items()})
     decode("lazy", {key: [texts[0]] * 2 for key, texts in mixture.items()})
     assert read_hypotheses("decoded/perfect") != oracle
-    count(monkeypatch)
+    count()
     for same, row in (("perfect", "oracle"), ("lazy", "mixture")):
         a, b = counted(same)[0], counted(row)[0]
         assert (a["errors"], a["cpwer"], a["cpwer_ci"]) == (b["errors"], b["cpwer"], b["cpwer_ci"])
     assert counted("mixture")[0]["cpwer"] > 2 * counted("oracle")[0]["cpwer"] > 0
 
 
-def test_what_is_written(recipe, monkeypatch, capsys):
-    count(monkeypatch)
+def test_what_is_written(recipe, capsys):
+    count()
     about, rows = counted("teacher_outputs")
     assert (about["system"], about["data"], about["asr"]) == ("teacher_outputs", "data/test", "exp/x/asr")
     assert (about["streams"], about["n"], about["normaliser"]) == (4, N, list(RULES))
@@ -203,26 +203,26 @@ def test_what_is_written(recipe, monkeypatch, capsys):
     assert f"oracle: cpWER {counted('oracle')[0]['cpwer']:.1f} % [" in capsys.readouterr().out
 
 
-def test_only_what_changed_is_counted_again(recipe, monkeypatch, capsys):
-    count(monkeypatch)
+def test_only_what_changed_is_counted_again(recipe, capsys):
+    count()
     before = {p.name: p.stat().st_mtime_ns for p in Path("wer").iterdir()}
-    count(monkeypatch)
+    count()
     assert "3 systems, 3 of them current" in capsys.readouterr().out
     decode("oracle", {f"u{k:02d}": ["ONE", ""] for k in range(N)})
     Path("wer/mixture.txt").unlink()
-    count(monkeypatch)
+    count()
     changed = {
         p.name.split(".")[0] for p in Path("wer").iterdir() if before.get(p.name) != p.stat().st_mtime_ns
     }
     assert changed == {"oracle", "mixture"}
     Path("data/test/text_spk1").write_text(Path("data/test/text_spk1").read_text().replace("ONE", "TWO"))
-    count(monkeypatch)
+    count()
     assert "3 systems, 0 of them current" in capsys.readouterr().out
 
 
-def test_the_texts_that_were_compared_are_kept(recipe, monkeypatch, capsys):
+def test_the_texts_that_were_compared_are_kept(recipe, capsys):
     scrawl(random.Random(5))
-    count(monkeypatch)
+    count()
     references, hypotheses = Path("wer/ref.seglst.json"), Path("wer/teacher_outputs.hyp.seglst.json")
     rows = counted("teacher_outputs")[1]
     listed = json.loads(references.read_text())
@@ -237,10 +237,10 @@ def test_the_texts_that_were_compared_are_kept(recipe, monkeypatch, capsys):
     # what is gone is made again, and nothing else
     before = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in Path("wer").iterdir()}
     references.unlink()
-    count(monkeypatch)
+    count()
     assert "3 systems, 3 of them current" in capsys.readouterr().out
     hypotheses.unlink()
-    count(monkeypatch)
+    count()
     assert "3 systems, 2 of them current" in capsys.readouterr().out
     after = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in Path("wer").iterdir()}
     assert {name: data for name, (data, _) in after.items()} == {k: data for k, (data, _) in before.items()}
@@ -299,9 +299,9 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("expected", DAMAGES)
-def test_bad_input_is_one_line_and_counts_nothing(recipe, monkeypatch, capsys, expected):
+def test_bad_input_is_one_line_and_counts_nothing(recipe, capsys, expected):
     DAMAGES[expected]()
-    count(monkeypatch, expect=2)
+    count(expect=2)
     error = capsys.readouterr().err
     assert error.startswith("mixit wer: error: ") and error.count("\n") == 1 and expected in error
     assert not Path("wer").exists()
@@ -313,10 +313,10 @@ def test_bad_input_is_one_line_and_counts_nothing(recipe, monkeypatch, capsys, e
 NUMBER = r"([+-]?[\d.]+)"
 
 
-def test_two_systems_compared(recipe, monkeypatch, capsys):
-    count(monkeypatch)
+def test_two_systems_compared(recipe, capsys):
+    count()
     capsys.readouterr()
-    call(monkeypatch, "--compare", "oracle", "mixture", "--out", "wer")
+    call("--compare", "oracle", "mixture", "--out", "wer")
     (line,) = capsys.readouterr().out.splitlines()
     pattern = rf"oracle - mixture: cpWER {NUMBER} - {NUMBER} = {NUMBER} points "
     pattern += rf"\(95 % interval {NUMBER} to {NUMBER}\), n = 30 utterances, {NUMBER} % relative"
@@ -331,18 +331,18 @@ def test_two_systems_compared(recipe, monkeypatch, capsys):
     spread = 100 * np.sqrt(((less - words * less.sum() / words.sum()) ** 2).sum()) / words.sum()
     assert (low, high) == pytest.approx((difference - 1.96 * spread, difference + 1.96 * spread), abs=3)
     assert high - low == pytest.approx(2 * 1.96 * spread, rel=0.15)
-    call(monkeypatch, "--compare", "mixture", "oracle", "--out", "wer")
+    call("--compare", "mixture", "oracle", "--out", "wer")
     turned = f"= {-difference:+.1f} points (95 % interval {-high:+.1f} to {-low:+.1f})"
     assert turned in capsys.readouterr().out
 
 
-def test_compared_with_no_errors_and_by_others(recipe, monkeypatch, capsys):
+def test_compared_with_no_errors_and_by_others(recipe, capsys):
     lines = [Path(f"data/test/text_spk{k}").read_text().splitlines() for k in (1, 2)]
     decode("right", {x[:3]: [x[4:], y[4:]] for x, y in zip(*lines, strict=True)})
     edit("decoded/right/info.json", lambda t: t.replace("abc", "def"))
-    count(monkeypatch)
+    count()
     capsys.readouterr()
-    call(monkeypatch, "--compare", "oracle", "right", "--out", "wer")
+    call("--compare", "oracle", "right", "--out", "wer")
     out = capsys.readouterr().out
     assert "- 0.0 = +" in out and out.endswith(
         "no errors to compare with; recognised by different recognisers\n"
@@ -363,18 +363,18 @@ def test_compared_with_no_errors_and_by_others(recipe, monkeypatch, capsys):
         ([], "--data: expected a value, found none"),
     ],
 )
-def test_mistakes_in_comparing(recipe, monkeypatch, capsys, options, message):
-    count(monkeypatch)
+def test_mistakes_in_comparing(recipe, capsys, options, message):
+    count()
     before = {p: p.stat().st_mtime_ns for p in Path(".").rglob("*") if p.is_file()}
     capsys.readouterr()
-    call(monkeypatch, "--out", "wer", *options, expect=2)
+    call("--out", "wer", *options, expect=2)
     out, err = capsys.readouterr()
     assert not out and err.startswith("mixit wer: error: ") and err.count("\n") == 1 and message in err
     assert {p: p.stat().st_mtime_ns for p in Path(".").rglob("*") if p.is_file()} == before
 
 
-def test_help_tells_of_both_uses(monkeypatch, capsys):
-    call(monkeypatch, "--help")
+def test_help_tells_of_both_uses(capsys):
+    call("--help")
     text = capsys.readouterr().out
     assert "--data DIR --decoded DIR --out DIR" in text and "--compare A B --out DIR" in text
 

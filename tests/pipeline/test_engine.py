@@ -123,7 +123,7 @@ def test_a_refused_command_displaces_nothing(toy, capsys):
     assert "complete, nothing to do" in capsys.readouterr().out
 
 
-def test_settings_that_changed_are_named(toy, capsys):
+def test_settings_that_changed_are_named(toy):
     toy.change = {"settings": {"student.max_epoch": 3}}
     toy.run()
     toy.change = {"settings": {"student.max_epoch": 4}}

@@ -34,7 +34,7 @@ def recipe(tmp_path) -> Path:
     return copy_recipe("mc_libri2mix", tmp_path / "mc_libri2mix")
 
 
-def test_from_the_corpus_to_mixtures_that_nobody_writes(recipe, librispeech, command, monkeypatch):
+def test_from_the_corpus_to_mixtures_that_nobody_writes(recipe, librispeech, command):
     options = ["--recipe", recipe, "--librispeech", librispeech, "--size", "tiny", "--nj", 1]
     options += ["--with", "on_the_fly"]
     code, _, err = command("run", *options, "--stop_stage", "simulate")

@@ -362,7 +362,7 @@ def test_what_was_asked_for_once_stays(recipe):
     refused(recipe, "--asr_model tag", "leave --asr_exp, --asr_model and --asr_whisper out")
 
 
-def test_the_page_shows_what_differs_and_no_homes(recipe):
+def test_the_page_shows_what_differs_and_no_homes():
     given = Given(
         recipe="egs/speechocean762_2mix",
         corpus_dir="/home/somebody/corpora/ocean",

@@ -165,7 +165,7 @@ def test_transcripts_of_other_recordings_are_found_before_the_training(folder, t
         assert ("stage 1 data: complete" in out) is again and "chunks of" not in out
 
 
-def test_another_model_of_the_recogniser_recognises_again(folder, tmp_path, command):
+def test_another_model_of_the_recogniser_recognises_again(folder, tmp_path):
     """The stage reads the files of the recogniser, but for those of single epochs."""
     asr = tmp_path / "asr"
     asr.mkdir()

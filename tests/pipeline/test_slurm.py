@@ -214,7 +214,7 @@ def test_stages_at_once_are_jobs_at_once_and_both_are_found_again(slurm, here, c
     assert [path.read_text() for path in begun] == numbers and not slurm.jobs()
 
 
-def test_a_node_that_is_drained_is_waited_for(slurm, here, capfd):
+def test_a_node_that_is_drained_is_waited_for(slurm, here):
     write_part("")
     slurm.tell("scontrol", "update", "nodename=n1", "state=drain", "reason=test")
     run = threading.Thread(target=run_parts, args=[2])

@@ -360,9 +360,7 @@ class TestExport:
         expected = streams.numpy()[:, :-128]
         assert ((found[:, :-128] - expected) ** 2).sum() < 0.02 * (expected**2).sum()
 
-    def test_recogniser_is_that_of_the_joint_network(
-        self, undisturbed, joint, streams, tmp_path, monkeypatch
-    ):
+    def test_recogniser_is_that_of_the_joint_network(self, undisturbed, joint, streams, monkeypatch):
         from espnet2.bin.asr_inference import Speech2Text
 
         # Nothing of what it started from is needed any more.
@@ -379,7 +377,7 @@ class TestExport:
         assert len(alone(streams[0].numpy())) == 1
         assert (undisturbed / "asr/tokens.txt").read_text().split() == TOKENS
 
-    def test_configurations_tell_of_this_training(self, undisturbed, given):
+    def test_configurations_tell_of_this_training(self, undisturbed):
         from frontend.report.collect import training_facts
 
         facts = training_facts(undisturbed)

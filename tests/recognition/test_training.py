@@ -331,7 +331,7 @@ class TestTokens:
         with pytest.raises(UserError, match=r"--nbpe 5000: the training text gives no such vocabulary"):
             call("train recogniser", *command(*pieces, "--overwrite"))
 
-    def test_unknown_words_are_an_error_or_a_note(self, command, data, tmp_path, capsys):
+    def test_unknown_words_are_an_error_or_a_note(self, command, tmp_path):
         strange = make_set(tmp_path / "strange", ["ONE FOO", "BAR FOO", "TWO"])
         argv = command("--valid_set", str(strange), max_epoch=1)
         message = "3 words unknown to the model's tokens: FOO (2), BAR (1)"
@@ -397,7 +397,7 @@ class TestTranscripts:
         assert list(texts.values()) == ["please open", "please"] and changes == []
 
     @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
-    def test_a_configuration_as_windows_saves_it(self, command, data, tmp_path, encoding):
+    def test_a_configuration_as_windows_saves_it(self, command, tmp_path, encoding):
         argv = command()
         text = (tmp_path / "conf.yaml").read_text()
         (tmp_path / "conf.yaml").write_bytes(text.replace("\n", "\r\n").encode(encoding))

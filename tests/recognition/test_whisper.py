@@ -371,7 +371,7 @@ def test_the_decoded_directory_says_how_its_texts_are_counted(spoken, stub, comm
     assert code == 2 and "info.json: normaliser: expected null or whisper_en, found 'mine'" in err
 
 
-def test_whole_recordings_are_counted_so_too(spoken, stub, command):
+def test_whole_recordings_are_counted_so_too(spoken, stub):
     row = {"session_id": "u", "speaker": "spk1", "start_time": 0.0, "end_time": 1.0}
     Path("ref.json").write_text(json.dumps([row | {"words": SPELT}]))
     Path("hyp/x").mkdir(parents=True)

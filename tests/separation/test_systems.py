@@ -381,7 +381,7 @@ def test_mistakes_in_sections(tmp_path, sections, message):
         load_systems(tmp_path / "systems.yaml")
 
 
-def test_dead_channels_of_a_set(models, data, tmp_path):
+def test_dead_channels_of_a_set(data, tmp_path):
     """A network's reference must live, also in one mixture of many; blind methods take the live ones."""
     entry = read_scp(data / "wav.scp")["b"]
     audio = np.concatenate([read_audio(entry)[0], read_audio(entry)[0][:1] / 2 + 0.01])

@@ -136,7 +136,7 @@ class TestMixtureOfMixtures:
         assert short.shape == (SAMPLES,)
         assert short[: SAMPLES // 2].all() and not short[SAMPLES // 2 :].any()
 
-    def test_one_microphone_and_silence(self, pool, tmp_path):
+    def test_one_microphone_and_silence(self, tmp_path):
         entries, lengths = {}, {}
         for name, level in (("a", 0.0), ("b", 0.1)):
             soundfile.write(tmp_path / f"{name}.wav", np.full(2 * SAMPLES, level), FS)

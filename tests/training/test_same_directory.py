@@ -120,7 +120,7 @@ def test_a_training_of_somebody_else(line, tmp_path):
     assert not Training.of(line()).is_complete()
 
 
-def test_overwrite_removes_what_a_training_made_and_nothing_else(line, exp, tmp_path):
+def test_overwrite_removes_what_a_training_made_and_nothing_else(line, exp):
     for name in (*MADE, "notes.txt", "asr/mine.txt"):
         (exp / name).parent.mkdir(exist_ok=True)
         (exp / name).touch()

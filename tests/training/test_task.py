@@ -415,7 +415,7 @@ class TestErrors:
             check_channels(f"{tmp_path}/wav.scp", entries)
 
     @pytest.mark.parametrize("workers", ["0", "1"])
-    def test_recording_that_breaks_while_training(self, command, data, tmp_path, workers):
+    def test_recording_that_breaks_while_training(self, command, tmp_path, workers):
         broken = make_set(tmp_path / "broken", 7, 5)  # u3 is none of the few that are looked at before
         path = tmp_path / "broken" / "wav" / "u3.wav"
         soundfile.write(path, np.full((3030, MICS), np.nan), FS, subtype="FLOAT")

@@ -58,7 +58,7 @@ def test_one_line_and_nothing_half_written(models, data, tmp_path, disk, command
             subprocess.run(["find", place, "-mindepth", "1", "-delete"], check=True)
 
 
-def test_small_tables_too(data, tmp_path, disk, command):
+def test_small_tables_too(data, disk, command):
     place = disk("4k")
     code, _, err = command("data subset", "--data", data, "--out", place / "a", "--num", "2")
     assert code == 2 and "No space left" in err

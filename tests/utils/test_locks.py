@@ -78,7 +78,7 @@ class TestLock:
         child.join()
         assert is_free(tmp_path / "out")
 
-    def test_children_work_where_their_parent_does(self, tmp_path, monkeypatch):
+    def test_children_work_where_their_parent_does(self, tmp_path):
         with working_in(tmp_path):
             code = "import sys; from frontend.utils.locks import working_in\n"
             code += "with working_in(sys.argv[1], patience_s=0): pass"
