@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 from commands import exit_code
+from edits import edit
 from scipy.io import wavfile
 
 from frontend.data import kaldi
@@ -36,12 +37,6 @@ ROOT = Path(__file__).resolve().parents[2]
 def grid(channels: int, frames: int, seed: int = 0) -> np.ndarray:
     """Return noise on the 16-bit grid."""
     return np.random.default_rng(seed).integers(-9000, 9000, (channels, frames)) / 32768
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 @pytest.fixture
@@ -302,12 +297,6 @@ def test_subset_deletes_nothing_and_invents_nothing(mixtures, destination, ids):
     with pytest.raises(UserError):
         subset(mixtures, destination, ids)
     assert sorted(Path("data").rglob("*")) == before
-
-
-def edit(path: Path, old: str, new: str) -> None:
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new))
 
 
 BREAKS = {

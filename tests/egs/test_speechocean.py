@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import yaml
+from edits import edit
 from recipes import copy_recipe
 from speechocean_tree import EACH, write_part
 
@@ -73,12 +74,6 @@ def talkers(sets: dict[str, dict[str, str]]) -> dict[str, set[str]]:
     found = {name: set(table.values()) for name, table in sets.items()}
     assert sum(map(len, found.values())) == len(set().union(*found.values())), "a talker is in two sets"
     return found
-
-
-def edit(path: Path, old: str, new: str) -> None:
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new, 1))
 
 
 def test_the_command_makes_valid_sets_the_same_for_any_nj(standin, tmp_path, monkeypatch):

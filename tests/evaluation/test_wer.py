@@ -11,6 +11,7 @@ import meeteval.wer.__main__ as meeteval_commands
 import numpy as np
 import pytest
 from commands import exit_code
+from words import WORDS, distance, sentence
 
 from frontend.data.kaldi import write_scp
 from frontend.data.segments import in_rttm, in_seglst, in_stm
@@ -25,13 +26,6 @@ from frontend.recognition.text import (
     write_hypotheses,
     write_segments,
 )
-
-WORDS = "ONE TWO THREE FOUR".split()
-
-
-def sentence(rng, most, least=0):
-    return " ".join(rng.choice(WORDS) for _ in range(rng.randint(least, most)))
-
 
 # --- rates
 
@@ -386,15 +380,6 @@ ROWS = [
     {"session_id": "r1", "speaker": "b", "start_time": 1.0, "end_time": 2.0, "words": "THREE"},
     {"session_id": "r2", "speaker": "a", "start_time": 0.0, "end_time": 3.0, "words": ""},
 ]
-
-
-def distance(a, b):
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        last, row[0] = row[0], i
-        for j, y in enumerate(b, 1):
-            last, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, last + (x != y))
-    return row[-1]
 
 
 def random_rows(session: str, seed: int, speakers: int, turns: int) -> list[dict]:

@@ -1,5 +1,7 @@
 """Commands run in this process, as a user runs them."""
 
+from pathlib import Path
+
 import click
 import pytest
 
@@ -26,6 +28,13 @@ def command(capfd):
         return code, out, err
 
     return run
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in the test's own directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 def call(name: str, *arguments: object) -> int | None:

@@ -41,12 +41,6 @@ def both_ways(command, name: str, out: str, *options: object) -> str:
     return printed
 
 
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 @pytest.mark.parametrize("how", [("--audio_format", "flac"), ("--on_the_fly",)])
 def test_rendering(here, command, how):
     speech = make_speech(here / "speech", speakers=4, seconds=0.3)

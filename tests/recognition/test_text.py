@@ -4,24 +4,9 @@ import itertools
 import random
 
 import pytest
+from words import distance, sentence
 
 from frontend.recognition.text import KINDS, RULES, align, mark, normalise, readable, utterance_errors
-
-WORDS = "ONE TWO THREE FOUR".split()
-
-
-def sentence(rng, most, least=0):
-    return " ".join(rng.choice(WORDS) for _ in range(rng.randint(least, most)))
-
-
-def distance(a, b):
-    """Levenshtein distance, one cell after the other."""
-    table = {(i, 0): i for i in range(len(a) + 1)} | {(0, j): j for j in range(len(b) + 1)}
-    for i, j in itertools.product(range(1, len(a) + 1), range(1, len(b) + 1)):
-        change = table[i - 1, j - 1] + (a[i - 1] != b[j - 1])
-        table[i, j] = min(change, table[i - 1, j] + 1, table[i, j - 1] + 1)
-    return table[len(a), len(b)]
-
 
 # --- the normaliser
 

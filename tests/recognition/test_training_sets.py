@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from speech_sets import make_speech, voice
+from words import distance
 
 from frontend.data.kaldi import read_scp, validate, write_scp, write_set
 from frontend.data.writers import AudioWriter
@@ -243,15 +244,6 @@ def test_a_tie_is_what_brute_force_says():
         if not any(texts):
             continue
         assert _assign(texts, hypotheses) == slow_assignment(texts, hypotheses)
-
-
-def distance(a, b):
-    table = [[i + j if not i * j else 0 for j in range(len(b) + 1)] for i in range(len(a) + 1)]
-    for i in range(1, len(a) + 1):
-        for j in range(1, len(b) + 1):
-            swap = table[i - 1][j - 1] + (a[i - 1] != b[j - 1])
-            table[i][j] = min(swap, table[i - 1][j] + 1, table[i][j - 1] + 1)
-    return table[-1][-1]
 
 
 def slow_assignment(texts, hypotheses):

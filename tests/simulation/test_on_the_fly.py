@@ -11,6 +11,7 @@ import pytest
 import soundfile
 import yaml
 from commands import call, exit_code
+from edits import edit
 from speech_sets import make_speech, run_command
 
 import frontend.simulation.mixture_sets as mixture_sets
@@ -253,12 +254,6 @@ def test_every_line_is_found(tmp_path):
             _find(path, absent)
 
 
-def edited(path: Path, old: str, new: str) -> None:
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new, 1))
-
-
 def first_dry(root: Path) -> Path:
     scene = MixtureSet(root / "set").scene("m00")
     return Path(read_scp(root / "speech" / "wav.scp")[scene["talkers"][0]["utterance"]])
@@ -271,16 +266,16 @@ def rewrite_speech(root: Path) -> None:
 
 BREAKS = {
     "edited": (
-        lambda r: edited(r / "set" / "scenes.jsonl", '"t60": 0.1', '"t60": 0.2'),
+        lambda r: edit(r / "set" / "scenes.jsonl", '"t60": 0.1', '"t60": 0.2'),
         "m00 was edited after",
     ),
     "no longer JSON": (
-        lambda r: edited(r / "set" / "scenes.jsonl", '"t60":', '"t60"'),
+        lambda r: edit(r / "set" / "scenes.jsonl", '"t60":', '"t60"'),
         "scene m00: not JSON",
     ),
-    "no longer sorted": (lambda r: edited(r / "set" / "scenes.jsonl", '"m00"', '"n00"'), "no scene 'm00'"),
+    "no longer sorted": (lambda r: edit(r / "set" / "scenes.jsonl", '"m00"', '"n00"'), "no scene 'm00'"),
     "of files": (
-        lambda r: edited(r / "set" / "scenes.jsonl", '"rendered_from"', '"measured"'),
+        lambda r: edit(r / "set" / "scenes.jsonl", '"rendered_from"', '"measured"'),
         "not of a set on the fly",
     ),
     "no scenes": (lambda r: (r / "set" / "scenes.jsonl").unlink(), "scenes.jsonl: no such file of scenes"),
