@@ -214,7 +214,7 @@ def recognise(out: str | None, **_) -> None:
     from frontend.recognition.model import Search
     from frontend.recognition.pieces import Cutting
     from frontend.separation.files import How, Source, plan
-    from frontend.utils.files import check_place, scratch, write_text
+    from frontend.utils.files import check_place, make_directory, scratch, write_text
 
     format = _format(out, o.format)
     cutting = Cutting(Rule(**{name: getattr(o, name) for name in RULE}), o.leak_db)
@@ -236,6 +236,7 @@ def recognise(out: str | None, **_) -> None:
         jobs = plan(o.inputs, o.scp, source, folder, o.resample, o.refine, o.join, check)
         if out:
             check_place(out, *(audio_file(entry) for job in jobs for entry in job.recording.entries))
+            make_directory(Path(out).parent)
         named = len(jobs) > 1
         try:
             for rows in recognise_files(jobs, source, search, how, cutting, keep=bool(o.save_streams)):

@@ -43,7 +43,7 @@ from frontend.data.kaldi import (
     scan_entries,
     write_set,
 )
-from frontend.data.speech import check_new_set
+from frontend.data.speech import check_replaced_set
 from frontend.utils.errors import UserError, did_you_mean, few, warn
 from frontend.utils.files import atomic_directory, read_json
 
@@ -241,7 +241,7 @@ def subset(source: str | Path, destination: str | Path, ids: Iterable[str], labe
         raise UserError(f"{source}/wav.scp: no utterance '{unknown}' to keep")
     if not keep:
         raise UserError(f"{source}: a subset of 0 utterances was asked for (ask for at least 1)")
-    _refuse_to_replace(destination, source)
+    check_replaced_set(destination, source)
     labels = [*numbered(source, "spk", ".scp"), *numbered(source, "text_spk"), source / "text"]
     paths = [source / "utt2num_samples", *(labels if labelled else [])]
     tables: dict[str, dict[str, str]] = {"wav.scp": wav}
@@ -255,16 +255,6 @@ def subset(source: str | Path, destination: str | Path, ids: Iterable[str], labe
         records = [record for key, record in scenes.items() if key in keep]
     with atomic_directory(destination) as out:
         write_set(out, tables, utt2spk, records)
-
-
-def _refuse_to_replace(destination: Path, source: Path) -> None:
-    """Raise UserError unless ``destination`` is new, or a set of tables alone that was made here."""
-    check_new_set(destination, source)
-    if destination.exists() and not destination.is_dir():
-        raise UserError(f"{destination}: expected a directory to make, found a file (choose another)")
-    for child in destination.iterdir() if destination.is_dir() else ():
-        if child.is_dir():
-            raise UserError(f"{destination}: holds {child.name}/, which would be lost (choose another)")
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from frontend.data.writers import AudioWriter
 from frontend.dsp.activity import cut_evenly, levels_db, sounds
 from frontend.dsp.resample import resample
 from frontend.utils.errors import UserError, few
-from frontend.utils.files import atomic_directory, check_place
+from frontend.utils.files import LOCK, atomic_directory, check_place
 from frontend.utils.parallel import parallel_map, progress
 from frontend.utils.rng import generator
 
@@ -246,7 +246,7 @@ def _render(fs: int, job: tuple[Utterance, str]) -> tuple[str, int]:
 _TABLES = {"wav.scp", "segments", "text", "utt2spk", "spk2utt", "utt2num_samples", "feats.scp"}
 # Of sets of 0.2.0: what lies beside their tables; all that is in one that is a part of another.
 _BESIDE = {"array", "scenes.jsonl", "meetings.jsonl", "stamp.json"}
-_OF_PARTS = re.compile(r"\..*|wav\.scp|utt2spk|spk2utt|utt2num_samples|spk\d+\.scp|text_spk\d+")
+_OF_PARTS = re.compile(r"wav\.scp|utt2spk|spk2utt|utt2num_samples|spk\d+\.scp|text_spk\d+")
 
 
 def check_new_set(out: str | Path, *sources: str | Path) -> None:
@@ -257,19 +257,37 @@ def check_new_set(out: str | Path, *sources: str | Path) -> None:
     """
     out = Path(out)
     check_place(out, *(path.parent if (path := Path(source)).is_file() else path for source in sources))
-    there = {path.name for path in out.iterdir()} if out.is_dir() else set()
-    listed = (out / MARK).read_text("utf-8").split("\n") if MARK in there else _made_by_020(out, there)
-    if others := sorted(there & _TABLES - set(listed)):
+    there = _names_in(out)
+    if others := sorted(there & _TABLES - _made_here(out, there)):
         wanted = "a new directory or one made by this command"
         raise UserError(f"{out}: expected {wanted}, found another's {few(others)} (choose another --out)")
 
 
-def _made_by_020(out: Path, there: set[str]) -> set[str]:
+def check_replaced_set(out: str | Path, *sources: str | Path) -> None:
+    """Raise UserError unless a set may replace ``out``: it is new, or has tables made here and no more."""
+    out = Path(out)
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: expected a directory to make, found a file (choose another)")
+    check_new_set(out, *sources)
+    there = _names_in(out)
+    others = there - _made_here(out, there) - _BESIDE - {MARK, LOCK}
+    if others := {name for name in others if not _OF_PARTS.fullmatch(name)}:
+        raise UserError(f"{out}: holds {few(sorted(others))}, which would be lost (choose another)")
+
+
+def _names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+
+
+def _made_here(out: Path, there: set[str]) -> set[str]:
+    if MARK in there:
+        return set((out / MARK).read_text("utf-8").split("\n"))
     if "text" in there:  # a recogniser's: SPEAKER-KIND-ID
         keys = scan_table(out / "text").entries
         made = bool(keys) and all(re.search(r"-(dry|room|sep)\d*-", key) for key in keys)
     else:
-        made = bool(there & _BESIDE or [*out.glob("wav/*.json")]) or all(map(_OF_PARTS.fullmatch, there))
+        parts = all(_OF_PARTS.fullmatch(name) or name.startswith(".") for name in there)
+        made = bool(there & _BESIDE or [*out.glob("wav/*.json")]) or parts
     return _TABLES - {"segments", "feats.scp"} if made and "utt2num_samples" in there else set()
 
 

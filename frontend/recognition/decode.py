@@ -47,7 +47,7 @@ from frontend.recognition.text import (
     write_segments,
 )
 from frontend.separation.systems import choose, load_systems, trained
-from frontend.utils.errors import UserError
+from frontend.utils.errors import UserError, few
 from frontend.utils.files import write_json
 from frontend.utils.parallel import Shard, part_of, progress
 from frontend.utils.stamps import Stamp, of_text
@@ -130,12 +130,21 @@ def decode(request: Request) -> None:
     print(f"{out}: {len(why)} systems, {len(why) - len(stale)} of them recognised before", flush=True)
     for system in stale:
         if (out / system.name).exists():
+            _check_replaced(out / system.name)
             print(f"{out / system.name}: recognised again, {why[system.name]}", flush=True)
         system.check()
     cache = Cache(out / "cache.jsonl")
     for path in dict.fromkeys(system.search.files.path for system in stale):
         group = [system for system in stale if system.search.files.path == path]
         _decode_group(group, cache, request, is_long)
+
+
+def _check_replaced(folder: Path) -> None:
+    """Raise UserError unless there is nothing in ``folder``, or the words of a system."""
+    there = [path.name for path in folder.iterdir()] if folder.is_dir() else [folder.name]
+    if there and HYPOTHESES not in there:
+        found = few(sorted(there))
+        raise UserError(f"{folder}: expected words of a system, found {found} (choose another --out)")
 
 
 def _decode_group(systems: list[System], cache: Cache, request: Request, is_long: bool) -> None:

@@ -226,8 +226,8 @@ def adopt(args: argparse.Namespace, given: Iterable[str]) -> None:
         given: the settings that the user gave, in the configuration or on the command line.
 
     Raises:
-        UserError: nothing trained there, a network that cannot be trained jointly, or a user who
-            gave a setting of the networks again.
+        UserError: nothing trained there, a network that cannot be trained jointly, a result that would
+            replace one of them, or a user who gave a setting of the networks again.
     """
     for name in sorted(set(given) & (OF_SEPARATOR.keys() | OF_RECOGNISER.keys())):
         raise UserError(
@@ -237,6 +237,9 @@ def adopt(args: argparse.Namespace, given: Iterable[str]) -> None:
     for name, network in _STARTS.items():
         if getattr(args, name) is None:
             raise UserError(f"--{name} DIR is missing: the training directory of the {network} to start from")
+    start, out = Path(args.asr), Path(args.output_dir).parent
+    if (start.parent if start.is_file() else start).resolve() == (out / "asr").resolve():
+        raise UserError(f"--output_dir {out}: the result would replace --asr {start} (choose another)")
     trained, separator = _separator(args.separator)
     files = _recogniser(args.asr)
     for theirs, mapping in ((separator, OF_SEPARATOR), (files.settings, OF_RECOGNISER)):

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from frontend.data.audio import audio_info
 from frontend.data.kaldi import Utterances, read_scp, read_utterances, scan_table, write_set
 from frontend.data.mixtures import MixtureSet, Streams, wrong_ids
-from frontend.data.speech import check_new_set
+from frontend.data.speech import check_replaced_set
 from frontend.recognition.text import read_hypotheses, utterance_errors
 from frontend.utils.errors import UserError
 from frontend.utils.files import atomic_directory, atomic_file, read_text, write_text
@@ -69,7 +69,7 @@ def make_asr_set(speech: Sequence[str | Path], rooms: Sequence[str | Path], out:
     Raises:
         UserError: a table or transcript is missing, audio of several channels or of two rates.
     """
-    check_new_set(out, *speech, *rooms)
+    check_replaced_set(out, *speech, *rooms)
     lines = [line for number, path in enumerate(rooms, 1) for line in _rooms(Path(path), number)]
     dry = [line for number, path in enumerate(speech, 1) for line in _dry(Path(path), number)]
     return _write([*dry, *lines], out)
@@ -132,7 +132,7 @@ def make_separated_set(
     Raises:
         UserError: no transcripts, ids or numbers of streams that differ, nothing is left.
     """
-    check_new_set(out, data, streams, decoded)
+    check_replaced_set(out, data, streams, decoded)
     mixtures, hypotheses = MixtureSet(data), read_hypotheses(decoded)
     unwanted = () if without is None else MixtureSet(without).wav
     lines, left_out = [], 0

@@ -6,7 +6,6 @@ set is an item of one window, a whole recording one of many. Test sets, whole re
 separated by this loop, and go on at the next item after a kill at any moment.
 """
 
-import fcntl
 import functools
 import importlib.metadata
 import json
@@ -38,12 +37,15 @@ from frontend.separation.systems import System, streams_asked
 from frontend.training.checkpoints import open_trained
 from frontend.utils.errors import UserError
 from frontend.utils.files import LOCK, atomic_directory, check_name, write_json, write_text
+from frontend.utils.locks import locked
 from frontend.utils.parallel import Progress, Shard, parallel_map, part_of
 from frontend.utils.stamps import Stamp, read_stamp
 
 # With DONE all items are complete; BEGUN says what those were made from that ITEMS has a line of.
 DONE, BEGUN, ITEMS = "stamp.json", ".begun.json", ".items.jsonl"
 _OURS = (DONE, BEGUN, "info.json", "made_from.json")
+# A training has those, too, and so have the words of a system.
+_OTHERS = ("config.yaml", "hyp.seglst.json")
 _CODE = (array_streams, blind, refine, pseudo_targets, continuous)
 
 
@@ -122,15 +124,15 @@ class Result:
         if shard is None:
             self._prepare(begun=False)
             return
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.folder.parent / f".{self.folder.name}.lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        # Not the directory's own lock, which the parts share while they work.
+        with locked(self.folder.with_name(f".{self.folder.name}.mixit-begin"), patience_s=None):
             self._prepare(begun=True)
         self.due &= set(part_of(list(self.items), shard))
 
     def _prepare(self, begun: bool) -> None:
         there = self.folder.is_dir() and any(p.name != LOCK for p in self.folder.iterdir())
-        if there and not any((self.folder / name).exists() for name in _OURS):
+        ours, others = (any((self.folder / name).exists() for name in names) for names in (_OURS, _OTHERS))
+        if there and (others or not ours):
             raise UserError(
                 f"{self.folder}: expected a new directory or one made by this command (choose another)"
             )
@@ -217,7 +219,7 @@ class Result:
 
     def close(self, info: dict | None = None) -> None:
         """Write the stamp, before it what was measured, and remove what killed processes left."""
-        for left_over in self.folder.rglob(".*.part"):
+        for left_over in self.folder.rglob(".*.mixit-part"):
             left_over.unlink()
         if info:
             write_json(self.folder / "info.json", {"system": self.system.name, **info})

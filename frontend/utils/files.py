@@ -1,8 +1,8 @@
 """Files and directories: names, writing whole or not at all, temporary files, text, JSON and YAML.
 
-Everything is written beside its place under a name that no reader looks for (``.NAME.PID.part``) and renamed
-when complete, so that a kill or a full disk never leaves half of it under its final name. What is read is
-read as people save it, or refused in one line.
+Everything is written beside its place under a name that no reader looks for (``.NAME.PID.mixit-part``) and
+renamed when complete, so that a kill or a full disk never leaves half of it under its final name. What is
+read is read as people save it, or refused in one line.
 """
 
 import codecs
@@ -70,10 +70,22 @@ def _stem(path: Path) -> str:
     return f"{name[: room - 13].decode('utf-8', 'ignore')}~{digest}"
 
 
+def make_directory(path: Path) -> None:
+    """Make a directory, and those that it lies in, unless it is there.
+
+    Raises:
+        UserError: in /proc, or below a folder that is removed meanwhile.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no directory can be made there (choose another)") from None
+
+
 def _aside(path: Path, kind: str = "part") -> Path:
     check_name(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.with_name(f".{_stem(path)}.{os.getpid()}.{kind}")
+    make_directory(path.parent)
+    return path.with_name(f".{_stem(path)}.{os.getpid()}.mixit-{kind}")
 
 
 # What is read by its name, in a directory: tables, audio, weights, settings.
@@ -107,7 +119,7 @@ def check_place(out: str | Path, *inputs: str | Path) -> None:
 
 # --- written whole or not at all
 
-LOCK = ".lock"  # of a directory, see :mod:`frontend.utils.locks`
+LOCK = ".mixit.lock"  # of a directory, see :mod:`frontend.utils.locks`
 
 
 @contextlib.contextmanager
@@ -141,10 +153,22 @@ def scratch_file(path: str | Path) -> Iterator[Path]:
 def atomic_file(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path; on success it replaces ``path``, else it is removed.
 
+    A link is followed. Into a pipe or a device the whole is written at once.
+
     Raises:
         UserError: a name that is too long, before anything is written.
     """
-    with scratch_file(path) as part, _said_of(Path(path), part):
+    path = Path(path)
+    check_name(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with scratch() as folder:
+            yield folder / "part"
+            with open(folder / "part", "rb") as source, open(path, "wb") as target:
+                shutil.copyfileobj(source, target)
+        return
+    if path.is_symlink():
+        path = path.resolve()
+    with scratch_file(path) as part, _said_of(path, part):
         yield part
         os.replace(part, path)
 
@@ -155,7 +179,7 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
 
     At no moment does ``path`` hold a part of the old or of the new. POSIX cannot swap two
     directories in one step: a kill between the two renames leaves nothing there, and beside it
-    both of them whole, the old as ``.NAME.PID.old`` and the new as ``.NAME.PID.part``. Any error
+    both of them whole, the old as ``.NAME.PID.mixit-old``, the new as ``.NAME.PID.mixit-part``. Any error
     or interrupt puts the old back. A link is followed: what it points to is replaced. Who holds the lock of
     the old holds that of the new.
     """
@@ -199,7 +223,7 @@ def write_json(path: str | Path, content: object, **options: Any) -> None:
 
 # --- removed
 
-_LEFT_OVER = re.compile(r"\.(.+)\.(\d+)\.(part|old)")
+_LEFT_OVER = re.compile(r"\.(.+)\.(\d+)\.mixit-(part|old)")
 
 
 def remove(path: Path) -> None:

@@ -1,7 +1,7 @@
 """One run at a time in a directory: locks that end with the process, and what killed runs left.
 
-A lock is ``flock`` on ``DIR/.lock``, which children inherit. Processes that a run starts in a directory that
-it holds (the stages of ``mixit run``) are told so by the environment (:func:`held`).
+A lock is ``flock`` on ``DIR/.mixit.lock``, which children inherit. Processes that a run starts in a directory
+that it holds (the stages of ``mixit run``) are told so by the environment (:func:`held`).
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TextIO
 
 from frontend.utils.errors import UserError, warn
-from frontend.utils.files import LOCK, remove_left_over
+from frontend.utils.files import LOCK, make_directory, remove_left_over
 
 # Directories that the process that started this one holds for it, a line each.
 _HELD = "FRONTEND_HELD"
@@ -44,10 +44,7 @@ def locked(directory: str | Path, patience_s: float | None = 0.0, shared: bool =
         yield True  # of a file the caller says what is wrong
         return
     made = [place for place in (directory, *directory.parents) if not place.exists()]
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except FileNotFoundError:  # in /proc, or below a folder that is removed meanwhile
-        raise UserError(f"{directory}: no directory can be made there (choose another)") from None
+    make_directory(directory)
     file = _flocked(path, patience_s, shared)
     if file is not None and file.closed:
         yield False

@@ -558,6 +558,20 @@ def test_a_directory_of_somebody_else_is_not_written_over(here, mixtures, names)
     assert {path: path.read_text() for path in Path("mine").iterdir()} == before
 
 
+@pytest.mark.parametrize("name", ["thesis.tex", ".git", "photos/a.png"])
+def test_a_set_takes_no_place_of_other_files(here, mixtures, name):
+    """Neither of a directory without tables, nor of a set to which something was added."""
+    _tables("notes", name)
+    subset(mixtures, "part", ["utt1"])
+    _tables("part/beside", name)
+    shutil.move("part/beside/" + name.split("/")[0], "part")
+    shutil.rmtree("part/beside")
+    for place in ("notes", "part"):
+        with pytest.raises(UserError, match=rf"{place}: holds {name.split('/')[0]}, which would be lost"):
+            subset(mixtures, place, ["utt1"])
+        assert Path(place, name).exists()
+
+
 def test_sets_made_here_may_be_made_again(here, mixtures):
     for names, ids in (  # of 0.2.0: a mixture set, recordings, chunks, a subset, a recogniser's
         ("wav.scp utt2spk spk2utt utt2num_samples scenes.jsonl", ["a"]),

@@ -113,7 +113,7 @@ def test_the_page_to_listen_to(undisturbed):
 
 def _times(recipe: Path) -> dict:
     """When each file was written, but for the locks."""
-    files = [p for p in recipe.rglob("*") if p.is_file() and p.name != ".lock"]
+    files = [p for p in recipe.rglob("*") if p.is_file() and p.name != ".mixit.lock"]
     return {p: p.stat().st_mtime_ns for p in files}
 
 

@@ -200,7 +200,8 @@ def test_left_over_parts_of_the_dead_go_and_of_the_living_stay(toy):
     toy.record(seconds=None)
     parts = {}
     for pid in (dead.pid, os.getpid()):
-        parts[pid] = [Path(f".model.{pid}.part"), Path(f"model/.x.wav.{pid}.part"), Path(f".model.{pid}.old")]
+        names = (f".model.{pid}.mixit-part", f"model/.x.wav.{pid}.mixit-part", f".model.{pid}.mixit-old")
+        parts[pid] = [Path(name) for name in names]
         parts[pid][0].mkdir()
         parts[pid][2].mkdir()
         parts[pid][1].write_text("")

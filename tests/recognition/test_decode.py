@@ -385,6 +385,13 @@ def test_mistakes(spoken, command, damage, message):
     assert not list(Path("new").glob("*/"))
 
 
+def test_words_take_no_place_of_a_network(spoken, command):
+    shutil.copytree("exp/asr", "new/model")
+    code, _, err = command("decode", *options(out="new"))
+    assert code == 2 and "new/model: expected words of a system, found" in err
+    assert {p.name for p in Path("new/model").iterdir()} == {p.name for p in Path("exp/asr").iterdir()}
+
+
 def test_streams_of_one_s_own_need_no_table_of_systems(spoken, command):
     for k in (1, 2):
         for key in "abc":

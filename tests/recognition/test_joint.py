@@ -488,6 +488,12 @@ class TestErrors:
         with pytest.raises(UserError, match=rf"wav\.scp: u0: {message}"):
             call("train joint", *command("x", valid_set=other))
 
+    def test_result_takes_no_place_of_its_start(self, command, tmp_path, given):
+        shutil.copytree(given["asr"], tmp_path / "x/asr")
+        for start in (tmp_path / "x/asr", tmp_path / "x/asr/valid.loss.ave.pth"):
+            with pytest.raises(UserError, match=r"x: the result would replace --asr"):
+                call("train joint", *command("x", asr=start))
+
     def test_one_line_and_exit_code_2(self, command, capsys):
         argv = command("x")
         del argv[argv.index("--asr") : argv.index("--asr") + 2]

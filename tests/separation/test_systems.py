@@ -74,7 +74,7 @@ def test_every_system_writes_the_streams_it_stands_for(models, separated):
         ".outputs",
         *(s.name for s in load_systems(separated / "systems.yaml")),
     }
-    assert not list(out.rglob("*.part"))
+    assert not list(out.rglob("*.mixit-part"))
     teacher, student = (Separator.from_pretrained(models / name) for name in ("teacher", "student"))
     for utterance in mixtures.ids:
         x, references = (
@@ -208,19 +208,27 @@ def test_a_run_killed_at_any_moment_goes_on(models, separated, tmp_path):
     assert len(codes) > 3
     for path in out.rglob("*.wav"):
         assert path.read_bytes() == (separated / path.relative_to(tmp_path)).read_bytes()
-    assert len(list(out.rglob("*.wav"))) == 3 * (2 + 2 + OUTPUTS) and not list(out.rglob("*.part"))
+    assert len(list(out.rglob("*.wav"))) == 3 * (2 + 2 + OUTPUTS) and not list(out.rglob("*.mixit-part"))
     before = {p: p.stat().st_mtime_ns for p in out.rglob("*")}
     separate(systems, models, separated / "data", out)
     assert before == {p: p.stat().st_mtime_ns for p in out.rglob("*")}
 
 
-def test_a_directory_of_something_else_is_left_alone(models, data, tmp_path, command):
+@pytest.mark.parametrize(
+    "names", [["thesis.txt"], ["config.yaml", "stamp.json", ".begun.json"], ["hyp.seglst.json", "stamp.json"]]
+)
+def test_a_directory_of_something_else_is_left_alone(models, data, tmp_path, command, names):
+    """Of a user, of a training, of the words of a system."""
     (tmp_path / "systems.yaml").write_text("student: {model: student}")
     (tmp_path / "out/student").mkdir(parents=True)
-    (tmp_path / "out/student/thesis.txt").write_text("precious")
+    for name in names:
+        (tmp_path / "out/student" / name).write_text("precious")
     arguments = ["--systems", tmp_path / "systems.yaml", "--exp", models, "--data", data]
-    code, _, err = command("separate", *arguments, "--out", tmp_path / "out")
-    assert code == 2 and "expected a new directory" in err and (tmp_path / "out/student/thesis.txt").exists()
+    for shard in ([], ["--shard", "1/2"]):
+        code, _, err = command("separate", *arguments, "--out", tmp_path / "out", *shard)
+        assert code == 2 and "expected a new directory" in err
+        assert {path.name for path in (tmp_path / "out/student").iterdir()} == set(names)
+        assert {path.name for path in (tmp_path / "out").iterdir()} == {"student"}
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,14 @@
-"""Directories that are replaced whole, whatever happens meanwhile."""
+"""Files and directories that are replaced whole, whatever happens meanwhile."""
 
 import multiprocessing
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from frontend.utils.files import atomic_directory
+from frontend.utils.errors import UserError
+from frontend.utils.files import atomic_directory, write_text
 
 
 def make(path, text):
@@ -58,7 +60,7 @@ def test_a_kill_leaves_the_old_or_the_new_whole(tmp_path, call, n, left):
         assert content(tmp_path / "set") == ["a", left]
     else:  # between the two renames both are there
         whole = {p.suffix: content(p) for p in tmp_path.iterdir()}
-        assert whole == {".old": ["a", "old"], ".part": ["a", "new"]}
+        assert whole == {".mixit-old": ["a", "old"], ".mixit-part": ["a", "new"]}
     make(tmp_path / "set", "newer")
     assert content(tmp_path / "set") == ["a", "newer"]
 
@@ -83,10 +85,25 @@ def test_an_error_or_interrupt_leaves_the_old(tmp_path, monkeypatch):
 
 
 def test_a_dead_process_of_the_same_number_does_not_cost_the_old(tmp_path):
-    make(tmp_path / f".set.{os.getpid()}.old", "old")
+    make(tmp_path / f".set.{os.getpid()}.mixit-old", "old")
     with pytest.raises(KeyboardInterrupt), atomic_directory(tmp_path / "set"):
         raise KeyboardInterrupt
     assert content(tmp_path / "set") == ["a", "old"]
+
+
+def test_a_file_goes_where_a_link_leads_and_into_a_pipe(tmp_path):
+    (tmp_path / "real").write_text("old")
+    (tmp_path / "link").symlink_to("real")
+    write_text(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "real").read_text() == "new"
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor() as pool:
+        read = pool.submit((tmp_path / "pipe").read_text)
+        write_text(tmp_path / "pipe", "words")
+        assert read.result(10) == "words" and (tmp_path / "pipe").is_fifo()
+    assert content(tmp_path) == ["link", "pipe", "real"]
+    with pytest.raises(UserError, match="/proc/none: no directory can be made there"):
+        write_text("/proc/none/x", "words")
 
 
 def test_links_are_followed_and_files_kept(tmp_path):

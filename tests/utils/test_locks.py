@@ -104,27 +104,32 @@ class TestLock:
             assert mine
 
 
+def aside(name, pid, kind="part"):
+    return f".{name}.{pid}.mixit-{kind}"
+
+
 def test_what_the_dead_left_goes_and_an_old_one_comes_back(tmp_path):
-    dead = subprocess.Popen([sys.executable, "-c", ""])
+    out, dead = tmp_path / "out", subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
+    mine = {"wav", f"wav/{aside('c.wav', os.getpid())}", "kept.old", ".notes.2023.old", ".draft.99999.part"}
+    mine |= {".lock"}
     for name in ("wav", "kept.old"):
-        (tmp_path / "out" / name).mkdir(parents=True)
-    for name in (f".a.json.{dead.pid}.part", f"wav/.b.wav.{dead.pid}.part", f"wav/.c.wav.{os.getpid()}.part"):
-        (tmp_path / "out" / name).touch()
-    (tmp_path / "out" / f".set~1.{dead.pid}.old").mkdir()
-    (tmp_path / f".out.{dead.pid}.part").mkdir()
-    (tmp_path / f".other.{dead.pid}.part").mkdir()
-    with working_in(tmp_path / "out", shared=True):
-        assert (tmp_path / "out" / f".a.json.{dead.pid}.part").exists(), "a part of the work removes nothing"
-    with working_in(tmp_path / "out"):
+        (out / name).mkdir(parents=True)
+    for name in (*mine - {"wav", "kept.old"}, aside("a.json", dead.pid), f"wav/{aside('b.wav', dead.pid)}"):
+        (out / name).write_text("of somebody")
+    (out / aside("set~1", dead.pid, "old")).mkdir()
+    for name in ("out", "other"):
+        (tmp_path / aside(name, dead.pid)).mkdir()
+    with working_in(out, shared=True):
+        assert (out / aside("a.json", dead.pid)).exists(), "a part of the work removes nothing"
+    with working_in(out):
         pass
-    found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")}
-    assert found == {"out", "out/wav", f"out/wav/.c.wav.{os.getpid()}.part", "out/kept.old", "out/set~1"} | {
-        f".other.{dead.pid}.part"
-    }
-    (tmp_path / "out").rename(tmp_path / f".out.{dead.pid}.old")
-    files.remove_left_over(tmp_path / "out")
-    assert (tmp_path / "out" / "set~1").is_dir()
+    assert {str(path.relative_to(out)) for path in out.rglob("*")} == mine | {"set~1"}
+    assert {path.name for path in tmp_path.iterdir()} == {"out", aside("other", dead.pid)}
+    assert (out / ".lock").read_text() == "of somebody"
+    out.rename(tmp_path / aside("out", dead.pid, "old"))
+    files.remove_left_over(out)
+    assert (out / "set~1").is_dir()
 
 
 @pytest.mark.parametrize("name", ["n" * 255, "会" * 85, "a" * 240 + ".flac", "é" * 127])
