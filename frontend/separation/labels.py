@@ -196,9 +196,10 @@ def _write_quality(out: Path, model: str | None, labelling: Labelling, rows: lis
     quality = {"model": model, **asdict(labelling), **means(rows), "by_talkers": by_talkers}
     write_json(out / QUALITY, quality)
     for n, row in by_talkers.items():
+        gain = f" at {row['si_snr']} dB SI-SNR, improvement {row['si_snri']} dB" if n != "0" else ""
         print(
-            f"{out}: {row['n']} mixtures of {n} talker(s), {row['sounding']} targets at {row['si_snr']} dB "
-            f"SI-SNR, improvement {row['si_snri']} dB (for information; nothing is chosen by it)",
+            f"{out}: {row['n']} mixtures of {n} talker(s), {row['sounding']} targets{gain} "
+            "(for information; nothing is chosen by it)",
             flush=True,
         )
 
