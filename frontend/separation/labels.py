@@ -81,7 +81,7 @@ def load_labelling(path: str | Path | None, **given) -> Labelling:
     values |= {k: v for k, v in given.items() if v is not None}
     own = [f.name for f in fields(Labelling) if f.name != "settings"]
     if "rule" not in values and "blind" not in values:
-        missing = next((k for k in values if did_you_mean(str(k), ["rule"])), None)
+        missing = next((k for k in values if did_you_mean(k, ["rule"])), None)
         found = f"'{missing}'" if missing else "none"
         where, wanted = f"{path}:" if path else "--rule:", "(--rule NAME, or 'rule: NAME' in --config)"
         raise UserError(f"{where} expected a rule {wanted}, found {found}")
