@@ -164,8 +164,8 @@ def read_audio(
             raise UserError(f"{entry}: {found} (a damaged header? copy it again, or cut it)") from None
     if len(data) < wanted:
         raise UserError(
-            f"{entry}: truncated or damaged, {wanted} samples expected, found {len(data)} "
-            "(copy or make it again)"
+            f"{entry}: truncated or damaged, {wanted} samples expected"
+            f"{f' from sample {start} on' if start else ''}, found {len(data)} (copy or make it again)"
         )
     if finite and not np.isfinite(data).all():
         bad = int(np.argmin(np.isfinite(data).all(axis=1)))
@@ -300,9 +300,19 @@ class Recording:
             channel -= channels
         raise IndexError(channel)
 
-    def faults(self) -> Faults:
-        """Return which channels are dead or copies; no more is read than it takes to know."""
-        return find_faults(self.blocks(max(1, round(_LOOK_S * self.fs))))
+    def faults(self, whole: bool = False) -> Faults:
+        """Return which channels are dead or copies; no more is read than it takes to know, unless ``whole``.
+
+        Raises:
+            UserError: as :meth:`read`, of what is read.
+        """
+        # A reader makes all of its audio, however little is asked for.
+        at_once = self.frames if any(map(scheme_of, self.entries)) else max(1, round(_LOOK_S * self.fs))
+        blocks = self.blocks(at_once)
+        found = find_faults(blocks)
+        for _ in blocks if whole else ():
+            pass
+        return found
 
     def live_channels(self) -> list[int]:
         """Return the channels (from 0) that are not dead, the first of which is the reference.

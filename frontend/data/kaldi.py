@@ -18,13 +18,12 @@ from frontend.data.audio import (
     audio_info,
     check_image,
     is_there,
-    read_audio,
     read_image,
     scheme_of,
     seconds_of,
 )
 from frontend.data.segments import CUT, CUTS, Unused, fit, read_any
-from frontend.dsp.activity import sounds
+from frontend.dsp.activity import Faults, sounds
 from frontend.utils.errors import UserError, warn
 from frontend.utils.files import numbered, parse_json, read_lines, write_text
 from frontend.utils.parallel import progress
@@ -223,7 +222,7 @@ def _read_cuts(wav: Mapping[str, str], unused: Unused) -> Utterances:
 
 
 def read_records(path: str | Path) -> Table:
-    """Return the JSON lines of ``path`` by their "id": a table whose entries are objects."""
+    """Return the scenes, JSON lines, of ``path`` by their "id": a table whose entries are objects."""
     table = Table()
     try:
         lines = read_lines(path, "JSON lines")
@@ -239,6 +238,9 @@ def read_records(path: str | Path) -> Table:
             table.problems.append(f'{path}:{number}: expected an object with an "id" (make the file again)')
         elif (key := record["id"]) in table.entries:
             table.problems.append(f"{path}:{number}: id {key} occurs twice (keep one of the lines)")
+        elif odd := [k for k in ("mics", "talkers") if not isinstance(record.get(k, []), list)]:
+            found = f"expected a list as '{odd[0]}', found {record[odd[0]]!r}"
+            table.problems.append(f"{path}:{number}: {found} (make the file again)")
         else:
             table.entries[key], table.lines[key] = record, number
     return table
@@ -416,13 +418,12 @@ def check_audio(
     for key, entry in progress(wav.entries.items(), len(wav.entries), f"check {path.parent}"):
         where = f"{path}:{wav.lines[key]}"
         try:
-            channels, frames, fs = audio_info(entry)
-            if not headers:
-                audio, fs = read_audio(entry, finite=True)
-                channels, frames = audio.shape
+            recording = Recording([entry])
+            faults = Faults() if headers else recording.faults(whole=True)
         except UserError as error:
             yield f"{where}: {error}"
             continue
+        channels, frames, fs = recording.channels, recording.frames, recording.fs
         if mics is not None and key not in mics:
             numbers[channels] += 1
         elif mics is not None and channels != mics[key]:
@@ -435,9 +436,7 @@ def check_audio(
         if counted != str(frames):
             wrong = f"{frames} samples in {entry}, but '{counted}' in utt2num_samples (make it again)"
             yield f"{where}: {wrong}"
-        if not headers:
-            recording = Recording([entry])
-            yield from (f"{where}: {text}" for text in recording.faults().warnings(recording.where))
+        yield from (f"{where}: {text}" for text in faults.warnings(recording.where))
         for k, (table_path, table) in enumerate(spk.items()):
             try:
                 image = look(table.entries[key], frames, fs) if key in table.entries else None

@@ -86,11 +86,7 @@ class MixtureSet:
         return read_audio(self._entry(self.wav, utterance_id), finite=True)
 
     def references(self, utterance_id: str) -> np.ndarray:
-        """Return the talkers' images at the reference channel, ``(S, T)``.
-
-        Raises:
-            UserError: the set is unlabelled, or as :func:`read_image`.
-        """
+        """Return the talkers' images at the reference channel, ``(S, T)``; raise as :func:`read_image`."""
         if not self.speakers:
             raise UserError(f"{self.path}: expected spk1.scp ..., found none (unlabelled set)")
         _, frames, fs = audio_info(self._entry(self.wav, utterance_id))
@@ -102,12 +98,17 @@ class MixtureSet:
         return [table[utterance_id] for table in self._texts]
 
     def scene(self, utterance_id: str) -> dict:
-        """Return the line of ``scenes.jsonl`` that belongs to the utterance.
-
-        Raises:
-            UserError: the set has no scenes, or none of this id.
-        """
+        """Return the line of ``scenes.jsonl`` that belongs to the utterance; raise UserError if none does."""
         return self._entry(self._scenes, utterance_id)
+
+    def talkers(self, utterance_id: str, key: str = "") -> list:
+        """Return the talkers of a scene, or what each has as ``key``; raise UserError where there is none."""
+        try:
+            talkers = self.scene(utterance_id)["talkers"]
+            return [str(one[key]) for one in talkers] if key else talkers
+        except (KeyError, TypeError):
+            wanted = "talkers" + f", each with its '{key}'" * bool(key) + ", found none (make the file again)"
+            raise UserError(f"{self.path}/scenes.jsonl: {utterance_id}: expected {wanted}") from None
 
     @cached_property
     def _texts(self) -> list[dict[str, str]]:

@@ -69,9 +69,9 @@ def separate_blind(
     return (streams[0].numpy() * peak).astype(np.float32)
 
 
-def check_blind(name: str, settings: dict, where: str = "") -> None:
+def check_blind(name: object, settings: dict, where: str = "") -> None:
     """Raise UserError unless method ``name`` exists and takes ``settings``; ``where`` starts the message."""
-    if name not in METHODS:
+    if not isinstance(name, str) or name not in METHODS:
         raise UserError(
             f"{where}expected a blind method out of {', '.join(METHODS)}, found '{name}'"
             f"{did_you_mean(name, METHODS)}"

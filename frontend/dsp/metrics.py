@@ -50,7 +50,7 @@ def best_permutation(scores: np.ndarray) -> tuple[int, ...]:
     rows = np.arange(len(scores))
     permutation = linear_sum_assignment(scores, maximize=True)[1]
     gain = scores[rows, permutation].sum() - scores[rows, rows].sum()
-    if gain <= 1e-9 * (1 + np.abs(scores).max()):
+    if gain <= 1e-9 * (1 + np.abs(scores).max(initial=0.0)):
         return tuple(range(len(scores)))
     return tuple(int(p) for p in permutation)
 
@@ -59,7 +59,7 @@ def match_streams(reference: np.ndarray, estimate: np.ndarray) -> tuple[int, ...
     """Return which estimate belongs to each reference: the permutation with the highest sum of SI-SNRs.
 
     Args:
-        reference: ``(S, T)``, none of them silent.
+        reference: ``(S, T)``, none of them silent; S may be 0.
         estimate: ``(M, T)`` with M >= S.
 
     Raises:

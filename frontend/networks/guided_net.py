@@ -168,11 +168,15 @@ class GuidedNet(ArraySeparator):
         AuxIVA is thousands of small operations. Recordings side by side take 0.6 of the time that these take
         with more threads each.
         """
-        threads = min(torch.get_num_threads(), len(mixture)) if mixture.device.type == "cpu" else 1
+        number = torch.get_num_threads()
+        threads = min(number, len(mixture)) if mixture.device.type == "cpu" else 1
         if threads == 1:
             return list(make(mixture))
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            parts = list(pool.map(make, mixture.chunk(threads)))
+        try:
+            with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                parts = list(pool.map(make, mixture.chunk(threads)))
+        finally:
+            torch.set_num_threads(number)  # what a thread sets is the number of all threads to come
         return [torch.cat(tensors) for tensors in zip(*parts, strict=True)]
 
     def correct(self, reference: torch.Tensor, demixed: torch.Tensor, beams: torch.Tensor) -> torch.Tensor:

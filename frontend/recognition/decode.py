@@ -227,7 +227,7 @@ def _dry_entries(mixtures: MixtureSet, speech: str, texts: Mapping) -> dict[str,
     """Return ``{id: [dry utterance of each talker]}``, which the scenes of the test set name."""
     wav, entries = read_utterances(speech), {}
     for key in mixtures.ids:
-        names = [talker["utterance"] for talker in mixtures.scene(key)["talkers"]]
+        names = mixtures.talkers(key, "utterance")
         for k, name in enumerate(names, 1):
             if name not in wav:
                 raise UserError(

@@ -210,7 +210,7 @@ def reference_texts(mixtures: MixtureSet) -> dict[str, list[str]]:
     """
     texts = {key: mixtures.texts(key) for key in mixtures.ids}
     number, has_scenes = len(texts[mixtures.ids[0]]), (mixtures.path / "scenes.jsonl").is_file()
-    talkers = {key: len(mixtures.scene(key)["talkers"]) for key in mixtures.ids} if has_scenes else {}
+    talkers = {key: len(mixtures.talkers(key)) for key in mixtures.ids} if has_scenes else {}
     if number < max(1, mixtures.n_talkers, *talkers.values()):
         raise UserError(
             f"{mixtures.path}/text_spk{number + 1}: expected what talker {number + 1} says, found no such "

@@ -92,18 +92,23 @@ def _rooms(rooms: Path, number: int) -> Iterable[_Line]:
         found = f"{mixtures.n_talkers} spkN.scp and {len(texts)} text_spkN"
         raise UserError(f"{rooms}: expected the image and the text of every talker, found {found}")
     for key, mixture in mixtures.wav.items():
-        speakers = _talkers(mixtures, key, len(texts))
+        speakers = _talkers(mixtures, key, [text[key] for text in texts])
         present = [k for k, text in enumerate(texts) if text[key]]
         for k in present:
             entry = mixture if len(present) == 1 else mixtures.speakers[k][key]
             yield _Line(speakers[k], f"room{number}-{key}_{k + 1}", entry, texts[k][key])
 
 
-def _talkers(mixtures: MixtureSet, key: str, number: int) -> list[str]:
-    """Return the speakers of a mixture, made up where it has no scene."""
-    if (mixtures.path / "scenes.jsonl").exists():
-        return [talker["speaker"] for talker in mixtures.scene(key)["talkers"]]
-    return [f"{key}_{k + 1}" for k in range(number)]
+def _talkers(mixtures: MixtureSet, key: str, texts: Sequence[str]) -> list[str]:
+    """Return the speakers of a mixture with these texts, made up where it has no scene."""
+    scenes = mixtures.path / "scenes.jsonl"
+    if not scenes.exists():
+        return [f"{key}_{k + 1}" for k in range(len(texts))]
+    speakers = mixtures.talkers(key, "speaker")
+    if any(texts[len(speakers) :]):
+        found = f"found {len(speakers)} (correct one of both)"
+        raise UserError(f"{scenes}: {key}: expected a talker for each text of text_spkN, {found}")
+    return speakers
 
 
 def make_separated_set(
@@ -150,7 +155,7 @@ def make_separated_set(
             raise UserError(f"{key}: one hypothesis per stream expected, found {found} (decode again)")
         chosen = _assign(texts, hypotheses[key])
         left_out += chosen is None
-        speakers = _talkers(mixtures, key, len(texts))
+        speakers = _talkers(mixtures, key, texts)
         for talker, stream in (chosen or {}).items():
             lines.append(_Line(speakers[talker], f"sep-{key}_{talker + 1}", entries[stream], texts[talker]))
     if not lines:

@@ -137,7 +137,8 @@ def _experiment(path: Path, run: dict, systems: Sequence[System], seed: int) -> 
         if system.name in scores or system.name in words
     ]
     names, channels = [row["system"] for row in rows], about["channels"]
-    missing = [s.name for s in systems if s.name not in every and fits(s, channels)]
+    numbers = [int(number) for number in str(channels).split("-")]  # fewest and most, where they differ
+    missing = [s.name for s in systems if s.name not in every and all(fits(s, n) for n in numbers)]
     spread = over_separation(scores, systems, "test", seed)
     spread += over_separation(single, systems, "one talker", seed)
     networks = {s.model: s.network(path) for s in systems if s.name in scores and s.model}

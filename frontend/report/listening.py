@@ -12,6 +12,7 @@ from scipy.stats import rankdata
 
 from frontend.data.audio import audio_info, read_audio
 from frontend.data.mixtures import Streams, labelled_set
+from frontend.dsp.activity import sounds
 from frontend.evaluation.measured import Scores, load_scores, read_measured
 from frontend.evaluation.results import mean
 from frontend.recognition.text import align, mark
@@ -119,7 +120,7 @@ def choose_utterances(
 
     Args:
         gains: mean SI-SNRi of the main system per utterance, dB.
-        word_errors: its word error rate per utterance; empty where no words were counted.
+        word_errors: its word error rate per utterance that has words; empty where none were counted.
         most: number of utterances.
 
     Returns:
@@ -187,7 +188,7 @@ class Source:
             if name not in _WITHOUT_STREAMS
         }
         rows = self._words.get(self.main, {})
-        self._rates = {key: row["errors"] / row["words"] for key, row in rows.items()}
+        self._rates = {key: row["errors"] / row["words"] for key, row in rows.items() if row["words"]}
 
     def choose(self) -> dict[str, str]:
         """Return the utterances to play and why, as many as :data:`MOST_BYTES` allow, one at least."""
@@ -209,7 +210,7 @@ class Source:
         """
         recording, fs = self._mixtures.mixture(key)
         references, texts = self._mixtures.references(key), self._mixtures.texts(key)
-        present = [k for k, image in enumerate(references) if image.any()]  # talkers, as scores count
+        present = np.flatnonzero(sounds(references)).tolist()  # talkers, as scores count
         signals = {"mixture": recording[0]}
         signals |= {f"reference-{k + 1}": references[k] for k in present}
         blocks = []

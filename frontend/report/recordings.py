@@ -13,6 +13,7 @@ from frontend.data.audio import audio_info, read_audio
 from frontend.data.kaldi import read_entries
 from frontend.data.mixtures import find_streams
 from frontend.data.segments import read_segments
+from frontend.dsp.activity import sounds
 from frontend.evaluation.intervals import rounded
 from frontend.evaluation.without_references import (
     BLOCK_S,
@@ -296,7 +297,7 @@ def _example(
             signals[f"{system}-{k}"] = signal
             title = "reference channel" if system == _UNPROCESSED else f"stream {k}"
             said = _said(there.words.get(system, {}).get(recording), f"spk{k}", excerpt)
-            clips.append(clip(f"{system}-{k}", title, said, silent=not signal.any()))
+            clips.append(clip(f"{system}-{k}", title, said, silent=not sounds(signal)))
         facts = _facts(report["systems"][system]["recordings"][recording])
         blocks.append({"system": system, "clips": clips, "facts": facts})
     return {"id": recording, "seconds": frames / fs, "excerpt": excerpt, "blocks": blocks}, signals

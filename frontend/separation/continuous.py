@@ -31,7 +31,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from frontend.data.audio import Recording
 from frontend.dsp.activity import sounds
 from frontend.dsp.metrics import best_permutation
 from frontend.dsp.spatial import spatial_covariance, stft
@@ -241,20 +240,29 @@ class JoinedStreams:
     Args:
         make: (outputs (M, T), mixture (C, T)) -> streams (S, T) float32 of one window.
         fs: rate in Hz.
+        name: of the recording, for messages.
     """
 
-    def __init__(self, make: Callable[[torch.Tensor, np.ndarray], np.ndarray], fs: int):
-        self.make, self.fs = make, fs
+    def __init__(
+        self, make: Callable[[torch.Tensor, np.ndarray], np.ndarray], fs: int, name: str = "recording"
+    ):
+        self.make, self.fs, self.name = make, fs, name
         self.stitcher: Stitcher | None = None
 
     def __call__(
         self, outputs: torch.Tensor, mixture: np.ndarray, start: int, next_start: int | None
     ) -> np.ndarray:
-        """Return the samples (S, n) that are final with the window from ``start`` on (:class:`Stitcher`)."""
+        """Return the samples (S, n) that are final with the window from ``start`` on (:class:`Stitcher`).
+
+        Raises:
+            UserError: the streams have NaN or infinity, or the mixture is too loud to join them.
+        """
         streams = self.make(outputs, mixture)
+        is_only = self.stitcher is None and next_start is None
+        _check_finite(streams, mixture, self.name, is_joined=not is_only)
+        if is_only:
+            return streams
         if self.stitcher is None:
-            if next_start is None:
-                return streams  # the only window
             self.stitcher = Stitcher(len(streams), self.fs, len(mixture))
         return self.stitcher.add(streams, mixture, start, next_start)
 
@@ -290,14 +298,19 @@ def separate_windows(
         yield [join(outputs, mixture, start, following) for join in joined]
 
 
-_LOUD = 1e6  # of full scale: beyond it the squares of squares leave what floats of 32 bits hold
+# Of full scale: beyond the first the squares of squares leave what floats of 32 bits hold, beyond the second
+# the powers of a spectrum do, by which windows are joined.
+_LOUD, _LOUDEST = 1e6, 1e12
 
 
-def check_finite(streams: np.ndarray, recording: Recording, where: str) -> None:
-    """Raise UserError if streams have NaN or infinity: of a recording out of all bounds, or a bad network."""
-    if np.isfinite(streams).all():
+def _check_finite(streams: np.ndarray, mixture: np.ndarray, where: str, is_joined: bool) -> None:
+    """Raise UserError if streams have NaN or infinity: of a mixture out of all bounds, or a bad network.
+
+    Of streams that are joined to those of another window the mixture must be within bounds in any case.
+    """
+    peak, is_finite = float(np.abs(mixture).max()), np.isfinite(streams).all()
+    if is_finite and not (is_joined and peak > _LOUDEST):
         return
-    peak = max(float(np.abs(block).max()) for block in recording.blocks(60 * recording.fs))
     if peak > _LOUD:
         raise UserError(
             f"{where}: samples of up to {peak:.3g}, too much to be separated: expected about 1.0, full scale "
@@ -344,7 +357,12 @@ class ContinuousSeparator:
         self.separator, self.window_s, self.hop_s, self.refine = separator, window_s, hop_s, refine
 
     def pieces(
-        self, read: Callable[[int, int], np.ndarray], frames: int, fs: int, resample: bool = False
+        self,
+        read: Callable[[int, int], np.ndarray],
+        frames: int,
+        fs: int,
+        resample: bool = False,
+        name: str = "recording",
     ) -> Iterator[np.ndarray]:
         """Yield the streams piece by piece, each final: (S, n) float32, ``frames`` samples in all.
 
@@ -354,9 +372,10 @@ class ContinuousSeparator:
             frames: samples of the recording.
             fs: its rate in Hz.
             resample: allow a rate the network was not trained at.
+            name: of the recording, for messages.
 
         Raises:
-            UserError: what the separator and ``read`` raise.
+            UserError: what the separator and ``read`` raise; streams with NaN or infinity.
         """
 
         def source(mixture: np.ndarray) -> torch.Tensor:
@@ -365,8 +384,9 @@ class ContinuousSeparator:
         def make(streams: torch.Tensor, mixture: np.ndarray) -> np.ndarray:
             return (self.refine(streams, torch.from_numpy(mixture), fs) if self.refine else streams).numpy()
 
+        joined = JoinedStreams(make, fs, name)
         window = in_samples((self.window_s, self.hop_s), fs)
-        for (streams,) in separate_windows(read, frames, window, source, [JoinedStreams(make, fs)]):
+        for (streams,) in separate_windows(read, frames, window, source, [joined]):
             yield streams
 
     def __call__(self, waveform: np.ndarray, fs: int, resample: bool = False) -> np.ndarray:

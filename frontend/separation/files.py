@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import itertools
 import resource
 import sys
 import time
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, TextIO
 import numpy as np
 
 from frontend import PRETRAINED
-from frontend.data.audio import Recording, audio_file
+from frontend.data.audio import Recording, audio_file, audio_info
 from frontend.data.kaldi import read_entries, read_utterances
 from frontend.data.mixtures import check_set
 from frontend.data.recordings import in_channel_order
@@ -69,11 +71,20 @@ class Source:
 
 @dataclass(frozen=True)
 class Job:
-    """One recording: its name, what to read, the files to write, the channels to take (None: all)."""
+    """One recording.
+
+    Attributes:
+        name: files are named after it.
+        recording: what to read.
+        outputs: the files to write.
+        surplus: those of further streams, of an earlier run; removed when the outputs are complete.
+        live: the channels to take; None: all.
+    """
 
     name: str
     recording: Recording
     outputs: list[Path]
+    surplus: list[Path]
     live: list[int] | None = None
 
 
@@ -225,15 +236,25 @@ def _name_outputs(named: list[tuple[str, Recording]], out: Path, n_outputs: int)
         if "/" in name:
             raise UserError(f"id '{name}': expected no '/', files are named after it")
         seen[name] = recording.name
-        job = Job(name, recording, [out / f"{name}_spk{k}.wav" for k in range(1, n_outputs + 1)])
-        for path in job.outputs:
+        files = (out / f"{name}_spk{k}.wav" for k in itertools.count(1))
+        outputs = list(itertools.islice(files, n_outputs))
+        for path in outputs:
             check_name(path, "rename the recording, or give --scp with a shorter id")
             if path.resolve() in sources:
                 raise UserError(
                     f"{path}: an input that a stream of {recording.name} would replace (choose another DIR)"
                 )
-        jobs.append(job)
+        further = itertools.takewhile(functools.partial(_is_stream, recording=recording), files)
+        surplus = itertools.takewhile(lambda path: path.resolve() not in sources, further)
+        jobs.append(Job(name, recording, outputs, list(surplus)))
     return jobs
+
+
+def _is_stream(path: Path, recording: Recording) -> bool:
+    """Whether a file can be a stream of a recording: one channel, as long and as fast."""
+    with contextlib.suppress(UserError):
+        return path.is_file() and audio_info(str(path)) == (1, recording.frames, recording.fs)
+    return False
 
 
 class Separating:
@@ -314,8 +335,6 @@ def _peak_memory() -> str:
 
 def _separate(job: Job, separator: ContinuousSeparator, resample: bool, shown: Progress) -> None:
     """Separate in bounded memory; streams are 16-bit where the recording is and none would clip."""
-    from frontend.separation.continuous import check_finite
-
     recording, as_integers, counted = job.recording, True, 0
 
     def read(start: int, frames: int) -> np.ndarray:
@@ -325,17 +344,20 @@ def _separate(job: Job, separator: ContinuousSeparator, resample: bool, shown: P
         return waveform
 
     with BlockWriter(job.outputs, recording.fs) as files:
-        for streams in separator.pieces(read, recording.frames, recording.fs, resample):
-            check_finite(streams, recording, recording.name)
+        pieces = separator.pieces(read, recording.frames, recording.fs, resample, name=recording.name)
+        for streams in pieces:
             files.write(streams)
             done = round(files.written / recording.frames * _seconds(job))
             shown.step(done - counted)
             counted = done
         if as_integers and files.peak < 1:
             files.make_integers()
+    for path in job.surplus:
+        path.unlink(missing_ok=True)
 
 
 def _is_16_bit(waveform: np.ndarray) -> bool:
     """Whether all samples are 16-bit integers, whatever the file stores them as."""
-    scaled = waveform * 32768.0
+    with np.errstate(over="ignore"):
+        scaled = waveform * 32768.0
     return bool((scaled == np.rint(scaled)).all())

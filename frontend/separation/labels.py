@@ -81,7 +81,7 @@ def load_labelling(path: str | Path | None, **given) -> Labelling:
     values |= {k: v for k, v in given.items() if v is not None}
     own = [f.name for f in fields(Labelling) if f.name != "settings"]
     if "rule" not in values and "blind" not in values:
-        missing = next((k for k in values if did_you_mean(str(k), ["rule"])), None)
+        missing = next((k for k in values if did_you_mean(k, ["rule"])), None)
         found = f"'{missing}'" if missing else "none"
         where, wanted = f"{path}:" if path else "--rule:", "(--rule NAME, or 'rule: NAME' in --config)"
         raise UserError(f"{where} expected a rule {wanted}, found {found}")
@@ -196,9 +196,10 @@ def _write_quality(out: Path, model: str | None, labelling: Labelling, rows: lis
     quality = {"model": model, **asdict(labelling), **means(rows), "by_talkers": by_talkers}
     write_json(out / QUALITY, quality)
     for n, row in by_talkers.items():
+        gain = f" at {row['si_snr']} dB SI-SNR, improvement {row['si_snri']} dB" if n != "0" else ""
         print(
-            f"{out}: {row['n']} mixtures of {n} talker(s), {row['sounding']} targets at {row['si_snr']} dB "
-            f"SI-SNR, improvement {row['si_snri']} dB (for information; nothing is chosen by it)",
+            f"{out}: {row['n']} mixtures of {n} talker(s), {row['sounding']} targets{gain} "
+            "(for information; nothing is chosen by it)",
             flush=True,
         )
 

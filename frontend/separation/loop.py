@@ -28,7 +28,6 @@ from frontend.dsp import array_streams, blind, refine
 from frontend.separation import continuous, pseudo_targets
 from frontend.separation.continuous import (
     JoinedStreams,
-    check_finite,
     in_samples,
     separate_windows,
     window_starts,
@@ -391,15 +390,18 @@ def _separate(
         needed = any(result.system.rule == "oracle" for result in due)
         images = references(name) if references and needed else None
         joined = [
-            _Timed(JoinedStreams(_maker(result.system, item.fs, n_talkers, images), item.fs))
+            _Timed(
+                JoinedStreams(
+                    _maker(result.system, item.fs, n_talkers, images), item.fs, f"{result.folder}: {name}"
+                )
+            )
             for result in due
         ]
         source.seconds = 0.0
         with ExitStack() as stack:
             writers = [stack.enter_context(result.write(name)) for result in due]
             for pieces in separate_windows(read, item.frames, windows(item), source, joined):
-                for result, writer, piece in zip(due, writers, pieces, strict=True):
-                    check_finite(piece, item, f"{result.folder}: {name}")
+                for writer, piece in zip(writers, pieces, strict=True):
                     writer.write(piece)
                 tick()
         for result, join in zip(due, joined, strict=True):

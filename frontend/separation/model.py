@@ -91,7 +91,7 @@ class Separator:
         """
         waveform = np.atleast_2d(np.asarray(waveform, dtype=np.float32))
         self.trained.check("recording", len(waveform), fs, resample)
-        check_length("recording", waveform.shape[1] / fs, self.max_seconds)
+        check_length("recording", waveform.shape[1], fs, self.max_seconds)
         if waveform.shape[1] == 0:
             raise UserError("recording: expected samples, found none")
         if not np.isfinite(waveform).all():

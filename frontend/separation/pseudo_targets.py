@@ -12,6 +12,7 @@ set if output m is in it.
 import functools
 import inspect
 import itertools
+import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -22,6 +23,12 @@ from frontend.utils.errors import UserError, did_you_mean
 # Raised with every change after which a rule makes other streams.
 VERSION = 1
 _TINY = 1e-30
+# Of each setting of a rule: what it is above, and what it is.
+_SETTINGS = {
+    "window": (0, "seconds above 0"),
+    "regularisation": (0, "a number above 0"),
+    "weight_exponent": (-math.inf, "a number"),
+}
 
 
 def select(
@@ -64,16 +71,19 @@ def select(
     return RULES[rule](outputs, n_talkers, **needed, **settings)
 
 
-def check_rule(rule: str, settings: dict, where: str = "") -> None:
+def check_rule(rule: object, settings: dict, where: str = "") -> None:
     """Raise UserError unless ``rule`` exists and takes ``settings``; ``where`` starts the message."""
-    if rule not in RULES:
+    if not isinstance(rule, str) or rule not in RULES:
         raise UserError(
             f"{where}expected a rule out of {', '.join(RULES)}, found '{rule}'{did_you_mean(rule, RULES)}"
         )
     known = settings_of(RULES[rule])
-    for name in settings:
+    for name, value in settings.items():
         if name not in known:
             raise UserError(f"{where}rule '{rule}' has no setting '{name}'{did_you_mean(name, known)}")
+        above, wanted = _SETTINGS[name]
+        if isinstance(value, bool) or not (isinstance(value, int | float) and above < value < math.inf):
+            raise UserError(f"{where}rule '{rule}': {name}: expected {wanted}, found {value!r}")
 
 
 def settings_of(function: Callable) -> list[str]:

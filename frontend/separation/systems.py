@@ -177,11 +177,11 @@ def _generate(sections: dict, where: str) -> dict[str, dict]:
     """Return the rows that the sections of a file stand for, in the order of the table."""
     for name, section in sections.items():
         if name not in _SECTIONS:
-            raise UserError(f"{where}: unknown section '{name}'{did_you_mean(str(name), _SECTIONS)}")
+            raise UserError(f"{where}: unknown section '{name}'{did_you_mean(name, _SECTIONS)}")
         known = _SECTIONS[name] or _mapping(section, f"{where}: {name}: ")
         for key in _mapping(section, f"{where}: {name}: "):
             if key not in known:
-                raise UserError(f"{where}: {name}: unknown key '{key}'{did_you_mean(str(key), known)}")
+                raise UserError(f"{where}: {name}: unknown key '{key}'{did_you_mean(key, known)}")
     of = {name: sections.get(name) or {} for name in _SECTIONS}
     rows: dict[str, dict] = {"mixture": {}} if "mixture" in of["reference"] else {}
     for name, settings in of["blind"].items():

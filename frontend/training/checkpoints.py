@@ -116,12 +116,15 @@ class Trained:
             )
 
 
-def check_length(where: str, seconds: float, max_seconds: float) -> None:
-    """Raise UserError, naming ``where``, if a recording is too long to be separated as a whole."""
-    if seconds > max_seconds:
+def check_length(where: str, samples: int, fs: int, max_seconds: float) -> None:
+    """Raise UserError, naming ``where``, if a recording is too long to be separated as a whole.
+
+    The limit is rounded to samples, as windows are.
+    """
+    if samples > max_seconds * fs + 0.5:
         raise UserError(
-            f"{where}: expected at most {max_seconds:g} s, found {seconds:.6g} s: separated as a whole, it "
-            "takes memory in proportion or more (use `mixit separate`, which takes any length, or "
+            f"{where}: expected at most {max_seconds:g} s, found {samples / fs:.6g} s: separated as a whole, "
+            "it takes memory in proportion or more (use `mixit separate`, which takes any length, or "
             "frontend.separation.continuous.ContinuousSeparator; or raise the limit: --max_seconds)"
         )
 

@@ -29,7 +29,7 @@ from frontend.data.kaldi import (
 from frontend.data.mixtures import check_set, check_tables
 from frontend.dsp.activity import Faults
 from frontend.training.checkpoints import ANY_ARRAY, load_state, open_trained, read_state
-from frontend.training.options import given_set
+from frontend.training.options import given_set, read_config
 from frontend.training.task import PREPROCESSORS, FrontendTask
 from frontend.utils.device import check_gpu
 from frontend.utils.errors import UserError, did_you_mean, warn
@@ -51,14 +51,14 @@ def check_values(args: argparse.Namespace, wanted: Mapping[str, object], where: 
     for key, values in wanted.items():
         values, found = values if isinstance(values, tuple) else (values,), getattr(args, key)
         if found not in values:
-            hint = did_you_mean(str(found), [str(value) for value in values])
+            hint = did_you_mean(found, [str(value) for value in values])
             raise UserError(f"{where}: {key} must be {' or '.join(map(str, values))}, found {found}{hint}")
 
 
 def lookup(name: str | None, classes: dict[str, type], what: str, where: str) -> type:
     """Return the class that a configuration names; raise a UserError if there is none of that name."""
-    if name not in classes:
-        raise UserError(f"{where}: unknown {what} '{name}'{did_you_mean(str(name), classes)}")
+    if not isinstance(name, str) or name not in classes:
+        raise UserError(f"{where}: unknown {what} '{name}'{did_you_mean(name, classes)}")
     return classes[name]
 
 
@@ -145,10 +145,9 @@ def check_criterions(
         UserError: an unknown criterion, wrapper or setting.
     """
     for criterion in criterions:
-        if not {"name", "wrapper"} <= set(criterion) <= {"name", "conf", "wrapper", "wrapper_conf"}:
-            raise UserError(
-                f"{where}: {name}: name, conf, wrapper, wrapper_conf expected, found {list(criterion)}"
-            )
+        given = set(criterion) if isinstance(criterion, dict) else set()
+        if not {"name", "wrapper"} <= given <= {"name", "conf", "wrapper", "wrapper_conf"}:
+            raise UserError(f"{where}: {name}: name, conf, wrapper, wrapper_conf expected, found {criterion}")
         loss = lookup(criterion["name"], enh.criterion_choices.classes, "criterion", where)
         solver = lookup(criterion["wrapper"], enh.loss_wrapper_choices.classes, "wrapper", where)
         if check_solver:
@@ -349,7 +348,7 @@ def check_start(model: str, config: str, n_mics: int, fs: int, n_outputs: int) -
         UserError: no trained model, or one of another rate, number of microphones or outputs, or
             architecture.
     """
-    wanted = read_settings(config, "training configuration")
+    wanted = read_config(config)
     with open_trained(model) as trained:
         for what, need, has in (
             ("microphones", n_mics, n_mics if trained.any_array else trained.n_mics),

@@ -51,19 +51,20 @@ def resolve(given: list[tuple[str, list[str]]]) -> dict:
     """Return the settings of ``--config`` and of the command line over it, by name, as ESPnet reads them."""
     config = _config(given)
     # ESPnet shows a traceback where it is no configuration.
-    options = read_settings(config, "configuration (--config)") if config is not None else {}
+    options = {} if config is None else read_config(config)
     for name, values in given:
         key, equals, value = values[0].partition("=") if values else ("", "", "")
         if name.endswith("_conf") and equals:
-            conf = options[name] = dict(options.get(name) or {})
-            *outer, last = key.split(".")
-            for part in outer:
-                conf[part] = dict(conf.get(part) or {})
+            conf, parts = options, [name, *key.split(".")]
+            for depth, part in enumerate(parts[:-1], 1):
+                conf[part] = _mapping(conf.get(part), ".".join(parts[:depth]), config or "command line")
                 conf = conf[part]
-            conf[last] = _read_value(value)
+            conf[parts[-1]] = _read_value(value)
         else:
             read = [_read_value(text) for text in values]
             options[name] = read[0] if len(read) == 1 else read
+            if name.endswith("_conf"):
+                _mapping(options[name], name, "command line")
     for name, setting in flat(options):
         if name == "defaults" or (isinstance(setting, str) and re.search(r"\$\{.*\}", setting)):
             raise UserError(
@@ -71,6 +72,22 @@ def resolve(given: list[tuple[str, list[str]]]) -> dict:
                 "exp/NAME/conf/... of the run, which `mixit run --show STAGE` writes, too)"
             )
     return options
+
+
+def read_config(path: str) -> dict:
+    """Return the settings of a configuration; raise a UserError where it is none, or a part of it."""
+    config = read_settings(path, "configuration (--config)")
+    for name, conf in config.items():
+        if str(name).endswith("_conf"):
+            _mapping(conf, name, path)
+    return config
+
+
+def _mapping(conf: object, name: str, where: str) -> dict:
+    """Return a copy of settings, such as ``optim_conf``; raise a UserError where it is something else."""
+    if conf is not None and not isinstance(conf, dict):
+        raise UserError(f"{where}: {name}: settings (key: value) expected, found {conf!r}")
+    return dict(conf or {})
 
 
 def _read_value(text: str) -> object:
@@ -140,11 +157,13 @@ def parse(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespac
     del args.overwrite  # config.yaml is for what changes a training
     if args.output_dir is None:
         raise UserError("--output_dir DIR is missing: where shall the training be kept?")
+    where = args.config or "command line"
+    if not (isinstance(args.init_param, list) and all(isinstance(spec, str) for spec in args.init_param)):
+        raise UserError(f"{where}: init_param: expected a list of files, found {args.init_param!r}")
     for option, least in _LEAST.items():
         value = getattr(args, option, None)
         for number in listed(value):
             if isinstance(number, (int, float)) and not number >= least:
-                where = args.config or "command line"
                 raise UserError(f"{where}: {option}: expected at least {least}, found {number}")
     share(args)
     if args.num_threads:
@@ -163,6 +182,8 @@ def given_set(args: argparse.Namespace, which: str, hint: str = "") -> Path:
     given = getattr(args, f"{which}_set")
     if given is None:
         raise UserError(f"no {which} data: give --{which}_set DIR{hint}")
+    if not isinstance(given, str):
+        raise UserError(f"{args.config}: {which}_set: expected the name of a directory, found {given!r}")
     directory = Path(given)
     if not directory.is_dir():
         raise UserError(f"--{which}_set {directory}: no such directory (make it, or check the path)")

@@ -23,13 +23,15 @@ class UserError(Exception):
     """
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: object, known: Iterable[str]) -> str:
     """Return `` (did you mean 'x'?)``, or an empty string if nothing is close.
+
+    What a user wrote may be a number or a list.
 
     >>> did_you_mean("techer", ["teacher", "student"])
     " (did you mean 'teacher'?)"
     """
-    known = list(known)
+    name, known = str(name), list(known)
     same = [one for one in known if one.casefold() == name.casefold()]
     close = same or difflib.get_close_matches(name, known, n=1)
     return f" (did you mean '{close[0]}'?)" if close else ""

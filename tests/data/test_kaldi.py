@@ -15,7 +15,7 @@ from edits import edit
 from scipy.io import wavfile
 
 from frontend.data import kaldi
-from frontend.data.audio import audio_info, entry_stamp, read_audio
+from frontend.data.audio import Recording, audio_info, entry_stamp, read_audio
 from frontend.data.kaldi import (
     read_entries,
     read_scp,
@@ -336,6 +336,18 @@ BREAKS = {
     ),
     "scene id": ("scenes.jsonl", '"utt5"', '"utt4"', "scenes.jsonl:6: id utt4 occurs twice"),
     "scene": ("scenes.jsonl", '{"id": "utt4"', '{"id" "utt4"', "scenes.jsonl:5: not JSON"),
+    "mics": (
+        "scenes.jsonl",
+        '"utt3", "mics": [',
+        '"utt3", "mics": 3, "x": [',
+        "scenes.jsonl:4: expected a list as 'mics', found 3 (make the file again)",
+    ),
+    "talkers": (
+        "scenes.jsonl",
+        '"utt3"',
+        '"utt3", "talkers": {}',
+        "scenes.jsonl:4: expected a list as 'talkers', found {} (make the file again)",
+    ),
 }
 
 
@@ -344,6 +356,29 @@ def test_the_validator_names_file_and_line(mixtures, name):
     file, old, new, message = BREAKS[name]
     edit(mixtures / file, old, new)
     assert any(f"{mixtures}/{message}" in problem for problem in validate(mixtures)), validate(mixtures)
+
+
+@pytest.mark.parametrize(
+    ("talkers", "key", "wanted"),
+    [("", "", "talkers"), (', "talkers": [{}]', "speaker", "talkers, each with its 'speaker'")],
+)
+def test_what_a_scene_must_say_of_its_talkers(mixtures, talkers, key, wanted):
+    edit(mixtures / "scenes.jsonl", '"utt3"', f'"utt3"{talkers}')
+    with pytest.raises(UserError, match=f"scenes.jsonl: utt3: expected {wanted}, found none"):
+        MixtureSet(mixtures).talkers("utt3", key)
+
+
+def test_the_validator_reads_a_recording_once_and_piece_by_piece(mixtures, monkeypatch):
+    """All of it, although the first piece shows that every channel lives."""
+    audio, asked, read = grid(3, 25 * FS).astype(np.float32), [], Recording.read
+    audio[1, 24 * FS] = np.nan
+    wavfile.write(mixtures / "wav/utt2.wav", FS, audio.T)
+    monkeypatch.setattr(Recording, "read", lambda self, *a: asked.append((self.name, *a)) or read(self, *a))
+    found = [problem for problem in validate(mixtures) if "wav.scp:3" in problem]
+    assert len(found) == 1 and f"utt2.wav: NaN or infinity at sample {24 * FS} of channel 2" in found[0]
+    assert [a for name, *a in asked if name.endswith("utt2.wav")] == [
+        [k * 10 * FS, 10 * FS] for k in range(3)
+    ]
 
 
 def test_the_validator_compares_sample_rates(mixtures):

@@ -568,15 +568,16 @@ def test_speech_by_energy_does_not_depend_on_blocks(whole, monkeypatch):
         ({"n_outputs": 4}, "trained for 3 outputs, expected 4"),
         ({"blocks": 2}, "separator_conf.blocks is 1, expected 2"),
         ({"n_fft": 256}, "encoder_conf.n_fft is 128, expected 256"),
+        ({"n_fft": 256, "more": "optim_conf: 3"}, r"teacher.yaml: optim_conf: settings .* found 3"),
     ],
 )
 def test_a_model_that_does_not_fit_is_no_start(models, tmp_path, changed, message):
-    def start(n_mics=2, fs=FS, n_outputs=3, blocks=1, n_fft=128):
+    def start(n_mics=2, fs=FS, n_outputs=3, blocks=1, n_fft=128, more=""):
         stft = f"{{n_fft: {n_fft}, hop_length: {n_fft // 2}}}"
         config = tmp_path / "teacher.yaml"
         config.write_text(
             f"encoder: stft\nencoder_conf: {stft}\ndecoder: stft\ndecoder_conf: {stft}\n"
-            f"separator: mask_net\nseparator_conf: {{blocks: {blocks}}}\n"
+            f"separator: mask_net\nseparator_conf: {{blocks: {blocks}}}\n{more}\n"
         )
         check_start(str(models / "teacher"), str(config), n_mics, fs, n_outputs)
 

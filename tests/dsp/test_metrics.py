@@ -120,6 +120,7 @@ class TestPermutation:
         s = orthogonal(2, np.random.default_rng(7))
         assert match_streams(s, np.stack([0 * s[0], s[0], s[1]])) == (1, 2)
         assert match_streams(s, np.stack([0 * s[0], s[0]])) == (1, 0)
+        assert match_streams(s[:0], s) == ()
 
     def test_too_few_streams(self):
         with pytest.raises(UserError, match="at least 2 streams.*found 1"):

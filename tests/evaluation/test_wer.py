@@ -258,6 +258,9 @@ DAMAGES = {
         "data/test/text_spk1",
         lambda t: "".join("u03 ...\n" if x[:3] == "u03" else x for x in t.splitlines(True)),
     ),
+    "data/test/scenes.jsonl: u00: expected talkers, found none": lambda: edit(
+        "data/test/scenes.jsonl", lambda t: t.replace('"u00", "talkers"', '"u00", "speakers"')
+    ),
     "text_spk1: nobody says anything in u29": lambda: (
         edit("data/test/scenes.jsonl", lambda t: t.replace('"u29", "talkers": [{}]', '"u29", "talkers": []')),
         edit(

@@ -104,6 +104,7 @@ class TestDryAndRooms:
                 r"expected the image and the text of every talker, found 0 spkN.scp and 2",
             ),
             ([["ONE"]], {"channels": 2}, r"m0\.wav: expected one channel, found 2"),
+            ([["ONE"]], {"speakers": [[]]}, r"scenes\.jsonl: m0: expected a talker for each text .* found 0"),
         ],
     )
     def test_wrong_rooms(self, tmp_path, speech, texts, settings, message):

@@ -360,6 +360,21 @@ def test_runs_without_words_show_none(tmp_path):
     assert "numbers mean nothing" in body and body.count("<audio") == 6 * 7 - 1
 
 
+def test_talkers_and_words_are_counted_as_scores_are(tmp_path):
+    """A constant is silence; an utterance without words, such as UM, has no word error rate."""
+    exp = make_experiment(tmp_path)
+    constant = np.full(round(FS * SECONDS), 0.01)
+    AudioWriter(tmp_path / "data/x/test/image2", "wav", FS).write(ALONE, constant)
+    rows = [
+        row | ({"errors": 1, "words": 0} if row["id"] == "u5" else {})
+        for row in rows_of(exp / "wer", "student")
+    ]
+    write_rows(exp / "wer", "student", rows, {})
+    text = write_listening_page(exp / "report", make_results(), exp, SYSTEMS, tmp_path).read_text()
+    assert text.count("<audio") == 6 * 7 - 1 and "word errors 1 of 0" in text
+    assert text.count("student has rank") == 5
+
+
 def test_long_recordings_mean_fewer_utterances(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(listening, "MOST_BYTES", 3 * 7 * 2 * round(FS * SECONDS))
     text = write_listening_page(

@@ -242,6 +242,15 @@ def test_the_page_without_words_and_of_other_systems(command, whole):
     assert code == 2 and "holds other, which would be lost" in err
 
 
+def test_a_constant_stream_is_silent(command, whole):
+    write(whole / "out/student+mask/wav/b_spk2.wav", np.full((1, 21 * FS), 0.1), subtype="FLOAT")
+    assert make(command, whole, "--listen", whole / "page", teacher=())[0] == 0
+    text = (whole / "page/report.html").read_text()
+    assert "student+mask, stream 2, silent" in clips_of(text, "b") and "student+mask, stream 2" in clips_of(
+        text, "a"
+    )
+
+
 def test_recordings_are_evenly_spaced_and_fit():
     names = [f"r{k}" for k in range(9)]
     assert choose_recordings(dict.fromkeys(names, 1)) == [n for n in names if n != "r4"]

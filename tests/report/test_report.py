@@ -323,6 +323,18 @@ def test_without_words_half_a_page(tmp_path, monkeypatch, capsys):
     assert lines[-1].endswith("out/RESULTS.md")
 
 
+@pytest.mark.parametrize(
+    ("channels", "missing"), [("2-8", ["ilrma", "any_array"]), ("1-8", []), ("2-9", ["ilrma"])]
+)
+def test_mixtures_may_differ_in_their_microphones(recipe, channels, missing):
+    """A system is missing if it takes the fewest and the most of them."""
+    (recipe / "conf/systems.yaml").write_text(f"{SYSTEMS}any_array: {{model: any_array}}\n")
+    write_experiment(recipe / "exp/mini", channels)
+    results, page = report()
+    assert [one["system"] for one in results["not_scored"]] == missing
+    assert f"| student | {channels} |" in page
+
+
 def test_what_only_some_systems_have(recipe):
     """More streams than talkers, a second recogniser, one of its own, no words, one network twice."""
     more = "teacher_outputs: {model: teacher}\nteacher_oracle: {model: teacher, rule: oracle}\n"

@@ -153,6 +153,16 @@ def test_windows_on_demand_and_other_rates(models, tmp_path, command):
         assert code == 2 and ("expected a hop" in err or "--window: expected more than 0" in err)
 
 
+def test_a_window_need_not_be_whole_samples(models, tmp_path, command):
+    """1.00007 s are 8001 samples: more than 1.00007 s."""
+    path = write(tmp_path / "x.wav", recording(2 * FS))
+    windows = ["--window", 1.00007, "--max_seconds", 1]
+    assert command("separate", "--model", models / "student", path, "-o", tmp_path, *windows)[0] == 0
+    separator = Separator.from_pretrained(models / "student", max_seconds=1.00007)
+    with pytest.raises(UserError, match="expected at most 1.00007 s, found 1.00025 s"):
+        separator(recording(8002), FS)
+
+
 def test_one_file_a_channel(models, tmp_path, command):
     waveform = long_recording(8)
     both = write(tmp_path / "both.wav", waveform)

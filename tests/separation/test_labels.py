@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tiny_models import FS
+from tiny_models import FS, write
 
 from frontend.data.kaldi import validate
 from frontend.data.mixtures import MixtureSet, subset
@@ -45,6 +45,18 @@ def test_a_labelled_set_is_made_and_differs_from_the_truth(models, data, tmp_pat
     quality = json.loads((out / "quality.json").read_text())
     assert quality["n"] == 3 and quality["rule"] == "spatial_merge" and np.isfinite(quality["si_snri"])
     assert quality["by_talkers"]["2"]["n"] == 3
+
+
+def test_targets_of_mixtures_in_which_nobody_talks_are_counted(models, data, tmp_path, command):
+    for name in ("spk1", "spk2"):
+        write(data / f"audio/{name}/b.wav", np.zeros((1, 4100)))
+    arguments = ["--model", models / "student", "--data", data, "--rule", "all", "--reference", data]
+    code, printed, _ = command("label", *arguments, "--out", tmp_path / "pseudo")
+    assert code == 0 and "1 mixtures of 0 talker(s), 2.0 targets (for information" in printed
+    assert "2 mixtures of 2 talker(s), 2.0 targets at " in printed
+    quality = json.loads((tmp_path / "pseudo/quality.json").read_text())
+    assert quality["by_talkers"]["0"] == {"n": 1, "sounding": 2.0, "si_snr": None, "si_snri": None}
+    assert quality["si_snri"] == quality["by_talkers"]["2"]["si_snri"]
 
 
 def test_labelling_goes_on_where_it_was_cut_off(models, data, tmp_path, command):
@@ -102,6 +114,12 @@ def test_a_configuration_of_labels_and_its_mistakes(models, data, tmp_path, comm
         ("ruel: energy", [], "found 'ruel'"),
         ("rule: oracle", [], "not make pseudo-targets"),
         ("rule: energy\nn_talkers: two", [], "'two'"),
+        ("rule: 3", [], "pseudo.yaml: expected a rule out of"),
+        ("rule: [energy]", [], "pseudo.yaml: expected a rule out of"),
+        ("rule: energy\n3: 4", [], "pseudo.yaml: rule 'energy' has no setting '3'"),
+        ("blind: 3", [], "pseudo.yaml: expected a blind method out of"),
+        ("blind: [auxiva]", [], "pseudo.yaml: expected a blind method out of"),
+        ("rule: spatial_merge\nwindow: abc", [], "window: expected seconds above 0, found 'abc'"),
         ("rule: energy", ["--n_talkers", 4], "expects 4 outputs or more"),
         ("rule: energy", ["--nj", "-1"], "--nj: expected at least 1, found -1"),
         ("rule: energy", ["--reference", tmp_path], "wav.scp"),

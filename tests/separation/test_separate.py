@@ -210,6 +210,23 @@ def test_nan_and_a_file_in_the_way(models, tmp_path, command):
     assert code == 2 and "directory" in err
 
 
+def test_streams_of_an_earlier_run_with_more_talkers_are_removed(tmp_path, command):
+    """No others: neither of another name, nor a recording of that name or the channel of one."""
+    three = [write(tmp_path / f"{name}.wav", recording(4000, 3)) for name in "abc"]
+    write(tmp_path / "a_spk4.wav", recording(4000, 3))
+    write(tmp_path / "b_spk4.wav", recording(3999, 1))
+    channels = [write(tmp_path / f"c_spk{k}.wav", recording(4000, 1, seed=k)) for k in (3, 4)]
+    for name in ("a_spk6", "d_spk3", "a_spk3x"):
+        write(tmp_path / f"{name}.wav", recording(4000, 1))
+    before, blind = {path.name for path in tmp_path.iterdir()}, ["separate", "--blind", "auxiva"]
+    assert command(*blind, "--n_talkers", 3, *three[:2], "-o", tmp_path)[0] == 0
+    assert {"a_spk3.wav", "b_spk3.wav"} <= {path.name for path in tmp_path.iterdir()}
+    assert command(*blind, *three[:2], "-o", tmp_path)[0] == 0
+    assert command(*blind, "--join", "c", *channels, "-o", tmp_path)[0] == 0
+    made = {f"{name}_spk{k}.wav" for name in "abc" for k in (1, 2)}
+    assert {path.name for path in tmp_path.iterdir()} == before | made
+
+
 # --- without a model
 
 
@@ -308,13 +325,25 @@ def test_a_constant_recording_gives_silence(models, tmp_path, command, source):
         assert not read_audio(tmp_path / f"out/c_spk{k}.wav")[0].any()
 
 
-def test_samples_out_of_all_bounds_are_named(models, tmp_path, command):
+LOUD = {
+    "all of it": (0, 8000, 1e31, ["--model", "teacher"]),
+    "the first window": (0, 1000, 1e31, ["--model", "student", "--window", "0.5"]),
+    "the last window": (7000, 8000, 1e31, ["--model", "student", "--window", "0.5"]),
+    "the last window, of finite streams": (7000, 8000, 1e31, ["--blind", "auxiva", "--window", "0.5"]),
+}
+
+
+@pytest.mark.parametrize("case", LOUD)
+def test_samples_out_of_all_bounds_are_named(models, tmp_path, command, monkeypatch, case):
     """Not the network's fault."""
-    file = write(tmp_path / "loud.wav", recording(4000) * 1e31, subtype="FLOAT")
-    code, _, err = command("separate", "--model", models / "teacher", file, "-o", tmp_path / "out")
-    assert (
-        code == 2 and "samples of up to" in err and "scale the recording" in err and "train again" not in err
-    )
+    monkeypatch.chdir(models)
+    start, end, factor, arguments = LOUD[case]
+    audio = recording(8000)
+    audio[:, start:end] *= factor
+    file = write(tmp_path / "loud.wav", audio, subtype="FLOAT")
+    code, _, err = command("separate", *arguments, file, "-o", tmp_path / "out")
+    assert code == 2 and len(err.splitlines()) == 1 and not list(tmp_path.glob("out/*"))
+    assert f"{file}: samples of up to" in err and "(scale the recording)" in err
 
 
 @pytest.mark.parametrize("source", [("--model", "teacher"), ("--blind", "auxiva")])

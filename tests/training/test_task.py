@@ -324,6 +324,11 @@ WRONG = [
     (TEACHER, {"batch_size": -2}, "batch_size: expected at least 1, found -2"),
     (TEACHER, {"accum_grad": 0}, "accum_grad: expected at least 1, found 0"),
     (TEACHER, {"init_param": ["/nowhere.pth"]}, r"/nowhere\.pth: no such file"),
+    (TEACHER, {"init_param": 3}, r"x\.yaml: init_param: expected a list of files, found 3"),
+    (TEACHER, {"optim_conf": 3}, r"x\.yaml: optim_conf: settings \(key: value\) expected, found 3"),
+    (TEACHER, {"optim_conf": {3: 4}}, "optim_conf: unknown key '3'"),
+    (TEACHER, {"optim": ["adam"]}, r"x\.yaml: unknown optim '\['adam'\]'"),
+    (TEACHER, {"criterions": [3]}, "criterions: name, conf, wrapper, wrapper_conf expected, found 3"),
     (
         STUDENT,
         conf(STUDENT, "separator_conf", num_spk=3),
@@ -354,6 +359,15 @@ class TestErrors:
         with pytest.raises(UserError, match=message):
             train_separator(argv)
 
+    def test_a_set_is_one_directory(self, command, data):
+        argv = command(TEACHER, "x", train_set=["a", "b"])
+        at = argv.index("--train_set")
+        del argv[at : at + 2]
+        with pytest.raises(
+            UserError, match=r"x\.yaml: train_set: expected the name of a directory, found \["
+        ):
+            train_separator(argv)
+
     def test_weights_of_another_network(self, command, tmp_path):
         assert in_child(command(STUDENT, "student", max_epoch=1)) == 0
         weights = str(tmp_path / "student" / "1epoch.pth")
@@ -369,6 +383,14 @@ class TestErrors:
             (["--max_epochs", "3"], "did you mean 'max_epoch'"),
             (["--max_ep", "3"], "unrecognized arguments: --max_ep"),
             (["--config", "none.yaml"], "none.yaml: expected a configuration (--config), found no such file"),
+            (
+                ["--optim_conf", "foo"],
+                "command line: optim_conf: settings (key: value) expected, found 'foo'",
+            ),
+            (
+                ["--optim_conf", "lr.x=1"],
+                "x.yaml: optim_conf.lr: settings (key: value) expected, found 0.002",
+            ),
         ],
     )
     def test_one_line_and_exit_code_2(self, command, capsys, more, message):
