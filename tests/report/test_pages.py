@@ -13,10 +13,10 @@ from frontend.utils.errors import UserError
 
 EGS = Path(__file__).resolve().parents[2] / "egs"
 CLAIMED = ("mini", "mini/1ch", "mini/fsdd", "mc_libri2mix")
+MEASURED = (*CLAIMED, "mini/fsdd/1ch", "mini/fsdd/3spk", "mini/fsdd/2-3spk", "speechocean762_2mix")
 COMMITTED = [
-    *(EGS / f"{place}/results.json" for place in ("mini", "mc_libri2mix", "speechocean762_2mix")),
-    *(EGS / f"mini/{place}/results.json" for place in ("1ch", "fsdd", "fsdd/1ch", "fsdd/3spk", "fsdd/2-3spk")),
-    *(EGS / f"{place}/claims.json" for place in CLAIMED),
+    *(EGS / place / "results.json" for place in MEASURED),
+    *(EGS / place / "claims.json" for place in CLAIMED),
     EGS / "mini/fsdd/mismatch.json",
     EGS / "recordings/meetings/report.json",
 ]
