@@ -34,7 +34,7 @@ _RULE = (*RULE, "max_seconds")
 @needed("data", "labelled test set, with texts; or whole recordings (mixit data recordings)")
 @needed("separated", "directory of streams (ID_spk1.wav ... or spk1.scp ...), or with one per system")
 @needed("out", "where the hypotheses go")
-@option("only", "some of the systems, separated by commas", default="", empty=True)
+@option("only", "some of the systems, separated by commas")
 @option("speech", "test set: dry speech that it was simulated from, to be recognised as the system 'dry'")
 @option("systems", "test set: systems file, such as conf/systems.yaml (default: all that is there)")
 @option("exp", "with --systems: directory that the systems' own recognisers lie in")
@@ -52,7 +52,7 @@ _RULE = (*RULE, "max_seconds")
 @option("ngpu", "1: recognise on a GPU, in one process", type=int, default=0)
 @shard
 @alone_in("out")
-def decode(data: str, only: str, ngpu: int, **_) -> None:
+def decode(data: str, only: str | None, ngpu: int, **_) -> None:
     """Recognise the streams of every system, on a test set or on whole recordings.
 
     A test set: OUT/SYSTEM/{text_spk1,...,hyp.seglst.json,info.json}. Of the systems below SEPARATED those of

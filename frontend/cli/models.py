@@ -93,9 +93,7 @@ def label(model, data, out, config, rule, n_talkers, refine, reference, nj, devi
 @option("systems", "instead of --model: systems file, such as conf/systems.yaml")
 @option("exp", "with --systems: directory with the trained models the file names")
 @option("data", "with --systems: mixture set, or whole recordings (mixit data recordings)", metavar="DIR")
-@option(
-    "only", "with --systems: some of the systems, by commas; or all that are 'blind', or 'models'", empty=True
-)
+@option("only", "with --systems: some of the systems, by commas; or all that are 'blind', or 'models'")
 @option("nj", "with --systems: number of processes", type=COUNT, default=1)
 @shard
 @alone_in("out", wait=True, depth=1)
@@ -214,7 +212,7 @@ def recognise(out: str | None, **_) -> None:
     from frontend.recognition.model import Search
     from frontend.recognition.pieces import Cutting
     from frontend.separation.files import How, Source, plan
-    from frontend.utils.files import check_place, make_directory, scratch, write_text
+    from frontend.utils.files import check_place, make_directory, scratch, write_named
 
     format = _format(out, o.format)
     cutting = Cutting(Rule(**{name: getattr(o, name) for name in RULE}), o.leak_db)
@@ -246,10 +244,10 @@ def recognise(out: str | None, **_) -> None:
         except UserError as error:
             if not (found and out):
                 raise
-            write_text(out, in_format(found, format, named) + "\n")
+            write_named(out, in_format(found, format, named) + "\n")
             raise UserError(f"{error}; the words of the recordings before it are in {out}") from None
     if out:
-        write_text(out, in_format(found, format, named) + "\n")
+        write_named(out, in_format(found, format, named) + "\n")
     elif not at_once:
         print(in_format(found, format))
 

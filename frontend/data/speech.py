@@ -244,7 +244,7 @@ def _render(fs: int, job: tuple[Utterance, str]) -> tuple[str, int]:
 
 
 _TABLES = {"wav.scp", "segments", "text", "utt2spk", "spk2utt", "utt2num_samples", "feats.scp"}
-# Of sets of 0.2.0: what lies beside their tables; all that is in one that is a part of another.
+# What lies beside the tables of sets of 0.2.0; and the names of all that one has which is a part of another.
 _BESIDE = {"array", "scenes.jsonl", "meetings.jsonl", "stamp.json"}
 _OF_PARTS = re.compile(r"wav\.scp|utt2spk|spk2utt|utt2num_samples|spk\d+\.scp|text_spk\d+")
 
@@ -270,8 +270,11 @@ def check_replaced_set(out: str | Path, *sources: str | Path) -> None:
         raise UserError(f"{out}: expected a directory to make, found a file (choose another)")
     check_new_set(out, *sources)
     there = _names_in(out)
-    others = there - _made_here(out, there) - _BESIDE - {MARK, LOCK}
-    if others := {name for name in others if not _OF_PARTS.fullmatch(name)}:
+    made = _made_here(out, there)
+    others = there - made - ({MARK, LOCK, *_BESIDE} if made else {LOCK})
+    if made and MARK not in there:
+        others = {name for name in others if not _OF_PARTS.fullmatch(name)}
+    if others:
         raise UserError(f"{out}: holds {few(sorted(others))}, which would be lost (choose another)")
 
 

@@ -128,8 +128,7 @@ class Setting:
     def check_key(self) -> None:
         """Raise UserError for one that is to replace a whole configuration."""
         if not self.key:
-            wanted = f"expected KEY inside {self.where}, such as teacher.max_epoch=3"
-            raise UserError(f"--set {self.where}: {wanted}, found none")
+            raise UserError(f"--set {self.where}: expected {self.where}.KEY=VALUE, found no KEY")
 
 
 def change(content: Mapping, settings: Iterable[Setting], where: str) -> dict:

@@ -50,6 +50,9 @@ class MixtureOptions(Options):
 
     def _check_sizes(self) -> None:
         size = self.size
+        for key in ("semi", "more"):
+            found = size["shares"][key]
+            refuse((type(found) is not list, f"size.shares.{key}: expected a list of shares, found {found}"))
         for share in (size["shares"]["small"], *size["shares"]["semi"], *size["shares"]["more"]):
             is_wrong = type(share) not in (int, float) or not 0 < share <= 1
             refuse((is_wrong, f"size.shares: expected numbers above 0 and at most 1, found {share}"))

@@ -142,6 +142,7 @@ def decode(request: Request) -> None:
 def _check_replaced(folder: Path) -> None:
     """Raise UserError unless there is nothing in ``folder``, or the words of a system."""
     there = [path.name for path in folder.iterdir()] if folder.is_dir() else [folder.name]
+    there = [name for name in there if not name.startswith(".")]  # of a run that was killed
     if there and HYPOTHESES not in there:
         found = few(sorted(there))
         raise UserError(f"{folder}: expected words of a system, found {found} (choose another --out)")

@@ -237,9 +237,11 @@ def adopt(args: argparse.Namespace, given: Iterable[str]) -> None:
     for name, network in _STARTS.items():
         if getattr(args, name) is None:
             raise UserError(f"--{name} DIR is missing: the training directory of the {network} to start from")
-    start, out = Path(args.asr), Path(args.output_dir).parent
-    if (start.parent if start.is_file() else start).resolve() == (out / "asr").resolve():
-        raise UserError(f"--output_dir {out}: the result would replace --asr {start} (choose another)")
+    out = Path(args.output_dir).parent
+    for name, place in (("separator", out), ("asr", out), ("asr", out / "asr")):
+        start = Path(getattr(args, name))
+        if (start.parent if start.is_file() else start).resolve() == place.resolve():
+            raise UserError(f"--output_dir {out}: the result would replace --{name} {start} (choose another)")
     trained, separator = _separator(args.separator)
     files = _recogniser(args.asr)
     for theirs, mapping in ((separator, OF_SEPARATOR), (files.settings, OF_RECOGNISER)):

@@ -224,11 +224,11 @@ def _figures_of_claims(runs: Runs, refinements: Sequence[str | None]) -> tuple[d
     curve = _label_curve(runs, refinements)
     blind = [name for name in runs.systems if _BLIND.fullmatch(name.partition("+")[0])]
     about: dict[str, dict] = dict.fromkeys([MIXTURE, *blind, PACKAGED, OUTPUTS, *RULES, "teacher_oracle"], {})
-    about |= {row["system"]: row for row in curve} | {GATED: {}, TRUE_IMAGES: {}}
+    about |= {GATED: {}} | {row["system"]: row for row in curve} | {TRUE_IMAGES: {}}
     _check_recogniser(runs, list(about))
     rows = []
     for name, more in about.items():
-        found = {key: figure(runs, name, key) for key in _measures_of(name)}
+        found = {key: figure(runs, name, key) for key in _measures_of(name, bool(more))}
         rows += [{"system": name, **more, **found}] if any(found.values()) else []
     best_blind = {measure: _best(rows, blind, measure) for measure in MEASURES}
 
@@ -259,12 +259,12 @@ def _figures_of_claims(runs: Runs, refinements: Sequence[str | None]) -> tuple[d
     return figures, list(about)
 
 
-def _measures_of(name: str) -> tuple[str, ...]:
-    """Return the columns of a row. Where the gate left one stream, SI-SNRi does not exist."""
+def _measures_of(name: str, of_curve: bool) -> tuple[str, ...]:
+    """Return the columns of a row. The gate is asked for its streams alone, unless it is the refinement."""
     keys: tuple[str, ...] = MEASURES
     if name.startswith(("teacher", TRUE_IMAGES)):
         keys = ("si_snri",)
-    elif name == GATED:
+    elif name == GATED and not of_curve:
         keys = ()
     return keys + SEPARATION_KEYS if name in (OUTPUTS, STUDENT, GATED, TRUE_IMAGES) else keys
 

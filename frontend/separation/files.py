@@ -77,14 +77,12 @@ class Job:
         name: files are named after it.
         recording: what to read.
         outputs: the files to write.
-        surplus: those of further streams, of an earlier run; removed when the outputs are complete.
         live: the channels to take; None: all.
     """
 
     name: str
     recording: Recording
     outputs: list[Path]
-    surplus: list[Path]
     live: list[int] | None = None
 
 
@@ -244,9 +242,13 @@ def _name_outputs(named: list[tuple[str, Recording]], out: Path, n_outputs: int)
                 raise UserError(
                     f"{path}: an input that a stream of {recording.name} would replace (choose another DIR)"
                 )
-        further = itertools.takewhile(functools.partial(_is_stream, recording=recording), files)
-        surplus = itertools.takewhile(lambda path: path.resolve() not in sources, further)
-        jobs.append(Job(name, recording, outputs, list(surplus)))
+        further = next(files)  # it would count as a stream of this run
+        if further.resolve() not in sources and _is_stream(further, recording):
+            raise UserError(
+                f"{further}: expected {n_outputs} streams of {recording.name} in {out}, found another, "
+                "perhaps of an earlier run with more talkers (remove it, or choose another DIR)"
+            )
+        jobs.append(Job(name, recording, outputs))
     return jobs
 
 
@@ -352,8 +354,6 @@ def _separate(job: Job, separator: ContinuousSeparator, resample: bool, shown: P
             counted = done
         if as_integers and files.peak < 1:
             files.make_integers()
-    for path in job.surplus:
-        path.unlink(missing_ok=True)
 
 
 def _is_16_bit(waveform: np.ndarray) -> bool:

@@ -12,7 +12,7 @@ import json
 import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,7 +43,7 @@ from frontend.utils.stamps import Stamp, read_stamp
 # With DONE all items are complete; BEGUN says what those were made from that ITEMS has a line of.
 DONE, BEGUN, ITEMS = "stamp.json", ".begun.json", ".items.jsonl"
 _OURS = (DONE, BEGUN, "info.json", "made_from.json")
-# A training has those, too, and so have the words of a system.
+# Files of a training, and of the words of a system: they have some of _OURS, too.
 _OTHERS = ("config.yaml", "hyp.seglst.json")
 _CODE = (array_streams, blind, refine, pseudo_targets, continuous)
 
@@ -124,8 +124,11 @@ class Result:
             self._prepare(begun=False)
             return
         # Not the directory's own lock, which the parts share while they work.
-        with locked(self.folder.with_name(f".{self.folder.name}.mixit-begin"), patience_s=None):
+        beginning = self.folder.with_name(f".{self.folder.name}.mixit-begin")
+        with locked(beginning, patience_s=None):
             self._prepare(begun=True)
+        with suppress(OSError):  # another part waits in it
+            beginning.rmdir()
         self.due &= set(part_of(list(self.items), shard))
 
     def _prepare(self, begun: bool) -> None:

@@ -144,6 +144,8 @@ def check_criterions(
     Raises:
         UserError: an unknown criterion, wrapper or setting.
     """
+    if not isinstance(criterions, list):
+        raise UserError(f"{where}: {name}: a list of criteria (- name: ...) expected, found {criterions!r}")
     for criterion in criterions:
         given = set(criterion) if isinstance(criterion, dict) else set()
         if not {"name", "wrapper"} <= given <= {"name", "conf", "wrapper", "wrapper_conf"}:

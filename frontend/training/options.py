@@ -57,7 +57,7 @@ def resolve(given: list[tuple[str, list[str]]]) -> dict:
         if name.endswith("_conf") and equals:
             conf, parts = options, [name, *key.split(".")]
             for depth, part in enumerate(parts[:-1], 1):
-                conf[part] = _mapping(conf.get(part), ".".join(parts[:depth]), config or "command line")
+                conf[part] = _mapping(conf.get(part) or {}, ".".join(parts[:depth]), config or "command line")
                 conf = conf[part]
             conf[parts[-1]] = _read_value(value)
         else:
@@ -85,9 +85,10 @@ def read_config(path: str) -> dict:
 
 def _mapping(conf: object, name: str, where: str) -> dict:
     """Return a copy of settings, such as ``optim_conf``; raise a UserError where it is something else."""
-    if conf is not None and not isinstance(conf, dict):
-        raise UserError(f"{where}: {name}: settings (key: value) expected, found {conf!r}")
-    return dict(conf or {})
+    if not isinstance(conf, dict):
+        found = "nothing" if conf is None else repr(conf)
+        raise UserError(f"{where}: {name}: settings (key: value) expected, found {found}")
+    return dict(conf)
 
 
 def _read_value(text: str) -> object:

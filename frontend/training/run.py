@@ -50,7 +50,7 @@ _NO_SETTING = set(
     """output_dir config train_set valid_set init_param dry_run resume print_config overwrite num_threads
     num_workers ngpu log_level log_interval use_tensorboard use_matplotlib""".split()
 )
-_WAYS = ("resume", "overwrite", "dry_run")
+_WAYS = ("resume", "overwrite")
 _AUDIO = " audio"  # ends the name of an input: a digest of a set's audio beside that of its tables
 # What a training makes in its directory, that of ESPnet or one of ours; a joint one makes two more folders.
 _MADE = f"""config.yaml {CHECKPOINT} checkpoint.*.pth *epoch.pth *.ave*.pth *.best.pth latest.pth {LOG}
@@ -109,7 +109,7 @@ class Training:
         settings = {k: v for k, v in options.items() if k not in {*_NO_SETTING, *models}}
         output = options.get("output_dir")
         wanted = {name: any(one == name and value != ["false"] for one, value in given) for name in _WAYS}
-        if wanted.pop("dry_run") and wanted["overwrite"]:
+        if options.get("dry_run") and wanted["overwrite"]:
             raise UserError("--overwrite: a dry run removes nothing (leave one of the two out)")
         stamp = Stamp.of(settings, inputs, [sys.modules[__name__]])
         return cls(Path(str(output)) if output else None, stamp, tuple(reads), **wanted)

@@ -87,6 +87,7 @@ _MACHINE_ERRORS = {
     errno.ENOTDIR: "choose another path",
     errno.EISDIR: "choose another path",
     errno.EEXIST: "choose another path",
+    errno.EPIPE: "its reader is gone: start it again",
     errno.EIO: "the disk or its network failed",
     errno.ESTALE: "the disk or its network failed",
 }

@@ -153,22 +153,10 @@ def scratch_file(path: str | Path) -> Iterator[Path]:
 def atomic_file(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path; on success it replaces ``path``, else it is removed.
 
-    A link is followed. Into a pipe or a device the whole is written at once.
-
     Raises:
         UserError: a name that is too long, before anything is written.
     """
-    path = Path(path)
-    check_name(path)
-    if path.exists() and not path.is_file() and not path.is_dir():
-        with scratch() as folder:
-            yield folder / "part"
-            with open(folder / "part", "rb") as source, open(path, "wb") as target:
-                shutil.copyfileobj(source, target)
-        return
-    if path.is_symlink():
-        path = path.resolve()
-    with scratch_file(path) as part, _said_of(path, part):
+    with scratch_file(path) as part, _said_of(Path(path), part):
         yield part
         os.replace(part, path)
 
@@ -214,6 +202,20 @@ def write_text(path: str | Path, text: str) -> None:
     """Write ``text`` (UTF-8) to ``path``, whole or not at all."""
     with atomic_file(path) as part:
         part.write_text(text, encoding="utf-8")
+
+
+def write_named(path: str | Path, text: str) -> None:
+    """Write ``text`` to what a user names: a link is followed; what is a pipe or a device stays one."""
+    path = Path(path)
+    check_name(path)
+    if not path.exists() or path.is_file():
+        write_text(path.resolve() if path.is_symlink() else path, text)
+        return
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 def write_json(path: str | Path, content: object, **options: Any) -> None:

@@ -159,7 +159,7 @@ def test_empty_text_is_no_value(name, option, more, tmp_path, monkeypatch, comma
 
 def test_options_that_take_empty_text():
     found = [(path, one.name) for path in LEAVES for one in COMMANDS[path].params if getattr(one, "empty", 0)]
-    assert found == [("separate", "only"), ("decode", "only"), ("score", "measures")]
+    assert found == [("score", "measures")]
 
 
 def test_a_group_without_a_command_shows_its_help(capfd):

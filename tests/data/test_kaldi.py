@@ -593,7 +593,7 @@ def test_a_directory_of_somebody_else_is_not_written_over(here, mixtures, names)
     assert {path: path.read_text() for path in Path("mine").iterdir()} == before
 
 
-@pytest.mark.parametrize("name", ["thesis.tex", ".git", "photos/a.png"])
+@pytest.mark.parametrize("name", ["thesis.tex", ".git", "photos/a.png", "spk3.scp", "text_spk3"])
 def test_a_set_takes_no_place_of_other_files(here, mixtures, name):
     """Neither of a directory without tables, nor of a set to which something was added."""
     _tables("notes", name)

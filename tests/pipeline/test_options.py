@@ -138,8 +138,8 @@ def test_where_a_run_lies(recipe, text, place):
         ("--set size.mixtures.labelled=0", "size.mixtures.labelled: expected a whole number of at least 1"),
         ("--set size.asr_rooms.dev=0", "size.asr_rooms.dev: expected a whole number of at least 1"),
         ("--set size.bank=0.5", "size.bank: expected a whole number of at least 1, found 0.5"),
-        ("--set teacher=3", "--set teacher: expected KEY inside teacher, such as teacher.max_epoch=3"),
-        ("--set size=3", "--set size: expected KEY inside size"),
+        ("--set teacher=3", "--set teacher: expected teacher.KEY=VALUE, found no KEY"),
+        ("--set size=3", "--set size: expected size.KEY=VALUE"),
         ("--set techer=3", "--set techer: no such key (did you mean 'teacher'?)"),
         ("--corpus ../other", "--corpus '../other': expected letters, digits"),
         # These would change nothing.

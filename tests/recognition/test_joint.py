@@ -489,10 +489,12 @@ class TestErrors:
             call("train joint", *command("x", valid_set=other))
 
     def test_result_takes_no_place_of_its_start(self, command, tmp_path, given):
-        shutil.copytree(given["asr"], tmp_path / "x/asr")
-        for start in (tmp_path / "x/asr", tmp_path / "x/asr/valid.loss.ave.pth"):
-            with pytest.raises(UserError, match=r"x: the result would replace --asr"):
-                call("train joint", *command("x", asr=start))
+        for place, name in (("x/asr", "asr"), ("y", "asr"), ("z", "separator")):
+            shutil.copytree(given[name], tmp_path / place)
+            (tmp_path / place / "valid.loss.ave.pth").rename(tmp_path / place / "model.pth")
+            for start in (tmp_path / place, tmp_path / place / "model.pth"):
+                with pytest.raises(UserError, match=rf"{place[0]}: the result would replace --{name}"):
+                    call("train joint", *command(place[0], **{name: start}))
 
     def test_one_line_and_exit_code_2(self, command, capsys):
         argv = command("x")

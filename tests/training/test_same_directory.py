@@ -120,10 +120,12 @@ def test_a_training_of_somebody_else(line, tmp_path):
     assert not Training.of(line()).is_complete()
 
 
-def test_a_dry_run_removes_nothing(line):
-    assert Training.of(line("--overwrite", "true", "--dry_run", "false")).overwrite
-    with pytest.raises(UserError, match="--overwrite: a dry run removes nothing"):
-        Training.of(line("--overwrite", "true", "--dry_run", "true"))
+def test_a_dry_run_removes_nothing(line, tmp_path):
+    (tmp_path / "dry.yaml").write_text("dry_run: true\n")
+    assert Training.of(line("--overwrite", "true", "--dry_run", "False")).overwrite
+    for dry in (["--dry_run", "true"], ["--config", str(tmp_path / "dry.yaml")]):
+        with pytest.raises(UserError, match="--overwrite: a dry run removes nothing"):
+            Training.of(line("--overwrite", "true", *dry))
 
 
 def test_overwrite_removes_what_a_training_made_and_nothing_else(line, exp):

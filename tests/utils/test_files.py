@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from frontend.utils.errors import UserError
-from frontend.utils.files import atomic_directory, write_text
+from frontend.utils.files import atomic_directory, write_named, write_text
 
 
 def make(path, text):
@@ -91,16 +91,21 @@ def test_a_dead_process_of_the_same_number_does_not_cost_the_old(tmp_path):
     assert content(tmp_path / "set") == ["a", "old"]
 
 
-def test_a_file_goes_where_a_link_leads_and_into_a_pipe(tmp_path):
+def test_what_a_user_names_may_be_a_link_a_pipe_or_a_device(tmp_path):
+    """What this program names is replaced as it is: a link, not the file of somebody else."""
     (tmp_path / "real").write_text("old")
     (tmp_path / "link").symlink_to("real")
-    write_text(tmp_path / "link", "new")
+    write_named(tmp_path / "link", "new")
     assert (tmp_path / "link").is_symlink() and (tmp_path / "real").read_text() == "new"
     os.mkfifo(tmp_path / "pipe")
     with ThreadPoolExecutor() as pool:
         read = pool.submit((tmp_path / "pipe").read_text)
-        write_text(tmp_path / "pipe", "words")
+        write_named(tmp_path / "pipe", "words")
         assert read.result(10) == "words" and (tmp_path / "pipe").is_fifo()
+    with pytest.raises(OSError, match="/dev/full"):
+        write_named("/dev/full", "words")
+    write_text(tmp_path / "link", "newer")
+    assert not (tmp_path / "link").is_symlink() and (tmp_path / "real").read_text() == "new"
     assert content(tmp_path) == ["link", "pipe", "real"]
     with pytest.raises(UserError, match="/proc/none: no directory can be made there"):
         write_text("/proc/none/x", "words")
