@@ -166,6 +166,12 @@ def test_the_kept_page_of_a_size_is_of_its_recogniser(recipe):
     assert options(recipe).results == Path(".") != options(recipe, "--asr_whisper tiny.en").results
 
 
+def test_shares_of_a_size_are_a_list(recipe):
+    with (recipe / "conf/sizes.yaml").open("a") as sizes:
+        sizes.write("\nmine: {shares: {semi: 0.05}}\n")
+    refused(recipe, "--size mine", "size.shares.semi: expected a list of shares, found 0.05")
+
+
 def test_several_nodes_need_slurm(recipe):
     refused(recipe, "--nodes 2", "--nodes 2: several machines need --launcher slurm")
     assert options(recipe, "--nodes 2 --launcher slurm").given.nodes == 2

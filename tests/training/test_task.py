@@ -284,6 +284,8 @@ WRONG = [
     ),
     (TEACHER, {"separator": "mask_nett"}, r"mask_nett.*did you mean 'mask_net'"),
     (TEACHER, {"scheduler_conf": {"warmup": 2}}, r"scheduler_conf: unknown key 'warmup'"),
+    (TEACHER, {"criterions": 3}, r"criterions: a list of criteria .* expected, found 3"),
+    (TEACHER, {"scheduler_conf": None}, r"scheduler_conf: settings \(key: value\) expected, found nothing"),
     (TEACHER, {"criterions": [{"name": "snr"}]}, r"criterions: name, conf, wrapper"),
     (TEACHER, {"criterions": [{"name": "thresholded_snr", "wrapper": "mixxit"}]}, r"'mixxit' .*'mixit'"),
     (
