@@ -145,6 +145,14 @@ def test_the_picture(made, tmp_path):
             assert (half.max(-1) - half.min(-1) > 0.3).sum() > 200
 
 
+def test_the_gate_as_refinement_has_all_columns(recipe):
+    gated = {"student+gate": (8.0, 2), "supervised_full+gate": (9.0, 1)}
+    for k in range(3):
+        write_seed(recipe / f"exp/x_train{k}", systems=gated)
+    row = entry(claims("--refinement", "gate", "--partial")[0]["rows"], "student+gate")
+    assert (row["si_snri"]["value"], row["share"], row["surplus_outputs_1"]["value"]) == (8.0, 0.0, 10.0)
+
+
 def test_one_seed_says_so(recipe):
     results, page = claims(seeds=1)
     assert "One seed only" in page and "Student's t" not in page
