@@ -232,7 +232,9 @@ class Remixes(_Pooled):
         gain_db: gain of every image but the first, uniform in +-gain_db.
         fewest: images in an example; of more labels, as many of these numbers each: fewest, ..., labels.
         one_talker: share of the examples that are one image alone.
-        as_is: share of the examples that are a mixture itself, with its labels as references.
+        as_is: share of the examples that are a mixture itself, with its labels as references. Below 1, crops
+            in which fewer than ``fewest`` labels sound become remixes: how many examples have one talker is
+            for ``one_talker`` to say, not for the share of such mixtures among the labelled.
         labelled: a labelled set: the labels of its utterances take the place of those in ``entries``, and in
             training these utterances alone, whether in ``entries`` or not, are taken as they are. "": any may
             be. In validation those alone that are in ``entries``.
@@ -283,19 +285,28 @@ class Remixes(_Pooled):
     def __call__(self, uid: str, data: dict[str, str]) -> dict[str, np.ndarray]:
         """Return speech_mix (T, C), or (T,) of one microphone, and speech_ref1..S (T,)."""
         kind = self._draws(uid, "kind").uniform()
-        if kind < self.as_is:
-            chosen = uid if self.labelled is None else self._draws(uid, "labelled").choice(self.labelled)
-            mixture, references = self._crop(uid, 0, str(chosen))
-            mixture = self._turn(mixture, self._draws(uid, "symmetry", 0), keep_reference=True)
-        else:
-            number = int(self._draws(uid, "number").integers(self.fewest, self.number + 1))
-            number = 1 if kind < self.as_is + self.one_talker else number
-            names = [uid, *self.partners(uid)][:number]
-            images = [self._image(uid, i, name) for i, name in enumerate(names)]
-            mixture = self._sum(images)
-            references = np.zeros((self.number, self.samples), np.float32)
-            references[: len(images)] = [image[self.ref_channel] for image in images]
+        made = self._mixture(uid) if kind < self.as_is else None
+        if made is None:
+            made = self._remix(uid, alone=self.as_is <= kind < self.as_is + self.one_talker)
+        mixture, references = made
         return _example(mixture, references, self.references, _unit_deviation(mixture[self.ref_channel]))
+
+    def _mixture(self, uid: str) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return a crop (C, T) of a mixture itself and its labels (S, T); None, if it is to be a remix."""
+        chosen = uid if self.labelled is None else self._draws(uid, "labelled").choice(self.labelled)
+        mixture, references = self._crop(uid, 0, str(chosen))
+        if self.as_is < 1 and np.count_nonzero(references.any(-1)) < self.fewest:
+            return None
+        return self._turn(mixture, self._draws(uid, "symmetry", 0), keep_reference=True), references
+
+    def _remix(self, uid: str, alone: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Return a new mixture (C, T) of images, of one if ``alone``, and its references (S, T)."""
+        number = 1 if alone else int(self._draws(uid, "number").integers(self.fewest, self.number + 1))
+        names = [uid, *self.partners(uid)][:number]
+        images = [self._image(uid, i, name) for i, name in enumerate(names)]
+        references = np.zeros((self.number, self.samples), np.float32)
+        references[:number] = [image[self.ref_channel] for image in images]
+        return self._sum(images), references
 
     def _crop(self, utterance: str, which: int, mixture: str) -> tuple[np.ndarray, np.ndarray]:
         """Return a crop (C, T) of ``mixture``, number ``which`` for ``utterance``, and its labels (S, T)."""

@@ -284,6 +284,27 @@ class TestRemixes:
             tables = preprocessor.entries | {"speech_ref3": preprocessor.entries["speech_ref1"]}
             Remixes(True, tables, lengths=lengths, fs=FS, labelled=str(tmp_path))
 
+    def test_a_labelled_mixture_of_one_talker_becomes_a_remix(self, voices, tmp_path):
+        """How often one talker is alone is ``one_talker``, whatever the labelled mixtures are."""
+        silence = str(tmp_path / "silence.wav")
+        soundfile.write(silence, np.zeros(3 * SAMPLES), FS)
+        labels = {"spk1.scp": voices[0]["v2"].replace(".wav", "-1.wav"), "spk2.scp": silence}
+        write_set(
+            tmp_path,
+            {"wav.scp": {"v2": voices[0]["v2"]}} | {name: {"v2": label} for name, label in labels.items()},
+        )
+
+        def alone(**settings):
+            preprocessor = remix(voices, labelled=str(tmp_path), **settings)
+            examples = [at(preprocessor, epoch, "v1") for epoch in range(40)]
+            return [not example["speech_ref2"].any() for example in examples]
+
+        assert not any(alone(as_is=0.9, one_talker=0.0))
+        assert 4 < sum(alone(as_is=0.7, one_talker=0.3)) < 20
+        # Where all is to be mixtures as they are, or one talker is as many as an example may have, they stay.
+        assert all(alone(as_is=1.0, one_talker=0.0))
+        assert sum(alone(as_is=0.9, one_talker=0.0, fewest=1)) > 30
+
     def test_levels(self, voices):
         """The second image lies within +-gain_db of the first."""
         preprocessor, levels = remix(voices, one_talker=0.0, gain_db=6.0), []
