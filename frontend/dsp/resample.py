@@ -4,6 +4,7 @@ Both give the same samples, ``ceil(T * new_fs / fs)`` of them: sample ``n`` is t
 seconds. What lies above 0.91 of half the lower rate is attenuated, from half of it on by more than 100 dB.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -14,9 +15,10 @@ def resample(signal: np.ndarray, fs: int, new_fs: int) -> np.ndarray:
     """Return ``(..., T)`` of rate ``fs`` at rate ``new_fs``, both in Hz; float32 or float64 as it came."""
     if fs == new_fs:
         return signal
-    rows = signal.reshape(-1, signal.shape[-1])
-    blocks = list(resample_blocks([rows], fs, new_fs))
-    return np.concatenate(blocks, axis=1).reshape(*signal.shape[:-1], -1)
+    *outer, samples = signal.shape
+    rows = signal.reshape(math.prod(outer), samples)  # not -1, which is unknown where there are no samples
+    made = np.concatenate(list(resample_blocks([rows], fs, new_fs)), axis=1)
+    return made.reshape(*outer, made.shape[1])
 
 
 def resample_blocks(blocks: Iterable[np.ndarray], fs: int, new_fs: int) -> Iterator[np.ndarray]:
