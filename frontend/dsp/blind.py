@@ -49,12 +49,14 @@ def separate_blind(
         (S, T) float32 at the level of channel 0, loudest first.
 
     Raises:
-        UserError: unknown method or setting, or fewer microphones than sources.
+        UserError: unknown method or setting, fewer microphones than sources, or no samples.
     """
     check_blind(name, settings)
     if np.ndim(mixture) != 2 or len(mixture) < n_sources:
         found = 1 if np.ndim(mixture) < 2 else len(mixture)
         raise UserError(f"{name} needs as many microphones as talkers: {n_sources} or more, found {found}")
+    if mixture.shape[1] == 0:
+        raise UserError("recording: expected samples, found none")
     n_fft, hop = frames(fs, window, overlap)
     # Of the largest sample 1, so that squares stay within what floats of 32 bits hold.
     peak = float(np.abs(mixture).max(initial=0.0)) or 1.0

@@ -86,3 +86,8 @@ def test_hard_recordings_give_finite_streams(name, case):
 def test_mistakes_are_named(name, channels, settings, message):
     with pytest.raises(UserError, match=message):
         separate_blind(name, np.ones((channels, 4000)), 8000, 2, **settings)
+
+
+def test_a_recording_without_samples_is_named():
+    with pytest.raises(UserError, match="expected samples, found none"):
+        separate_blind("auxiva", np.zeros((2, 0)), 8000, 2)
