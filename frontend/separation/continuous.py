@@ -391,7 +391,7 @@ class ContinuousSeparator:
 
     def __call__(self, waveform: np.ndarray, fs: int, resample: bool = False) -> np.ndarray:
         """Separate a recording that is in memory: (C, T), or (T,) of one microphone, to (S, T)."""
-        waveform = np.atleast_2d(np.asarray(waveform, np.float32))
+        waveform = np.atleast_2d(np.ascontiguousarray(waveform, np.float32))  # torch takes no reversed view
         if waveform.shape[1] == 0:
             raise UserError("recording: expected samples, found none")
 

@@ -89,7 +89,8 @@ class Separator:
         Raises:
             UserError: wrong channels or rate, an empty or too long recording, NaN or infinity.
         """
-        waveform = np.atleast_2d(np.asarray(waveform, dtype=np.float32))
+        # Contiguous: torch takes no reversed view, such as one of the channels in another order.
+        waveform = np.atleast_2d(np.ascontiguousarray(waveform, dtype=np.float32))
         self.trained.check("recording", len(waveform), fs, resample)
         check_length("recording", waveform.shape[1], fs, self.max_seconds)
         if waveform.shape[1] == 0:

@@ -51,6 +51,15 @@ def test_what_is_not_longer_than_a_window_is_separated_as_it_is(models, frames):
     np.testing.assert_array_equal(found, separator(waveform, FS))
 
 
+def test_a_reversed_view_is_its_copy(models):
+    """torch takes none with strides below 0."""
+    separator, waveform = Separator.from_pretrained(models / "student"), recording(9000)[::-1, ::-1]
+    for run in (separator, ContinuousSeparator(separator, 1.0, 0.5)):
+        np.testing.assert_array_equal(run(waveform, FS), run(waveform.copy(), FS))
+    run = ContinuousSeparator(permuting(), 1.0, 0.5)
+    np.testing.assert_array_equal(run(waveform, FS), waveform)
+
+
 def test_no_more_than_a_window_is_ever_held():
     frames, asked, pieces = 600 * 80, [], []
     separator = permuting()
