@@ -4,9 +4,10 @@ ESPnet's own ``DynamicMixingPreprocessor`` refuses multi-channel input and alway
 from sample 0. All preprocessors here get the *entries* of the scp files (ESPnet's data
 type ``text``) rather than samples, and read the crop they need and nothing else.
 
-Every draw is keyed by (seed, epoch, utterance, purpose): an example depends neither on the
-number of workers nor on how often training was interrupted. In validation the epoch is
-left out of the key, so that an utterance is the same example in every epoch.
+Every draw is keyed by (seed, epoch, use, utterance, purpose): an example depends neither on the
+number of workers nor on how often training was interrupted. An epoch longer than the set uses
+its utterances several times: each use is another example. In validation epoch and use are left
+out of the key, so that an utterance is the same example in every epoch.
 """
 
 import math
@@ -67,7 +68,7 @@ class _Crops(AbsPreprocessor):
         self.samples = round(crop * fs) if math.isfinite(crop * fs) else 0
         if self.samples < 1:
             raise UserError(f"preprocessor_conf: crop must be a positive number of seconds, found {crop}")
-        self.epoch = 0
+        self.epoch: int | str = 0
         self.any_order = train and array_symmetry == "any"
         try:
             symmetries = array_symmetries("none" if array_symmetry == "any" else array_symmetry, n_mics)
@@ -75,9 +76,9 @@ class _Crops(AbsPreprocessor):
             raise UserError(f"preprocessor_conf: {error}") from None
         self.symmetries = [list(s) for s in (symmetries if train else symmetries[:1])]
 
-    def set_epoch(self, epoch: int) -> None:
-        """Say which epoch the next examples are for (the iterator factory does)."""
-        self.epoch = epoch
+    def set_epoch(self, epoch: int, use: int = 0) -> None:
+        """Say which epoch the next examples are for, and how often it used them before."""
+        self.epoch = f"{epoch}.{use}" if use else epoch
 
     def _draws(self, utterance: str, *purpose: str | int) -> np.random.Generator:
         when = self.epoch if self.train else "valid"
@@ -403,13 +404,14 @@ class WholeUtterances(AbsPreprocessor):
         seed: int = 0,
     ):
         super().__init__(train)
-        self.text, self.fs, self.n_mics, self.seed, self.epoch = text, fs, n_mics, seed, 0
+        self.text, self.fs, self.n_mics, self.seed = text, fs, n_mics, seed
+        self.epoch: int | str = 0
         symmetries = array_symmetries(array_symmetry if train and array_symmetry != "any" else "none", n_mics)
         self.symmetries = [list(s) for s in symmetries if s[ref_channel] == ref_channel]
 
-    def set_epoch(self, epoch: int) -> None:
-        """Say which epoch the next examples are for (the iterator factory does)."""
-        self.epoch = epoch
+    def set_epoch(self, epoch: int, use: int = 0) -> None:
+        """Say which epoch the next examples are for, and how often it used them before."""
+        self.epoch = f"{epoch}.{use}" if use else epoch
 
     def cut(self, text: str) -> list[str]:
         """Return the tokens of a transcript."""

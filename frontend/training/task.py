@@ -6,6 +6,7 @@ A new network is a file in ``frontend/networks`` and a line of :data:`SEPARATORS
 import argparse
 import importlib
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from espnet2.iterators.abs_iter_factory import AbsIterFactory
 from espnet2.iterators.sequence_iter_factory import worker_init_fn
 from espnet2.schedulers.abs_scheduler import AbsBatchStepScheduler
 from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from frontend.data.kaldi import read_scp
 from frontend.training.checkpoints import ANY_ARRAY, keep_previous_checkpoint
@@ -27,6 +28,18 @@ from frontend.utils.errors import UserError
 from frontend.utils.espnet import Trainer, abs_task, enh
 from frontend.utils.parallel import Progress
 from frontend.utils.rng import generator
+
+
+class _Uses(Dataset):
+    """The utterances of an epoch by (utterance, use): one that is used again is another example."""
+
+    def __init__(self, dataset: Any, epoch: int):
+        self.dataset, self.epoch = dataset, epoch
+
+    def __getitem__(self, item: tuple[str, int]) -> Any:
+        utterance, use = item
+        self.dataset.preprocess.set_epoch(self.epoch, use)
+        return self.dataset[utterance]
 
 
 class KeyedIterFactory(AbsIterFactory):
@@ -63,6 +76,10 @@ class KeyedIterFactory(AbsIterFactory):
 
     def batches(self, epoch: int) -> list[list[str]]:
         """Return the utterances of each batch of ``epoch`` (from 1)."""
+        return [[utterance for utterance, _ in batch] for batch in self.uses(epoch)]
+
+    def uses(self, epoch: int) -> list[list[tuple[str, int]]]:
+        """Return (utterance, how often the epoch used it before) of each batch of ``epoch`` (from 1)."""
         n = len(self.ids)
         count = n if self.steps is None else self.steps * self.batch_size
         sequence: list[str] = []
@@ -76,7 +93,12 @@ class KeyedIterFactory(AbsIterFactory):
                 shuffle += 1
             sequence = sequence[first : first + count]
         rank, world = self.shard
-        found = [sequence[i : i + self.batch_size] for i in range(0, len(sequence), self.batch_size)]
+        before = Counter[str]()
+        items = []
+        for utterance in sequence:
+            items.append((utterance, before[utterance]))
+            before[utterance] += 1
+        found = [items[i : i + self.batch_size] for i in range(0, len(items), self.batch_size)]
         if len(sequence) < world:
             raise UserError(
                 f"{len(self.ids)} utterances for {world} processes that share the training: expected one for "
@@ -88,10 +110,9 @@ class KeyedIterFactory(AbsIterFactory):
 
     def build_iter(self, epoch: int, shuffle: bool | None = None) -> DataLoader:
         """Return the batches of ``epoch``, read and collated."""
-        self.dataset.preprocess.set_epoch(epoch)
         return DataLoader(
-            self.dataset,
-            batch_sampler=self.batches(epoch),
+            _Uses(self.dataset, epoch),
+            batch_sampler=self.uses(epoch),
             worker_init_fn=partial(worker_init_fn, base_seed=epoch + self.seed),
             **self.options,
         )

@@ -514,11 +514,25 @@ class TestBatches:
             def __missing__(self, utterance):
                 return utterance, self.preprocess.epoch
 
-        factory = self.factory(num_workers=0, collate_fn=list)
+        factory = self.factory(n=12, num_workers=0, collate_fn=list)
         factory.dataset = Dataset()
         for epoch in (1, 4):
             batches = list(factory.build_iter(epoch))
             assert batches == [[(u, epoch) for u in batch] for batch in factory.batches(epoch)]
+
+    @pytest.mark.parametrize("shard", [(0, 1), (0, 2), (1, 2)])
+    def test_an_utterance_that_an_epoch_uses_again_is_another_example(self, shard):
+        class Dataset(dict):
+            preprocess = CroppedSources(True, lengths={}, fs=FS)
+
+            def __missing__(self, utterance):
+                return utterance, float(self.preprocess._draws(utterance, "crop").uniform())
+
+        factory = self.factory(n=3, batch_size=4, steps=5, shard=shard, num_workers=0, collate_fn=list)
+        factory.dataset = Dataset()
+        found = [example for batch in factory.build_iter(1) for example in batch]
+        assert len(found) == len(set(found)) == 20 // shard[1]
+        assert {utterance for utterance, _ in found} == {"u0", "u1", "u2"}
 
     def test_sizes(self):
         assert [len(b) for b in self.factory().batches(3)] == [2, 2, 2]
