@@ -19,7 +19,7 @@ from frontend.dsp.spatial import istft, spatial_covariance, stft, stream_masks
 from frontend.utils.rng import generator
 
 # Raised with every change after which the same mixture has other streams; that of training/run.py then, too.
-VERSION = 2
+VERSION = 3
 # Precision, and noise that is added, relative to the mixture in amplitude: it keeps the matrices of a dead
 # channel or of silence invertible. What has sound in a few windows alone takes more of both.
 _ATTEMPTS = (

@@ -107,9 +107,16 @@ def _update_pair(w: torch.Tensor, v: torch.Tensor) -> None:
 
 
 def _update(w: torch.Tensor, v: torch.Tensor) -> None:
-    """Update the rows of w (B, N, F, S, S), given the covariances as real numbers (S, S * S, B, N, F)."""
-    v = torch.einsum("snbkf,nij->sbkfij", v.to(w.dtype), _basis(w.shape[-1], w.dtype, w.device))
-    for s in range(w.shape[-1]):
+    """Update the rows of w (B, N, F, S, S), given the covariances as real numbers (S, S * S, B, N, F).
+
+    Where a talker pauses, frames weigh so much that covariances are singular but for rounding: their
+    diagonal is raised by as much.
+    """
+    n = w.shape[-1]
+    loading = torch.finfo(v.dtype).eps * v[:, :n].sum(1, keepdim=True)
+    v = torch.cat([v[:, :n] + loading, v[:, n:]], 1)
+    v = torch.einsum("snbkf,nij->sbkfij", v.to(w.dtype), _basis(n, w.dtype, w.device))
+    for s in range(n):
         unit = torch.zeros_like(w[..., :1])
         unit[..., s, 0] = 1
         row = torch.linalg.solve_ex(w @ v[s], unit)[0].mH

@@ -42,7 +42,7 @@ from frontend.utils.files import remove
 from frontend.utils.stamps import Stamp, read_stamp
 
 # Raised with every change after which the same training ends in other weights.
-VERSION = 4
+VERSION = 5
 # With DONE a training is complete. BEGUN says what the checkpoint of one that is not was made from.
 DONE, BEGUN = "stamp.json", ".begun.json"
 # What changes how long a training takes and what it says, not its weights; and what is an input.

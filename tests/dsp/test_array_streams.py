@@ -97,6 +97,20 @@ def test_the_cost_is_the_negative_log_likelihood_and_falls(n):
     assert costs[2] == pytest.approx(slow)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_single_precision_separates_four_talkers_with_pauses_and_no_noise(seed):
+    """A frame in which a source pauses weighs as much as 10^8 others."""
+    g, n, freqs, frames = torch.Generator().manual_seed(seed), 4, 30, 200
+    parts = torch.randn(2, n, freqs, frames, generator=g)
+    s = torch.complex(*parts) * 10.0 ** -(4 * torch.rand(n, 1, frames, generator=g).round())
+    mixing = torch.complex(*torch.randn(2, freqs, n, n, generator=g))
+    images = mixing.permute(1, 2, 0)[..., None] * s  # (C, S, F, L)
+    w, _ = iva.auxiva(images.sum(1)[None], unitary_matrices(n, 1)[None, :, None], 30)
+    if w.isfinite().all():  # else it is tried again in double precision
+        power = torch.einsum("fij,jsfl->isfl", w[0, 0], images).abs().square().sum((2, 3))
+        assert (power.amax(1) > 0.99 * power.sum(1)).all()
+
+
 @pytest.mark.parametrize("n", [2, 3])
 def test_outer_products_give_covariances_and_powers(n):
     x = sources(n, frames=11)
