@@ -17,7 +17,7 @@ from scipy.optimize import linear_sum_assignment
 
 from frontend.utils.errors import UserError
 
-VERSION = 1
+VERSION = 2
 PESQ_MODES = {8000: "nb", 16000: "wb"}
 # An output within this many dB of the mixture counts as active: 20 dB below, a voice is clearly audible
 # beside the other; what is weaker passes as residual noise.
@@ -33,9 +33,7 @@ def si_snr(reference: np.ndarray, estimate: np.ndarray) -> np.ndarray:
     Returns:
         ``(...)`` in dB; nan where the reference is silent, -inf where the estimate holds nothing of it.
     """
-    reference, estimate = _double(reference), _double(estimate)
-    reference = reference - reference.mean(-1, keepdims=True)
-    estimate = estimate - estimate.mean(-1, keepdims=True)
+    reference, estimate = _zero_mean(reference), _zero_mean(estimate)
     with np.errstate(divide="ignore", invalid="ignore"):
         scale = (estimate * reference).sum(-1, keepdims=True) / (reference**2).sum(-1, keepdims=True)
         target = scale * reference
@@ -43,6 +41,13 @@ def si_snr(reference: np.ndarray, estimate: np.ndarray) -> np.ndarray:
         ratio_db = 10 * (np.log10(signal) - np.log10(noise))
     silent = np.isfinite(signal) & (signal == 0)
     return np.where(silent, -np.inf, ratio_db)[()]
+
+
+def _zero_mean(signal: np.ndarray) -> np.ndarray:
+    """Return ``(..., T)`` without its mean: of a constant exact silence, not what rounding leaves of it."""
+    signal = _double(signal)
+    is_constant = (signal == signal[..., :1]).all(-1, keepdims=True)
+    return np.where(is_constant, 0.0, signal - signal.mean(-1, keepdims=True))
 
 
 def best_permutation(scores: np.ndarray) -> tuple[int, ...]:
