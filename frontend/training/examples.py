@@ -107,13 +107,13 @@ class _Crops(AbsPreprocessor):
     def _turn(
         self, audio: np.ndarray, draws: np.random.Generator, keep_reference: bool = False
     ) -> np.ndarray:
-        """Reorder the channels by a random symmetry of the array; silent ones stay behind the others."""
-        symmetries, ref = self.symmetries, self.ref_channel
-        if keep_reference:
-            symmetries = [s for s in symmetries if s[ref] == ref]
-        elif self.any_order:
-            live = audio.any(-1)
+        """Reorder the channels by a random symmetry of the array; a silent one is never the reference."""
+        ref, live = self.ref_channel, np.any(audio, axis=-1)
+        if self.any_order and not keep_reference:
             return audio[[*draws.permutation(np.flatnonzero(live)), *np.flatnonzero(~live)]]
+        if self.fewer_mics and not live.all():  # a part of the array has not its symmetries
+            return audio
+        symmetries = [s for s in self.symmetries if s[ref] == ref or (live[s[ref]] and not keep_reference)]
         return audio[symmetries[int(draws.integers(len(symmetries)))]]
 
     def _labelled(

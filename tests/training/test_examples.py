@@ -72,6 +72,20 @@ class TestMixtureOfMixtures:
         assert len(example) == n + 1
         np.testing.assert_allclose(sum(references), example["speech_mix"][:, 0], atol=1e-5)
 
+    def test_a_dead_microphone_is_never_the_reference(self, pool, tmp_path):
+        entries = {}
+        for name, path in pool[0].items():
+            audio, _ = soundfile.read(path)
+            audio[:, 2] = 0
+            entries[name] = str(tmp_path / f"{name}.wav")
+            soundfile.write(entries[name], audio, FS, subtype="FLOAT")
+        preprocessor, references = mom((entries, pool[1])), set()
+        for epoch in range(30):
+            example = at(preprocessor, epoch)
+            assert example["speech_ref1"].any() and example["speech_ref2"].any()
+            references.add(tuple(example["speech_mix"].any(0)))
+        assert len(references) > 1  # the array is turned nevertheless
+
     def test_levels(self, pool):
         """The first mixture has unit deviation, the second one within +-gain_db of it."""
         preprocessor = mom(pool, gain_db=6.0)
@@ -239,6 +253,12 @@ class TestRemixes:
         assert example["speech_mix"].any(0).tolist() == [True, True, False, False]
         mixture = at(mom((entries, voices[1]), fewer_mics=True, array_symmetry="any"), 1, "v1")["speech_mix"]
         assert mixture.any(0).tolist() == [True, True, False, False]
+        circular = {"fewer_mics": True, "array_symmetry": "circular"}
+        pooled = entries, voices[1]
+        for turned in (mom(pooled, **circular), remix(pooled, one_talker=0.0, **circular)):
+            for epoch in range(8):
+                live = at(turned, epoch, "v1")["speech_mix"].any(0).tolist()
+                assert live == [True, True, False, False]
         # Without fewer_mics, or where the reference channel would be one of the silent.
         for settings in ({}, {"fewer_mics": True, "ref_channel": 2}):
             with pytest.raises(UserError, match=r"4 channel\(s\) expected, found 2"):
