@@ -1,6 +1,9 @@
 """``mixit label``, ``separate``, ``recognise`` and ``pack``: what trained networks are used for."""
 
 import contextlib
+import errno
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,7 +30,7 @@ from frontend.cli import (
     way,
 )
 from frontend.utils.device import check_device
-from frontend.utils.errors import UserError
+from frontend.utils.errors import UserError, warn
 
 MAX_SECONDS = 120.0
 
@@ -207,12 +210,13 @@ def recognise(out: str | None, **_) -> None:
         "", f"asr asr_model asr_whisper config format out save_streams leak_db {' '.join(RULE)}"
     )
     from frontend.data.audio import audio_file
+    from frontend.data.segments import check_stm_names
     from frontend.dsp.activity import Rule
-    from frontend.recognition.files import in_format, recognise_files
+    from frontend.recognition.files import recognise_files
     from frontend.recognition.model import Search
     from frontend.recognition.pieces import Cutting
     from frontend.separation.files import How, Source, plan
-    from frontend.utils.files import check_place, make_directory, scratch, write_named
+    from frontend.utils.files import check_place, make_directory, scratch
 
     format = _format(out, o.format)
     cutting = Cutting(Rule(**{name: getattr(o, name) for name in RULE}), o.leak_db)
@@ -228,28 +232,61 @@ def recognise(out: str | None, **_) -> None:
 
     if out and Path(out).is_dir():
         raise UserError(f"{out}: expected a file for the transcript, found a directory (choose another name)")
-    found, at_once = [], not out and format != "json"
     with contextlib.ExitStack() as context:
         folder = o.save_streams or context.enter_context(scratch())
         jobs = plan(o.inputs, o.scp, source, folder, o.resample, o.refine, o.join, check)
+        if format == "stm":
+            check_stm_names([job.name for job in jobs])
         if out:
             check_place(out, *(audio_file(entry) for job in jobs for entry in job.recording.entries))
             make_directory(Path(out).parent)
-        named = len(jobs) > 1
-        try:
-            for rows in recognise_files(jobs, source, search, how, cutting, keep=bool(o.save_streams)):
-                found += rows
-                if at_once:
-                    print(in_format(rows, format, named), flush=True)
-        except UserError as error:
-            if not (found and out):
-                raise
-            write_named(out, in_format(found, format, named) + "\n")
-            raise UserError(f"{error}; the words of the recordings before it are in {out}") from None
-    if out:
-        write_named(out, in_format(found, format, named) + "\n")
-    elif not at_once:
-        print(in_format(found, format))
+            _check_writable(out)
+        made = recognise_files(jobs, source, search, how, cutting, keep=bool(o.save_streams))
+        _write_transcript(made, out, format, len(jobs) > 1)
+
+
+def _check_writable(out: str) -> None:
+    """Raise OSError where a transcript could not be written: before the work, not after it."""
+    path = Path(out).resolve()
+    place = path.parent if path.is_file() or not path.exists() else path
+    if not os.access(place, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), out)
+
+
+def _write_transcript(made: Iterable[list[dict]], out: str | None, format: str, named: bool) -> None:
+    """Write what is recognised: a file or JSON in the end, all else recording by recording.
+
+    Where the work ends before its end, the words of the recordings that were complete are written.
+    """
+    from frontend.recognition.files import in_format
+    from frontend.utils.files import write_named
+
+    found: list[dict] = []
+    at_once = not out and format != "json"
+
+    def write(rows: list[dict]) -> None:
+        text = in_format(rows, format, named)
+        if out:
+            write_named(out, text + "\n")
+        else:
+            print(text, flush=True)
+
+    try:
+        for rows in made:
+            found += rows
+            if at_once:
+                write(rows)
+    except (UserError, OSError, KeyboardInterrupt) as error:
+        if not found or at_once:
+            raise
+        write(found)
+        where = f"the words of the recordings before it are in {out or 'the output'}"
+        if isinstance(error, UserError):
+            raise UserError(f"{error}; {where}") from None
+        warn(where)
+        raise
+    if not at_once:
+        write(found)
 
 
 def _format(out: str | None, format: str | None) -> str:

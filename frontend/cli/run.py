@@ -136,7 +136,7 @@ def _pairs(words: tuple[str, ...]) -> dict[str, str]:
         if not word.startswith("--"):
             raise UserError(f"unexpected argument '{word}': options start with --; --help lists them")
         name, sign, value = word[2:].partition("=")
-        if not sign and rest:
+        if not sign and rest and not rest[0].startswith("--"):
             value = rest.pop(0)
         if not value:
             raise UserError(f"option --{name} needs a value; --help lists them")

@@ -359,7 +359,7 @@ def find_systems(
         raise UserError(f"{directory}: expected a directory with a directory per system, found none")
     below = [p for p in sorted(directory.iterdir()) if p.is_dir() and p.name[0] != "."]
     if is_one(directory):
-        if systems := [path.name for path in below if is_one(path)]:
+        if systems := [path.name for path in below if is_one(path) and not _names_files_of(directory, path)]:
             kind = wanted.split()[0]
             both = f"{kind} of its own and those of {len(systems)} systems below it: {few(systems)}"
             raise UserError(
@@ -373,6 +373,13 @@ def find_systems(
             f"stage '{stage}' first)"
         )
     return below
+
+
+def _names_files_of(directory: Path, folder: Path) -> bool:
+    """Say whether the table of a system's first stream names files of a folder: they are no other system."""
+    table = directory / "spk1.scp"
+    entries = read_entries(table).values() if table.is_file() else ()
+    return any(Path(entry).resolve().parent == folder.resolve() for entry in entries)
 
 
 def find_streams(directory: str | Path, ids: Iterable[str] | None = None) -> list[dict[str, str]]:

@@ -116,6 +116,9 @@ def prepare(
         print(f"joined: {' '.join(os.path.relpath(file, below) for file in files)} -> {joined}", flush=True)
     for name in recordings:  # files are named after them, here or in what follows
         check_name(Path(out) / "wav" / f"{name}_spk1.flac", "give a table 'id file' with shorter ids")
+        for path in map(os.path.abspath, (out, *recordings[name].entries)):
+            if "\n" in path or "\r" in path:
+                raise UserError(f"{path!r}: expected a path in one line, as a table has it (rename it)")
     Path(out).mkdir(parents=True, exist_ok=True)
     work = partial(_prepared, out=Path(out), fs=fs)
     made = list(parallel_map(work, list(recordings.items()), nj, "recordings"))

@@ -11,7 +11,7 @@ do not count, ``{ a / b }`` for either, ``(uh)`` for a word that may be left out
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -166,11 +166,24 @@ def fit(
             yield where, {**row, "end_time": end}
 
 
+def _one_word(name: object) -> str:
+    return re.sub(r"\s+", "_", str(name))
+
+
+def check_stm_names(names: Iterable[str]) -> None:
+    """Raise UserError if two recordings would have one name in STM, which has no blanks."""
+    seen: dict[str, str] = {}
+    for name in names:
+        if (other := seen.setdefault(_one_word(name), name)) != name:
+            both = f"'{other}' and '{name}' would both become '{_one_word(name)}'"
+            raise UserError(f"{both} in STM (rename one, or give --scp with two ids, or --format json)")
+
+
 def in_stm(rows: Sequence[dict]) -> str:
     """Return STM, one line a segment; blanks in names, which would separate fields, become ``_``."""
     lines = []
     for row in rows:
-        session, speaker = (re.sub(r"\s+", "_", str(row[key])) for key in ("session_id", "speaker"))
+        session, speaker = (_one_word(row[key]) for key in ("session_id", "speaker"))
         start, end = (f"{row[key]:.4f}" for key in ("start_time", "end_time"))
         words = re.sub(r"[\r\n]+", " ", row["words"])
         words = f"<> {words}" if _LABEL.match(words) else words  # behind an empty label these are words
@@ -183,7 +196,7 @@ def in_rttm(rows: Sequence[dict]) -> str:
     lines = []
     for row in rows:
         start, duration = f"{row['start_time']:.4f}", f"{row['end_time'] - row['start_time']:.4f}"
-        session, speaker = (re.sub(r"\s+", "_", str(row[key])) for key in ("session_id", "speaker"))
+        session, speaker = (_one_word(row[key]) for key in ("session_id", "speaker"))
         line = RTTMLine(filename=session, begin_time=start, duration=duration, speaker_id=speaker)
         lines.append(line.serialize() + "\n")
     return "".join(lines)

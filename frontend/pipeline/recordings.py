@@ -68,7 +68,8 @@ class RecordingOptions(Options):
             refuse((lost, f"--init_model {own['init_model']}: {expected}"))
         if Path(own["geometry"]).exists():
             own["geometry"] = str(Path(own["geometry"]).resolve())
-        out = Path(own["out_dir"])
+        # What the command line names is seen from where it was typed.
+        out = Path(own["out_dir"]).absolute() if "out_dir" in given.more else Path(own["out_dir"])
         self.data, self.exp = out / "data" / f"{tag}{size}", out / "exp" / f"{tag}{size}"
         if own["recordings"]:
             self._refuse_others(str(tag))

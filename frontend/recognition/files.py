@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -73,5 +74,5 @@ def in_format(rows: list[dict], form: str, named: bool = False) -> str:
     if form == "text":
         line = "{start_time:.2f}-{end_time:.2f} {speaker}: {words}"
         line = "{session_id}: " * named + line
-        return "\n".join(line.format(**row).rstrip() for row in rows)
+        return "\n".join(re.sub(r"[\r\n]+", " ", line.format(**row).rstrip()) for row in rows)
     return (in_seglst if form == "json" else in_stm)(rows).rstrip("\n")

@@ -238,6 +238,11 @@ def _name_outputs(named: list[tuple[str, Recording]], out: Path, n_outputs: int)
         outputs = list(itertools.islice(files, n_outputs))
         for path in outputs:
             check_name(path, "rename the recording, or give --scp with a shorter id")
+            if path.is_dir():
+                raise UserError(
+                    f"{path}: expected a place for a stream of {recording.name}, found a directory (move it "
+                    "away, or choose another DIR)"
+                )
             if path.resolve() in sources:
                 raise UserError(
                     f"{path}: an input that a stream of {recording.name} would replace (choose another DIR)"

@@ -642,3 +642,11 @@ def test_rttm_of_recordings_that_differ_in_case_says_which_is_meant(tmp_path):
     (tmp_path / "x.rttm").write_text("SPEAKER ES2002A 1 0.5 1 <NA> <NA> s <NA> <NA>\n")
     with pytest.raises(UserError, match=r"no recording 'ES2002A' \(did you mean 'es2002a'\?\)"):
         read_spans(str(tmp_path / "x.rttm"), "rttm", {"es2002a": 9.0, "es2002b": 9.0})
+
+
+@pytest.mark.parametrize("name", ["a\nb.wav", "a\rb.wav", "c\nd/a.wav"])
+def test_a_path_that_no_table_holds_is_refused(tmp_path, name):
+    write(tmp_path / "in" / name, _talk(5))
+    with pytest.raises(UserError, match="expected a path in one line"):
+        prepare(str(tmp_path / "in"), str(tmp_path / "whole"))
+    assert not (tmp_path / "whole").exists()

@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import soundfile
 from commands import call, exit_code
 
 from frontend.data.kaldi import write_scp
-from frontend.data.mixtures import MixtureSet
+from frontend.data.mixtures import MixtureSet, find_systems
 from frontend.data.writers import AudioWriter
 from frontend.evaluation.score import channels
 from frontend.utils.errors import UserError
@@ -336,6 +337,19 @@ def test_streams_beside_systems_are_not_left_out(recipe, command):
         (Path("separated/test") / table.name).write_text(table.read_text())
     code, _, err = command("score", "--data", "test", "--separated", "separated/test", "--out", "both")
     assert code == 2 and "streams of its own and those of " in err and "student" in err
+
+
+def test_one_system_of_many_is_found_by_its_own_directory(recipe):
+    """Its files may lie in a folder of it, named as `ID_spk1.wav`: no system beside the tables."""
+    one = Path("separated/test/student")
+    for number in (1, 2):
+        table = {}
+        for key in IDS:
+            table[key] = one / f"wav/{key}_spk{number}.wav"
+            table[key].parent.mkdir(exist_ok=True)
+            shutil.copy(one / f"spk{number}/{key}.wav", table[key])
+        write_scp(one / f"spk{number}.scp", {key: path.absolute() for key, path in table.items()})
+    assert find_systems(one, "separate") == [one]
 
 
 def test_channels_of_a_set_of_several_arrays(tmp_path):

@@ -308,6 +308,7 @@ def test_a_corrected_text_reaches_the_mixtures(tmp_path, command):
         (["--stage", "techer"], "unknown stage 'techer' (did you mean 'teacher'?)"),
         (["--stage", "0"], "unknown stage '0'"),
         (["--sage"], "option --sage needs a value"),
+        (["--asr_config", "--mismatch", "x"], "option --asr_config needs a value"),
         (["teacher"], "unexpected argument 'teacher'"),
         (["--nj", "0"], "--nj: expected at least 1, found 0"),
         (["--seed", "-1"], "-1 is not in the range"),

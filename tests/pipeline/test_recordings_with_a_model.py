@@ -154,3 +154,9 @@ def test_stages_are_listed_without_recordings(model, capsys, tmp_path):
     o = options(RECIPE, f"--model {model} --out_dir {tmp_path}", listing=True)
     Engine(o, stages_of, None, None).list()
     assert capsys.readouterr().out.count("off, --model is the student") == 4
+
+
+def test_out_dir_is_seen_from_where_the_command_is_typed(rec, model, monkeypatch):
+    monkeypatch.chdir(rec.parent)
+    o = options(RECIPE, f"--recordings rec --model {model} --out_dir mine")
+    assert (o.data, o.exp) == (rec.parent / "mine/data/rec", rec.parent / "mine/exp/rec")

@@ -29,6 +29,7 @@ from frontend.recognition.model import (
 )
 from frontend.recognition.pieces import Cutting, cut
 from frontend.recognition.text import unknown_words
+from frontend.separation.files import Separating
 from frontend.utils.errors import UserError
 
 
@@ -476,3 +477,39 @@ def test_a_recording_that_fails_in_the_middle(exp, talk, tmp_path, command):
     assert (tmp_path / "o").read_text() == whole
     code, _, err = command("recognise", talk, *options(exp, "-o", tmp_path))
     assert code == 2 and "expected a file for the transcript, found a directory" in err
+    code, out, err = command("recognise", talk, path, *options(exp, "--format", "json"))
+    assert code == 2 and out == whole and "the recordings before it are in the output" in err
+
+
+def test_words_that_are_there_outlast_an_interrupt(exp, talk, tmp_path, command, monkeypatch):
+    other = shutil.copy(talk, tmp_path / "b.wav")
+    whole = command("recognise", talk, *options(exp, "--format", "json"))[1]
+    separate = Separating.__call__
+
+    def stopped(self, job):
+        if job.name == "b":
+            raise KeyboardInterrupt
+        separate(self, job)
+
+    monkeypatch.setattr(Separating, "__call__", stopped)
+    code, _, err = command("recognise", talk, other, *options(exp, "-o", tmp_path / "o.json"))
+    assert code == 130 and f"the recordings before it are in {tmp_path / 'o.json'}" in err
+    assert (tmp_path / "o.json").read_text() == whole
+
+
+def test_what_cannot_be_written_is_said_before_the_work(exp, talk, tmp_path, command, monkeypatch):
+    monkeypatch.setattr(Separating, "__call__", lambda *_: pytest.fail("separated"))
+    monkeypatch.setattr("os.access", lambda path, _: path != tmp_path.resolve())
+    code, _, err = command("recognise", talk, *options(exp, "-o", tmp_path / "x.stm"))
+    assert code == 2 and f"{tmp_path / 'x.stm'}: Permission denied" in err
+
+
+def test_names_in_lines(exp, talk, tmp_path, command):
+    """Two recordings have not one name in STM, and a line of text stays one."""
+    other = shutil.copy(talk, tmp_path / "our_talk.wav")
+    code, out, err = command("recognise", talk, other, *options(exp, "--format", "stm"))
+    assert (code, out) == (2, "") and "'our talk' and 'our_talk' would both become 'our_talk' in STM" in err
+    other = shutil.copy(talk, tmp_path / "our\nown.wav")
+    code, out, _ = command("recognise", talk, other, *options(exp))
+    names = {line.split(":")[0] for line in out.splitlines()}
+    assert code == 0 and names == {"our talk", "our own"}

@@ -369,3 +369,11 @@ def test_recordings_of_a_table_may_differ_in_rate_and_are_named_by_line(tmp_path
 def test_a_name_that_is_not_utf_8(tmp_path, command):
     code, _, err = command("separate", "--blind", "auxiva", "a\udcff.wav", "-o", tmp_path / "out")
     assert code == 2 and r"'a\xff.wav': expected a name in UTF-8 (rename the file)" in err
+
+
+def test_a_directory_in_the_place_of_a_stream_is_refused_before_the_work(models, tmp_path, command):
+    path = write(tmp_path / "a.wav", recording(4000))
+    (tmp_path / "out/a_spk2.wav").mkdir(parents=True)
+    code, _, err = command("separate", "--model", models / "student", path, "-o", tmp_path / "out")
+    assert code == 2 and "a_spk2.wav: expected a place for a stream" in err
+    assert not (tmp_path / "out/a_spk1.wav").exists()
