@@ -193,7 +193,8 @@ def _check_kind(before: object, one: Setting, strict: bool) -> None:
     Args:
         before: what it replaces.
         one: the setting.
-        strict: any other kind of value is wrong, null too; else only what takes the place of a mapping.
+        strict: any other kind of value is wrong, null too; else only what takes the place of a mapping, and
+            a text in the place of a number.
     """
     kinds: dict[str, tuple[type, ...]] = {
         "keys with values": (dict,),
@@ -208,6 +209,7 @@ def _check_kind(before: object, one: Setting, strict: bool) -> None:
         is_wrong = bool(kind) and (one.value is None or not isinstance(one.value, kinds.get(kind, (object,))))
     else:
         is_wrong = isinstance(before, dict) and not isinstance(one.value, (dict, type(None)))
+        is_wrong |= kind == "a number" and isinstance(one.value, str) and "${" not in one.value
     if is_wrong:
         shown = "null" if one.value is None else one.value
         raise UserError(f"--set {one.where}.{one.key}: expected {kind}, found {shown}")

@@ -128,6 +128,7 @@ def test_where_a_run_lies(recipe, text, place):
         ("--set size.mixtures=3", "--set size.mixtures: expected keys with values, found 3"),
         ("--set size.mixtures.train=null", "--set size.mixtures.train: expected a number, found null"),
         ("--set scenes.array=3", "--set scenes.array: expected keys with values, found 3"),
+        ("--set teacher.optim_conf.lr=5e-4x", "--set teacher.optim_conf.lr: expected a number, found 5e-4x"),
         ("--set scenes.array.n=x", "scenes.array.n: expected a number of microphones, found x"),
         ("--set scenes.array.kind=coordinates", "scenes.array.file: expected a file of coordinates"),
         ("--set size.shares.semi=[a]", "size.shares: expected numbers above 0 and at most 1, found a"),
