@@ -5,7 +5,7 @@ import sys
 try:
     from frontend.cli import main
 except KeyboardInterrupt:
-    print("python -m frontend: interrupted; run the same command again to go on", file=sys.stderr)
+    print("python -m frontend: interrupted; run the same command again", file=sys.stderr)
     sys.exit(130)
 
 if __name__ == "__main__":

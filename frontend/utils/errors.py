@@ -116,7 +116,7 @@ def run(main: Callable[[], int | None], name: str = "") -> None:
         if isinstance(error, BrokenPipeError) and _nobody_reads():
             code = CLOSED
         elif _is_interrupt(error):
-            code = _say(f"{name}: interrupted; run the same command again to go on", INTERRUPTED)
+            code = _say(f"{name}: interrupted; run the same command again", INTERRUPTED)
         elif isinstance(error, OSError) and error.errno in _MACHINE_ERRORS:
             where = error.filename or ("standard output" if _is_full_out(error) else "")
             where = f"{where}: " if where else ""

@@ -177,7 +177,7 @@ def test_a_group_without_a_command_shows_its_help(capfd):
             2,
             "mixit data check: error: x/y: No space left on device (make room there, or write elsewhere)\n",
         ),
-        (KeyboardInterrupt(), 130, "mixit data check: interrupted; run the same command again to go on\n"),
+        (KeyboardInterrupt(), 130, "mixit data check: interrupted; run the same command again\n"),
     ],
 )
 def test_exit_codes(error, code, message, monkeypatch, capfd):

@@ -275,7 +275,7 @@ def test_an_interrupt_in_the_middle_of_an_import_is_one_line(kind, capfd):
     with pytest.raises(SystemExit) as stop:
         errors.run(work, "me")
     assert stop.value.code == 130
-    assert capfd.readouterr().err == "me: interrupted; run the same command again to go on\n"
+    assert capfd.readouterr().err == "me: interrupted; run the same command again\n"
 
 
 def test_errors_are_signed_with_what_was_typed(monkeypatch, capfd):
