@@ -17,11 +17,11 @@ import numpy as np
 import soundfile
 from scipy.io import wavfile
 
+from frontend import AUDIO_FORMATS
 from frontend.data.headers import WIDTHS, wav_header
 from frontend.utils.errors import UserError, warn
 from frontend.utils.files import atomic_file, scratch_file
 
-AUDIO_FORMATS = ("wav", "flac", "flac.ark")
 _BLOCK = 1 << 20  # samples
 
 

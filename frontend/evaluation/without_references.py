@@ -21,12 +21,13 @@ import numpy as np
 import torch
 from scipy.signal import correlate
 
+from frontend import MODEL
 from frontend.data.audio import audio_info, read_audio
 from frontend.data.mixtures import MixtureSet
 from frontend.dsp.activity import Levels, frame_samples, segments_of_levels
 from frontend.dsp.metrics import ACTIVE_DB, surplus_outputs
 from frontend.dsp.spatial import spatial_covariance, stft, stream_masks
-from frontend.training.checkpoints import MODEL, open_trained
+from frontend.training.checkpoints import open_trained
 from frontend.utils.errors import UserError
 from frontend.utils.files import read_settings
 from frontend.utils.parallel import progress

@@ -10,9 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-from frontend import MOST_MICS, PRETRAINED
+from frontend import MODEL, MOST_MICS, PRETRAINED
 from frontend.pipeline.mixtures import MixtureOptions, percent
-from frontend.pipeline.options import MODEL, refuse
+from frontend.pipeline.options import refuse
 from frontend.pipeline.stage import known_to_job
 from frontend.separation.systems import systems_of
 from frontend.utils.stamps import of_file

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import yaml
 
+from frontend import AUDIO_FORMATS
 from frontend.pipeline.config import (
     BASES,
     ROOT,
@@ -28,7 +29,6 @@ from frontend.pipeline.config import (
 from frontend.utils.errors import UserError, did_you_mean
 from frontend.utils.files import read_settings, write_text
 
-MODEL = "valid.loss.ave.pth"
 # --with: what is added to a run, and what it gives.
 EXTRAS = {
     "joint": "separator and recogniser are also fine-tuned together: a row of its own",
@@ -45,7 +45,7 @@ _FREE = {
     "asr_config": None,
     "asr_model": None,
     "asr_whisper": None,
-    "audio_format": ("wav", "flac", "flac.ark"),
+    "audio_format": AUDIO_FORMATS,
     "allow_unknown": (True, False),
 }
 _NOT_SHOWN = ("recipe", "nj", "at_once", "ngpu", "nodes", "stage", "launcher", "extras", "settings", "more")

@@ -8,6 +8,7 @@ Each stage says what it reads, what it makes, and the commands that make it
 from pathlib import Path
 from typing import cast
 
+from frontend import MODEL
 from frontend.pipeline.commands import (
     asr_sets,
     beginning,
@@ -32,7 +33,7 @@ from frontend.pipeline.commands import (
     unlabelled,
 )
 from frontend.pipeline.mixtures import MixtureOptions
-from frontend.pipeline.options import MODEL, Given, Options, find_recipe, read_recipe
+from frontend.pipeline.options import Given, Options, find_recipe, read_recipe
 from frontend.pipeline.recordings import RecordingOptions, recordings
 from frontend.pipeline.stage import Stage
 from frontend.utils.errors import UserError

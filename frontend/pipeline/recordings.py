@@ -6,8 +6,8 @@ With ``--model`` nothing is trained: a model that is there takes the place of th
 import re
 from pathlib import Path
 
-from frontend import PRETRAINED
-from frontend.pipeline.options import MODEL, Given, Options, existing, refuse, shown_command
+from frontend import MODEL, PRETRAINED
+from frontend.pipeline.options import Given, Options, existing, refuse, shown_command
 from frontend.pipeline.stage import Record, Stage
 
 _RECOGNISERS = "--asr_whisper MODEL, --asr_exp DIR or --asr_model TAG"

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 
-from frontend import PRETRAINED
+from frontend import MAX_SECONDS, PRETRAINED
 from frontend.data.audio import Recording, audio_file, audio_info
 from frontend.data.kaldi import read_entries, read_utterances
 from frontend.data.mixtures import check_set
 from frontend.data.recordings import in_channel_order
 from frontend.data.writers import BlockWriter
-from frontend.training.checkpoints import MAX_SECONDS, open_trained
+from frontend.training.checkpoints import open_trained
 from frontend.utils.device import check_device
 from frontend.utils.errors import UserError
 from frontend.utils.files import check_name
