@@ -280,11 +280,9 @@ class MixtureOptions(Options):
         for share in self.shares:
             more = ("student_ft", "distilled_ft") if share in self.size["shares"]["semi"] else ()
             for name in ("supervised", *more):
-                lacks = f"the share {share} needs a row {name}_{percent(share)} in conf/systems.yaml (curve: "
-                lacks += "shares)"
-                path = f"{self.place}/conf/sizes.yaml"
-                lost = name not in rows.get(share, ())
-                refuse((lost, f"{path}: {lacks}, found none; add it or leave the share out"))
+                row = f"{name}_{percent(share)} in conf/systems.yaml (curve: shares)"
+                lacks = f"the share {share} needs a row {row}, found none; add it or leave the share out"
+                refuse((name not in rows.get(share, ()), f"{self.place}/conf/sizes.yaml: {lacks}"))
 
     @property
     def other_arrays(self) -> dict[str, str]:

@@ -306,8 +306,9 @@ class Options:
         """Return a command line.
 
         Args:
-            template: words in which ``{data}`` stands for an attribute of the run, ``{conf_teacher}`` for the
-                path of a configuration and any other name for one of ``options``.
+            template: words, divided by blanks and line breaks, in which ``{data}`` stands for an attribute of
+                the run, ``{conf_teacher}`` for the path of a configuration and any other name for one of
+                ``options``.
             options: what the template does not name is appended as ``--NAME VALUE``; as ``--NAME`` where it
                 is True, not at all where it is None or False, several times where it is a list.
         """
@@ -323,10 +324,8 @@ class Options:
 
     def training(self, kind: str, conf: str, name: str, sets: list[Path], seed: int, **more) -> list[str]:
         """Return the command of a training: of a ``separator`` or a ``recogniser``, on a pair of sets."""
-        line = (
-            "train {kind} --config {config} --train_set {train} --valid_set {dev} --output_dir {exp}/{name} "
-        )
-        line += "--seed {seed} --ngpu {ngpu} --num_threads {threads}"
+        line = """train {kind} --config {config} --train_set {train} --valid_set {dev}
+            --output_dir {exp}/{name} --seed {seed} --ngpu {ngpu} --num_threads {threads}"""
         own = {"kind": kind, "config": self.conf(conf), "train": sets[0], "dev": sets[1], "name": name}
         return self.words(line, **own, seed=seed, **more)
 

@@ -282,10 +282,10 @@ def _recognisers(o: MixtureOptions) -> list[Stage]:
             makes=[o.exp / "joint"],
             commands=[
                 o.words(
-                    "train joint --config {conf_joint} --separator {exp}/student_ft --asr {exp}/asr "
-                    "--train_set {labels}/train_small --valid_set {labels}/dev_small "
-                    "--output_dir {exp}/joint --seed {seed} --ngpu {ngpu} --num_threads {threads} "
-                    "--allow_unknown {unknown}"
+                    """train joint --config {conf_joint} --separator {exp}/student_ft --asr {exp}/asr
+                    --train_set {labels}/train_small --valid_set {labels}/dev_small
+                    --output_dir {exp}/joint --seed {seed} --ngpu {ngpu} --num_threads {threads}
+                    --allow_unknown {unknown}"""
                 )
             ],
             settings=o.settings_of("joint") | seeds,
@@ -302,8 +302,8 @@ def _streams(o: MixtureOptions) -> list[Stage]:
         models += ["student_ft", "distilled", "distilled_ft", "supervised_small", "supervised_full"]
     further = [o.exp / "joint" / MODEL, *(path / MODEL for path in sorted((o.exp / "curve").glob("*")))]
     tests, separated = [o.data / name for name in TESTS], [o.exp / "separated" / name for name in TESTS]
-    score = "score --data {data}/test --separated {exp}/separated/test --single_data {data}/test_1spk "
-    score += "--single_separated {exp}/separated/test_1spk --out {exp}/scores --nj {nj}"
+    score = """score --data {data}/test --separated {exp}/separated/test --single_data {data}/test_1spk
+        --single_separated {exp}/separated/test_1spk --out {exp}/scores --nj {nj}"""
     return [
         Stage(
             *("separate", "the test sets by every system, trained or blind"),
@@ -389,8 +389,8 @@ def _elsewhere(o: MixtureOptions) -> list[Stage]:
             makes=[o.results / "MISMATCH.md", o.results / "mismatch.json"],
             commands=[
                 o.words(
-                    "report --conditions {conf_conditions} --exp {exp} --systems {conf_systems} --out "
-                    "{results}",
+                    """report --conditions {conf_conditions} --exp {exp} --systems {conf_systems}
+                    --out {results}""",
                     microphones=others,
                 )
             ],

@@ -210,14 +210,13 @@ def _streams(o: RecordingOptions, start: Path | None) -> list[Stage]:
     whole, transcripts = o.data / "whole", [Path(o.own["transcripts"])] if o.own["transcripts"] else []
     # An earlier run's words would be of other streams.
     words, counted = [o.exp / "words"] if o.given_asr else [], [o.exp / "wer"] if transcripts else []
-    separate = "separate --systems {conf_systems} --exp {exp} --data {data}/whole --out {exp}/separated "
-    separate += "--n_talkers {most} --nj {nj}"
-    decode = (
-        "decode --config {conf_decode} --data {data}/whole --separated {exp}/separated --out {exp}/words "
-    )
+    separate = """separate --systems {conf_systems} --exp {exp} --data {data}/whole --out {exp}/separated
+        --n_talkers {most} --nj {nj}"""
+    decode = """decode --config {conf_decode} --data {data}/whole --separated {exp}/separated
+        --out {exp}/words --nj {nj}"""
     wer = "wer --decoded {exp}/words --out {exp}/wer --seed {seed} --nj {nj}"
-    report = "report --recordings --data {data}/whole --separated {exp}/separated --systems {conf_systems} "
-    report += "--out {exp} --listen {exp}/report --talkers {most} --seed {seed} --nj {nj}"
+    report = """report --recordings --data {data}/whole --separated {exp}/separated
+        --systems {conf_systems} --out {exp} --listen {exp}/report --talkers {most} --seed {seed} --nj {nj}"""
     dev = [] if o.model else [o.data / "dev_unlabelled"]
     teacher = (
         {} if o.model else {"dev": dev, "teacher": o.exp / "teacher", "start": start and start / "teacher"}
@@ -237,7 +236,7 @@ def _streams(o: RecordingOptions, start: Path | None) -> list[Stage]:
             reads=[o.exp / "separated", *transcripts, *o.recogniser_files()],
             makes=[*words, *counted],
             commands=[
-                o.words(decode + "--nj {nj}", ngpu=min(o.ngpu, 1), **o.recogniser),
+                o.words(decode, ngpu=min(o.ngpu, 1), **o.recogniser),
                 *([o.words(wer, ref=o.own["transcripts"])] if transcripts else []),
             ],
             settings=o.settings_of("decode") | {"recogniser": o.given_asr},
@@ -262,8 +261,8 @@ def _check_transcripts(o: RecordingOptions) -> list[list[str]]:
 
 def _checks(o: RecordingOptions, start: Path | None) -> list[list[str]]:
     """What the recordings may be wrong for, before the long work."""
-    line = "train separator --check --model {model} --config {config} --array {data}/whole/array --outputs "
-    line += "{outputs}"
+    line = """train separator --check --model {model} --config {config} --array {data}/whole/array
+        --outputs {outputs}"""
     commands = [
         o.words(line, model=start / part, config=o.conf(f"{part}_adapt"), outputs=outputs)
         for part, outputs in (("teacher", 2 * o.most), ("student", o.most))
