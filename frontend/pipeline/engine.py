@@ -40,7 +40,7 @@ from frontend.pipeline.stage import (
     versions,
 )
 from frontend.utils.errors import INTERRUPTED, UserError
-from frontend.utils.files import read_json, remove_left_over, write_text
+from frontend.utils.files import read_json, remove_left_over, write_json
 from frontend.utils.locks import locked
 from frontend.utils.parallel import duration
 from frontend.utils.provenance import commit_of
@@ -340,7 +340,7 @@ class Engine:
         for key, more in facts.items():
             known[key] = {**known.get(key, {}), **more} if isinstance(more, dict) else more
         if json.dumps(known) != before:
-            write_text(path, json.dumps(known, indent=1) + "\n")
+            write_json(path, known)
 
     # Two runs in one directory would overwrite each other.
 
@@ -393,16 +393,13 @@ class Engine:
         print(f"cd {shlex.quote(str(self.options.place))}")
         for place in range(begin, end + 1):
             stage = self.recipe(self.options)[place - 1]
-            needs = any(self._is_planned(path) for path in stage.reads)
-            if stage.skip or not (needs or self.state(stage)):
+            planned = self.options.planned
+            follows = any(is_below(a, [b]) or is_below(b, [a]) for a in stage.reads for b in planned)
+            if stage.skip or not (follows or self.state(stage)):
                 continue
-            self.options.planned |= {*stage.makes}
+            planned |= {*stage.makes}
             self.show(stage.name, first=True)
         self.write_if_free()
-
-    def _is_planned(self, path: Path) -> bool:
-        made = self.options.planned
-        return any(path == one or one in path.parents or path in one.parents for one in made)
 
     def show(self, name: str, first: bool = False) -> None:
         """Print the commands of one stage."""

@@ -26,6 +26,7 @@ from frontend.pipeline.config import (
     read_launcher,
     read_size,
 )
+from frontend.pipeline.stage import is_below
 from frontend.utils.errors import UserError, did_you_mean
 from frontend.utils.files import read_settings, write_text
 
@@ -331,7 +332,7 @@ class Options:
 
     def there(self, path: Path) -> bool:
         """Whether a path is there, or will be when the stages before have run."""
-        return path.exists() or any(path == made or made in path.parents for made in self.planned)
+        return path.exists() or is_below(path, self.planned)
 
     def recogniser_files(self) -> list[Path]:
         """Return the files of the recogniser that was given: what decoding depends on."""
