@@ -408,7 +408,7 @@ MISTAKES = {
     "a stream is gone": (lambda exp: (exp / "separated/test/student/wav1/u0.wav").unlink(), "wav1/u0.wav"),
     "a stream is cut": (
         lambda exp: AudioWriter(exp / "separated/test/student/wav1", "wav", FS).write("u0", np.ones(9) / 9),
-        "expected 1 channel of 4000 samples at 8000 Hz, as the mixture u0, found",
+        "expected 1 channel of 4000 samples at 8000 Hz, as the mixture, found",
     ),
     "words are of other talkers": (
         lambda exp: write_scp(exp.parents[1] / "data/x/test/text_spk2", {key: "ONE" for key in IDS}),
