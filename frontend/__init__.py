@@ -21,6 +21,14 @@ __version__ = "0.3.0"
 PRETRAINED = Path(__file__).resolve().parent / "pretrained/any_array"
 MOST_MICS = 8
 
+# The averaged weights, which a training writes at its end.
+MODEL = "valid.loss.ave.pth"
+# A network sees a recording as a whole. Measured on a CPU, for the 4 channels at 8 kHz of egs/mini: MaskNet
+# takes 4 MiB per second of it, 9 with the beamformer, GuidedNet 10; the attention of TF-GridNet grows with
+# the square.
+MAX_SECONDS = 120.0
+AUDIO_FORMATS = ("wav", "flac", "flac.ark")
+
 # Entries ``SCHEME:...`` of ``.scp`` files whose audio is made when it is read (frontend.data.audio). They are
 # named here, in what every process imports, and by name: nothing is imported before the first such entry.
 SEGMENT = "segment"

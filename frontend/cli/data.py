@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 import click
 
+from frontend import AUDIO_FORMATS
 from frontend.cli import COUNT, Group, alone_in, flag, needed, nj, one_of, option, shard, way
 from frontend.utils.errors import UserError
 
 MOST_SHOWN = 20
-AUDIO_FORMATS = ("wav", "flac", "flac.ark")
 
 
 @click.group(cls=Group)

@@ -69,18 +69,22 @@ def decode(data: str, only: str | None, ngpu: int, **_) -> None:
     if ngpu not in (0, 1):
         raise UserError(f"--ngpu: expected 0 or 1, found {ngpu} (decoding uses one GPU)")
     may = "asr asr_model asr_whisper only nj ngpu shard"
-    if is_recordings(data):
-        o = vars(
-            way("with whole recordings", "data separated out", f"{may} config leak_db {' '.join(_RULE)}")
-        )
-        o["activity"] = {name: o.pop(name) for name in _RULE}
+    is_long = is_recordings(data)
+    if is_long:
+        further = f"config leak_db {' '.join(_RULE)}"
+        o = vars(way("with whole recordings", "data separated out", f"{may} {further}"))
     else:
         further = "config speech systems exp shared allow_unknown"
         o = vars(way("with a test set", "data separated out", f"{may} {further}"))
         if (o["systems"] is None) != (o["exp"] is None):
             raise UserError("--systems and --exp belong together: give both or none")
+    from frontend.dsp.activity import Rule
     from frontend.recognition.decode import Request, decode
+    from frontend.recognition.pieces import Cutting
 
+    if is_long:
+        rule = Rule(**{name: o.pop(name) for name in _RULE})
+        o["cutting"] = Cutting(rule, o.pop("leak_db"))
     del o["ngpu"]
     decode(Request(**o | {"only": split(only), "device": "cuda" if ngpu else "cpu"}))
 

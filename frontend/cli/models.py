@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import click
 
+from frontend import MAX_SECONDS
 from frontend.cli import (
     COUNT,
     RULE,
@@ -31,8 +32,6 @@ from frontend.cli import (
 )
 from frontend.utils.device import check_device
 from frontend.utils.errors import UserError, warn
-
-MAX_SECONDS = 120.0
 
 blind = option("blind", "instead of a trained model: AuxIVA or ILRMA", type=click.Choice(["auxiva", "ilrma"]))
 n_talkers = option(

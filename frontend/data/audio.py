@@ -185,7 +185,7 @@ def _refuse_sample(entry: str, sample: int, channel: int) -> None:
 
 
 def read_image(entry: str, frames: int, fs: int) -> np.ndarray:
-    """Read a talker's image ``(T,)`` at the reference channel of a mixture of that length and rate.
+    """Read a talker's image or a stream ``(T,)``, one channel as long and fast as its mixture.
 
     Raises:
         UserError: as :func:`read_audio`; several channels, another length or rate.
@@ -196,7 +196,7 @@ def read_image(entry: str, frames: int, fs: int) -> np.ndarray:
 
 
 def check_image(entry: str, frames: int, fs: int) -> None:
-    """Look at the header of an image, and raise as :func:`read_image`."""
+    """Look at the header of an image or a stream, and raise as :func:`read_image`."""
     _check_image(entry, audio_info(entry), frames, fs)
 
 

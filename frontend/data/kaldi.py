@@ -4,7 +4,6 @@ A table has one entry a line, ``id rest of the line``, sorted by id. What is wro
 file and line (:func:`validate`).
 """
 
-import json
 import os
 import re
 from collections import Counter
@@ -25,7 +24,7 @@ from frontend.data.audio import (
 from frontend.data.segments import CUT, CUTS, Unused, fit, read_any
 from frontend.dsp.activity import Faults, sounds
 from frontend.utils.errors import UserError, warn
-from frontend.utils.files import numbered, parse_json, read_lines, write_text
+from frontend.utils.files import numbered, parse_json, read_lines, write_json_lines, write_text
 from frontend.utils.parallel import progress
 
 # What all recordings of a set have in common.
@@ -285,8 +284,7 @@ def write_set(
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "wav.scp").unlink(missing_ok=True)
     if records is not None:
-        lines = (json.dumps(record) + "\n" for record in sorted(records, key=lambda r: r["id"]))
-        write_text(directory / "scenes.jsonl", "".join(lines))
+        write_json_lines(directory / "scenes.jsonl", sorted(records, key=lambda record: record["id"]))
         patterns.append("noise.scp")
     for old in [path for pattern in patterns for path in directory.glob(pattern)]:
         if old.name not in tables:

@@ -17,11 +17,11 @@ import numpy as np
 import soundfile
 from scipy.io import wavfile
 
+from frontend import AUDIO_FORMATS
 from frontend.data.headers import WIDTHS, wav_header
 from frontend.utils.errors import UserError, warn
 from frontend.utils.files import atomic_file, scratch_file
 
-AUDIO_FORMATS = ("wav", "flac", "flac.ark")
 _BLOCK = 1 << 20  # samples
 
 
@@ -60,26 +60,18 @@ class AudioWriter:
             so half a record left by a kill does no harm).
         fs: rate in Hz.
         name: of the archive.
-        encoding: ``pcm16``, or ``float32`` (wav only). A recording beyond the full scale of 16 bits becomes
-            a wav of 32-bit floats, ``directory/ID.wav``, whatever the format of the others.
+
+    Samples are integers of 16 bits. A recording beyond their full scale becomes a wav of 32-bit floats,
+    ``directory/ID.wav``, whatever the format of the others.
 
     Raises:
-        UserError: unknown format or encoding.
+        UserError: unknown format.
     """
 
-    def __init__(
-        self,
-        directory: str | Path,
-        audio_format: str,
-        fs: int,
-        name: str = "audio",
-        encoding: str = "pcm16",
-    ):
+    def __init__(self, directory: str | Path, audio_format: str, fs: int, name: str = "audio"):
         check_format(audio_format, 1)
-        if encoding != "pcm16" and (encoding, audio_format) != ("float32", "wav"):
-            raise UserError(f"encoding '{encoding}' as {audio_format}: expected pcm16, or float32 as wav")
         self.directory, self.audio_format = Path(directory), audio_format
-        self.fs, self.encoding, self._said = int(fs), encoding, False
+        self.fs, self._said = int(fs), False
         self.directory.mkdir(parents=True, exist_ok=True)
         archive = self.directory / f"{name}.ark"
         self._archive = open(str(archive), "ab") if audio_format == "flac.ark" else None
@@ -112,9 +104,7 @@ class AudioWriter:
             )
         check_format(self.audio_format, data.shape[1], f"{utterance_id}: audio format")
         kind, name = self.audio_format, self.directory / utterance_id
-        if self.encoding == "float32":
-            data = data.astype(np.float32)
-        elif is_beyond(peak := float(np.abs(data).max())):
+        if is_beyond(peak := float(np.abs(data).max())):
             if not self._said:
                 _say_floats(f"{name}.{kind}", peak)
                 self._said = True  # once for all that this writer writes

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from frontend.utils.errors import UserError
-from frontend.utils.files import write_json, write_text
+from frontend.utils.files import write_json, write_json_lines
 from frontend.utils.parallel import parallel_map
 from frontend.utils.stamps import Stamp
 
@@ -68,8 +68,7 @@ def run_jobs(jobs: Sequence[Job], out: Path, measure: Callable, sum_up: Callable
             rows = list(islice(found, len(job.items)))
             _stamp_path(out, job.system).unlink(missing_ok=True)  # of another result, should this be cut off
             sums, text = sum_up(job, rows)
-            lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-            write_text(out / f"{job.system}.jsonl", "".join(lines))
+            write_json_lines(out / f"{job.system}.jsonl", rows, ensure_ascii=False)
             write_json(out / f"{job.system}.json", job.about | sums)
             job.stamp.write(_stamp_path(out, job.system))
             print(f"{job.system}: {text}", flush=True)

@@ -7,7 +7,6 @@ intervals resample. Error rates are sums of errors over sums of words.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.stats import kendalltau, spearmanr
@@ -16,10 +15,8 @@ from frontend.evaluation.intervals import bootstrap_interval, paired_difference,
 from frontend.evaluation.measured import Scores, Words, load_words
 from frontend.evaluation.wer import rate, word_error_rate
 from frontend.recognition.text import KINDS
+from frontend.separation.systems import System
 from frontend.utils.errors import UserError, did_you_mean
-
-if TYPE_CHECKING:  # torch
-    from frontend.separation.systems import System
 
 # (better, than): the differences that the method claims; of words alone also that separating helps at all.
 CLAIMS = (
@@ -68,7 +65,7 @@ def interval(values: np.ndarray, seed: int) -> list[float] | None:
 
 
 def table_row(
-    system: "System", scores: Scores | None, words: dict, about: dict, label_share: float | None, seed: int
+    system: System, scores: Scores | None, words: dict, about: dict, label_share: float | None, seed: int
 ) -> dict:
     """Return the row of one system: dB, percent, null where a value does not exist.
 
@@ -117,7 +114,7 @@ def word_columns(words: Words | None, separated: Words | None, seed: int) -> dic
 
 
 def over_separation(
-    scores: dict[str, Scores], systems: "Sequence[System]", talkers: str, seed: int
+    scores: dict[str, Scores], systems: Sequence[System], talkers: str, seed: int
 ) -> list[dict]:
     """Return both measures of over-separation (percent, with intervals) of each network, and its outputs.
 
@@ -143,7 +140,7 @@ def over_separation(
 def counted(
     scores: Mapping[str, Scores],
     single: Mapping[str, Scores],
-    systems: "Sequence[System]",
+    systems: Sequence[System],
     seed: int,
 ) -> list[dict]:
     """Count talkers by active streams (:data:`frontend.dsp.metrics.ACTIVE_DB`) and compare with the truth.

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from frontend.data.audio import audio_info, read_audio, seconds_of, stamp_of_entries
+from frontend.data.audio import audio_info, check_alike, read_audio, seconds_of, stamp_of_entries
 from frontend.data.mixtures import (
     MixtureSet,
     Silences,
@@ -316,12 +316,8 @@ def _check_streams(path: Path, tables: list[dict[str, str]], mixtures: MixtureSe
             f"found {len(tables)}"
         )
     for name, entry in mixtures.wav.items():
-        (_, frames, fs), (_, found, rate) = audio_info(entry), audio_info(tables[0][name])
-        if (found, rate) != (frames, fs):
-            raise UserError(
-                f"{tables[0][name]}: expected {frames} samples at {fs} Hz as in recording {name}, found "
-                f"{found} at {rate} Hz (separate again)"
-            )
+        _, frames, fs = audio_info(entry)
+        check_alike(tables[0][name], frames, fs, f"in recording {name}", "separate again")
 
 
 class _Alone:

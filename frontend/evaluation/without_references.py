@@ -21,13 +21,13 @@ import numpy as np
 import torch
 from scipy.signal import correlate
 
-from frontend.data.audio import audio_info, read_audio
+from frontend import MODEL
+from frontend.data.audio import audio_info, check_image, read_audio
 from frontend.data.mixtures import MixtureSet
 from frontend.dsp.activity import Levels, frame_samples, segments_of_levels
 from frontend.dsp.metrics import ACTIVE_DB, surplus_outputs
 from frontend.dsp.spatial import spatial_covariance, stft, stream_masks
-from frontend.training.checkpoints import MODEL, open_trained
-from frontend.utils.errors import UserError
+from frontend.training.checkpoints import open_trained
 from frontend.utils.files import read_settings
 from frontend.utils.parallel import progress
 from frontend.utils.rng import generator
@@ -151,11 +151,7 @@ def measure(name: str, mixture: str, streams: Sequence[str], seed: int = 0) -> d
     """
     channels, frames, fs = audio_info(mixture)
     for entry in streams:
-        found = audio_info(entry)
-        if found != (1, frames, fs):
-            raise UserError(
-                f"{entry}: expected 1 channel of {frames} samples at {fs} Hz, as {mixture}, found {found}"
-            )
+        check_image(entry, frames, fs)
     energy, residual = _TINY_ENERGY, 0.0
     likeness, covariances, powers, levels = [], [], [], Levels(fs)
     # At 11025 Hz neither 20 ms nor 8 s are whole samples: both grids are made of whole frames.

@@ -10,9 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-from frontend import MOST_MICS, PRETRAINED
+from frontend import MODEL, MOST_MICS, PRETRAINED
 from frontend.pipeline.mixtures import MixtureOptions, percent
-from frontend.pipeline.options import MODEL, refuse
+from frontend.pipeline.options import refuse
 from frontend.pipeline.stage import known_to_job
 from frontend.separation.systems import systems_of
 from frontend.utils.stamps import of_file
@@ -40,26 +40,18 @@ def model(folder: Path) -> list[Path]:
 
 
 def draw(o: MixtureOptions, name: str, speech: str, number: int, more: dict) -> Command:
-    """Scenes of the corpus's own list of mixtures, or drawn."""
+    """Return the command that draws the scenes of a set, or takes them of the corpus's list of mixtures."""
     pairs = o.speech / speech / "pairs"
     listed = name != "test_1spk" and (pairs.exists() or o.recipe["corpus"] == "librispeech")
     listed = listed and not o.size["speech"].get("drawn")
-    return o.words(
-        "simulate scenes --config {conf_scenes} --speech {speech}/{part} --num {num} --prefix {name} "
-        "--seed {seed} --out {data}/scenes/{name}.jsonl",
-        **{
-            "part": speech,
-            "num": number,
-            "name": name,
-            "channels": o.given.channels,
-            "pairs": pairs if listed else None,
-        },
-        **more,
-    )
+    line = """simulate scenes --config {conf_scenes} --speech {speech}/{part} --num {num} --prefix {name}
+        --seed {seed} --out {data}/scenes/{name}.jsonl"""
+    values = {"part": speech, "num": number, "name": name, "channels": o.given.channels}
+    return o.words(line, **values, pairs=pairs if listed else None, **more)
 
 
 def render_sets(o: MixtureOptions) -> list[Command]:
-    """All sets of mixtures, rendered and then checked; or named, on the fly."""
+    """Return the commands that render all sets and check them; sets on the fly are named alone."""
     rendered, checked = [], []
     for name, speech, *_ in o.sets:
         # What trainings alone read need not be written.
@@ -72,24 +64,24 @@ def render_sets(o: MixtureOptions) -> list[Command]:
 
 
 def render(o: MixtureOptions, scenes: str, speech: str, name: str, **more: object) -> Command:
-    """Scenes made audible."""
-    line = "simulate render --scenes {data}/{scenes}.jsonl --speech {speech}/{part} --out {data}/{name} --nj "
-    line += "{nj}"
+    """Return the command that makes the set ``name`` of scenes; ``more`` are further options."""
+    line = """simulate render --scenes {data}/{scenes}.jsonl --speech {speech}/{part} --out {data}/{name}
+        --nj {nj}"""
     return o.words(line, scenes=scenes, part=speech, name=name, **more)
 
 
 def subset(o: MixtureOptions, data: Path, out: Path, share: float, seed: int, **more: object) -> Command:
-    """A share of a set."""
+    """Return the command that makes a set of a share of another; ``more`` are further options."""
     return o.words("data subset", data=data, out=out, share=share, seed=seed, **more)
 
 
 def unlabelled(o: MixtureOptions, part: str) -> Command:
-    """All of a set, without what training without labels must not see."""
+    """Return the command that makes a set without what training without labels must not see."""
     return subset(o, o.data / part, o.data / f"{part}_unlabelled", 1, o.seed, unlabelled=True)
 
 
 def keep_labels(o: MixtureOptions, share: float, name: str) -> list[Command]:
-    """A share of the labelled mixtures, for training and validation.
+    """Return the commands that take a share of the labelled mixtures, for training and validation.
 
     A remix is of as many mixtures as there are talkers, so that there are never fewer.
     """
@@ -119,7 +111,10 @@ def packaged(o: MixtureOptions) -> dict[str, str]:
 def train(
     o: MixtureOptions, name: str, conf: str, sets: list[Path], start: Path | None = None, **more: object
 ) -> Command:
-    """A separator; on the fly, workers render the mixtures, and a size may ask for more of them."""
+    """Return the command that trains a separator.
+
+    On the fly its workers render the mixtures; a size may ask for more of them.
+    """
     if conf in FRESH and beginning(o):
         (start,) = beginning(o)
         more = more | {"ignore_init_mismatch": "true"}
@@ -130,22 +125,24 @@ def train(
 
 
 def train_asr(o: MixtureOptions, name: str, sets: list[Path], **more: object) -> Command:
-    """A recogniser, on a pair of sets."""
+    """Return the command that trains a recogniser on a pair of sets."""
     return o.training("recogniser", "asr", name, sets, o.seed, allow_unknown=o.unknown, **more)
 
 
 def label(o: MixtureOptions, model: str, name: str, kind: str = "") -> list[Command]:
-    """The model's streams of the unlabelled sets become the targets in train_NAME and dev_NAME."""
+    """Return the commands that label the unlabelled sets with a model's streams: train_NAME and dev_NAME."""
     # --reference only scores the targets for the reader; nothing is chosen by it.
-    line = "label --config {config} --model {exp}/{model} --data {data}/{part}_unlabelled --reference "
-    line += "{data}/{part} "
-    line += "--out {labels}/{part}_{name} --nj {nj}"
+    line = """label --config {config} --model {exp}/{model} --data {data}/{part}_unlabelled
+        --reference {data}/{part} --out {labels}/{part}_{name} --nj {nj}"""
     config = o.conf(kind or name)
     return [o.words(line, config=config, model=model, part=part, name=name) for part in ("train", "dev")]
 
 
 def generation(o: MixtureOptions, number: int) -> list[Command]:
-    """Student ``number``, from 0 on: on remixes of the teacher's labels, or of the last student's streams."""
+    """Return the commands of student ``number``, from 0 on.
+
+    It learns from remixes of the teacher's labels, later ones from remixes of the last student's streams.
+    """
     if number == 0:
         labelled, commands = "pseudo", []
     else:
@@ -155,24 +152,24 @@ def generation(o: MixtureOptions, number: int) -> list[Command]:
 
 
 def control(o: MixtureOptions, name: str) -> list[Command]:
-    """One of :data:`frontend.pipeline.mixtures.CONTROLS`."""
+    """Return the commands of one of :data:`frontend.pipeline.mixtures.CONTROLS`."""
     if name != "student_blind":
         return [train(o, name, name, pair(o.labels, "pseudo"))]
-    line = "label --config {conf_pseudo_blind} --data {data}/{part}_unlabelled --reference {data}/{part} "
-    line += "--out {labels}/{part}_blind --nj {nj}"
+    line = """label --config {conf_pseudo_blind} --data {data}/{part}_unlabelled --reference {data}/{part}
+        --out {labels}/{part}_blind --nj {nj}"""
     labelled = [o.words(line, part=part) for part in ("train", "dev")]
     return [*labelled, train(o, name, "student", pair(o.labels, "blind"))]
 
 
 def cotrain(o: MixtureOptions, name: str, labelled: Path) -> Command:
-    """A fresh student on the last generation's labels and on true ones in the same batches."""
+    """Return the command of a fresh student on the last generation's labels and true ones in one batch."""
     last = len(o.generations) - 1
     sets = pair(o.labels, f"gen{last}" if last else "pseudo")
     return train(o, name, "cotrained", sets, preprocessor_conf=f"labelled={labelled}")
 
 
 def on_share(o: MixtureOptions, share: float) -> list[Command]:
-    """The trainings on one share of the labels."""
+    """Return the commands of the trainings on one share of the labels."""
     at, sets = percent(share), pair(o.labels, percent(share))
     kept = keep_labels(o, share, at)
     if share not in o.size["shares"]["semi"]:
@@ -189,35 +186,34 @@ def on_share(o: MixtureOptions, share: float) -> list[Command]:
 
 
 def asr_sets(o: MixtureOptions) -> list[Command]:
-    """One microphone, new rooms, each talker heard alone; of no mixture that is labelled."""
-    commands, format, aloud = [], {"audio_format": o.recipe["audio_format"]}, o.size["read_aloud"]
+    """Return the commands that make the recogniser's sets: one microphone, new rooms, each talker alone."""
+    read_aloud = """local/read_aloud.py --text {speech}/{pool}/text --num {aloud} --out {data}/read_aloud
+        --seed {seed} --nj {nj}"""
+    scenes = """simulate scenes --config {conf_scenes} --speech {speech}/{source} --num {rooms}
+        --prefix asr{number}_{part} --seed {seed} --out {data}/scenes_asr/{part}{number}.jsonl
+        --channels 1 --n_talkers {number}"""
+    drawn, rendered, joined = list[Command](), list[Command](), list[Command]()
+    aloud, audio_format = o.size["read_aloud"], o.recipe["audio_format"]
     if aloud:
-        line = "local/read_aloud.py --text {speech}/{pool}/text --num {aloud} --out {data}/read_aloud --seed "
-        line += "{seed} --nj {nj}"
-        commands += [o.words(line, aloud=aloud, fs=o.given.fs)]
-    rendered, joined = list[Command](), list[Command]()
-    for part, speech in (("train", o.pool), ("dev", "dev")):
+        drawn += [o.words(read_aloud, aloud=aloud, fs=o.given.fs)]
+    for part, source in (("train", o.pool), ("dev", "dev")):
+        speech, rooms = [o.speech / source], []
+        if aloud and part == "train":
+            speech += [o.data / "read_aloud/train"]
         for number in (1, 2):
-            line = "simulate scenes --config {conf_scenes} --speech {speech}/{source} --num {rooms} --prefix "
-            line += "asr{number}_{part} "
-            line += (
-                "--seed {seed} --out {data}/scenes_asr/{part}{number}.jsonl --channels 1 --n_talkers {number}"
-            )
-            values = {"source": speech, "rooms": o.size["asr_rooms"][part], "number": number, "part": part}
-            commands += [o.words(line, **values)]
-            rendered += [
-                render(o, f"scenes_asr/{part}{number}", speech, f"asr_{part}_rooms{number}", **format)
-            ]
-        speeches = [o.speech / speech, *([o.data / "read_aloud/train"] if aloud and part == "train" else [])]
-        rooms = [o.data / f"asr_{part}_rooms{number}" for number in (1, 2)]
-        joined += [o.words("data recogniser", speech=speeches, rooms=rooms, out=o.data / f"asr_{part}")]
-    return [*commands, *rendered, *joined]
+            values = {"source": source, "rooms": o.size["asr_rooms"][part], "number": number, "part": part}
+            drawn += [o.words(scenes, **values)]
+            name = f"asr_{part}_rooms{number}"
+            rendered += [render(o, f"scenes_asr/{part}{number}", source, name, audio_format=audio_format)]
+            rooms += [o.data / name]
+        joined += [o.words("data recogniser", speech=speech, rooms=rooms, out=o.data / f"asr_{part}")]
+    return [*drawn, *rendered, *joined]
 
 
 def separated_set(o: MixtureOptions, part: str) -> list[Command]:
-    """The student's streams of a set, with the text that each of them has."""
-    line = "data recogniser --separated --data {data}/{part} --streams {exp}/separated/{part}/student "
-    line += "--decoded {exp}/decoded_{part}/student --out {data}/asr_{part}_separated"
+    """Return the commands that make a recogniser's set of the student's streams, each with its text."""
+    line = """data recogniser --separated --data {data}/{part} --streams {exp}/separated/{part}/student
+        --decoded {exp}/decoded_{part}/student --out {data}/asr_{part}_separated"""
     # Systems without labels are judged by it too: it is trained on no mixture of the labelled set.
     without = o.labels / f"{part}_small" if o.pool == "train" else None
     return [
@@ -228,17 +224,16 @@ def separated_set(o: MixtureOptions, part: str) -> list[Command]:
 
 
 def separate(o: MixtureOptions, data: Path, out: Path, **more: object) -> Command:
-    """A set by every system of the table, or by ``only`` some."""
-    line = (
-        "separate --systems {conf_systems} --exp {exp} --data {set} --out {out} --n_talkers {most} --nj {nj}"
-    )
+    """Return the command that separates a set by every system of the table, or by ``only`` some."""
+    line = """separate --systems {conf_systems} --exp {exp} --data {set} --out {out} --n_talkers {most}
+        --nj {nj}"""
     return o.words(line, set=data, out=out, **more)
 
 
 def decode(o: MixtureOptions, part: str, out: Path, **more: object) -> Command:
-    """Words of a set's streams, its true images and its dry speech."""
-    line = "decode --config {conf_decode} --systems {conf_systems} --exp {exp} --data {data}/{part} "
-    line += "--separated {exp}/separated/{part} --speech {speech}/{part} --out {out} --nj {nj}"
+    """Return the command that recognises a set's streams, its true images and its dry speech."""
+    line = """decode --config {conf_decode} --systems {conf_systems} --exp {exp} --data {data}/{part}
+        --separated {exp}/separated/{part} --speech {speech}/{part} --out {out} --nj {nj}"""
     return o.words(line, part=part, out=out, ngpu=min(o.ngpu, 1), allow_unknown=o.allow_unknown, **more)
 
 
@@ -248,11 +243,14 @@ def rows_of(o: MixtureOptions) -> list[str]:
 
 
 def in_condition(o: MixtureOptions, name: str, rows: list[str]) -> list[Command]:
-    """A test set of a condition: drawn, rendered, separated (by those rows that there are) and scored."""
+    """Return the commands that draw, render, separate and score the test set of a condition.
+
+    It is separated by those of the rows wanted that the table has.
+    """
     data, folder = o.data / "conditions" / name, o.exp / "mismatch" / name
-    scenes = "simulate scenes --config {conf_scenes} --conditions {conf_conditions} --condition {name} "
-    scenes += "--seed {seed} "
-    scenes += "--speech {speech}/test --num {num} --prefix test --out {data}/conditions/scenes/{name}.jsonl"
+    scenes = """simulate scenes --config {conf_scenes} --conditions {conf_conditions} --condition {name}
+        --seed {seed} --speech {speech}/test --num {num} --prefix test
+        --out {data}/conditions/scenes/{name}.jsonl"""
     known = OTHER_ARRAYS if name in o.other_arrays else ELSEWHERE
     only = [row for row in known if row in rows]
     wanted = f"--with mismatch: expected one of the rows {', '.join(known)} in conf/systems.yaml"

@@ -40,7 +40,7 @@ from frontend.pipeline.stage import (
     versions,
 )
 from frontend.utils.errors import INTERRUPTED, UserError
-from frontend.utils.files import read_json, remove_left_over, write_text
+from frontend.utils.files import read_json, remove_left_over, write_json
 from frontend.utils.locks import locked
 from frontend.utils.parallel import duration
 from frontend.utils.provenance import commit_of
@@ -149,7 +149,7 @@ class Engine:
                     for job in wait(self._at_work, return_when=FIRST_COMPLETED).done:
                         self._end(job)
             except BaseException as error:
-                self._leave(isinstance(error, KeyboardInterrupt))
+                self._stop_all(isinstance(error, KeyboardInterrupt))
                 raise
 
     def _next(self, left: list[int]) -> list[_Work]:
@@ -166,7 +166,7 @@ class Engine:
             left.remove(place)
             if stages[place].skip:
                 log(f"stage {place} {stages[place].name}: off, {stages[place].skip}")
-            elif work := self._looked_at(place, stages[place]):
+            elif work := self._prepare(place, stages[place]):
                 works.append(work)
         found = works[len(self._at_work) :]
         if found:
@@ -219,8 +219,11 @@ class Engine:
             raise UserError(f"--stage {first} comes after --stop_stage {last}")
         return begin, end
 
-    def _looked_at(self, place: int, stage: Stage) -> _Work | None:
-        """Return a stage that is next, with what it is made from; None where it is complete."""
+    def _prepare(self, place: int, stage: Stage) -> _Work | None:
+        """Return a stage that is next, with what it is made from; None where it is complete.
+
+        Its first commands run and the configurations are written before; a missing input is a UserError.
+        """
         if stage.shared is not None:
             self._turn.enter_context(self._turn_at(stage.shared.parent))
         self.options.write()
@@ -231,7 +234,7 @@ class Engine:
         if not why and record is not None:
             log(f"stage {place} {stage.name}: complete, nothing to do")
             self._due.discard(stage.name)
-            self._tell(stage, record)
+            self._note_stage(stage, record)
             self._release(stage)
             return None
         missing = [name for name, digest in now.inputs.items() if not digest]
@@ -301,13 +304,16 @@ class Engine:
         record.seconds = round(max(record.least, record.spent + work.seconds), 1)
         record.outputs, record.commit = sizes(stage.makes), commit_of(Path(__file__).parent) or ""
         record.write(path)
-        self._tell(stage, record)
+        self._note_stage(stage, record)
         self._due.discard(stage.name)
         if self._at_work:
             log(f"stage {work.place} {stage.name}: done")
 
-    def _leave(self, interrupted: bool) -> None:
-        """After a failure or an interrupt, end what is at work; what has said that it was ends the run."""
+    def _stop_all(self, interrupted: bool) -> None:
+        """After a failure or an interrupt, end the stages at work and write their records.
+
+        It exits where the command whose output is shown has printed a line about the interrupt.
+        """
         self.launcher.stop(interrupted)
         is_said = False
         for job in wait(self._at_work).done:
@@ -324,7 +330,7 @@ class Engine:
     def _log_of(self, stage: Stage) -> Path:
         return self.exp / "log" / f"{stage.name}.log"
 
-    def _tell(self, stage: Stage, record: Record) -> None:
+    def _note_stage(self, stage: Stage, record: Record) -> None:
         """Put into stages.json how long the complete output took, in how many attempts, at which commit."""
         facts = {"stages": record.seconds, "attempts": record.attempts, "commits": record.commit}
         self.note(**{key: {stage.name: fact} for key, fact in facts.items()})
@@ -340,7 +346,7 @@ class Engine:
         for key, more in facts.items():
             known[key] = {**known.get(key, {}), **more} if isinstance(more, dict) else more
         if json.dumps(known) != before:
-            write_text(path, json.dumps(known, indent=1) + "\n")
+            write_json(path, known)
 
     # Two runs in one directory would overwrite each other.
 
@@ -393,16 +399,13 @@ class Engine:
         print(f"cd {shlex.quote(str(self.options.place))}")
         for place in range(begin, end + 1):
             stage = self.recipe(self.options)[place - 1]
-            needs = any(self._is_planned(path) for path in stage.reads)
-            if stage.skip or not (needs or self.state(stage)):
+            planned = self.options.planned
+            follows = any(is_below(a, [b]) or is_below(b, [a]) for a in stage.reads for b in planned)
+            if stage.skip or not (follows or self.state(stage)):
                 continue
-            self.options.planned |= {*stage.makes}
+            planned |= {*stage.makes}
             self.show(stage.name, first=True)
         self.write_if_free()
-
-    def _is_planned(self, path: Path) -> bool:
-        made = self.options.planned
-        return any(path == one or one in path.parents or path in one.parents for one in made)
 
     def show(self, name: str, first: bool = False) -> None:
         """Print the commands of one stage."""
@@ -436,7 +439,7 @@ class Engine:
             record = Record(self.stamp(stage), time.time(), seconds=seconds.get(stage.name, 0.0))
             record.outputs = sizes(stage.makes)
             record.write(self.record_path(stage))
-            self._tell(stage, record)
+            self._note_stage(stage, record)
             taken = "its output is taken to be complete and of today's inputs"
             log(f"stage {place} {stage.name}: adopted, {taken}")
 

@@ -268,9 +268,9 @@ class Slurm:
                     self._print(stage, _output(work, work.read))
                 if code is None:
                     continue
-                _keep(work, log)
+                _append_to_log(work, log)
                 if code and work.tries == 1 and (code != 2 or bar is not None):
-                    print(f"stage {stage}: {work.about()} {_why(code)}; once more", flush=True)
+                    print(f"stage {stage}: {work.about()} {_reason(code)}; once more", flush=True)
                     self._submit(stage, [work])
                     looked = 0.0
                     continue
@@ -286,10 +286,10 @@ class Slurm:
                 raise KeyboardInterrupt
         if bar is not None:
             bar.close()
-        self._tell(stage, failed)
+        self._raise_failures(stage, failed)
 
-    def _tell(self, stage: str, failed: list[tuple[_Work, int]]) -> None:
-        """End the run where works failed."""
+    def _raise_failures(self, stage: str, failed: list[tuple[_Work, int]]) -> None:
+        """Raise the error of the first work that failed, if any did."""
         for work, code in failed[:1]:
             if work.tries == 1:
                 raise SystemExit(code)  # the command has said in one line why
@@ -297,7 +297,7 @@ class Slurm:
             lines = [x for x in _output(work) if not x.startswith("$ ")]
             said = f": {lines[-1].rpartition(': error: ')[2]}" if lines else ""
             where = os.path.relpath(work.paths.stdout)
-            raise UserError(f"stage {stage}: {work.about()} {_why(code)}, twice{said} (see {where}){more}")
+            raise UserError(f"stage {stage}: {work.about()} {_reason(code)}, twice{said} (see {where}){more}")
 
     def _begin(self, stage: str, works: list[_Work]) -> None:
         """Find the jobs of works that an earlier run submitted; submit the others."""
@@ -305,7 +305,7 @@ class Slurm:
         array = names.get(self._name(stage, works), "").partition("_")[0]
         for k, work in enumerate(works):
             if number := names.get(self._name(stage, [work]), f"{array}_{k}" if array else ""):
-                self._has(stage, work, number)
+                self._assign(stage, work, number)
         new = [work for work in works if not work.number]
         if new == works:  # what failed before is not looked at any more
             shutil.rmtree(place_of_jobs(self.exp, stage), ignore_errors=True)
@@ -319,8 +319,8 @@ class Slurm:
     def _name(self, stage: str, works: list[_Work]) -> str:
         return self.prefixes[stage] + short_digest([work.commands for work in works])
 
-    def _has(self, stage: str, work: _Work, number: str) -> None:
-        """Note which job does a work."""
+    def _assign(self, stage: str, work: _Work, number: str) -> None:
+        """Note that the job ``number`` does a work."""
         folder = place_of_jobs(self.exp, stage).absolute()
         work.number, work.gone, work.read = number, None, 0
         work.paths = self.submitit.core.utils.JobPaths(folder, number, 0)
@@ -378,7 +378,7 @@ class Slurm:
             said = f"{error}".partition("\n")[0]
             raise UserError(f"stage {stage}: {said} (see conf/launcher/slurm.yaml)") from None
         for work, job in zip(works, jobs, strict=True):
-            self._has(stage, work, job.job_id)
+            self._assign(stage, work, job.job_id)
         what = f"job {_numbers(works)} ({kind}, {len(works)} parts)" if works[1:] else works[0].about()
         print(f"stage {stage}: {what} submitted", flush=True)
 
@@ -400,7 +400,7 @@ def _output(work: _Work, since: int = 0) -> list[str]:
     return [x for x in new.decode(errors="replace").splitlines() if not x.startswith(_NOT_OURS)]
 
 
-def _keep(work: _Work, log: Path) -> None:
+def _append_to_log(work: _Work, log: Path) -> None:
     """Put a job's output into the stage's log."""
     log.parent.mkdir(parents=True, exist_ok=True)
     lines = _output(work)
@@ -411,7 +411,8 @@ def _keep(work: _Work, log: Path) -> None:
             warn(line.removeprefix("warning: "))
 
 
-def _why(code: int) -> str:
+def _reason(code: int) -> str:
+    """Return how a job that failed ended, for a message."""
     if code >= 0:
         return f"failed with exit code {code}"
     if code == _LOST:

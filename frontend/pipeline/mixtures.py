@@ -37,6 +37,8 @@ class MixtureOptions(Options):
         self._check_values()
         self._set_paths()
         self._set_work()
+        self._set_speech()
+        self._set_facts()
         # What was once asked for stays in the table and is kept up to date; removing it ends that.
         kept = {"joint": "joint", "retrain": "asr_separated", "curve": "curve", "mismatch": "mismatch"}
         kept["controls"] = CONTROLS[-1]
@@ -131,7 +133,8 @@ class MixtureOptions(Options):
             self.results = Path("." if self.corpus == self.recipe["corpus"] else self.corpus)
 
     def _set_work(self) -> None:
-        given, own, number = self.given, self.own, self.size["mixtures"]
+        """Set what is trained, with which recogniser the streams are decoded, and which sets there are."""
+        given, number = self.given, self.size["mixtures"]
         self.train_seed = self.seed if given.train_seed is None else given.train_seed
         self.pool = "labelled" if number["labelled"] else "train"
         if not self.given_asr:
@@ -152,37 +155,33 @@ class MixtureOptions(Options):
             ("test", "test", number["test"], {"n_talkers": self.talkers or 2}),
             ("test_1spk", "test", number["single"], {"n_talkers": 1}),
         ]
-        shown = {
-            name: value
-            for name, value in own.items()
-            if not name.startswith("download") and value is not None
-        }
-        self.prepared = {
-            name: str(value).lower() if value is True else value for name, value in shown.items()
-        }
-        self.folders = [
-            Path(p) for p in (self.corpus_dir, *map(own.get, self.recipe["paths"])) if p is not None
-        ]
-        mirror = [own["download_url"]] if own.get("download_url") else []
-        self.fetch = (
-            [["local/download.sh", own["librispeech"], *mirror]]
-            if own.get("download") and own["librispeech"]
-            else []
-        )
-        noise = ["noise"] if own.get("noise_dir") else []
+
+    def _set_speech(self) -> None:
+        """Set what stage ``data`` makes the speech of."""
+        own = self.own
+        known = {k: v for k, v in own.items() if v is not None and not k.startswith("download")}
+        self.prepared = {name: "true" if value is True else value for name, value in known.items()}
+        places = [self.corpus_dir, *(own[name] for name in self.recipe["paths"])]
+        self.folders = [Path(place) for place in places if place is not None]
+        self.fetch: list[list[str]] = []
+        if own.get("download") and own["librispeech"]:
+            mirror = [own["download_url"]] if own.get("download_url") else []
+            self.fetch = [["local/download.sh", own["librispeech"], *mirror]]
+
+    def _set_facts(self) -> None:
+        """Set what the configurations depend on: the array, the numbers of talkers, and the overlays."""
+        noise = ["noise"] if self.own.get("noise_dir") else []
         mics, symmetry = self._array(noise)
-        more = (
-            ["mask_net", "one_channel"]
-            if mics == 1
-            else ["mixed_talkers"]
-            if "-" in (self.talkers or "")
-            else []
-        )
+        more: list[str] = []
+        if mics == 1:
+            more = ["mask_net", "one_channel"]
+        elif "-" in (self.talkers or ""):
+            more = ["mixed_talkers"]
         self.variants = [*noise, *more]
-        self.facts = {"fs": self.fs, "mics": mics, "symmetry": symmetry}
         fewest = max(2, int((self.talkers or "2")[0]))
+        self.facts = {"fs": self.fs, "mics": mics, "symmetry": symmetry}
         self.facts |= {"talkers": self.most, "fewest": fewest, "outputs": 2 * self.most}
-        controls = CONTROLS if "controls" in given.extras else CONTROLS[:1]
+        controls = CONTROLS if "controls" in self.given.extras else CONTROLS[:1]
         self.controls = controls if self.one_array and mics > 1 and not self.recipe["network"] else ()
 
     def _array(self, variants: list[str]) -> tuple[int, str]:
@@ -280,11 +279,9 @@ class MixtureOptions(Options):
         for share in self.shares:
             more = ("student_ft", "distilled_ft") if share in self.size["shares"]["semi"] else ()
             for name in ("supervised", *more):
-                lacks = f"the share {share} needs a row {name}_{percent(share)} in conf/systems.yaml (curve: "
-                lacks += "shares)"
-                path = f"{self.place}/conf/sizes.yaml"
-                lost = name not in rows.get(share, ())
-                refuse((lost, f"{path}: {lacks}, found none; add it or leave the share out"))
+                row = f"{name}_{percent(share)} in conf/systems.yaml (curve: shares)"
+                lacks = f"the share {share} needs a row {row}, found none; add it or leave the share out"
+                refuse((name not in rows.get(share, ()), f"{self.place}/conf/sizes.yaml: {lacks}"))
 
     @property
     def other_arrays(self) -> dict[str, str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import yaml
 
+from frontend import AUDIO_FORMATS
 from frontend.pipeline.config import (
     BASES,
     ROOT,
@@ -25,10 +26,10 @@ from frontend.pipeline.config import (
     read_launcher,
     read_size,
 )
+from frontend.pipeline.stage import is_below
 from frontend.utils.errors import UserError, did_you_mean
 from frontend.utils.files import read_settings, write_text
 
-MODEL = "valid.loss.ave.pth"
 # --with: what is added to a run, and what it gives.
 EXTRAS = {
     "joint": "separator and recogniser are also fine-tuned together: a row of its own",
@@ -45,7 +46,7 @@ _FREE = {
     "asr_config": None,
     "asr_model": None,
     "asr_whisper": None,
-    "audio_format": ("wav", "flac", "flac.ark"),
+    "audio_format": AUDIO_FORMATS,
     "allow_unknown": (True, False),
 }
 _NOT_SHOWN = ("recipe", "nj", "at_once", "ngpu", "nodes", "stage", "launcher", "extras", "settings", "more")
@@ -306,8 +307,9 @@ class Options:
         """Return a command line.
 
         Args:
-            template: words in which ``{data}`` stands for an attribute of the run, ``{conf_teacher}`` for the
-                path of a configuration and any other name for one of ``options``.
+            template: words, divided by blanks and line breaks, in which ``{data}`` stands for an attribute of
+                the run, ``{conf_teacher}`` for the path of a configuration and any other name for one of
+                ``options``.
             options: what the template does not name is appended as ``--NAME VALUE``; as ``--NAME`` where it
                 is True, not at all where it is None or False, several times where it is a list.
         """
@@ -323,16 +325,14 @@ class Options:
 
     def training(self, kind: str, conf: str, name: str, sets: list[Path], seed: int, **more) -> list[str]:
         """Return the command of a training: of a ``separator`` or a ``recogniser``, on a pair of sets."""
-        line = (
-            "train {kind} --config {config} --train_set {train} --valid_set {dev} --output_dir {exp}/{name} "
-        )
-        line += "--seed {seed} --ngpu {ngpu} --num_threads {threads}"
+        line = """train {kind} --config {config} --train_set {train} --valid_set {dev}
+            --output_dir {exp}/{name} --seed {seed} --ngpu {ngpu} --num_threads {threads}"""
         own = {"kind": kind, "config": self.conf(conf), "train": sets[0], "dev": sets[1], "name": name}
         return self.words(line, **own, seed=seed, **more)
 
     def there(self, path: Path) -> bool:
         """Whether a path is there, or will be when the stages before have run."""
-        return path.exists() or any(path == made or made in path.parents for made in self.planned)
+        return path.exists() or is_below(path, self.planned)
 
     def recogniser_files(self) -> list[Path]:
         """Return the files of the recogniser that was given: what decoding depends on."""

@@ -8,6 +8,7 @@ Each stage says what it reads, what it makes, and the commands that make it
 from pathlib import Path
 from typing import cast
 
+from frontend import MODEL
 from frontend.pipeline.commands import (
     asr_sets,
     beginning,
@@ -32,7 +33,7 @@ from frontend.pipeline.commands import (
     unlabelled,
 )
 from frontend.pipeline.mixtures import MixtureOptions
-from frontend.pipeline.options import MODEL, Given, Options, find_recipe, read_recipe
+from frontend.pipeline.options import Given, Options, find_recipe, read_recipe
 from frontend.pipeline.recordings import RecordingOptions, recordings
 from frontend.pipeline.stage import Stage
 from frontend.utils.errors import UserError
@@ -281,10 +282,10 @@ def _recognisers(o: MixtureOptions) -> list[Stage]:
             makes=[o.exp / "joint"],
             commands=[
                 o.words(
-                    "train joint --config {conf_joint} --separator {exp}/student_ft --asr {exp}/asr "
-                    "--train_set {labels}/train_small --valid_set {labels}/dev_small "
-                    "--output_dir {exp}/joint --seed {seed} --ngpu {ngpu} --num_threads {threads} "
-                    "--allow_unknown {unknown}"
+                    """train joint --config {conf_joint} --separator {exp}/student_ft --asr {exp}/asr
+                    --train_set {labels}/train_small --valid_set {labels}/dev_small
+                    --output_dir {exp}/joint --seed {seed} --ngpu {ngpu} --num_threads {threads}
+                    --allow_unknown {unknown}"""
                 )
             ],
             settings=o.settings_of("joint") | seeds,
@@ -301,8 +302,8 @@ def _streams(o: MixtureOptions) -> list[Stage]:
         models += ["student_ft", "distilled", "distilled_ft", "supervised_small", "supervised_full"]
     further = [o.exp / "joint" / MODEL, *(path / MODEL for path in sorted((o.exp / "curve").glob("*")))]
     tests, separated = [o.data / name for name in TESTS], [o.exp / "separated" / name for name in TESTS]
-    score = "score --data {data}/test --separated {exp}/separated/test --single_data {data}/test_1spk "
-    score += "--single_separated {exp}/separated/test_1spk --out {exp}/scores --nj {nj}"
+    score = """score --data {data}/test --separated {exp}/separated/test --single_data {data}/test_1spk
+        --single_separated {exp}/separated/test_1spk --out {exp}/scores --nj {nj}"""
     return [
         Stage(
             *("separate", "the test sets by every system, trained or blind"),
@@ -388,8 +389,8 @@ def _elsewhere(o: MixtureOptions) -> list[Stage]:
             makes=[o.results / "MISMATCH.md", o.results / "mismatch.json"],
             commands=[
                 o.words(
-                    "report --conditions {conf_conditions} --exp {exp} --systems {conf_systems} --out "
-                    "{results}",
+                    """report --conditions {conf_conditions} --exp {exp} --systems {conf_systems}
+                    --out {results}""",
                     microphones=others,
                 )
             ],

@@ -6,8 +6,8 @@ With ``--model`` nothing is trained: a model that is there takes the place of th
 import re
 from pathlib import Path
 
-from frontend import PRETRAINED
-from frontend.pipeline.options import MODEL, Given, Options, existing, refuse, shown_command
+from frontend import MODEL, PRETRAINED
+from frontend.pipeline.options import Given, Options, existing, refuse, shown_command
 from frontend.pipeline.stage import Record, Stage
 
 _RECOGNISERS = "--asr_whisper MODEL, --asr_exp DIR or --asr_model TAG"
@@ -211,14 +211,13 @@ def _streams(o: RecordingOptions, start: Path | None) -> list[Stage]:
     whole, transcripts = o.data / "whole", [Path(o.own["transcripts"])] if o.own["transcripts"] else []
     # An earlier run's words would be of other streams.
     words, counted = [o.exp / "words"] if o.given_asr else [], [o.exp / "wer"] if transcripts else []
-    separate = "separate --systems {conf_systems} --exp {exp} --data {data}/whole --out {exp}/separated "
-    separate += "--n_talkers {most} --nj {nj}"
-    decode = (
-        "decode --config {conf_decode} --data {data}/whole --separated {exp}/separated --out {exp}/words "
-    )
+    separate = """separate --systems {conf_systems} --exp {exp} --data {data}/whole --out {exp}/separated
+        --n_talkers {most} --nj {nj}"""
+    decode = """decode --config {conf_decode} --data {data}/whole --separated {exp}/separated
+        --out {exp}/words --nj {nj}"""
     wer = "wer --decoded {exp}/words --out {exp}/wer --seed {seed} --nj {nj}"
-    report = "report --recordings --data {data}/whole --separated {exp}/separated --systems {conf_systems} "
-    report += "--out {exp} --listen {exp}/report --talkers {most} --seed {seed} --nj {nj}"
+    report = """report --recordings --data {data}/whole --separated {exp}/separated
+        --systems {conf_systems} --out {exp} --listen {exp}/report --talkers {most} --seed {seed} --nj {nj}"""
     dev = [] if o.model else [o.data / "dev_unlabelled"]
     teacher = (
         {} if o.model else {"dev": dev, "teacher": o.exp / "teacher", "start": start and start / "teacher"}
@@ -238,7 +237,7 @@ def _streams(o: RecordingOptions, start: Path | None) -> list[Stage]:
             reads=[o.exp / "separated", *transcripts, *o.recogniser_files()],
             makes=[*words, *counted],
             commands=[
-                o.words(decode + "--nj {nj}", ngpu=min(o.ngpu, 1), **o.recogniser),
+                o.words(decode, ngpu=min(o.ngpu, 1), **o.recogniser),
                 *([o.words(wer, ref=o.own["transcripts"])] if transcripts else []),
             ],
             settings=o.settings_of("decode") | {"recogniser": o.given_asr},
@@ -263,8 +262,8 @@ def _check_transcripts(o: RecordingOptions) -> list[list[str]]:
 
 def _checks(o: RecordingOptions, start: Path | None) -> list[list[str]]:
     """What the recordings may be wrong for, before the long work."""
-    line = "train separator --check --model {model} --config {config} --array {data}/whole/array --outputs "
-    line += "{outputs}"
+    line = """train separator --check --model {model} --config {config} --array {data}/whole/array
+        --outputs {outputs}"""
     commands = [
         o.words(line, model=start / part, config=o.conf(f"{part}_adapt"), outputs=outputs)
         for part, outputs in (("teacher", 2 * o.most), ("student", o.most))

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from frontend.utils.errors import UserError, did_you_mean, few, warn
-from frontend.utils.files import LOCK, remove, write_text
+from frontend.utils.files import LOCK, remove, write_json
 from frontend.utils.stamps import Stamp, of_text, of_tree
 
 _PACKAGE = Path(__file__).parents[1]
@@ -142,7 +142,7 @@ class Record:
 
     def write(self, path: Path) -> None:
         """Write it, whole or not at all."""
-        write_text(path, json.dumps(asdict(self), indent=1) + "\n")
+        write_json(path, asdict(self))
 
 
 def versions(commands: list[list[str]]) -> dict[str, int]:

@@ -21,11 +21,9 @@ from pathlib import Path
 from frontend.data.audio import audio_info, seconds_of, stamp_of_entries
 from frontend.data.kaldi import read_utterances
 from frontend.data.mixtures import MixtureSet, Streams, find_streams, find_systems, labelled_set
-from frontend.dsp.activity import Rule
 from frontend.recognition import model, pieces
 from frontend.recognition.model import Files, Search
 from frontend.recognition.pieces import (
-    LEAK_DB,
     Cache,
     Cutting,
     Found,
@@ -78,8 +76,7 @@ class Request:
     allow_unknown: bool = False  # go on where a reference word is not among the recogniser's tokens
     shared: bool = False  # leave out systems with a recogniser of their own
     # Of whole recordings:
-    activity: Mapping[str, float] = field(default_factory=dict)  # numbers of the Rule where there is speech
-    leak_db: float = LEAK_DB  # a stream so far below the loudest holds only leakage
+    cutting: Cutting = field(default_factory=Cutting)  # into segments of speech
 
 
 @dataclass(frozen=True)
@@ -284,8 +281,7 @@ def _write_set(
 
 def _recordings(request: Request) -> list[System]:
     """Return the systems that separated whole recordings."""
-    cutting = _cutting(request)
-    ids = list(read_utterances(request.data))
+    cutting, ids = request.cutting, list(read_utterances(request.data))
     settings = {"activity": asdict(cutting.rule), "leak_db": cutting.leak_db}
     there = {path.name: path for path in find_systems(request.separated, "separate")}
     chosen = choose(list(there), request.only, request.separated)
@@ -303,11 +299,7 @@ def _recordings(request: Request) -> list[System]:
 
 
 def _speech(streams: Sequence[str], request: Request, files: Files) -> list[list[Piece]]:
-    return cut(streams, _cutting(request), files.fs)
-
-
-def _cutting(request: Request) -> Cutting:
-    return Cutting(Rule(**request.activity), request.leak_db)
+    return cut(streams, request.cutting, files.fs)
 
 
 def _write_recordings(

@@ -22,6 +22,7 @@ from espnet2.enh.loss.wrappers.pit_solver import PITSolver
 from espnet2.torch_utils.device_funcs import force_gatherable
 from torch.nn.utils.rnn import pad_sequence
 
+from frontend import MODEL
 from frontend.data.audio import read_audio
 from frontend.data.kaldi import read_scp
 from frontend.dsp.activity import sounds
@@ -30,7 +31,7 @@ from frontend.recognition.text import as_trained, unknown, what_changed
 from frontend.recognition.training import add_allow_unknown, with_padding_seen
 from frontend.recognition.training_sets import read_list, write_list
 from frontend.training import checks, options, run
-from frontend.training.checkpoints import MODEL, Trained, load_state, open_trained, read_state
+from frontend.training.checkpoints import Trained, load_state, open_trained, read_state
 from frontend.training.examples import WholeUtterances
 from frontend.training.sharing import Worker, rank
 from frontend.training.task import FrontendTask, FrontendTrainer, KeyedIterFactory, register

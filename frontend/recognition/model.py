@@ -25,10 +25,11 @@ from typing import Any
 import humanfriendly
 import numpy as np
 
+from frontend import MODEL
 from frontend.dsp.activity import sounds
 from frontend.recognition import whisper
 from frontend.recognition.whisper import Whisper, WhisperFiles
-from frontend.training.checkpoints import MODEL, load_state, read_state
+from frontend.training.checkpoints import load_state, read_state
 from frontend.utils.device import check_device
 from frontend.utils.errors import UserError, did_you_mean
 from frontend.utils.espnet import quiet

@@ -25,7 +25,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import kaldialign
 import meeteval.wer
@@ -36,11 +36,9 @@ from frontend.data.mixtures import MixtureSet
 from frontend.data.segments import in_seglst
 from frontend.dsp.activity import sounds
 from frontend.recognition import whisper
+from frontend.recognition.model import Files
 from frontend.utils.errors import UserError, few
 from frontend.utils.files import atomic_directory, read_json, read_text, write_json, write_text
-
-if TYPE_CHECKING:  # torch
-    from frontend.recognition.model import Files
 
 # Raised with every change after which the same texts have other errors.
 VERSION = 1
@@ -183,7 +181,7 @@ def unknown(counts: Counter, tokens: Iterable[str], token_type: str) -> str:
     return f"{total} {kind}{'s' if total > 1 else ''} unknown to the model's tokens: {named}"
 
 
-def unknown_words(texts: Iterable[str], files: "Files") -> str:
+def unknown_words(texts: Iterable[str], files: Files) -> str:
     """List reference words the recogniser cannot produce.
 
     Texts and tokens are normalised as for scoring.

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import rankdata
 
-from frontend.data.audio import audio_info, read_audio
+from frontend.data.audio import audio_info, read_image
 from frontend.data.mixtures import Streams, labelled_set
 from frontend.dsp.activity import sounds
 from frontend.evaluation.measured import Scores, load_scores, read_measured
@@ -217,7 +217,7 @@ class Source:
         for name in self.played:
             entries = self._streams[name][key].streams if name in self._streams else ()
             for k, entry in enumerate(entries):
-                signals[f"{name}-{k + 1}"] = _read(entry, recording.shape[1], fs, key)
+                signals[f"{name}-{k + 1}"] = read_image(entry, recording.shape[1], fs)
             score, row = (table.get(name, {}).get(key) for table in (self._scores, self._words))
             words = _texts(row, [k for k, text in enumerate(texts) if text], name, key)
             blocks.append(_block(name, len(entries), present, score or {}, row, words))
@@ -259,14 +259,6 @@ class Source:
                     f"{self._mixtures.path}: the stage '{stage}' has {where} for {name} (run it again)"
                 )
         return found
-
-
-def _read(entry: str, frames: int, fs: int, key: str) -> np.ndarray:
-    signal, rate = read_audio(entry, finite=True)
-    if (*signal.shape, rate) != (1, frames, fs):
-        wanted = f"expected 1 channel of {frames} samples at {fs} Hz, as the mixture {key}"
-        raise UserError(f"{entry}: {wanted}, found {signal.shape} at {rate} Hz (separate again)")
-    return signal[0]
 
 
 # --- one system on one utterance

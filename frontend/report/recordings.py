@@ -296,14 +296,14 @@ def _example(
             signal = read_audio(entry, start * fs, frames)[0][0]
             signals[f"{system}-{k}"] = signal
             title = "reference channel" if system == _UNPROCESSED else f"stream {k}"
-            said = _said(there.words.get(system, {}).get(recording), f"spk{k}", excerpt)
+            said = _words_of_clip(there.words.get(system, {}).get(recording), f"spk{k}", excerpt)
             clips.append(clip(f"{system}-{k}", title, said, silent=not sounds(signal)))
         facts = _facts(report["systems"][system]["recordings"][recording])
         blocks.append({"system": system, "clips": clips, "facts": facts})
     return {"id": recording, "seconds": frames / fs, "excerpt": excerpt, "blocks": blocks}, signals
 
 
-def _said(
+def _words_of_clip(
     streams: Mapping[str, Sequence[dict]] | None, stream: str, excerpt: tuple[int, int] | None
 ) -> list[dict]:
     """Return the words below a clip; none where nothing was recognised at all."""

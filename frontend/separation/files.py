@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 
-from frontend import PRETRAINED
+from frontend import MAX_SECONDS, PRETRAINED
 from frontend.data.audio import Recording, audio_file, audio_info
 from frontend.data.kaldi import read_entries, read_utterances
 from frontend.data.mixtures import check_set
 from frontend.data.recordings import in_channel_order
 from frontend.data.writers import BlockWriter
-from frontend.training.checkpoints import MAX_SECONDS, open_trained
+from frontend.training.checkpoints import open_trained
 from frontend.utils.device import check_device
 from frontend.utils.errors import UserError
 from frontend.utils.files import check_name
@@ -157,18 +157,7 @@ def plan(
             a dead reference channel, two recordings that would be written to the same files, an output that
             is an input.
     """
-    if join:
-        ordered = in_channel_order(inputs)
-        named = [(join, Recording(ordered))]
-    elif scp:
-        if Path(scp).is_file() and Path(scp).name in _OTHER_TABLES:
-            wanted = "a table 'ID FILE' of recordings, or a data directory"
-            raise UserError(f"{scp}: expected {wanted}, found another table (--scp {Path(scp).parent})")
-        if Path(scp).is_dir():
-            check_set(scp, images=False, texts=False, alike=())
-        named = [*(read_utterances(scp) if Path(scp).is_dir() else read_entries(scp)).recordings().items()]
-    else:
-        named = [(Path(path).stem, Recording([path])) for path in inputs]
+    named = _find(inputs, scp, join)
     trained = None
     if source.model:
         with open_trained(source.model) as trained:
@@ -191,9 +180,24 @@ def plan(
         else:
             jobs[k] = replace(job, live=_live_channels(job.recording, source, refine))
     Path(out).mkdir(parents=True, exist_ok=True)  # fails now, not after the first separation
-    if join and ordered != list(inputs):
+    if join and (ordered := in_channel_order(inputs)) != list(inputs):
         print(f"{join}: channels in the order of their numbers: {' '.join(ordered)}", file=sys.stderr)
     return jobs
+
+
+def _find(inputs: Sequence[str], scp: str | None, join: str | None) -> list[tuple[str, Recording]]:
+    """Return the recordings that :func:`plan` is given, each with the name of its streams."""
+    if join:
+        return [(join, Recording(in_channel_order(inputs)))]
+    if not scp:
+        return [(Path(path).stem, Recording([path])) for path in inputs]
+    if Path(scp).is_dir():
+        check_set(scp, images=False, texts=False, alike=())
+        return [*read_utterances(scp).recordings().items()]
+    if Path(scp).is_file() and Path(scp).name in _OTHER_TABLES:
+        wanted = "a table 'ID FILE' of recordings, or a data directory"
+        raise UserError(f"{scp}: expected {wanted}, found another table (--scp {Path(scp).parent})")
+    return [*read_entries(scp).recordings().items()]
 
 
 def _check_blind(recording: Recording, channels: int, source: Source, refine: str | None) -> None:

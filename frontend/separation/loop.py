@@ -35,7 +35,7 @@ from frontend.separation.continuous import (
 from frontend.separation.systems import System, streams_asked
 from frontend.training.checkpoints import open_trained
 from frontend.utils.errors import UserError
-from frontend.utils.files import LOCK, atomic_directory, check_name, write_json, write_text
+from frontend.utils.files import LOCK, atomic_directory, check_name, write_json, write_json_lines
 from frontend.utils.locks import locked
 from frontend.utils.parallel import Progress, Shard, parallel_map, part_of
 from frontend.utils.stamps import Stamp, read_stamp
@@ -158,7 +158,7 @@ class Result:
             return
         for name in (DONE, "info.json", "wav.scp", "spk1.scp"):  # no reader takes it for complete
             (self.folder / name).unlink(missing_ok=True)
-        write_text(self.folder / ITEMS, "".join(json.dumps(values) + "\n" for values in kept.values()))
+        write_json_lines(self.folder / ITEMS, kept.values())
         self.stamp.write(self.folder / BEGUN)
 
     def _kept(self, before: Stamp) -> dict[str, dict]:

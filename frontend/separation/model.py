@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from frontend import PRETRAINED
+from frontend import MAX_SECONDS, PRETRAINED
 from frontend.dsp.resample import resample as change_rate
 from frontend.training.checkpoints import (
-    MAX_SECONDS,
     Trained,
     check_length,
     load_model,
@@ -60,7 +59,7 @@ class Separator:
                 package, for 2 to 8 microphones.
             device: ``cpu``, ``cuda``, ``cuda:1``.
             max_seconds: refuse longer recordings, which are separated as a whole: see
-                :data:`frontend.training.checkpoints.MAX_SECONDS` for the memory that this takes.
+                :data:`frontend.MAX_SECONDS` for the memory that this takes.
             n_talkers: streams wanted; None: as many as in training, which most networks always make.
 
         Raises:

@@ -10,6 +10,7 @@ stream is beyond full scale. Where a system selects or merges the outputs of a n
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from frontend import MAX_SECONDS
 from frontend.data.audio import Recording
 from frontend.data.kaldi import RATE, read_entries
 from frontend.data.mixtures import MixtureSet
@@ -17,7 +18,7 @@ from frontend.dsp.refine import check_size
 from frontend.separation.continuous import HOP_S, WINDOW_S, check_window
 from frontend.separation.loop import Layout, Result, inputs_of, run, stamp_of
 from frontend.separation.systems import UNPROCESSED, System, streams_asked
-from frontend.training.checkpoints import MAX_SECONDS, open_trained
+from frontend.training.checkpoints import open_trained
 from frontend.utils import stamps
 from frontend.utils.errors import UserError
 from frontend.utils.parallel import Shard

@@ -18,7 +18,6 @@ Each quantity has a generator of its own (:class:`frontend.simulation.ranges.Dra
 sampling is apart from rendering.
 """
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -36,7 +35,7 @@ from frontend.simulation.config import (
 from frontend.simulation.pairs import Pair, Speech, read_pairs, usable_pairs
 from frontend.simulation.ranges import Draw, Range, is_number
 from frontend.utils.errors import UserError, did_you_mean
-from frontend.utils.files import parse_json, read_lines, write_text
+from frontend.utils.files import parse_json, read_lines, write_json_lines
 from frontend.utils.parallel import progress
 
 _TRIES_PLACE = 200  # of one talker beside the others
@@ -298,8 +297,7 @@ def _recordings(draw: Draw, noises: dict[str, float], seconds: float) -> list[st
 
 def write_scenes(path: str | Path, scenes: Iterable[dict]) -> None:
     """Write scenes as JSON lines, sorted by id, whole or not at all."""
-    lines = [json.dumps(scene) for scene in sorted(scenes, key=lambda s: s["id"])]
-    write_text(path, "".join(line + "\n" for line in lines))
+    write_json_lines(path, sorted(scenes, key=lambda scene: scene["id"]))
 
 
 def read_scenes(path: str | Path) -> list[dict]:

@@ -27,21 +27,15 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from frontend import MOST_MICS, PRETRAINED
+from frontend import MODEL, MOST_MICS, PRETRAINED
 from frontend.utils.errors import UserError
 from frontend.utils.files import atomic_directory, atomic_file, read_settings, scratch
 
 if TYPE_CHECKING:
     import torch
 
-# The averaged model, which a training writes at its end.
-MODEL = "valid.loss.ave.pth"
 CHECKPOINTS = ("model.pth", MODEL)  # of a packed system, and of a training
 CHECKPOINT, PREVIOUS = "checkpoint.pth", "checkpoint.prev.pth"
-# A network sees a recording as a whole. Measured on a CPU, for the 4 channels at 8 kHz of egs/mini: MaskNet
-# takes 4 MiB per second of it, 9 with the beamformer, GuidedNet 10; the attention of TF-GridNet grows with
-# the square.
-MAX_SECONDS = 120.0
 # Networks that take recordings of any number of microphones from that of the streams to MOST_MICS, or to that
 # of their training if it is more, and all of _RATES up to the rate of their training.
 ANY_ARRAY = frozenset({"guided_net"})

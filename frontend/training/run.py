@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from frontend import MODEL
 from frontend.data.audio import entry_stamp, files_of, scheme_of, split_archive
 from frontend.data.kaldi import scan_entries
 from frontend.training.checkpoints import (
     CHECKPOINT,
-    MODEL,
     had_enough,
     load_state,
     repair_checkpoint,

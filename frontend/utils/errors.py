@@ -111,16 +111,16 @@ def run(main: Callable[[], int | None], name: str = "") -> None:
         code = main() or 0
         sys.stdout.flush()
     except UserError as error:
-        code = _say(f"{name}: error: {' '.join(str(error).split())}")
+        code = _fail(f"{name}: error: {' '.join(str(error).split())}")
     except (OSError, KeyboardInterrupt, ImportError, SystemError) as error:
         if isinstance(error, BrokenPipeError) and _nobody_reads():
             code = CLOSED
         elif _is_interrupt(error):
-            code = _say(f"{name}: interrupted; run the same command again", INTERRUPTED)
+            code = _fail(f"{name}: interrupted; run the same command again", INTERRUPTED)
         elif isinstance(error, OSError) and error.errno in _MACHINE_ERRORS:
             where = error.filename or ("standard output" if _is_full_out(error) else "")
             where = f"{where}: " if where else ""
-            code = _say(f"{name}: error: {where}{os.strerror(error.errno)} ({_MACHINE_ERRORS[error.errno]})")
+            code = _fail(f"{name}: error: {where}{os.strerror(error.errno)} ({_MACHINE_ERRORS[error.errno]})")
         else:
             raise
     if not _can_write_out():
@@ -143,7 +143,8 @@ def open_standard_files() -> None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
 
 
-def _say(line: str, code: int = 2) -> int:
+def _fail(line: str, code: int = 2) -> int:
+    """Print a line on standard error and return the exit code."""
     with contextlib.suppress(OSError):
         print(line, file=sys.stderr, flush=True)
     return code

@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 # --- names
-
 
 # A name holds 255 bytes on most file systems; what is added to it for its hidden neighbours holds this many.
 _NAME_BYTES, _PATH_BYTES, _ADDED_BYTES = 255, 4095, 24
@@ -221,6 +220,11 @@ def write_named(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, content: object, **options: Any) -> None:
     """Write ``content`` as indented JSON, whole or not at all; ``options`` are those of ``json.dumps``."""
     write_text(path, json.dumps(content, indent=1, **options) + "\n")
+
+
+def write_json_lines(path: str | Path, rows: Iterable[dict], **options: Any) -> None:
+    """Write JSON, a row a line, whole or not at all; ``options`` are those of ``json.dumps``."""
+    write_text(path, "".join(json.dumps(row, **options) + "\n" for row in rows))
 
 
 # --- removed

@@ -18,7 +18,6 @@ from commands import exit_code
 
 import frontend
 from frontend.cli import Command, Group, mixit
-from frontend.cli.data import AUDIO_FORMATS
 from frontend.utils.errors import UserError
 
 ROOT = Path(frontend.__file__).parents[1]
@@ -238,11 +237,10 @@ def test_completion(tmp_path):
 
 def test_defaults_are_those_of_the_functions():
     """``--help`` shows them without importing what takes long."""
-    from frontend.data import chunks, writers
+    from frontend.data import chunks
     from frontend.dsp import activity, blind, metrics
     from frontend.evaluation import score, wer_recordings
     from frontend.recognition import pieces
-    from frontend.training import checkpoints
 
     def default(path: str, name: str) -> object:
         return next(one.default for one in COMMANDS[path].params if one.name == name)
@@ -250,10 +248,6 @@ def test_defaults_are_those_of_the_functions():
     def choices(path: str, name: str) -> list[str]:
         return list(next(one.type.choices for one in COMMANDS[path].params if one.name == name))
 
-    assert AUDIO_FORMATS == writers.AUDIO_FORMATS
-    assert (
-        default("separate", "max_seconds") == default("recognise", "max_seconds") == checkpoints.MAX_SECONDS
-    )
     assert default("data chunks", "min_speech") == chunks.MIN_SPEECH_S
     assert default("data chunks", "dev_share") == chunks.DEV_SHARE
     assert default("score", "active_db") == metrics.ACTIVE_DB

@@ -1,7 +1,6 @@
 """egs/any_array: speech of several corpora in one set, and mixtures on arrays of every kind."""
 
 import argparse
-import os
 import sys
 from collections import Counter
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from librispeech_tree import made_up_slice
-from recipes import ROOT, copy_recipe, write_resolved
+from recipes import CORPORA, ROOT, copy_recipe, run_script, write_resolved
 from scipy.io import wavfile
 from speech_sets import voice
 from speechocean_tree import write_part
@@ -23,7 +22,6 @@ from frontend.simulation.mixture_sets import make_set
 from frontend.simulation.scenes import draw_set, read_scenes
 from frontend.utils.errors import UserError
 
-CORPORA = Path(os.environ.get("FRONTEND_CORPORA", ROOT.parent / "shared" / "corpora"))
 sys.path.insert(0, str(ROOT / "egs/any_array/local"))
 
 import any_speech  # noqa: E402
@@ -52,9 +50,7 @@ def make(monkeypatch, capsys, folder: Path, **options) -> str:
     """Do what data.sh does, in this process; return what it prints."""
     monkeypatch.chdir(folder)
     values = {"out": "speech", "train_utts": 8, "dev_utts": 6, "test_utts": 6, "piece_seconds": 3, **options}
-    pairs = [word for key, value in values.items() for word in (f"--{key}", str(value))]
-    monkeypatch.setattr(sys, "argv", ["data.sh", *pairs])
-    any_speech.main()
+    run_script(monkeypatch, any_speech.main, *(w for k, v in values.items() for w in (f"--{k}", v)))
     return capsys.readouterr().out
 
 

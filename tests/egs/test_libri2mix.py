@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 from librispeech_tree import SUBSETS, made_up_librispeech
+from recipes import ROOT
 from speech_sets import make_speech, run_command
 
 from frontend.data.audio import read_audio
@@ -20,7 +21,6 @@ from frontend.simulation.scenes import read_scenes
 from frontend.utils.errors import UserError
 from frontend.utils.rng import generator
 
-ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "egs" / "mc_libri2mix"
 sys.path.insert(0, str(RECIPE / "local"))
 

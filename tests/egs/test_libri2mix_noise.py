@@ -11,7 +11,7 @@ import pytest
 import soundfile
 from commands import exit_code
 from librispeech_tree import made_up_librispeech, standin_librispeech
-from recipes import write_resolved
+from recipes import CORPORA, ROOT, write_resolved
 from scipy.signal import csd, welch
 from speech_sets import make_speech, run_command
 
@@ -24,7 +24,6 @@ from frontend.simulation.scenes import draw_set, read_scenes
 from frontend.utils.errors import UserError
 from frontend.utils.rng import generator
 
-ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "egs" / "mc_libri2mix"
 sys.path.insert(0, str(RECIPE / "local"))
 
@@ -32,7 +31,7 @@ import dry_sets  # noqa: E402
 import libri_data  # noqa: E402
 import noise_files  # noqa: E402
 
-OCEAN = Path(os.environ.get("FRONTEND_CORPORA", ROOT.parent / "shared" / "corpora")) / "speechocean762"
+OCEAN = CORPORA / "speechocean762"
 SETS = ("train", "labelled", "dev", "test")
 
 

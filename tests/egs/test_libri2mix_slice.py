@@ -1,6 +1,5 @@
 """The recipe on a part of LibriSpeech: few subsets, no transcripts in training, talkers apart."""
 
-import os
 import re
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ import soundfile
 import yaml
 from commands import exit_code
 from librispeech_tree import made_up_slice, write_utterance
-from recipes import FACTS, ROOT, copy_recipe
+from recipes import CORPORA, FACTS, ROOT, copy_recipe, run_script
 from speech_sets import voice
 
 from frontend.data.audio import audio_info, read_audio
@@ -27,7 +26,7 @@ sys.path.insert(0, str(ROOT / "egs/mc_libri2mix/local"))
 
 import libri_data  # noqa: E402
 
-REAL = Path(os.environ.get("FRONTEND_CORPORA", ROOT.parent / "shared" / "corpora")) / "LibriSpeech"
+REAL = CORPORA / "LibriSpeech"
 SETS = ("train", "dev", "test")
 PIECE = re.compile(r"(.+)-([0-9]{5})-([0-9]{5})")
 # A size of few mixtures, with the speech of the size `slice`.
@@ -92,9 +91,8 @@ SLICE |= {"test_subset": "test-other", "out": "speech"}
 
 def make(monkeypatch, capsys, corpus: Path, **options) -> str:
     """Do what data.sh does, in this process and directory."""
-    pairs = [w for k, v in {**SLICE, "corpus_dir": corpus, **options}.items() for w in (f"--{k}", str(v))]
-    monkeypatch.setattr(sys, "argv", ["data.sh", "--drawn", *pairs])
-    libri_data.main()
+    pairs = [w for k, v in {**SLICE, "corpus_dir": corpus, **options}.items() for w in (f"--{k}", v)]
+    run_script(monkeypatch, libri_data.main, "--drawn", *pairs)
     return capsys.readouterr().out
 
 

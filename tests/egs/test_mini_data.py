@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import subprocess
 import sys
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from recipes import CORPORA, ROOT, run_data_sh, run_script
 from scipy.io import wavfile
 
 from frontend.data import speech
@@ -17,7 +17,6 @@ from frontend.data.audio import read_audio
 from frontend.data.kaldi import read_scp, validate
 from frontend.utils.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[2]
 LOCAL = ROOT / "egs" / "mini" / "local"
 sys.path.insert(0, str(LOCAL))  # the recipe's modules lie beside its data.sh
 
@@ -26,7 +25,7 @@ import digits  # noqa: E402
 import espeak  # noqa: E402
 import sentences  # noqa: E402
 
-FSDD = Path(os.environ.get("FRONTEND_CORPORA", ROOT.parent / "shared" / "corpora")) / "fsdd"
+FSDD = CORPORA / "fsdd"
 SIZES = {"train": 6, "dev": 4, "test": 4}
 
 
@@ -38,20 +37,12 @@ def command_line(*arguments) -> list[str]:
 def make_here(monkeypatch, directory: Path, *arguments) -> None:
     """Do what data.sh does, in this process: each start of Python costs a second."""
     monkeypatch.chdir(directory)
-    monkeypatch.setattr(sys, "argv", ["data", *command_line(*arguments)])
-    data.main()
+    run_script(monkeypatch, data.main, *command_line(*arguments))
 
 
 def make(directory: Path, *arguments) -> subprocess.CompletedProcess:
     """Run the recipe's data.sh in ``directory``."""
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    return subprocess.run(
-        [LOCAL / "data.sh", *command_line(*arguments)],
-        cwd=directory,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    return run_data_sh("mini", directory, *command_line(*arguments))
 
 
 def contents(directory: Path) -> dict[str, bytes]:

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from recipes import ROOT, run_script
 
 from frontend.data.audio import read_audio
 from frontend.data.kaldi import read_scp, validate
 from frontend.utils.errors import UserError
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "egs/speechocean762_2mix/local"))
+sys.path.insert(0, str(ROOT / "egs/speechocean762_2mix/local"))
 
 import read_aloud  # noqa: E402
 
@@ -29,8 +30,7 @@ def make(monkeypatch, capsys):
     """Return a function that runs the script in this process and returns what it printed."""
 
     def run(text: Path, out: Path, *options: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["read_aloud", "--text", str(text), "--out", str(out), *options])
-        read_aloud.main()
+        run_script(monkeypatch, read_aloud.main, "--text", text, "--out", out, *options)
         return capsys.readouterr().out
 
     return run

@@ -11,20 +11,19 @@ import pytest
 import soundfile
 import yaml
 from edits import edit
-from recipes import copy_recipe
+from recipes import CORPORA, ROOT, copy_recipe, run_data_sh, run_script
 from speechocean_tree import EACH, write_part
 
 from frontend.data.audio import read_audio
 from frontend.data.kaldi import read_scp, validate
 from frontend.utils.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "egs" / "speechocean762_2mix"
 sys.path.insert(0, str(RECIPE / "local"))  # the recipe's modules lie beside its data.sh
 
 import speechocean  # noqa: E402
 
-REAL = Path(os.environ.get("FRONTEND_CORPORA", ROOT.parent / "shared" / "corpora")) / "speechocean762"
+REAL = CORPORA / "speechocean762"
 real = pytest.mark.skipif(not REAL.is_dir(), reason=f"no speechocean762 at {REAL}")
 TRAIN, TEST = 10, 3  # talkers
 
@@ -50,24 +49,15 @@ def corpus(standin, tmp_path) -> Path:
 
 def make_here(monkeypatch, directory: Path, corpus: Path, *options) -> dict[str, dict[str, str]]:
     """Do what data.sh does, in this process; return utterance -> talker of every set."""
-    words = ["--corpus_dir", corpus, "--out", "data/x/speech", *options]
     monkeypatch.chdir(directory)
-    monkeypatch.setattr(sys, "argv", ["data", *map(str, words)])
-    speechocean.main()
+    run_script(monkeypatch, speechocean.main, "--corpus_dir", corpus, "--out", "data/x/speech", *options)
     return {name: read_scp(Path("data/x/speech") / name / "utt2spk") for name in speechocean.SETS}
 
 
 def make(directory: Path, corpus: Path, *options) -> subprocess.CompletedProcess:
     """Run the recipe's data.sh as run.sh does."""
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     words = ["--corpus", "speechocean762", "--corpus_dir", corpus, "--out", "data/x/speech", *options]
-    return subprocess.run(
-        [RECIPE / "local/data.sh", *map(str, words)],
-        cwd=directory,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    return run_data_sh("speechocean762_2mix", directory, *words)
 
 
 def talkers(sets: dict[str, dict[str, str]]) -> dict[str, set[str]]:

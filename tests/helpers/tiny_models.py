@@ -16,8 +16,6 @@ FS, MICS, OUTPUTS = 8000, 2, 3
 
 def make_model(folder: Path, num_spk: int, n_mics: int = MICS, seed: int = 0) -> Path:
     """Write a training directory with random weights."""
-    from frontend.training.task import FrontendTask, register  # ESPnet: 8 s, for who needs it
-
     stft = {"n_fft": 128, "hop_length": 64}
     config = {
         "encoder": "stft",
@@ -35,39 +33,36 @@ def make_model(folder: Path, num_spk: int, n_mics: int = MICS, seed: int = 0) ->
         "preprocessor_conf": {"fs": FS, "crop": 1.0},
         "output_dir": "/somewhere/else",
     }
-    register()
-    torch.manual_seed(seed)
-    model = FrontendTask.build_model(argparse.Namespace(**config))
-    for parameter in model.separator.parameters():  # far from equal masks
-        parameter.data += 0.3 * torch.randn_like(parameter)
-    folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    torch.save(model.state_dict(), folder / "valid.loss.ave.pth")
-    return folder
+    return _write_model(folder, config, 0.3, seed)  # far from equal masks
 
 
 def make_any_array(folder: Path, fs: int = 16000) -> Path:
     """Write a training directory of a network for any array, with random weights."""
-    from frontend.training.task import FrontendTask, register
-
+    criterion = {"name": "thresholded_snr", "conf": {}, "wrapper": "thresholded_pit", "wrapper_conf": {}}
     config = {
         **dict.fromkeys(("encoder", "decoder"), "same"),
         **dict.fromkeys(("encoder_conf", "decoder_conf", "mask_module_conf"), {}),
         "separator": "guided_net",
         "separator_conf": {"n_mics": 4, "num_spk": 2, "fs": fs, "channels": 4, "blocks": 1},
         "mask_module": None,
-        "criterions": [{"name": "thresholded_snr", "conf": {}, "wrapper": "thresholded_pit"}],
+        "criterions": [criterion],
         "model_conf": {},
         "init": None,
         "preprocessor": "remix",
         "preprocessor_conf": {"fs": fs},
     }
-    config["criterions"][0]["wrapper_conf"] = {}
+    return _write_model(folder, config, 0.05)
+
+
+def _write_model(folder: Path, config: dict, spread: float, seed: int = 0) -> Path:
+    """Write a training directory of a network whose weights are ``spread`` around their initial values."""
+    from frontend.training.task import FrontendTask, register  # ESPnet: 8 s, for who needs it
+
     register()
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     model = FrontendTask.build_model(argparse.Namespace(**config))
     for parameter in model.separator.parameters():
-        parameter.data += 0.05 * torch.randn_like(parameter)
+        parameter.data += spread * torch.randn_like(parameter)
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     torch.save(model.state_dict(), folder / "valid.loss.ave.pth")

@@ -1,6 +1,7 @@
 """The repository keeps the shape that CONTRIBUTING promises."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +41,17 @@ def test_the_rooms_are_these():
     assert found == set(ROOMS)
     for room in ROOMS:
         assert ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text())), room
+
+
+def test_the_page_on_the_architecture_lists_all_modules():
+    text = (ROOT / "docs/architecture.md").read_text()
+    listed = {
+        room: names.split() for room, names in re.findall(r"^\| `(\w+)` \|.*\| `([^`]*)` \|$", text, re.M)
+    }
+    assert list(listed) == ROOMS
+    for room, names in listed.items():
+        found = {path.stem for path in (PACKAGE / room).glob("*.py")} - {"__init__"}
+        assert sorted(names) == sorted(found), room
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))

@@ -4,7 +4,6 @@ import functools
 import hashlib
 import http.server
 import json
-import os
 import shutil
 import tarfile
 import threading
@@ -13,12 +12,12 @@ from pathlib import Path
 import pytest
 import soundfile
 from librispeech_tree import SUBSETS, made_up_librispeech, standin_librispeech
-from recipes import ROOT, copy_recipe
+from recipes import CORPORA, copy_recipe
 from speech_sets import voice
 
 from frontend.data.kaldi import read_scp
 
-OCEAN = Path(os.environ.get("FRONTEND_CORPORA", ROOT.parent / "shared" / "corpora")) / "speechocean762"
+OCEAN = CORPORA / "speechocean762"
 
 
 @pytest.fixture(scope="module")

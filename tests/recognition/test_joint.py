@@ -1,7 +1,6 @@
 """Joint fine-tuning through the real command: both parts learn, one order of talkers, kills, export."""
 
 import argparse
-import contextlib
 import copy
 import logging
 import shutil
@@ -12,6 +11,7 @@ import kills
 import numpy as np
 import pytest
 import torch
+import trainings
 import yaml
 from commands import call, exit_code
 from defects import RELEASE
@@ -19,10 +19,10 @@ from kills import assert_same, kill_at_save, kill_at_step
 from sharing import TOLERANCE, assert_near, together
 from tiny_models import FS, MICS, make_model
 from tiny_recognisers import former_names, make_recogniser, sees_padding
+from trainings import command_line
 
 from frontend.data.audio import read_audio
 from frontend.data.kaldi import write_scp
-from frontend.data.writers import AudioWriter
 from frontend.utils.errors import UserError
 
 TOKENS = ["<blank>", "<unk>", "ONE", "TWO", "THREE", "<sos/eos>"]
@@ -62,27 +62,9 @@ def make_asr(folder, fs=FS, **changed):
 
 
 def make_set(directory, n, seed, fs=FS, mics=MICS, longer=400):
-    """A mixture set of noise bursts and words; in every third mixture the second talker is silent."""
-    rng = np.random.default_rng(seed)
-    kinds = ("wav", "spk1", "spk2")
-    tables = {
-        name: {} for name in ("wav.scp", "spk1.scp", "spk2.scp", "text_spk1", "text_spk2", "utt2num_samples")
-    }
-    with contextlib.ExitStack() as stack:
-        writers = {kind: stack.enter_context(AudioWriter(directory / kind, "wav", fs)) for kind in kinds}
-        for i in range(n):
-            images = 0.05 * rng.standard_normal((2, mics, 2500 + longer * (i % 4)))
-            images[1] *= i % 3 != 0
-            signals = {"wav": images.sum(0), "spk1": images[0, 0], "spk2": images[1, 0]}
-            for kind, audio in signals.items():
-                tables[f"{kind}.scp"][f"u{i}"] = writers[kind].write(f"u{i}", audio)
-            for k in (1, 2):
-                words = rng.choice(TOKENS[2:5], 1 + i % 2)
-                tables[f"text_spk{k}"][f"u{i}"] = " ".join(words) if images[k - 1].any() else ""
-            tables["utt2num_samples"][f"u{i}"] = images.shape[-1]
-    for name, table in tables.items():
-        write_scp(directory / name, table)
-    return directory
+    """A mixture set of noise bursts and words."""
+    samples = {"samples": lambda i: 2500 + longer * (i % 4)}
+    return trainings.make_set(directory, n, seed, fs=fs, mics=mics, words=TOKENS[2:5], **samples)
 
 
 @pytest.fixture(scope="module")
@@ -102,10 +84,7 @@ def command(tmp_path, given):
     """Return a function that makes the arguments of a training."""
 
     def make(output, *more, settings=None, **changed):
-        path = tmp_path / f"{output}.yaml"
-        path.write_text(yaml.safe_dump(JOINT | (settings or {})))
-        options = [str(x) for name, value in (given | changed).items() for x in (f"--{name}", value)]
-        return ["--config", str(path), "--output_dir", str(tmp_path / output), *options, *more]
+        return command_line(tmp_path, output, JOINT | (settings or {}), *more, **given | changed)
 
     return make
 
@@ -133,10 +112,7 @@ def weights(directory):
 @pytest.fixture(scope="module")
 def complete(tmp_path_factory, given):
     """The arguments of a training that came to its end; its directory is the fourth."""
-    root = tmp_path_factory.mktemp("undisturbed")
-    (root / "c.yaml").write_text(yaml.safe_dump(JOINT))
-    options = [str(x) for name, value in given.items() for x in (f"--{name}", value)]
-    argv = ["--config", str(root / "c.yaml"), "--output_dir", str(root / "x"), *options]
+    argv = command_line(tmp_path_factory.mktemp("undisturbed"), "x", JOINT, **given)
     assert in_child(argv) == 0
     return argv
 

@@ -25,6 +25,7 @@ from recipes import resolved, write_resolved
 from sharing import assert_near, together
 from speech_sets import voice
 from tiny_recognisers import former_names, sees_padding
+from trainings import command_line
 
 from frontend.data.kaldi import read_scp, write_scp
 from frontend.data.writers import AudioWriter
@@ -95,10 +96,8 @@ def command(tmp_path, data):
     """Return a function that makes the arguments of a training."""
 
     def make(*more, **changed):
-        path = tmp_path / "conf.yaml"
-        path.write_text(yaml.safe_dump(TINY | changed))
-        sets = ["--train_set", str(data / "train"), "--valid_set", str(data / "valid")]
-        return ["--config", str(path), "--output_dir", str(tmp_path / "exp"), *sets, *more]
+        sets = {"train_set": data / "train", "valid_set": data / "valid"}
+        return command_line(tmp_path, "exp", TINY | changed, *more, **sets)
 
     return make
 
@@ -113,10 +112,8 @@ def in_child(argv, sabotage=None):
 @pytest.fixture(scope="module")
 def complete(tmp_path_factory, data):
     """The arguments of a training that came to its end; its directory is the fourth."""
-    directory = tmp_path_factory.mktemp("undisturbed")
-    (directory / "c.yaml").write_text(yaml.safe_dump(TINY))
-    sets = ["--train_set", str(data / "train"), "--valid_set", str(data / "valid")]
-    argv = ["--config", str(directory / "c.yaml"), "--output_dir", str(directory / "exp"), *sets]
+    sets = {"train_set": data / "train", "valid_set": data / "valid"}
+    argv = command_line(tmp_path_factory.mktemp("undisturbed"), "exp", TINY, **sets)
     assert in_child(argv) == 0
     return argv
 
@@ -229,9 +226,9 @@ class TestModel:
         assert words[:3] == ["python", "-m", "espnet2.bin.asr_train"]
         theirs = tmp_path / "theirs"
         words[words.index("--output_dir") + 1] = str(theirs)
-        config = yaml.safe_load((tmp_path / "conf.yaml").read_text())
+        config = yaml.safe_load((tmp_path / "exp.yaml").read_text())
         config.pop("num_threads")  # ours
-        (tmp_path / "conf.yaml").write_text(yaml.safe_dump(config))
+        (tmp_path / "exp.yaml").write_text(yaml.safe_dump(config))
 
         def plain(argv):
             from frontend.recognition.training import with_padding_seen
@@ -399,12 +396,12 @@ class TestTranscripts:
     @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
     def test_a_configuration_as_windows_saves_it(self, command, tmp_path, encoding):
         argv = command()
-        text = (tmp_path / "conf.yaml").read_text()
-        (tmp_path / "conf.yaml").write_bytes(text.replace("\n", "\r\n").encode(encoding))
+        text = (tmp_path / "exp.yaml").read_text()
+        (tmp_path / "exp.yaml").write_bytes(text.replace("\n", "\r\n").encode(encoding))
         from frontend.recognition.training import make_parser
 
         args = parse(make_parser()[0], argv)
-        assert args.encoder_conf == TINY["encoder_conf"] and args.config == str(tmp_path / "conf.yaml")
+        assert args.encoder_conf == TINY["encoder_conf"] and args.config == str(tmp_path / "exp.yaml")
 
     def test_nothing_but_tags_is_an_error(self, command, tmp_path):
         with pytest.raises(UserError, match="expected words, found none in 2 lines"):

@@ -135,7 +135,7 @@ class TestSeparated:
         streams, decoded = tmp_path / "streams", tmp_path / "decoded"
         wav = read_scp(data / "wav.scp")
         for k in range(n_streams):
-            with AudioWriter(streams / f"wav{k}", "wav", FS, encoding="float32") as writer:
+            with AudioWriter(streams / f"wav{k}", "wav", FS) as writer:
                 entries = {key: writer.write(key, voice(f"{key}{k}", 0.5)) for key in wav}
             write_scp(streams / f"spk{k + 1}.scp", entries)
             write_scp(decoded / f"text_spk{k + 1}", {f"m{i}": h[k] for i, h in enumerate(hypotheses)})

@@ -10,6 +10,7 @@ import soundfile
 from browser import browser
 from html_pages import Parsed, check_document
 from PIL import Image
+from tiny_models import write
 
 import frontend.report.listening as listening
 from frontend.data.kaldi import write_scp, write_set
@@ -68,8 +69,7 @@ def make_experiment(root: Path, words: bool = True) -> Path:
         tables["wav"][key] = AudioWriter(data / "mix", "wav", FS).write(key, both)
         for (name, k), table in streams.items():
             stream = signal(key, name, str(k)) * (15 if (key, name, k) == (LOUD, "student", 1) else 1)
-            folder = exp / f"separated/test/{name}/wav{k}"
-            table[key] = AudioWriter(folder, "wav", FS, encoding="float32").write(key, stream)
+            table[key] = write(exp / f"separated/test/{name}/wav{k}/{key}.wav", stream[None], FS, "FLOAT")
     tables = {f"{name}.scp": table for name, table in tables.items()}
     for k in (0, 1):
         tables[f"text_spk{k + 1}"] = {key: texts[k] for key, texts in zip(IDS, TEXTS, strict=True)}
@@ -408,7 +408,7 @@ MISTAKES = {
     "a stream is gone": (lambda exp: (exp / "separated/test/student/wav1/u0.wav").unlink(), "wav1/u0.wav"),
     "a stream is cut": (
         lambda exp: AudioWriter(exp / "separated/test/student/wav1", "wav", FS).write("u0", np.ones(9) / 9),
-        "expected 1 channel of 4000 samples at 8000 Hz, as the mixture u0, found",
+        "expected 1 channel of 4000 samples at 8000 Hz, as the mixture, found",
     ),
     "words are of other talkers": (
         lambda exp: write_scp(exp.parents[1] / "data/x/test/text_spk2", {key: "ONE" for key in IDS}),

@@ -6,32 +6,15 @@ import kills
 import numpy as np
 import pytest
 import torch
-import yaml
 from defects import defect
+from trainings import STUDENT, TWO_MICS, command_line
 
 from frontend.training import run, task
 from frontend.training.checkpoints import CHECKPOINT
 from frontend.utils.espnet import Trainer
 
-STFT = {"n_fft": 64, "hop_length": 32}
-SETTINGS = {
-    "encoder": "stft",
-    "encoder_conf": STFT,
-    "decoder": "stft",
-    "decoder_conf": STFT,
-    "separator": "mask_net",
-    "separator_conf": {"n_mics": 2, "num_spk": 2, "channels": 4, "blocks": 1},
-    "criterions": [{"name": "thresholded_snr", "wrapper": "thresholded_pit"}],
-    "preprocessor": "crop",
-    "preprocessor_conf": {"fs": 8000, "crop": 0.25},
-    "batch_size": 2,
-    "num_iters_per_epoch": 1,
-    "max_epoch": 3,
-    "optim": "adam",
-    "optim_conf": {"lr": 1.0e-3},
-    "keep_nbest_models": 3,
-    "num_threads": 1,
-}
+SETTINGS = STUDENT | TWO_MICS | {"num_iters_per_epoch": 1, "max_epoch": 3, "keep_nbest_models": 3}
+SETTINGS |= {"scheduler": None, "scheduler_conf": {}}
 
 
 def plainly():
@@ -45,9 +28,7 @@ def argv(data, tmp_path):
     """Return a function that makes the arguments of a training."""
 
     def make(**changed):
-        (tmp_path / "c.yaml").write_text(yaml.safe_dump(SETTINGS | changed))
-        sets = ["--train_set", str(data), "--valid_set", str(data)]
-        return ["--config", str(tmp_path / "c.yaml"), "--output_dir", str(tmp_path / "x"), *sets]
+        return command_line(tmp_path, "x", SETTINGS | changed, train_set=data, valid_set=data)
 
     return make
 

@@ -6,10 +6,10 @@ import kills
 import numpy as np
 import pytest
 import soundfile
-import yaml
 from espnet2.train.dataset import ESPnetDataset
 from kills import assert_same, weights
 from speech_sets import make_speech
+from trainings import STUDENT, TEACHER, TWO_MICS, command_line
 
 from frontend.data.kaldi import read_scp, validate
 from frontend.data.mixtures import MixtureSet, subset
@@ -21,30 +21,6 @@ from frontend.training.examples import MixtureOfMixtures
 from frontend.training.run import train_separator
 from frontend.training.task import KeyedIterFactory
 from frontend.utils.errors import UserError
-
-STFT = {"n_fft": 64, "hop_length": 32}
-TEACHER = {
-    "encoder": "stft",
-    "encoder_conf": STFT,
-    "decoder": "stft",
-    "decoder_conf": STFT,
-    "separator": "mask_net",
-    "separator_conf": {"n_mics": 2, "num_spk": 2, "channels": 4, "blocks": 1},
-    "criterions": [{"name": "thresholded_snr", "conf": {"snr_max": 30}, "wrapper": "mixit"}],
-    "model_conf": {"flexible_numspk": True},
-    "preprocessor": "mom",
-    "preprocessor_conf": {"fs": 8000, "crop": 0.25},
-    "batch_size": 2,
-    "num_iters_per_epoch": 3,
-    "max_epoch": 2,
-    "optim": "adam",
-    "num_threads": 1,
-}
-STUDENT = TEACHER | {
-    "criterions": [{"name": "thresholded_snr", "wrapper": "thresholded_pit"}],
-    "model_conf": {},
-    "preprocessor": "crop",
-}
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +41,8 @@ def sets(tmp_path_factory):
 
 def arguments(root, settings, data, valid="plain", **more):
     """The arguments of a training that leaves what it makes in ``root/x_DATA``."""
-    path = root / f"{Path(data).name}.yaml"
-    path.write_text(yaml.safe_dump(settings | more))
-    where = ["--config", str(path), "--output_dir", str(root / f"x_{Path(data).name}")]
-    return [*where, "--train_set", data, "--valid_set", valid]
+    sets = {"train_set": data, "valid_set": valid}
+    return command_line(root, f"x_{Path(data).name}", settings | TWO_MICS | more, **sets)
 
 
 @pytest.mark.parametrize(("settings", "kind", "workers"), [(STUDENT, "", 2), (TEACHER, "_unlabelled", 0)])

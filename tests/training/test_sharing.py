@@ -9,10 +9,9 @@ import sys
 import kills
 import pytest
 import torch
-import yaml
 from recipes import ROOT
 from sharing import assert_near, free_ports, together
-from test_task import GUIDED, STUDENT, TEACHER, make_set
+from trainings import GUIDED, STUDENT, TEACHER, command_line, make_set
 
 from frontend.pipeline.commands import environment
 from frontend.training.run import train_separator
@@ -24,7 +23,7 @@ from frontend.utils.errors import UserError
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory):
     root = tmp_path_factory.mktemp("sets")
-    return [make_set(root / "train", 9, 1), make_set(root / "valid", 5, 2)]
+    return {"train_set": make_set(root / "train", 9, 1), "valid_set": make_set(root / "valid", 5, 2)}
 
 
 @pytest.fixture
@@ -32,10 +31,8 @@ def argv(tmp_path, sets):
     """Return a function that makes the arguments of a training on batches of four."""
 
     def make(settings, output, **changed):
-        path = tmp_path / f"{output}.yaml"
-        path.write_text(yaml.safe_dump(settings | {"batch_size": 4, "num_iters_per_epoch": 2} | changed))
-        given = ["--config", path, "--output_dir", tmp_path / output, "--train_set", sets[0]]
-        return [*map(str, given), "--valid_set", sets[1]]
+        settings = settings | {"batch_size": 4, "num_iters_per_epoch": 2} | changed
+        return command_line(tmp_path, output, settings, **sets)
 
     return make
 

@@ -1,6 +1,5 @@
 """Training through the real command: configuration checks, kills, resuming, strict loading."""
 
-import contextlib
 import shutil
 import signal
 from pathlib import Path
@@ -10,12 +9,11 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-import yaml
 from kills import assert_same, kill_at_link, kill_at_save, kill_at_step, weights
+from trainings import FS, GUIDED, MICS, STFT, STUDENT, TEACHER, command_line, make_set
 
 from frontend.data.audio import read_audio
 from frontend.data.kaldi import read_scp, write_scp
-from frontend.data.writers import AudioWriter
 from frontend.training.checkpoints import repair_checkpoint
 from frontend.training.checks import check_channels
 from frontend.training.examples import CroppedSources
@@ -23,74 +21,17 @@ from frontend.training.run import DONE, train_separator
 from frontend.training.task import KeyedIterFactory, WarmupCosine
 from frontend.utils.errors import UserError, run
 
-FS, MICS = 8000, 3
 NAN = float("nan")
-STFT = {"n_fft": 64, "hop_length": 32}
-TEACHER = {
-    "encoder": "stft",
-    "encoder_conf": STFT,
-    "decoder": "stft",
-    "decoder_conf": STFT,
-    "separator": "mask_net",
-    "separator_conf": {"n_mics": MICS, "num_spk": 3, "channels": 4, "blocks": 1},
-    "criterions": [{"name": "thresholded_snr", "conf": {"snr_max": 30}, "wrapper": "mixit"}],
-    "model_conf": {"flexible_numspk": True},
-    "preprocessor": "mom",
-    "preprocessor_conf": {"fs": FS, "crop": 0.25, "array_symmetry": "circular"},
-    "batch_size": 2,
-    "num_iters_per_epoch": 3,
-    "max_epoch": 2,
-    "optim": "adam",
-    "optim_conf": {"lr": 2.0e-3},
-    "scheduler": "warmupcosine",
-    "scheduler_conf": {"warmup_steps": 2},
-    "keep_nbest_models": 2,
-    "num_threads": 1,
-}
-STUDENT = TEACHER | {
-    "separator_conf": TEACHER["separator_conf"] | {"num_spk": 2},
-    "criterions": [{"name": "thresholded_snr", "wrapper": "thresholded_pit"}],
-    "model_conf": {},
-    "preprocessor": "crop",
-}
-
-GUIDED = STUDENT | {
-    **dict.fromkeys(("encoder", "decoder"), "same"),
-    **dict.fromkeys(("encoder_conf", "decoder_conf"), {}),
-    "separator": "guided_net",
-    "separator_conf": {"n_mics": MICS, "num_spk": 2, "fs": FS, "channels": 4, "blocks": 1},
-    "preprocessor": "remix",
-    "preprocessor_conf": {"fs": FS, "crop": 0.35, "array_symmetry": "any", "as_is": 0.3},
-}
-
-
-def make_set(directory, n, seed, audio_format="wav", fs=FS, mics=MICS):
-    """A mixture set of noise bursts; in every third mixture the second talker is silent."""
-    rng = np.random.default_rng(seed)
-    tables = {name: {} for name in ("wav.scp", "spk1.scp", "spk2.scp", "utt2num_samples")}
-    writers = {name: AudioWriter(directory / name[:-4], audio_format, fs) for name in list(tables)[:3]}
-    with contextlib.ExitStack() as stack:
-        writers = {name: stack.enter_context(writer) for name, writer in writers.items()}
-        for i in range(n):
-            images = 0.05 * rng.standard_normal((2, mics, 3000 + 10 * i))
-            images[1] *= i % 3 != 0
-            signals = {"wav.scp": images.sum(0), "spk1.scp": images[0, 0], "spk2.scp": images[1, 0]}
-            for name, audio in signals.items():
-                tables[name][f"u{i}"] = writers[name].write(f"u{i}", audio)
-            tables["utt2num_samples"][f"u{i}"] = images.shape[-1]
-    for name, table in tables.items():
-        write_scp(directory / name, table)
-    return str(directory)
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     root = tmp_path_factory.mktemp("data")
     return {
-        "train": make_set(root / "train", 7, 1),
-        "valid": make_set(root / "valid", 3, 2, "flac.ark"),
-        "other": make_set(root / "other", 3, 3, mics=2),
-        "fast": make_set(root / "fast", 3, 4, fs=16000),
+        "train": str(make_set(root / "train", 7, 1)),
+        "valid": str(make_set(root / "valid", 3, 2, "flac.ark")),
+        "other": str(make_set(root / "other", 3, 3, mics=2)),
+        "fast": str(make_set(root / "fast", 3, 4, fs=16000)),
     }
 
 
@@ -99,10 +40,8 @@ def command(tmp_path, data):
     """Return a function that makes the arguments of a training."""
 
     def make(settings, output, *more, **changed):
-        path = tmp_path / f"{output}.yaml"
-        path.write_text(yaml.safe_dump(settings | changed))
-        sets = ["--train_set", data["train"], "--valid_set", data["valid"]]
-        return ["--config", str(path), "--output_dir", str(tmp_path / output), *sets, *more]
+        sets = {"train_set": data["train"], "valid_set": data["valid"]}
+        return command_line(tmp_path, output, settings | changed, *more, **sets)
 
     return make
 
@@ -152,10 +91,8 @@ class TestResume:
     @pytest.fixture(scope="class")
     def undisturbed(self, tmp_path_factory, data):
         directory = tmp_path_factory.mktemp("undisturbed")
-        (directory / "c.yaml").write_text(yaml.safe_dump(TEACHER))
-        sets = ["--train_set", data["train"], "--valid_set", data["valid"]]
-        argv = ["--config", str(directory / "c.yaml"), "--output_dir", str(directory / "x"), *sets]
-        assert in_child(argv) == 0
+        sets = {"train_set": data["train"], "valid_set": data["valid"]}
+        assert in_child(command_line(directory, "x", TEACHER, **sets)) == 0
         return weights(directory / "x")
 
     # Saves: checkpoint and model of two epochs, their average. Links: latest, best, ...
@@ -180,7 +117,7 @@ class TestResume:
         assert_same(weights(tmp_path / "x"), weights(tmp_path / "y"))
 
     def test_a_student_takes_recordings_of_fewer_microphones(self, command, data, tmp_path):
-        mixed = Path(make_set(tmp_path / "mixed", 4, 6))
+        mixed = make_set(tmp_path / "mixed", 4, 6)
         for name in ("wav.scp", "spk1.scp", "spk2.scp", "utt2num_samples"):
             few = read_scp(Path(data["other"]) / name)
             write_scp(mixed / name, read_scp(mixed / name) | {f"v{key}": few[key] for key in few})
@@ -426,7 +363,7 @@ class TestErrors:
 
     @pytest.mark.parametrize("value", [0.0, 0.2])
     def test_dead_channels_are_found_before_training(self, tmp_path, capsys, value):
-        entries = list(read_scp(Path(make_set(tmp_path / "set", 7, 5)) / "wav.scp").values())
+        entries = list(read_scp(make_set(tmp_path / "set", 7, 5) / "wav.scp").values())
         for channel in (1, 0):
             for entry in entries:
                 audio, _ = read_audio(entry)

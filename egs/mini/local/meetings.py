@@ -17,7 +17,6 @@ repeated.
 
 import argparse
 import functools
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +33,7 @@ from frontend.simulation.config import SceneConfig, load_config
 from frontend.simulation.ranges import Range, Section
 from frontend.simulation.scenes import sample_scene
 from frontend.utils.errors import Parser, UserError, run
-from frontend.utils.files import write_text
+from frontend.utils.files import write_json_lines
 from frontend.utils.parallel import number_of_processes, parallel_map
 from frontend.utils.rng import generator
 from frontend.utils.stamps import Stamp
@@ -397,7 +396,7 @@ def _write_tables(out: Path, meetings: list[dict], job: _Job, texts: dict[str, s
                 for name, own in rows.items()
             }
     write_references(out, [row for own in rows.values() for row in own], texts is not None)
-    write_text(out / "meetings.jsonl", "".join(json.dumps(meeting) + "\n" for meeting in meetings))
+    write_json_lines(out / "meetings.jsonl", meetings)
     write_set(out, tables)
 
 
