@@ -340,8 +340,10 @@ def test_samples_out_of_all_bounds_are_named(models, tmp_path, command, monkeypa
     audio[:, start:end] *= factor
     file = write(tmp_path / "loud.wav", audio, subtype="FLOAT")
     code, _, err = command("separate", *arguments, file, "-o", tmp_path / "out")
-    assert code == 2 and len(err.splitlines()) == 1 and not list(tmp_path.glob("out/*"))
-    assert f"{file}: samples of up to" in err and "(scale the recording)" in err
+    # By the processor, AuxIVA says first whether it found streams in a window of such samples.
+    (error,) = [line for line in err.splitlines() if not line.startswith("warning: auxiva: ")]
+    assert code == 2 and not list(tmp_path.glob("out/*"))
+    assert f"{file}: samples of up to" in error and "(scale the recording)" in error
 
 
 @pytest.mark.parametrize("source", [("--model", "teacher"), ("--blind", "auxiva")])
