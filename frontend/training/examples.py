@@ -380,7 +380,7 @@ class WholeUtterances(AbsPreprocessor):
 
     A recogniser needs whole utterances, and the level that it is used at: nothing is cropped or
     scaled. In training the channels are turned by a random symmetry of the array that leaves the
-    reference channel in place, keyed by (seed, epoch, utterance).
+    reference channel in place, keyed by (seed, epoch, use, utterance).
 
     Args:
         train: False reads the channels in their own order.
