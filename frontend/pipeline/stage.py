@@ -271,7 +271,7 @@ def refuse_jobs(exp: Path, others: dict[str, tuple[str, str]], instead: str) -> 
 # Seconds of the stages of a run of egs/mini on 2 cores, divided among those at the same time, of its own size
 # and of --quick. They are the guess of a run of which nothing is known yet.
 GUESS = {"data": 4, "scenes": 1, "chunks": 20, "simulate": 57, "teacher": 50, "pseudo": 33, "student": 74}
-GUESS |= {"controls": 37, "labels": 1, "baselines": 129, "finetune": 16, "distill": 171, "curve": 900}
+GUESS |= {"controls": 37, "labels": 1, "baselines": 129, "finetune": 27, "distill": 182, "curve": 900}
 GUESS |= {"asr": 200, "retrain": 300, "joint": 60, "separate": 67, "score": 72, "recognise": 300}
 GUESS |= {"decode": 48, "wer": 3, "report": 8}
 QUICK = {"data": 2, "scenes": 2, "simulate": 32, "teacher": 29, "pseudo": 37, "student": 29, "finetune": 19}

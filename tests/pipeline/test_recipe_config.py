@@ -112,7 +112,7 @@ def test_sizes_change_their_own_trainings():
     )
     student, finetune, full = (made.get(name) for name in ("student", "finetune", "full"))
     assert (student["max_epoch"], finetune["max_epoch"], full["max_epoch"]) == (3, 1, 3)
-    assert finetune["optim_conf"] == {"lr": 0.0005} and student["optim_conf"] == {"lr": 0.001}
+    assert [x["preprocessor_conf"]["as_is"] for x in (student, finetune, full)] == [0.0, 0.5, 0.5]
     made.settings = [Setting.read("student.preprocessor_conf.crop=2"), Setting.read("finetune.max_epoch=1")]
     student, finetune = made.get("student"), made.get("finetune")
     assert student["preprocessor_conf"]["crop"] == finetune["preprocessor_conf"]["crop"] == 2
