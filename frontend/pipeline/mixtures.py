@@ -114,7 +114,8 @@ class MixtureOptions(Options):
         name += f"_{network}" if network else ""
         self.family = name  # speech and results are shared by all numbers of microphones
         name += f"_{given.channels}ch" if given.channels else ""
-        self.again = "" if given.train_seed is None else f"_train{given.train_seed}"
+        # Of the seed of the data it is the first run itself.
+        self.again = "" if given.train_seed in (None, self.seed) else f"_train{given.train_seed}"
         self.speech, self.data, self.first = (
             Path("data", base, "speech"),
             Path("data", name),

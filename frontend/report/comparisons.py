@@ -165,10 +165,11 @@ def write_claims(
         of pairs of rows (:mod:`frontend.evaluation.runs`), and facts about the experiments.
 
     Raises:
-        UserError: experiments of different test sets or recognisers, missing rows (unless ``partial``), no
-            row of the label curve, a refinement that no row has.
+        UserError: experiments of different test sets or recognisers, or of one training seed, missing rows
+            (unless ``partial``), no row of the label curve, a refinement that no row has.
     """
     runs = load_runs(experiments)
+    _check_seeds(runs)
     steps = sorted({name.partition("+")[2] for name in runs.systems if "+" in name})
     if refinement and refinement not in steps:
         raise UserError(
@@ -271,6 +272,18 @@ def _measures_of(name: str, of_curve: bool) -> tuple[str, ...]:
 
 def _refined(name: str, refinement: str | None) -> str:
     return f"{name}+{refinement}" if refinement else name
+
+
+def _check_seeds(runs: Runs) -> None:
+    """Raise UserError where two experiments have one training seed: one training would count as two."""
+    noted = [facts.get("train_seed") for facts in runs.facts]
+    for k, seed in enumerate(noted):
+        if seed is not None and seed in noted[:k]:
+            other = runs.names[noted.index(seed)]
+            raise UserError(
+                f"{runs.names[k]}/stages.json: train_seed is {seed}, as that of {other}; expected another one "
+                "in every experiment (run.sh --train_seed)"
+            )
 
 
 def _label_curve(runs: Runs, refinements: Sequence[str | None]) -> list[dict]:

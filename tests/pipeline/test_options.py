@@ -54,6 +54,7 @@ def refused(recipe: Path, text: str, message: str) -> None:
         ("", "exp/espeak data/espeak data/espeak/speech ."),
         ("--channels 2", "exp/espeak_2ch data/espeak_2ch data/espeak/speech ."),
         ("--train_seed 3", "exp/espeak_train3 data/espeak data/espeak/speech exp/espeak_train3"),
+        ("--train_seed 0", "exp/espeak data/espeak data/espeak/speech ."),  # the run itself
         (
             "--size tiny --seed 2",
             "exp/espeak_tiny_seed2 data/espeak_tiny_seed2 data/espeak_tiny_seed2/speech "

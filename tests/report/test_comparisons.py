@@ -213,7 +213,12 @@ def other_share(root):
     return "label_share is 0.05, that of x_train0 is 0.1"
 
 
-DAMAGES = [other_recogniser, other_share]
+def same_seed(root):
+    write_seed(root / "exp/x_train2", train_seed="1")
+    return "x_train2/stages.json: train_seed is 1, as that of x_train1; expected another one"
+
+
+DAMAGES = [other_recogniser, other_share, same_seed]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
