@@ -281,8 +281,8 @@ def _check_seeds(runs: Runs) -> None:
         if seed is not None and seed in noted[:k]:
             other = runs.names[noted.index(seed)]
             raise UserError(
-                f"{runs.names[k]}/stages.json: train_seed is {seed}, as that of {other}; expected another one "
-                "in every experiment (run.sh --train_seed)"
+                f"{runs.names[k]}/stages.json: train_seed is {seed}, as that of {other}; expected another "
+                "one in every experiment (run.sh --train_seed)"
             )
 
 
