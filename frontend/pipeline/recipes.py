@@ -81,7 +81,8 @@ def _sets(o: MixtureOptions) -> list[Stage]:
     drawn, format = o.settings_of("scenes") | o.drawing, {"audio_format": o.recipe["audio_format"]}
     return [
         Stage(
-            *("data", "speech of single talkers, talker-disjoint, with texts"),
+            "data",
+            "speech of single talkers, talker-disjoint, with texts",
             reads=[Path("local"), *o.folders],
             makes=[o.speech],
             commands=[
@@ -96,7 +97,8 @@ def _sets(o: MixtureOptions) -> list[Stage]:
             shared=o.speech.parent / "stages",
         ),
         Stage(
-            *("scenes", "who stands where, in which room: text only"),
+            "scenes",
+            "who stands where, in which room: text only",
             reads=[o.speech],
             makes=[o.data / "scenes"],
             commands=[draw(o, *drawn_set) for drawn_set in o.sets],
@@ -104,7 +106,8 @@ def _sets(o: MixtureOptions) -> list[Stage]:
             skip=shared,
         ),
         Stage(
-            *("simulate", "images, noise and mixtures of every scene"),
+            "simulate",
+            "images, noise and mixtures of every scene",
             reads=[o.data / "scenes", o.speech],  # whose texts are the sets'
             makes=[*(o.data / name for name, *_ in o.sets), *pair(o.data, "unlabelled")],
             commands=[*render_sets(o), *(unlabelled(o, part) for part in ("train", "dev"))],
@@ -120,21 +123,24 @@ def _without_labels(o: MixtureOptions) -> list[Stage]:
     sets, seed = [o.data / "train", o.data / "dev"], {"train_seed": o.train_seed}
     return [
         Stage(
-            *("teacher", "MixIT on mixtures of unlabelled mixtures"),
+            "teacher",
+            "MixIT on mixtures of unlabelled mixtures",
             reads=sets,
             makes=[o.exp / "teacher"],
             commands=[train(o, "teacher", "teacher", pair(o.data, "unlabelled"))],
             settings=o.settings_of("teacher") | seed,
         ),
         Stage(
-            *("pseudo", "the teacher labels the unlabelled mixtures"),
+            "pseudo",
+            "the teacher labels the unlabelled mixtures",
             reads=[*sets, o.exp / "teacher" / MODEL],
             makes=pair(o.labels, "pseudo"),
             commands=label(o, "teacher", "pseudo"),
             settings=o.settings_of("pseudo"),
         ),
         Stage(
-            *("student", "PIT on remixes of the labels: the teacher's, then those of the student before"),
+            "student",
+            "PIT on remixes of the labels: the teacher's, then those of the student before",
             reads=[*pair(o.labels, "pseudo"), *sets, *beginning(o)],
             makes=[*o.generations[:-1], o.exp / "student"],
             commands=[command for n in range(len(o.generations)) for command in generation(o, n)],
@@ -150,7 +156,8 @@ def _controls(o: MixtureOptions, sets: list[Path], seed: dict) -> Stage:
     if "student_blind" in o.controls:
         makes, confs = [*makes, *pair(o.labels, "blind")], confs | {"student", "pseudo_blind"}
     return Stage(
-        *("controls", "students with another network, on the labels themselves, or without a teacher"),
+        "controls",
+        "students with another network, on the labels themselves, or without a teacher",
         reads=[*pair(o.labels, "pseudo"), *sets],
         makes=makes,
         commands=[command for name in o.controls for command in control(o, name)],
@@ -169,7 +176,8 @@ def _with_labels(o: MixtureOptions) -> list[Stage]:
     networks = o.settings_of("distill", "student", "cotrained", "full", "finetune", "small")
     return [
         Stage(
-            *("labels", "the few labelled mixtures, drawn by the seed of training"),
+            "labels",
+            "the few labelled mixtures, drawn by the seed of training",
             reads=[*sets, o.data / o.pool],
             makes=small,
             commands=keep_labels(o, share, "small"),
@@ -178,7 +186,8 @@ def _with_labels(o: MixtureOptions) -> list[Stage]:
             skip=no_labels,
         ),
         Stage(
-            *("baselines", "supervised training on the few labels and on all"),
+            "baselines",
+            "supervised training on the few labels and on all",
             reads=[*sets, o.data / o.pool, *small],
             makes=[o.exp / "supervised_small", o.exp / "supervised_full"],
             commands=[
@@ -190,7 +199,8 @@ def _with_labels(o: MixtureOptions) -> list[Stage]:
             skip=no_labels,
         ),
         Stage(
-            *("finetune", "the student on the few true labels"),
+            "finetune",
+            "the student on the few true labels",
             reads=[*sets, *small, student],
             makes=[o.exp / "student_ft"],
             commands=[train(o, "student_ft", "finetune", small, student)],
@@ -199,7 +209,8 @@ def _with_labels(o: MixtureOptions) -> list[Stage]:
             skip=no_labels,
         ),
         Stage(
-            *("distill", "the fine-tuned student labels the mixtures for a fresh one"),
+            "distill",
+            "the fine-tuned student labels the mixtures for a fresh one",
             reads=[*sets, *small, finetuned, *beginning(o)],
             makes=[*pair(o.labels, "distill"), o.exp / "distilled", o.exp / "distilled_ft"],
             commands=[
@@ -212,10 +223,8 @@ def _with_labels(o: MixtureOptions) -> list[Stage]:
             skip=no_labels,
         ),
         Stage(
-            *(
-                "curve",
-                "co-training, and other shares of the labels: fine-tuned, co-trained, distilled, supervised",
-            ),
+            "curve",
+            "co-training, and other shares of the labels: fine-tuned, co-trained, distilled, supervised",
             reads=[*sets, *small, student, *beginning(o)],
             makes=[o.exp / "cotrained", o.exp / "curve"],
             commands=[
@@ -240,7 +249,8 @@ def _recognisers(o: MixtureOptions) -> list[Stage]:
     given = "another recogniser was given" if o.given_asr else ""
     return [
         Stage(
-            *("asr", "a recogniser of single talkers, in rooms of their own"),
+            "asr",
+            "a recogniser of single talkers, in rooms of their own",
             reads=[o.speech / o.pool, o.speech / "dev"],
             makes=[o.data / "scenes_asr", *made, o.exp / "asr"],
             commands=[*asr_sets(o), train_asr(o, "asr", [o.data / "asr_train", o.data / "asr_dev"])],
@@ -249,7 +259,8 @@ def _recognisers(o: MixtureOptions) -> list[Stage]:
             skip=given or (f"that of {o.first} is used" if o.again else ""),
         ),
         Stage(
-            *("retrain", "a second recogniser, of the student's streams"),
+            "retrain",
+            "a second recogniser, of the student's streams",
             reads=[
                 *sets,
                 *small,
@@ -277,7 +288,8 @@ def _recognisers(o: MixtureOptions) -> list[Stage]:
             skip="" if "retrain" in o.extras else "--with retrain runs it",
         ),
         Stage(
-            *("joint", "separator and recogniser fine-tuned together on the few labels"),
+            "joint",
+            "separator and recogniser fine-tuned together on the few labels",
             reads=[*small, *model(o.exp / "student_ft"), *model(o.exp / "asr")],
             makes=[o.exp / "joint"],
             commands=[
@@ -306,7 +318,8 @@ def _streams(o: MixtureOptions) -> list[Stage]:
         --single_separated {exp}/separated/test_1spk --out {exp}/scores --nj {nj}"""
     return [
         Stage(
-            *("separate", "the test sets by every system, trained or blind"),
+            "separate",
+            "the test sets by every system, trained or blind",
             reads=[*tests, *(o.exp / name / MODEL for name in models), *filter(o.there, further)],
             makes=separated,
             commands=[
@@ -317,7 +330,8 @@ def _streams(o: MixtureOptions) -> list[Stage]:
             keeps=True,
         ),
         Stage(
-            *("score", "SI-SNR, SDR, STOI, PESQ, over-separation"),
+            "score",
+            "SI-SNR, SDR, STOI, PESQ, over-separation",
             reads=[*separated, *tests],
             makes=[o.exp / "scores"],
             # What compares training seeds reads SI-SNR; PESQ and STOI take longer than all else.
@@ -337,7 +351,8 @@ def _words(o: MixtureOptions) -> list[Stage]:
     settings = {"recogniser": o.given_asr, "allow_unknown": o.allow_unknown}
     return [
         Stage(
-            *("decode", "streams, mixtures, true images and dry speech to words"),
+            "decode",
+            "streams, mixtures, true images and dry speech to words",
             reads=[o.exp / "separated/test", o.data / "test", o.speech / "test", *known, *own, *again],
             makes=[o.exp / f"decoded{end}" for end in ends],
             commands=[
@@ -351,7 +366,8 @@ def _words(o: MixtureOptions) -> list[Stage]:
             keeps=True,
         ),
         Stage(
-            *("wer", "cpWER of every system, with alignments"),
+            "wer",
+            "cpWER of every system, with alignments",
             reads=[o.data / "test", *(o.exp / f"decoded{end}" for end in ends)],
             makes=[o.exp / f"wer{end}" for end in ends],
             commands=[o.words(wer, end=end) for end in ends],
@@ -369,10 +385,8 @@ def _elsewhere(o: MixtureOptions) -> list[Stage]:
     number = {"num": o.size["mixtures"]["test"], "audio_format": o.recipe["audio_format"]}
     return [
         Stage(
-            *(
-                "conditions",
-                "test sets of other arrays, rooms and noise, by trained and blind systems",
-            ),
+            "conditions",
+            "test sets of other arrays, rooms and noise, by trained and blind systems",
             reads=[o.speech / "test", o.exp / "student" / MODEL],
             makes=[o.data / "conditions", o.exp / "mismatch"],
             commands=[command for name in names for command in in_condition(o, name, rows)],
@@ -381,7 +395,8 @@ def _elsewhere(o: MixtureOptions) -> list[Stage]:
             keeps=True,
         ),
         Stage(
-            *("mismatch", "what the student loses there, and with other numbers of microphones"),
+            "mismatch",
+            "what the student loses there, and with other numbers of microphones",
             reads=[
                 *(o.exp / "mismatch" / name / "scores" for name in names),
                 *(path / "scores" for path in others),
@@ -413,7 +428,8 @@ def _report(o: MixtureOptions) -> Stage:
     ]
     counted = [path / f"wer{end}" for path in tested for end in ("", "_separated")]
     return Stage(
-        *("report", "the table, and a page to listen to"),
+        "report",
+        "the table, and a page to listen to",
         reads=[*(path / "scores" for path in tested), *filter(o.there, counted)],
         makes=[*(o.results / name for name in PAGES), tested[0] / "report"],
         commands=[

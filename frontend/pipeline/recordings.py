@@ -147,7 +147,8 @@ def _data(o: RecordingOptions) -> Stage:
     source = {"fs": o.fs, "geometry": own["geometry"], "channel_pattern": own["channel_pattern"]}
     line = "data recordings --out {data}/whole --nj {nj}"
     return Stage(
-        *("data", "the recordings, checked, as a Kaldi data directory"),
+        "data",
+        "the recordings, checked, as a Kaldi data directory",
         reads=[Path(own["recordings"] or "recordings"), *geometry],
         makes=[o.data / "whole"],
         commands=[o.words(line, recordings=own["recordings"], **source)],
@@ -172,28 +173,32 @@ def _learning(o: RecordingOptions, start: Path | None) -> list[Stage]:
 
     return [
         Stage(
-            *("chunks", _LEARNING["chunks"]),
+            "chunks",
+            _LEARNING["chunks"],
             reads=[whole, *map(Path, spans.values())],
             makes=chunks,
             commands=[*_checks(o, start), o.words(cut, **how, **spans)],
             settings=how,
         ),
         Stage(
-            *("teacher", _LEARNING["teacher"]),
+            "teacher",
+            _LEARNING["teacher"],
             reads=[*chunks, *models["teacher"]],
             makes=[o.exp / "teacher"],
             commands=[train("teacher", chunks)],
             settings=o.settings_of(conf["teacher"]) | {"seed": o.seed},
         ),
         Stage(
-            *("pseudo", _LEARNING["pseudo"]),
+            "pseudo",
+            _LEARNING["pseudo"],
             reads=[*chunks, o.exp / "teacher" / MODEL],
             makes=pseudo,
             commands=[o.words(label, set=a, out=b) for a, b in zip(chunks, pseudo, strict=True)],
             settings=o.settings_of("pseudo"),
         ),
         Stage(
-            *("student", _LEARNING["student"]),
+            "student",
+            _LEARNING["student"],
             reads=[*pseudo, *models["student"]],
             makes=[o.exp / "student"],
             commands=[
@@ -224,7 +229,8 @@ def _streams(o: RecordingOptions, start: Path | None) -> list[Stage]:
     )
     return [
         Stage(
-            *("separate", "the whole recordings by every system, in windows"),
+            "separate",
+            "the whole recordings by every system, in windows",
             reads=[whole, *o.weights],
             makes=[o.exp / "separated"],
             # With a model there is no stage before this one to find out that transcripts do not fit.
@@ -233,7 +239,8 @@ def _streams(o: RecordingOptions, start: Path | None) -> list[Stage]:
             keeps=True,
         ),
         Stage(
-            *("recognise", "what is said in every stream, and cpWER where transcripts are given"),
+            "recognise",
+            "what is said in every stream, and cpWER where transcripts are given",
             reads=[o.exp / "separated", *transcripts, *o.recogniser_files()],
             makes=[*words, *counted],
             commands=[
@@ -245,7 +252,8 @@ def _streams(o: RecordingOptions, start: Path | None) -> list[Stage]:
             keeps=True,
         ),
         Stage(
-            *("report", "what can be known without references, and a page to listen to"),
+            "report",
+            "what can be known without references, and a page to listen to",
             reads=[o.exp / "separated", *dev, *words, *counted],
             makes=[o.exp / "REPORT.md", o.exp / "report.json", o.exp / "report"],
             commands=[o.words(report, words=words, wer=counted, **teacher)],
