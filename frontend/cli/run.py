@@ -8,8 +8,9 @@ from pathlib import Path
 import click
 
 from frontend.cli import COUNT, Command, flag, one_of, option, split
+from frontend.pipeline.config import TEMPLATE
 from frontend.pipeline.mixtures import MixtureOptions
-from frontend.pipeline.options import EXTRAS, Given, Options, find_recipe
+from frontend.pipeline.options import EXTRAS, FREE, Given, Options, find_recipe
 from frontend.pipeline.recipes import read_options, stages_of
 from frontend.pipeline.recordings import RecordingOptions
 from frontend.utils.device import check_gpu
@@ -17,11 +18,14 @@ from frontend.utils.errors import UserError
 
 
 class Run(Command):
-    """The help shows the options of the recipe too: its recipe.yaml says what they mean."""
+    """The help shows the options that are keys of recipe.yaml, which says what they mean."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Show recipe.yaml."""
+        """Show those keys of the template, and the recipe's own file."""
         place = find_recipe(ctx.params.get("recipe") or "egs/mini")
+        template = (TEMPLATE / "recipe.yaml").read_text(encoding="utf-8").splitlines()
+        formatter.write("\nOptions of every recipe and their defaults (--KEY VALUE)\n\n")
+        formatter.write("".join(f"  {line}\n" for line in template if line.partition(":")[0] in FREE))
         formatter.write(f"\nOptions of this recipe: every key below `data` of {place.name}/recipe.yaml\n\n")
         text = (place / "recipe.yaml").read_text(encoding="utf-8")
         formatter.write("".join(f"  {line}\n" for line in text.splitlines()))

@@ -41,7 +41,7 @@ EXTRAS = {
     "on_the_fly": "training mixtures are rendered when they are read, from a bank of rooms; none is written",
 }
 # Keys of recipe.yaml that an option of the same name, or --set, may change; their values where these are few.
-_FREE = {
+FREE = {
     "network": ("spatialnet",),
     "asr_config": None,
     "asr_model": None,
@@ -108,22 +108,22 @@ def read_recipe(place: Path, given: Given) -> dict:
         if key not in template:
             raise UserError(f"{place}/recipe.yaml: unknown key '{key}'{did_you_mean(key, template)}")
     recipe = merge(template, own)
-    known = [*_FREE, *recipe["data"]]
+    known = [*FREE, *recipe["data"]]
     for name, text in given.more.items():
         if name not in known:
             shown = place.relative_to(ROOT) if place.is_relative_to(ROOT) else place
             more = ["with", "stop_stage", "quick", "list", "dry_run", "show", "set", "adopt", *known]
             raise UserError(f"no option --{name} for {shown}{did_you_mean(name, [*vars(given), *more])}")
-        where = recipe if name in _FREE else recipe["data"]
+        where = recipe if name in FREE else recipe["data"]
         where[name] = text if name in recipe["paths"] else _read(name, text, where[name])
     recipe["launcher"] = read_launcher(place, map(Setting.read, given.settings))
     for one in map(Setting.read, given.settings):
         if one.where == "data":
             recipe["data"] = change(recipe["data"], [one], "data")
-        elif one.where in _FREE and not one.key:
-            is_name = _FREE[one.where] is None and one.value is not None
+        elif one.where in FREE and not one.key:
+            is_name = FREE[one.where] is None and one.value is not None
             recipe[one.where] = str(one.value) if is_name else one.value
-    for name, choices in _FREE.items():
+    for name, choices in FREE.items():
         if choices and recipe[name] is not None and recipe[name] not in choices:
             raise UserError(
                 f"--{name} {recipe[name]}: expected one of {', '.join(map(str, choices)).lower()}"
@@ -261,12 +261,12 @@ class Options:
         self.given_asr = next(iter(found.values()), None)
         self._contents: dict[str, dict] = {}
         files = [path.stem for folder in (place, TEMPLATE) for path in (folder / "conf").glob("*.yaml")]
-        known = [*filter(lambda name: name != "sizes", files), *BASES, "size", "data", *_FREE]
+        known = [*filter(lambda name: name != "sizes", files), *BASES, "size", "data", *FREE]
         for one in self.settings:
             name = f"{one.where}.{one.key}".rstrip(".")
             lost = f"--set {name}: no such key{did_you_mean(one.where, known)}"
             refuse((one.where not in known, lost))
-            if one.where not in _FREE:
+            if one.where not in FREE:
                 one.check_key()
 
     def content(self, name: str) -> dict:

@@ -351,3 +351,4 @@ def test_list_help_and_show(command, tmp_path):
     assert code == 0 and "python -m frontend train separator --config exp/espeak/conf/student.yaml" in out
     code, out, _ = command("run", "--recipe", "egs/recordings", "--help")
     assert "--stop_stage" in out and "init_model: null" in out and "the embedded default" in out
+    assert "  asr_whisper: null" in out
